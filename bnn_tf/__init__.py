@@ -1,0 +1,80 @@
+"""Train accurate binary and sub-bit neural networks and ship them to ARM.
+
+Importing this package is cheap: TensorFlow is imported when a name is first used. Keras 2 is
+selected right away, because that must happen before anything imports TensorFlow.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from bnn_tf._runtime import use_legacy_keras
+
+if TYPE_CHECKING:
+    from bnn_tf import (
+        callbacks,
+        codebook,
+        data,
+        deploy,
+        distillation,
+        layers,
+        methods,
+        optimizers,
+        quantizers,
+        schedules,
+        training,
+        transforms,
+    )
+    from bnn_tf.deploy import convert
+    from bnn_tf.saving import load_model
+
+use_legacy_keras()
+
+__version__ = "0.1.0"
+
+_MODULES = (
+    "analysis",
+    "callbacks",
+    "codebook",
+    "data",
+    "deploy",
+    "distillation",
+    "layers",
+    "math",
+    "methods",
+    "optimizers",
+    "quantizers",
+    "schedules",
+    "training",
+    "transforms",
+)
+_FUNCTIONS = {"convert": "deploy", "load_model": "saving"}
+
+__all__ = [
+    "__version__",
+    "callbacks",
+    "codebook",
+    "convert",
+    "data",
+    "deploy",
+    "distillation",
+    "layers",
+    "load_model",
+    "methods",
+    "optimizers",
+    "quantizers",
+    "schedules",
+    "training",
+    "transforms",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return importlib.import_module(f"bnn_tf.{name}")
+    if name in _FUNCTIONS:
+        return getattr(importlib.import_module(f"bnn_tf.{_FUNCTIONS[name]}"), name)
+    raise AttributeError(f"module 'bnn_tf' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

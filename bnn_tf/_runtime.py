@@ -1,0 +1,51 @@
+"""What must happen before and while TensorFlow is imported: Keras 2, and quiet."""
+
+import contextlib
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+
+_KERAS_3_MESSAGE = (
+    "bnn-tf needs Keras 2 (Larq does not run on Keras 3), but TensorFlow was imported before bnn_tf "
+    "and uses Keras {version}. Import bnn_tf (or zoo) before tensorflow, or set the environment "
+    "variable TF_USE_LEGACY_KERAS=1 before Python starts."
+)
+
+
+def use_legacy_keras() -> None:
+    """Selects Keras 2 for a TensorFlow that is not imported yet.
+
+    Raises:
+        ImportError: TensorFlow is imported already and runs with Keras 3.
+    """
+    os.environ["TF_USE_LEGACY_KERAS"] = "1"
+    tensorflow = sys.modules.get("tensorflow")
+    if tensorflow is not None and not tensorflow.keras.__version__.startswith("2."):
+        raise ImportError(_KERAS_3_MESSAGE.format(version=tensorflow.keras.__version__))
+
+
+@contextlib.contextmanager
+def quiet_native_stderr() -> Iterator[None]:
+    """Holds back what native code writes to standard error; lets it through where the body raises.
+
+    TensorFlow's C++ libraries write start-up notices straight to file descriptor 2, before any
+    logging level applies.
+    """
+    try:
+        sys.stderr.flush()
+        saved = os.dup(2)
+    except (AttributeError, OSError):  # no standard error at all (pythonw, some daemons)
+        yield
+        return
+    with tempfile.TemporaryFile() as held:
+        os.dup2(held.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            held.seek(0)
+            os.write(saved, held.read())
+            raise
+        finally:
+            os.dup2(saved, 2)
+            os.close(saved)

@@ -1,0 +1,1 @@
+"""Binary networks in Larq Zoo's style, and the recipes that train them."""
