@@ -15,6 +15,8 @@ with quiet_native_stderr():
     import larq as lq
     import tensorflow as tf
 
+    tf.config.list_physical_devices()  # looks for GPUs, and complains where there is none
+
 
 def _not_about_starved_weights(record: logging.LogRecord) -> bool:
     # Our quantizers choose their gradients so that no weight constraint is needed.

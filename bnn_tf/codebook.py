@@ -1,0 +1,128 @@
+"""The codebook of sub-bit networks (SNN, ICCV 2021) as pure functions.
+
+A codebook of `2^b` patterns stands for the 3×3 slices of a kernel; element `e = 3·row + column` of a
+pattern belongs to `kernel[row, column]`. `latent` are real-valued patterns `P`, `memory` are the signs
+`M ∈ {±1}` in force, both of shape `(2^b, 9)`.
+"""
+
+import numpy as np
+
+from bnn_tf import math
+from bnn_tf._tensorflow import tf
+
+SLICE = 9  # signs of a 3×3 slice
+DEAD_ZONE = 1e-3  # latent values this small keep their previous sign
+LIMIT = 3.0  # latent patterns are clipped to ±LIMIT
+_BIT_VALUES = 2 ** np.arange(SLICE)
+
+
+def all_patterns() -> np.ndarray:
+    """All 512 sign patterns, `(512, 9)`; row i has +1 where bit e of i is set."""
+    return np.where(np.arange(2**SLICE)[:, None] & _BIT_VALUES, 1.0, -1.0).astype(np.float32)
+
+
+def initial_patterns(bits: int, seed: int) -> np.ndarray:
+    """A random subset of `2^bits` different patterns, `(2^bits, 9)`, reproducible from the seed."""
+    rows = np.random.default_rng(seed).permutation(2**SLICE)[: 2**bits]
+    return all_patterns()[rows]
+
+
+def pattern_numbers(latent: tf.Tensor) -> tf.Tensor:
+    """The number 0…511 of each row's sign pattern, int32 `(rows,)`; a latent 0 counts as -1 here."""
+    return tf.linalg.matvec(tf.cast(latent > 0, tf.int32), tf.constant(_BIT_VALUES, tf.int32))
+
+
+def current_memory(latent: tf.Tensor, previous: tf.Tensor) -> tf.Tensor:
+    """`M = sign(P)` where `|P| ≥ 1e-3`, else the previous `M`."""
+    return tf.where(tf.abs(latent) >= DEAD_ZONE, math.sign(latent), previous)
+
+
+def slices(kernel: tf.Tensor) -> tf.Tensor:
+    """The kernel `(3, 3, cin, cout)` as rows of 9, `(cin·cout, 9)`, output channels running fastest."""
+    return tf.transpose(tf.reshape(kernel, (SLICE, -1)))
+
+
+def indices(kernel: tf.Tensor, memory: tf.Tensor) -> tf.Tensor:
+    """Which pattern of the memory each slice takes: the nearest in L2, int32 `(cin, cout)`.
+
+    All patterns have the same norm, so the nearest has the largest inner product; one matrix product of
+    `cin·cout × 2^b` floats finds it. The first of several equally near ones wins.
+    """
+    scores = tf.matmul(slices(kernel), memory, transpose_b=True)
+    return tf.reshape(tf.argmax(scores, axis=1, output_type=tf.int32), kernel.shape[2:])
+
+
+def lookup(memory: tf.Tensor, index: tf.Tensor) -> tf.Tensor:
+    """The kernel `(3, 3, cin, cout)` whose slices are `memory[index]`."""
+    return tf.reshape(tf.transpose(tf.gather(memory, index), (2, 0, 1)), (3, 3, *index.shape))
+
+
+def quantize(kernel: tf.Tensor, latent: tf.Tensor, memory: tf.Tensor, learn: tf.Tensor) -> tf.Tensor:
+    """Each 3×3 slice of the kernel replaced by its nearest pattern of `memory`.
+
+    Gradients: to the kernel `dy · 1[|W| ≤ 1]`; to the latent patterns, where the scalar `learn` is 1, the
+    sum of `dy` over the slices that chose the pattern, where it is 0 nothing.
+    """
+
+    @tf.custom_gradient
+    def call(kernel: tf.Tensor, latent: tf.Tensor) -> tf.Tensor:
+        index = indices(kernel, memory)
+
+        def gradient(upstream: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            to_kernel = tf.where(tf.abs(kernel) <= 1, upstream, tf.zeros_like(upstream))
+            chosen = tf.reshape(index, (-1,))
+            to_latent = tf.math.unsorted_segment_sum(slices(upstream), chosen, latent.shape[0])
+            return to_kernel, to_latent * tf.cast(learn, upstream.dtype)
+
+        return lookup(memory, index), gradient
+
+    return call(kernel, latent)
+
+
+def refine(latent: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+    """Replaces rows whose sign pattern stands in an earlier row, and clips to ±3.
+
+    Each such row becomes a ±1 pattern that no row has, drawn at random from `seed` (two integers), so
+    that all rows differ afterwards. Survivors keep their rows, and with them the optimizer's moments
+    (the authors' code moves survivors up and leaves the moments behind).
+    """
+    rows = tf.shape(latent)[0]
+    numbers = pattern_numbers(latent)
+    first = tf.math.unsorted_segment_min(tf.range(rows), numbers, 2**SLICE)
+    duplicate = tf.gather(first, numbers) < tf.range(rows)
+    # A random order of all patterns in which those in use come last.
+    in_use = tf.cast(tf.math.bincount(numbers, minlength=2**SLICE) > 0, tf.float32)
+    order = tf.argsort(in_use + tf.random.stateless_uniform((2**SLICE,), seed, maxval=0.5))
+    rank = tf.maximum(tf.cumsum(tf.cast(duplicate, tf.int32)) - 1, 0)
+    fresh = tf.gather(tf.constant(all_patterns(), latent.dtype), tf.gather(order, rank))
+    return tf.clip_by_value(tf.where(duplicate[:, None], fresh, latent), -LIMIT, LIMIT)
+
+
+class Refinement(tf.keras.constraints.Constraint):
+    """What happens to a codebook after each update of its latent patterns.
+
+    As a Keras constraint it runs inside every optimizer's update, once per training step and the same on
+    every replica: it counts the update, refines the latent patterns on every `interval`-th, and sets the
+    memory that the next forward pass will use. All state stands in the two variables.
+
+    Args:
+        updates: Counts the updates; int64 scalar.
+        memory: The patterns in force, `(2^b, 9)`.
+        seed: Seed of the replacements.
+        interval: Updates between refinements.
+    """
+
+    def __init__(self, updates: tf.Variable, memory: tf.Variable, seed: int, interval: int) -> None:
+        self.updates, self.memory, self.seed, self.interval = updates, memory, seed, interval
+
+    def __call__(self, latent: tf.Tensor) -> tf.Tensor:
+        """Returns the latent patterns as they shall be after this update."""
+        count = tf.convert_to_tensor(self.updates.assign_add(1))
+        latent = tf.convert_to_tensor(latent)
+        refined = tf.cond(
+            count % self.interval == 0,
+            lambda: refine(latent, tf.stack([tf.constant(self.seed, tf.int64), count])),
+            lambda: latent,
+        )
+        self.memory.assign(current_memory(refined, self.memory))
+        return refined

@@ -1,0 +1,153 @@
+"""Optimizers with PyTorch's arithmetic that carry gradient transforms.
+
+They are legacy Keras optimizers, as Larq's are (so `larq.optimizers.CaseOptimizer` takes them), and
+differ from Keras' own where the papers' PyTorch code does: see each class. Gradients reach the
+transforms summed over replicas and, under a loss-scale optimizer, unscaled. The transforms' state is
+part of the optimizer's weights and checkpoints.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from bnn_tf._tensorflow import tf
+from bnn_tf.transforms import Pairs, Transform, deserialize, serialize
+
+_serializable = tf.keras.utils.register_keras_serializable(package="bnn_tf")
+
+
+class _Transforming(tf.keras.optimizers.legacy.Optimizer):
+    """A legacy optimizer that applies, tracks and serialises transforms."""
+
+    _HAS_AGGREGATE_GRAD = True
+
+    def _carry(self, transforms: Sequence[Transform | dict[str, Any]]) -> None:
+        self._transforms = tuple(deserialize(transform) for transform in transforms)
+        for index, transform in enumerate(self._transforms):
+            self._track_trackable(transform, name=f"transform_{index}")
+
+    @property
+    def transforms(self) -> tuple[Transform, ...]:
+        """The transforms, in the order in which they are applied."""
+        return self._transforms
+
+    @property
+    def weights(self) -> list[tf.Variable]:
+        """The optimizer's variables, then its transforms'."""
+        return [*super().weights, *(v for transform in self._transforms for v in transform.variables)]
+
+    def _create_all_weights(self, var_list: list[tf.Variable]) -> None:
+        super()._create_all_weights(var_list)
+        for transform in self._transforms:
+            transform.build(var_list)
+
+    def _transform_gradients(self, grads_and_vars: Pairs) -> Pairs:
+        for transform in self._transforms:
+            grads_and_vars = transform(grads_and_vars)
+        return super()._transform_gradients(grads_and_vars)
+
+    def get_config(self) -> dict[str, Any]:
+        """The optimizer's configuration, transforms included."""
+        return {**super().get_config(), "transforms": [serialize(t) for t in self._transforms]}
+
+
+@_serializable
+class SGD(_Transforming):
+    """Stochastic gradient descent with PyTorch's momentum.
+
+    `v ← μ·v + g; w ← w - η·v`, with Nesterov `w ← w - η·(g + μ·v)`. Keras' SGD puts the rate inside the
+    velocity (`v ← μ·v - η·g`), which is the same only while the rate is constant: with a schedule its
+    past gradients keep their old rates.
+
+    Args:
+        learning_rate: η, a float or a Keras schedule of the step.
+        momentum: μ.
+        nesterov: Look ahead by one momentum step.
+        transforms: Gradient transforms, applied in order before the momentum.
+        name: Name of the optimizer.
+        **kwargs: Arguments of the legacy Keras optimizers (`clipnorm`, …).
+    """
+
+    def __init__(
+        self,
+        learning_rate: float = 0.1,
+        momentum: float = 0.0,
+        nesterov: bool = False,
+        transforms: Sequence[Transform | dict[str, Any]] = (),
+        name: str = "SGD",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(name, **kwargs)
+        self._carry(transforms)
+        self._set_hyper("learning_rate", kwargs.get("lr", learning_rate))
+        self._set_hyper("decay", self._initial_decay)
+        self._set_hyper("momentum", momentum)
+        self.nesterov = nesterov
+
+    def _create_slots(self, var_list: list[tf.Variable]) -> None:
+        for variable in var_list:
+            self.add_slot(variable, "momentum")
+
+    def _resource_apply_dense(
+        self, grad: tf.Tensor, var: tf.Variable, apply_state: dict[Any, Any] | None = None
+    ) -> tf.Operation:
+        rate = self._decayed_lr(var.dtype.base_dtype)
+        momentum = tf.cast(self._get_hyper("momentum"), grad.dtype)
+        slot = self.get_slot(var, "momentum")
+        velocity = slot.assign(momentum * slot + grad)
+        step = grad + momentum * velocity if self.nesterov else velocity
+        return var.assign_sub(rate * step)
+
+    def _resource_apply_sparse(
+        self, grad: tf.Tensor, var: tf.Variable, indices: tf.Tensor, apply_state: Any = None
+    ) -> tf.Operation:
+        dense = tf.scatter_nd(indices[:, None], grad, tf.shape(var, out_type=indices.dtype))
+        return self._resource_apply_dense(dense, var, apply_state)
+
+    def get_config(self) -> dict[str, Any]:
+        """The optimizer's configuration."""
+        return {
+            **super().get_config(),
+            "learning_rate": self._serialize_hyperparameter("learning_rate"),
+            "decay": self._initial_decay,
+            "momentum": self._serialize_hyperparameter("momentum"),
+            "nesterov": self.nesterov,
+        }
+
+
+@_serializable
+class Adam(_Transforming, tf.keras.optimizers.legacy.Adam):
+    """Adam with PyTorch's ε: `w ← w - η · m̂ / (√v̂ + ε)`, bias-corrected `m̂`, `v̂`.
+
+    Keras adds its ε before the bias correction of v, which makes it larger in the first steps.
+
+    Args:
+        learning_rate: η, a float or a Keras schedule of the step.
+        beta_1: Decay of the first moment.
+        beta_2: Decay of the second moment.
+        epsilon: ε, PyTorch's default.
+        transforms: Gradient transforms, applied in order before the moments.
+        name: Name of the optimizer.
+        **kwargs: Arguments of the legacy Keras optimizers.
+    """
+
+    def __init__(
+        self,
+        learning_rate: float = 1e-3,
+        beta_1: float = 0.9,
+        beta_2: float = 0.999,
+        epsilon: float = 1e-8,
+        transforms: Sequence[Transform | dict[str, Any]] = (),
+        name: str = "Adam",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(learning_rate, beta_1, beta_2, epsilon, name=name, **kwargs)
+        self._carry(transforms)
+
+    def _prepare_local(self, var_device: str, var_dtype: tf.DType, apply_state: dict[Any, Any]) -> None:
+        super()._prepare_local(var_device, var_dtype, apply_state)
+        # Keras divides by √v + ε and multiplies by √(1 - β₂ᵗ); so this is PyTorch's √v̂ + ε.
+        state = apply_state[(var_device, var_dtype)]
+        state["epsilon"] = state["epsilon"] * tf.sqrt(1 - state["beta_2_power"])
+
+
+OPTIMIZERS: dict[str, Callable[..., tf.keras.optimizers.legacy.Optimizer]] = {"sgd": SGD, "adam": Adam}

@@ -1,0 +1,228 @@
+"""Gradient transforms: functions from `(gradient, variable)` pairs to such pairs.
+
+They compose by order and have the signature of the legacy Keras optimizers' `gradient_transformers`.
+`bnn_tf.optimizers` applies them to gradients that are aggregated over replicas and unscaled. Binary
+kernels are recognised by Larq's `precision == 1`.
+"""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from bnn_tf import codebook, math
+from bnn_tf._tensorflow import tf
+
+Pairs = list[tuple[tf.Tensor, tf.Variable]]
+
+
+def is_binary_kernel(variable: tf.Variable) -> bool:
+    """Whether the variable holds the latent weights of a binary layer."""
+    return getattr(variable, "precision", None) == 1
+
+
+def is_kernel(variable: tf.Variable) -> bool:
+    """Whether the variable is a kernel, binary or real: a matrix or more that is no codebook."""
+    return len(variable.shape) >= 2 and not isinstance(
+        getattr(variable, "constraint", None), codebook.Refinement
+    )
+
+
+_SELECTIONS = {None: lambda variable: True, "kernels": is_kernel, "binary": is_binary_kernel}
+
+
+def latent_value(variable: tf.Variable) -> tf.Tensor:
+    """The variable's own value, for a `QuantizedVariable` the latent weights."""
+    return tf.convert_to_tensor(getattr(variable, "latent_variable", variable))
+
+
+class Transform(tf.Module):
+    """A gradient transform whose state, if any, is created once for a list of variables."""
+
+    def build(self, variables: list[tf.Variable]) -> None:
+        """Creates the state for these variables; the optimizer calls it before its first update."""
+
+    def __call__(self, pairs: Iterable[tuple[tf.Tensor, tf.Variable]]) -> Pairs:
+        """Returns the transformed pairs, in the same order."""
+        raise NotImplementedError
+
+    def get_config(self) -> dict[str, Any]:
+        """Constructor arguments, plain values."""
+        raise NotImplementedError
+
+
+def serialize(transform: Transform) -> dict[str, Any]:
+    """The transform as plain values, for an optimizer's configuration."""
+    return {"class_name": type(transform).__name__, "config": transform.get_config()}
+
+
+def deserialize(config: Transform | dict[str, Any]) -> Transform:
+    """The transform that `serialize` described; a transform is returned as it is.
+
+    Raises:
+        ValueError: the configuration names no transform.
+    """
+    if isinstance(config, Transform):
+        return config
+    known = {cls.__name__: cls for cls in Transform.__subclasses__()}
+    if config["class_name"] not in known:
+        raise ValueError(f"no transform is called {config['class_name']!r}; there are {sorted(known)}")
+    return known[config["class_name"]](**config["config"])
+
+
+class WeightDecay(Transform):
+    """Coupled L2 decay: `g ← g + λ·W`, as PyTorch's `weight_decay` (not Keras' decoupled one).
+
+    Args:
+        rate: λ, per step.
+        only: Which variables: `None` all, `"kernels"` convolution and dense kernels, `"binary"` binary
+            kernels, or a predicate of the variable (which `get_config` cannot save).
+    """
+
+    def __init__(self, rate: float, only: str | Callable[[tf.Variable], bool] | None = None) -> None:
+        super().__init__()
+        if not callable(only) and only not in _SELECTIONS:
+            raise ValueError(f"only must be None, 'kernels', 'binary' or a predicate, not {only!r}")
+        self.rate, self.only = rate, only
+
+    def __call__(self, pairs: Iterable[tuple[tf.Tensor, tf.Variable]]) -> Pairs:
+        """Adds the decay to the gradients of the selected variables."""
+        selected = self.only if callable(self.only) else _SELECTIONS[self.only]
+        return [
+            (g + tf.cast(self.rate, g.dtype) * tf.cast(latent_value(v), g.dtype) if selected(v) else g, v)
+            for g, v in pairs
+        ]
+
+    def get_config(self) -> dict[str, Any]:
+        """Constructor arguments.
+
+        Raises:
+            ValueError: `only` is a predicate.
+        """
+        if callable(self.only):
+            raise ValueError("WeightDecay with a predicate cannot be saved; use only='kernels' or None")
+        return {"rate": self.rate, "only": self.only}
+
+
+def adaptive_gradient_scale(gradient: tf.Tensor, kernel: tf.Tensor, delta: float) -> tf.Tensor:
+    """OvSW's AGS: raises gradients that are small against their weights (OvSW, eq. 9).
+
+    Per output channel with gradient norm `g_o = max(‖G‖, 1e-6)` and weight norm `w_o = max(‖W‖, 1e-3)`:
+    where `g_o / w_o < δ` the gradient is multiplied by `δ · w_o / g_o`.
+    """
+    ratio = tf.maximum(math.channel_norm(gradient), 1e-6) / tf.maximum(math.channel_norm(kernel), 1e-3)
+    return gradient * tf.where(ratio < delta, delta / ratio, tf.ones_like(ratio))
+
+
+class AdaptiveGradientScale(Transform):
+    """`adaptive_gradient_scale` on the gradients of binary kernels.
+
+    Args:
+        delta: δ, the least ratio of gradient norm to weight norm.
+    """
+
+    def __init__(self, delta: float) -> None:
+        super().__init__()
+        self.delta = delta
+
+    def __call__(self, pairs: Iterable[tuple[tf.Tensor, tf.Variable]]) -> Pairs:
+        """Scales the gradients of binary kernels."""
+        return [
+            (adaptive_gradient_scale(g, latent_value(v), self.delta) if is_binary_kernel(v) else g, v)
+            for g, v in pairs
+        ]
+
+    def get_config(self) -> dict[str, Any]:
+        """Constructor arguments."""
+        return {"delta": self.delta}
+
+
+class SilenceDecay(Transform):
+    """OvSW's SAD: pulls weights that never flip towards zero, where they can (OvSW, eqs. 10–12).
+
+    Per weight a tracker `t ← m·t + (1-m)·[sign(W) changed since the last step]`; where `t < threshold`
+    the weight is silent and its gradient gets `+ λ_s · W`.
+
+    Args:
+        decay: λ_s.
+        momentum: m, so that one flip protects a weight for a while.
+        threshold: Below it a weight counts as silent.
+        initial: Start of the trackers; 1 gives every weight time before it counts as silent.
+    """
+
+    def __init__(
+        self, decay: float, momentum: float = 0.999, threshold: float = 1e-4, initial: float = 0.0
+    ) -> None:
+        super().__init__()
+        self.decay, self.momentum, self.threshold, self.initial = decay, momentum, threshold, initial
+        self._keys: dict[Any, int] = {}
+        self._trackers: list[tf.Variable] = []
+        self._signs: list[tf.Variable] = []
+
+    def build(self, variables: list[tf.Variable]) -> None:
+        """Creates trackers and remembered signs of the binary kernels among the variables."""
+        for variable in variables:
+            if is_binary_kernel(variable) and _key(variable) not in self._keys:
+                self._add(variable)
+
+    def _add(self, variable: tf.Variable) -> None:
+        latent = getattr(variable, "latent_variable", variable)
+        self._keys[_key(variable)] = len(self._trackers)
+        with tf.init_scope(), tf.distribute.get_strategy().extended.colocate_vars_with(latent):
+            self._trackers.append(
+                tf.Variable(
+                    tf.fill(variable.shape, tf.cast(self.initial, tf.float32)),
+                    trainable=False,
+                    name="silence_tracker",
+                    aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
+                )
+            )
+            self._signs.append(
+                tf.Variable(
+                    math.sign(latent_value(variable)),
+                    trainable=False,
+                    name="previous_sign",
+                    aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
+                )
+            )
+
+    def tracker(self, variable: tf.Variable) -> tf.Variable:
+        """The variable's flip tracker, of its shape.
+
+        Raises:
+            KeyError: no step has seen the variable, or it is no binary kernel.
+        """
+        if _key(variable) not in self._keys:
+            raise KeyError(f"{variable.name} has no tracker: no binary kernel, or not seen by a step yet")
+        return self._trackers[self._keys[_key(variable)]]
+
+    def __call__(self, pairs: Iterable[tuple[tf.Tensor, tf.Variable]]) -> Pairs:
+        """Moves the trackers on and decays silent weights."""
+        pairs = list(pairs)
+        self.build([variable for _, variable in pairs])
+        return [(self._decayed(g, v) if is_binary_kernel(v) else g, v) for g, v in pairs]
+
+    def _decayed(self, gradient: tf.Tensor, variable: tf.Variable) -> tf.Tensor:
+        index = self._keys[_key(variable)]
+        tracker, previous = self._trackers[index], self._signs[index]
+        latent = latent_value(variable)
+        signs = math.sign(latent)
+        flipped = tf.cast(signs != previous, tracker.dtype)
+        moved = self.momentum * tracker + (1 - self.momentum) * flipped
+        tracker.assign(moved)
+        previous.assign(signs)
+        silent = tf.cast(moved < self.threshold, gradient.dtype)
+        return gradient + self.decay * silent * latent
+
+    def get_config(self) -> dict[str, Any]:
+        """Constructor arguments."""
+        return {
+            "decay": self.decay,
+            "momentum": self.momentum,
+            "threshold": self.threshold,
+            "initial": self.initial,
+        }
+
+
+def _key(variable: tf.Variable) -> Any:
+    container = getattr(variable, "_distributed_container", None)
+    primary = container() if container is not None else None
+    return (primary if primary is not None else variable).ref()
