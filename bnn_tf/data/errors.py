@@ -1,0 +1,48 @@
+"""Errors about data, and the translation of TensorFlow's into them."""
+
+import contextlib
+import re
+from collections.abc import Iterator
+
+from bnn_tf._tensorflow import tf
+from bnn_tf.errors import UsageError, UserError
+
+
+class DataError(UserError):
+    """A dataset is missing, incomplete, corrupt or laid out in a way that cannot be read."""
+
+
+class UnknownDatasetError(DataError, UsageError):
+    """No dataset has the name that was asked for (exit code 2)."""
+
+
+# A tf.data pipeline can only raise TensorFlow's own errors. This pair marks the sentence that is ours.
+_OPEN, _CLOSE = "bnn-tf-data-error<<", ">>"
+_MARKED = re.compile(re.escape(_OPEN) + "(.*?)" + re.escape(_CLOSE), re.DOTALL)
+
+
+def marked(message: tf.Tensor) -> tf.Tensor:
+    """The message of a graph assertion (a string scalar), so that `clear_errors` recognises it."""
+    return tf.strings.join([_OPEN, message, _CLOSE])
+
+
+@contextlib.contextmanager
+def clear_errors() -> Iterator[None]:
+    """Turns a failure of a data pipeline inside the body into a `DataError` that names the file.
+
+    `model.fit`, `model.evaluate` and loops over the datasets of this package belong in the body: TensorFlow
+    reports what goes wrong in a pipeline as its own errors, wrapped in pages of graph traces.
+
+    Raises:
+        DataError: an image could not be read or decoded, or a record file is damaged.
+    """
+    try:
+        yield
+    except tf.errors.OpError as error:
+        found = _MARKED.search(str(error))
+        if found:
+            raise DataError(found.group(1)) from error
+        if isinstance(error, tf.errors.DataLossError):
+            first = str(error).strip().splitlines()[0]
+            raise DataError(f"A record file of the dataset is damaged ({first}); prepare it anew.") from error
+        raise

@@ -1,0 +1,161 @@
+"""TensorFlow Datasets by name: kept in memory where it fits, streamed from its record files otherwise."""
+
+import difflib
+import sys
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bnn_tf._runtime import quiet_native_stderr
+from bnn_tf._tensorflow import tf
+from bnn_tf.data.errors import DataError, UnknownDatasetError
+from bnn_tf.data.source import Arrays, ArraySplit, EncodedSplit, Source
+from bnn_tf.data.streaming import Part, StreamSplit
+
+MEMORY_LIMIT = 2**30
+"""Bytes up to which the images of a split are kept in memory (CIFAR: 150 million)."""
+
+_HELD_OUT_SHARE = 5  # one fifth, where a dataset has no split of its own for testing
+_DECODE_BATCH = 500
+
+
+def load(name: str, data_dir: Path | None = None, download: bool = True, known: tuple[str, ...] = ()) -> Source:
+    """Opens a dataset, downloading it first where it is absent and that is allowed.
+
+    Args:
+        name: the dataset's name at TFDS, `name/config` included.
+        data_dir: where prepared datasets are; None: TFDS' own default.
+        download: whether to download.
+        known: other names to suggest where `name` is unknown.
+
+    Raises:
+        UnknownDatasetError: TFDS has no dataset of that name.
+        DataError: not downloaded, not downloadable, or not a dataset of images with one label each.
+    """
+    builder = _builder(name, data_dir, known)
+    if not builder.info.splits:
+        _prepare(builder, name, download)
+    if builder.info.file_format.value != "tfrecord":
+        raise DataError(
+            f"The dataset {name} is stored as {builder.info.file_format.value} in {builder.data_dir}; "
+            "prepare it anew with file_format='tfrecord'."
+        )
+    image_key, label_key = _keys(builder, name)
+    image, label = builder.info.features[image_key], builder.info.features[label_key]
+    parts = {
+        split: Part(builder, tfds_split, start, stop, image_key, label_key)
+        for split, (tfds_split, start, stop) in _ranges(builder, name).items()
+    }
+    fixed = None not in image.shape
+    splits = {split: _split(part, image.shape if fixed else None) for split, part in parts.items()}
+    shape = (image.shape[0], image.shape[1], 3) if fixed else None
+    return Source(name, list(label.names), shape, splits)
+
+
+def _builder(name: str, data_dir: Path | None, known: tuple[str, ...]) -> Any:
+    with quiet_native_stderr():
+        import tensorflow_datasets as tfds
+
+        try:
+            return tfds.builder(name, data_dir=None if data_dir is None else str(data_dir), try_gcs=False)
+        except tfds.core.DatasetNotFoundError as error:
+            names = [*known, *tfds.list_builders(with_community_datasets=False)]
+            nearest = difflib.get_close_matches(name.split("/")[0], names, n=1)
+            hint = f" Did you mean {nearest[0]}?" if nearest else ""
+            raise UnknownDatasetError(f"There is no dataset {name!r}.{hint}") from error
+        except (ValueError, ImportError) as error:  # a wrong config or version, a library that it needs
+            raise DataError(f"The dataset {name} cannot be opened: {_first_line(error)}") from error
+
+
+def _prepare(builder: Any, name: str, download: bool) -> None:
+    import tensorflow_datasets as tfds
+
+    place = builder._data_dir_root if hasattr(builder, "_data_dir_root") else builder.data_dir
+    if not download:
+        raise DataError(f"The dataset {name} is not in {place}; name its place with --data-dir or allow the download.")
+    if not sys.stderr.isatty():
+        tfds.disable_progress_bar()
+    try:
+        builder.download_and_prepare(file_format="tfrecord")
+    except Exception as error:  # whatever network, disk and the dataset's own code can raise
+        raise DataError(
+            f"The dataset {name} is not in {place} and could not be downloaded "
+            f"({_first_line(error)}); name its place with --data-dir."
+        ) from error
+
+
+def _keys(builder: Any, name: str) -> tuple[str, str]:
+    """The names of the image and the label among the dataset's features."""
+    import tensorflow_datasets as tfds
+
+    features = builder.info.features
+    supervised = builder.info.supervised_keys
+    if not (isinstance(supervised, tuple) and len(supervised) == 2 and set(supervised) <= set(features)):
+        images = [key for key, feature in features.items() if isinstance(feature, tfds.features.Image)]
+        labels = [key for key, feature in features.items() if isinstance(feature, tfds.features.ClassLabel)]
+        supervised = (images[0], labels[0]) if len(images) == len(labels) == 1 else None
+    if supervised is None or not _is_classification(*(features[key] for key in supervised)):
+        raise DataError(
+            f"The dataset {name} is not one of 8-bit images with one class label each; "
+            f"its features are {', '.join(features)}."
+        )
+    return supervised
+
+
+def _is_classification(image: Any, label: Any) -> bool:
+    import tensorflow_datasets as tfds
+
+    return (
+        isinstance(image, tfds.features.Image)
+        and image.shape[-1] in (1, 3)
+        and image.np_dtype == np.uint8
+        and isinstance(label, tfds.features.ClassLabel)
+    )
+
+
+def _ranges(builder: Any, name: str) -> dict[str, tuple[str, int, int]]:
+    """Which examples train and which test: TFDS' split, first and last + 1."""
+    splits = builder.info.splits
+    if "train" not in splits:
+        raise DataError(f"The dataset {name} has no split named train, only {', '.join(splits)}.")
+    size = splits["train"].num_examples
+    # ImageNet's and others' `test` comes without labels where there is a `validation` split too.
+    for held_out in ("validation", "test") if name.startswith("imagenet") else ("test", "validation"):
+        if held_out in splits:
+            return {"train": ("train", 0, size), "test": (held_out, 0, splits[held_out].num_examples)}
+    border = size - size // _HELD_OUT_SHARE
+    return {"train": ("train", 0, border), "test": ("train", border, size)}
+
+
+def _split(part: Part, shape: tuple[int, int, int] | None) -> ArraySplit | EncodedSplit:
+    if shape is not None and part.size * int(np.prod(shape)) <= MEMORY_LIMIT:
+        return ArraySplit(part.size, partial(_decoded, part, shape))
+    return StreamSplit(part)
+
+
+def _decoded(part: Part, shape: tuple[int, int, int], count: int) -> Arrays:
+    """The first `count` images and labels of a part; decoded in parallel, straight into one array."""
+    split = StreamSplit(part.limited(count))
+
+    def decode(record: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        contents, label = split.fetch(record)
+        return tf.ensure_shape(tf.io.decode_image(contents, channels=shape[-1], expand_animations=False), shape), label
+
+    batches = split.items(None, 0).map(decode, tf.data.AUTOTUNE).batch(_DECODE_BATCH).prefetch(2)
+    images, labels = np.empty((count, *shape), np.uint8), np.empty(count, np.int64)
+    filled = 0
+    try:
+        for some_images, some_labels in batches:
+            end = filled + len(some_labels)
+            images[filled:end], labels[filled:end] = some_images, some_labels
+            filled = end
+    except tf.errors.OpError as error:
+        raise DataError(f"Example {filled} or a later one of {part.name} cannot be read or decoded; ")  from error
+    return images, labels
+
+
+def _first_line(error: BaseException) -> str:
+    text = str(error).strip()
+    return text.splitlines()[0] if text else type(error).__name__
