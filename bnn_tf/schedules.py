@@ -8,7 +8,7 @@ import functools
 import math
 from collections.abc import Callable, Sequence
 
-from bnn_tf.errors import UsageError
+from bnn_tf.errors import unknown
 
 Schedule = Callable[[int, int], float]
 
@@ -89,5 +89,5 @@ def get(name: str, **options: object) -> Schedule:
         UsageError: there is no such schedule.
     """
     if name not in SCHEDULES:
-        raise UsageError(f"no schedule is called {name!r}; choose one of {', '.join(SCHEDULES)}")
+        raise unknown("schedule", name, SCHEDULES)
     return functools.partial(SCHEDULES[name], **options)

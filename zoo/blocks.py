@@ -1,0 +1,153 @@
+"""What the architectures share: layers with their settings, blocks, and the finished model."""
+
+import os
+from collections.abc import Callable, Sequence
+
+from bnn_tf import methods
+from bnn_tf._tensorflow import tf
+from bnn_tf.errors import UserError
+from bnn_tf.layers import ChannelPad, HardTanh, LearnableBias
+
+Block = Callable[..., tf.Tensor]
+
+
+def batch_norm(x: tf.Tensor, name: str, gamma: float = 1.0) -> tf.Tensor:
+    """BatchNorm with the papers' epsilon 1e-5 and running average 0.9."""
+    start = tf.keras.initializers.Constant(gamma)
+    return tf.keras.layers.BatchNormalization(epsilon=1e-5, momentum=0.9, gamma_initializer=start, name=name)(
+        x
+    )
+
+
+def conv(x: tf.Tensor, filters: int, kernel_size: int, name: str, strides: int = 1) -> tf.Tensor:
+    """A real-valued convolution without bias."""
+    return tf.keras.layers.Conv2D(
+        filters,
+        kernel_size,
+        strides=strides,
+        padding="same",
+        use_bias=False,
+        kernel_initializer="he_normal",
+        name=name,
+    )(x)
+
+
+def binarizer(method: methods.Method, pad_values: float, gamma: float = 1.0) -> Block:
+    """A function `(x, filters, name, kernel_size=3, strides=1)`: binary convolution, then BatchNorm."""
+
+    def apply(x: tf.Tensor, filters: int, name: str, kernel_size: int = 3, strides: int = 1) -> tf.Tensor:
+        x = method.binary_conv(
+            x, filters, kernel_size, strides=strides, pad_values=pad_values, name=f"{name}_conv"
+        )
+        return batch_norm(x, f"{name}_bn", gamma)
+
+    return apply
+
+
+def stages(
+    x: tf.Tensor, counts: Sequence[int], widths: Sequence[int], block: Callable[..., tf.Tensor]
+) -> tf.Tensor:
+    """`counts[i]` blocks of `widths[i]` channels in stage i; all stages but the first start with stride 2.
+
+    `block` is a function `(x, filters, strides, name)`; names are `stage1_block1`, `stage1_block2`, …
+    """
+    for stage, (count, filters) in enumerate(zip(counts, widths, strict=True), start=1):
+        for index in range(count):
+            strides = 2 if stage > 1 and index == 0 else 1
+            x = block(x, filters, strides, f"stage{stage}_block{index + 1}")
+    return x
+
+
+def hard_tanh(x: tf.Tensor, name: str) -> tf.Tensor:
+    """Clip to [-1, 1]."""
+    return HardTanh(name=name)(x)
+
+
+def add(x: tf.Tensor, shortcut: tf.Tensor, name: str) -> tf.Tensor:
+    """The sum at the end of a shortcut."""
+    return tf.keras.layers.Add(name=name)([x, shortcut])
+
+
+def average_pool(x: tf.Tensor, name: str) -> tf.Tensor:
+    """2×2 average pooling with stride 2; odd sizes are padded, as strided `same` convolutions do."""
+    return tf.keras.layers.AveragePooling2D(2, strides=2, padding="same", name=name)(x)
+
+
+def pooled_conv_shortcut(x: tf.Tensor, filters: int, name: str, strides: int) -> tf.Tensor:
+    """Average pool, real 1×1 convolution, BatchNorm (Bi-Real, ReAct); the identity where shapes agree."""
+    if strides == 1 and x.shape[-1] == filters:
+        return x
+    if strides == 2:
+        x = average_pool(x, f"{name}_shortcut_pool")
+    return batch_norm(conv(x, filters, 1, f"{name}_shortcut_conv"), f"{name}_shortcut_bn")
+
+
+def padded_shortcut(x: tf.Tensor, filters: int, name: str, strides: int) -> tf.Tensor:
+    """Average pool and zero channels, half on either side, without parameters (CIFAR networks)."""
+    if strides == 2:
+        x = average_pool(x, f"{name}_shortcut_pool")
+    missing = filters - x.shape[-1]
+    if missing:
+        x = ChannelPad(missing // 2, missing - missing // 2, name=f"{name}_shortcut_pad")(x)
+    return x
+
+
+def imagenet_stem(x: tf.Tensor, filters: int, gamma: float = 1.0, clip: bool = False) -> tf.Tensor:
+    """7×7/2 convolution, BatchNorm, hard-tanh if `clip`, 3×3/2 max pool."""
+    x = batch_norm(conv(x, filters, 7, "stem_conv", strides=2), "stem_bn", gamma)
+    if clip:
+        x = hard_tanh(x, "stem_clip")
+    return tf.keras.layers.MaxPool2D(3, strides=2, padding="same", name="stem_pool")(x)
+
+
+def react_activation(x: tf.Tensor, name: str) -> tf.Tensor:
+    """Bias, PReLU with one slope per channel, bias (ReActNet's RPReLU)."""
+    x = LearnableBias(name=f"{name}_bias_before")(x)
+    x = tf.keras.layers.PReLU(
+        alpha_initializer=tf.keras.initializers.Constant(0.25), shared_axes=[1, 2], name=f"{name}_prelu"
+    )(x)
+    return LearnableBias(name=f"{name}_bias_after")(x)
+
+
+def classifier(x: tf.Tensor, num_classes: int, normalize: bool = False) -> tf.Tensor:
+    """Average over the whole map, BatchNorm if `normalize`, dense layer; float32 logits.
+
+    A pool of the map's size is what Larq Compute Engine runs fast; where the size is unknown, or the map
+    is to be averaged at any size, global pooling does it.
+    """
+    height, width = x.shape[1:3]
+    if height and width:
+        x = tf.keras.layers.AveragePooling2D((height, width), name="pool")(x)
+    else:
+        x = tf.keras.layers.GlobalAveragePooling2D(keepdims=True, name="pool")(x)
+    if normalize:
+        x = batch_norm(x, "head_bn")
+    return dense(x, num_classes)
+
+
+def dense(x: tf.Tensor, num_classes: int) -> tf.Tensor:
+    """Flatten and the dense layer; float32 logits."""
+    x = tf.keras.layers.Flatten(name="flatten")(x)
+    return tf.keras.layers.Dense(num_classes, dtype="float32", name="logits")(x)
+
+
+def inputs(input_shape: Sequence[int | None]) -> tf.Tensor:
+    """The model's input, normalised images."""
+    return tf.keras.layers.Input(shape=tuple(input_shape), name="image")
+
+
+def finish(
+    image: tf.Tensor, logits: tf.Tensor, name: str, weights: str | os.PathLike | None
+) -> tf.keras.Model:
+    """The model, with the weights of the file `weights` if one is named.
+
+    Raises:
+        UserError: the file does not exist or does not fit the architecture.
+    """
+    model = tf.keras.Model(image, logits, name=name)
+    if weights is not None:
+        try:
+            model.load_weights(weights)
+        except (OSError, ValueError, KeyError) as error:
+            raise UserError(f"weights={os.fspath(weights)!r} do not load into {name}: {error}") from error
+    return model
