@@ -1,0 +1,19 @@
+"""Files that are really sub-bit: an LCE `.tflite` with its binary 3x3 filters as codebooks and indices.
+
+FORMAT.md describes the format, `decode.py` expands it with NumPy alone and `expand.c` in C99.
+"""
+
+from bnn_tf.deploy.subbit.decode import SubBitFileError, expand, expand_file, expand_stream
+from bnn_tf.deploy.subbit.encode import compress, compress_file
+from bnn_tf.deploy.subbit.report import LayerReport, SubBitReport
+
+__all__ = [
+    "LayerReport",
+    "SubBitFileError",
+    "SubBitReport",
+    "compress",
+    "compress_file",
+    "expand",
+    "expand_file",
+    "expand_stream",
+]

@@ -1,0 +1,194 @@
+"""Compresses an LCE `.tflite`: its binary 3x3 filters become codebooks and indices."""
+
+import os
+import struct
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from bnn_tf.deploy.subbit import decode
+from bnn_tf.deploy.subbit.entropy import code, quantize_frequencies
+from bnn_tf.deploy.subbit.filters import Filter, binary_filters
+from bnn_tf.deploy.subbit.report import LayerReport, SubBitReport
+from bnn_tf.errors import UserError
+
+_METHODS = {decode.RAW: "raw", decode.PACKED: "packed", decode.RANS: "rans"}
+_HEADER_BYTES = decode.SECTION_HEADER.size + decode.CHECKSUM.size
+
+
+class _Coded(NamedTuple):
+    """One filter's section without its header."""
+
+    kind: int
+    flags: int
+    patterns: int
+    payload: bytes
+
+
+def compress(model: bytes) -> tuple[bytes, SubBitReport]:
+    """Compresses a `.tflite` so that `expand` restores it bit for bit.
+
+    Every 3x3 `LceBconv2d` filter is stored as a codebook of the patterns that occur and one index per
+    slice, bit-packed or entropy-coded, or left alone: whichever is smallest. Everything else is copied. A
+    model without such a filter gives a valid file too, and `report.note` says that nothing was gained.
+
+    Returns:
+        The `.snn` file's bytes and what became of each filter.
+
+    Raises:
+        UserError: `model` is not a TensorFlow Lite file, or is larger than 2 GB.
+    """
+    if len(model) > decode.MAX_ORIGINAL:
+        raise UserError("The model is larger than 2 GB, which the .snn format cannot hold.")
+    sections, layers, end = [], [], 0
+    for found in binary_filters(model):
+        coded, layer = _encode(model, found)
+        layers.append(layer)
+        if coded is not None:
+            sections += _raw_section(model[end : found.offset])
+            sections.append(_section(coded, found.size))
+            end = found.offset + found.size
+    sections += _raw_section(model[end:])
+    header = decode.FILE_HEADER.pack(
+        decode.MAGIC, decode.VERSION, 0, len(sections), len(model), zlib.crc32(model)
+    )
+    data = b"".join([header, decode.CHECKSUM.pack(zlib.crc32(header)), *sections])
+    if decode.expand(data) != model:
+        raise RuntimeError("the compressed model does not expand to the original: please report this")
+    return data, SubBitReport(tuple(layers), len(model), len(data))
+
+
+def compress_file(source: str | os.PathLike, target: str | os.PathLike) -> SubBitReport:
+    """Compresses the file `source` into the file `target`, which appears only once it is whole.
+
+    Raises:
+        UserError: `source` is not a TensorFlow Lite file, or a file cannot be read or written.
+    """
+    try:
+        data, report = compress(Path(source).read_bytes())
+        with decode.replacing(target) as file:
+            file.write(data)
+    except OSError as error:
+        raise UserError(f"{error.filename or target}: {error.strerror}.") from error
+    except UserError as error:
+        raise UserError(f"{os.fspath(source)}: {error}") from error
+    return report
+
+
+def _section(coded: _Coded, restored: int) -> bytes:
+    header = decode.SECTION_HEADER.pack(coded.kind, coded.flags, coded.patterns, restored, len(coded.payload))
+    checksum = zlib.crc32(coded.payload, zlib.crc32(header))
+    return header + decode.CHECKSUM.pack(checksum) + coded.payload
+
+
+def _raw_section(data: bytes) -> list[bytes]:
+    return [_section(_Coded(decode.RAW, 0, 0, data), len(data))] if data else []
+
+
+def _encode(model: bytes, found: Filter) -> tuple[_Coded | None, LayerReport]:
+    """Returns the smallest coding, None where that is the filter as it is, and the report on it."""
+    slices = _slices(model, found)
+    codings = [] if slices is None else list(_codings(slices))
+    patterns = codings[0].patterns if codings else 0
+    best = min((c for c in codings if _is_worthwhile(c, found.size)), key=_payload_size, default=None)
+    layer = LayerReport(
+        name=found.name,
+        shape=found.shape,
+        method=_METHODS[best.kind if best else decode.RAW],
+        patterns=patterns,
+        bits=decode.index_bits(patterns) if patterns else 0,
+        weights=8 * found.size if slices is None else slices.size * decode.TAPS,
+        raw_bytes=found.size,
+        coded_bytes=_HEADER_BYTES + len(best.payload) if best else found.size,
+        codebook_bytes=decode.packed_size(decode.TAPS, patterns) if best else 0,
+    )
+    return best, layer
+
+
+def _payload_size(coded: _Coded) -> int:
+    return len(coded.payload)
+
+
+def _is_worthwhile(coded: _Coded, size: int) -> bool:
+    # One header for the section, one because it cuts what is around it in two.
+    return len(coded.payload) + 2 * _HEADER_BYTES < size <= decode.MAX_GROWTH * len(coded.payload)
+
+
+def _slices(model: bytes, found: Filter) -> np.ndarray | None:
+    """Returns the `(cout, cin)` patterns of a 3x3 filter; bit `3 * row + column` of one is set for -1."""
+    if len(found.shape) != 4 or found.shape[1:3] != (3, 3):
+        return None
+    cout, words = found.shape[0], found.shape[3]
+    data = np.frombuffer(model, np.uint8, found.size, found.offset)
+    bits = np.unpackbits(data, bitorder="little").reshape(cout, decode.TAPS, words * 32)
+    used = np.flatnonzero(bits.any(axis=(0, 1)))
+    # The padding to whole words is +1 throughout: end after the last channel that is not.
+    cin = max(used[-1] + 1 if used.size else 1, 32 * (words - 1) + 1)
+    if max(cin, cout) >= 2**16:
+        return None
+    taps = np.arange(decode.TAPS, dtype=np.uint16)[:, None]
+    return (bits[:, :, :cin].astype(np.uint16) << taps).sum(axis=1, dtype=np.uint16)
+
+
+def _codings(slices: np.ndarray) -> Iterator[_Coded]:
+    codebook, indices, flips = _codebook(slices)
+    head = decode.CHANNELS.pack(*slices.shape[::-1]) + pack(codebook, decode.TAPS)
+    head += pack(flips, 1) if flips.any() else b""
+    for kind, encode in ((decode.PACKED, _packed), (decode.RANS, _rans)):
+        yield _Coded(kind, int(flips.any()), len(codebook), head + encode(indices, len(codebook)))
+
+
+def _codebook(slices: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Returns the patterns in order, the index of each slice, and the output channels to flip (0 or 1)."""
+    plain = np.unique(slices, return_inverse=True)
+    flips = _find_flips(slices)
+    flipped = np.unique(slices ^ (flips[:, None] * np.uint16(decode.ALL_TAPS)), return_inverse=True)
+    if decode.index_bits(len(flipped[0])) < decode.index_bits(len(plain[0])):
+        return flipped[0], flipped[1].ravel(), flips
+    return plain[0], plain[1].ravel(), np.zeros_like(flips)
+
+
+def pack(values: np.ndarray, width: int) -> bytes:
+    """The inverse of `decode.unpack`: numbers of `width` bits, each lowest bit first."""
+    bits = (values.astype(np.uint16)[:, None] >> np.arange(width, dtype=np.uint16)) & 1
+    return np.packbits(bits.astype(np.uint8), bitorder="little").tobytes()
+
+
+def _packed(indices: np.ndarray, patterns: int) -> bytes:
+    return pack(indices, decode.index_bits(patterns))
+
+
+def _rans(indices: np.ndarray, patterns: int) -> bytes:
+    frequencies = quantize_frequencies(np.bincount(indices, minlength=patterns))
+    state, words = code(indices, frequencies)
+    return pack(frequencies - 1, decode.SCALE_BITS) + struct.pack("<I", state) + words
+
+
+def _find_flips(slices: np.ndarray) -> np.ndarray:
+    """Guesses which output channels stand in the file with all signs reversed.
+
+    LCE reverses those whose batch-norm factor is negative where it fuses the sign that follows, and their
+    patterns would double the codebook. Grows the set of known patterns by the channel whose better
+    orientation beats the other most clearly, until every channel is oriented.
+
+    Returns:
+        A vector of 0 and 1, one per output channel.
+    """
+    occurs = np.zeros((2, len(slices), 2**decode.TAPS), np.float32)
+    rows = np.arange(len(slices))[:, None]
+    occurs[0, rows, slices] = 1
+    occurs[1, rows, slices ^ decode.ALL_TAPS] = 1
+    missing = np.ones(2**decode.TAPS, np.float32)
+    flips = np.zeros(len(slices), np.uint8)
+    open_channels = np.ones(len(slices), bool)
+    for _ in rows:
+        plain, flipped = occurs @ missing
+        clarity = np.where(open_channels, np.abs(plain - flipped), -1)
+        channel = int(clarity.argmax())
+        flips[channel] = flipped[channel] < plain[channel]
+        missing[occurs[flips[channel], channel] > 0] = 0
+        open_channels[channel] = False
+    return flips
