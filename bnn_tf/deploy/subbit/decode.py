@@ -33,6 +33,7 @@ FLIPPED = 1  # flag: some output channels are stored with their signs reversed
 
 MAX_ORIGINAL = 2**31 - 1  # where a flatbuffer's own offsets end
 MAX_GROWTH = 64  # a section restores at most this many times its stored bytes
+MAX_CODED = 2**22  # bytes of an entropy-coded section, which is read as a whole
 TAPS = 9  # weights in a 3x3 slice; one bit each in its pattern
 ALL_TAPS = 2**TAPS - 1
 
@@ -158,7 +159,7 @@ def _damaged(what: str) -> SubBitFileError:
 
 
 def _read(source: BinaryIO, size: int) -> bytes:
-    """Reads exactly `size` bytes; callers ask for less than a megabyte at a time."""
+    """Reads exactly `size` bytes; callers ask for 4 MB at most."""
     parts = []
     while size:
         part = source.read(size)
@@ -206,6 +207,7 @@ def _check(section: Section, room: int) -> None:
             and section.flags in (0, FLIPPED)
             and 1 <= section.patterns <= 2**TAPS
             and section.restored <= MAX_GROWTH * section.stored
+            and (section.kind == PACKED or section.stored <= MAX_CODED)
         )
     if not sound or not 0 < section.restored <= room:
         raise _damaged("the header of a section makes no sense")
@@ -244,12 +246,12 @@ def _weights(section: Section, payload: _Payload) -> Iterator[bytes]:
     flips = np.zeros(cout, np.uint16)
     if section.flags & FLIPPED:
         flips = unpack(payload.take(packed_size(1, cout)), 1, cout) * np.uint16(ALL_TAPS)
-    indices = (_PackedIndices if section.kind == PACKED else _RansIndices)(payload, section.patterns)
+    coder = _PackedIndices if section.kind == PACKED else _RansIndices
+    indices = coder(payload, section.patterns, cin * cout)
     rows = 8 * max(1, _BLOCK // (8 * cin))  # eights of indices end on a byte, whatever their width
     for start in range(0, cout, rows):
         flip = flips[start : start + rows, None]
         yield _filter_bytes(codebook[indices.take(flip.size * cin).reshape(-1, cin)] ^ flip)
-    indices.finish()
 
 
 def _filter_bytes(patterns: np.ndarray) -> bytes:
@@ -261,12 +263,14 @@ def _filter_bytes(patterns: np.ndarray) -> bytes:
 
 
 class _PackedIndices:
-    """Indices of equal width."""
+    """`count` indices of equal width."""
 
-    def __init__(self, payload: _Payload, patterns: int) -> None:
+    def __init__(self, payload: _Payload, patterns: int, count: int) -> None:
         self._payload = payload
         self._patterns = patterns
         self._width = index_bits(patterns)
+        if payload.left != packed_size(self._width, count):
+            raise _damaged("the number of indices is wrong")
 
     def take(self, count: int) -> np.ndarray:
         indices = unpack(self._payload.take(packed_size(self._width, count)), self._width, count)
@@ -274,17 +278,14 @@ class _PackedIndices:
             raise _damaged("an index points outside its codebook")
         return indices
 
-    def finish(self) -> None:
-        """A payload that is too long shows in `_Payload.left`."""
-
 
 class _RansIndices:
-    """Indices coded by a range asymmetric numeral system (rANS) with one frequency table per section.
+    """`count` indices coded by a range asymmetric numeral system (rANS) with one frequency table.
 
     A loop over Python integers: every step needs the state that the one before it left.
     """
 
-    def __init__(self, payload: _Payload, patterns: int) -> None:
+    def __init__(self, payload: _Payload, patterns: int, count: int) -> None:
         packed = payload.take(packed_size(SCALE_BITS, patterns))
         frequencies = unpack(packed, SCALE_BITS, patterns).astype(np.int64) + 1
         if frequencies.sum() != 2**SCALE_BITS:
@@ -293,12 +294,14 @@ class _RansIndices:
         (self._state,) = struct.unpack("<I", payload.take(4))
         if self._state < STATE_FLOOR or payload.left % 2:
             raise _damaged("coded indices make no sense")
-        self._words = self._read_words(payload)
+        # All at once: frequent indices take next to no input, so a file that is cut short would show late.
+        self._words = self._split(payload.take(payload.left))
+        self._left = count
 
     @staticmethod
-    def _read_words(payload: _Payload) -> Iterator[int]:
-        while payload.left:
-            yield from np.frombuffer(payload.take(min(payload.left, _BLOCK)), "<u2").tolist()
+    def _split(data: bytes) -> Iterator[int]:
+        for start in range(0, len(data), _BLOCK):
+            yield from np.frombuffer(data[start : start + _BLOCK], "<u2").tolist()
 
     def take(self, count: int) -> np.ndarray:
         state, slots = self._state, []
@@ -314,11 +317,10 @@ class _RansIndices:
                     raise _damaged("coded indices end too early")
                 state = state << 16 | word
         self._state = state
-        return self._symbols[slots]
-
-    def finish(self) -> None:
-        if self._state != STATE_FLOOR or next(self._words, None) is not None:
+        self._left -= count
+        if not self._left and (state != STATE_FLOOR or next(words, None) is not None):
             raise _damaged("coded indices do not end where they should")
+        return self._symbols[slots]
 
 
 def _main(arguments: list[str]) -> int:

@@ -113,6 +113,8 @@ def _payload_size(coded: _Coded) -> int:
 
 
 def _is_worthwhile(coded: _Coded, size: int) -> bool:
+    if coded.kind == decode.RANS and len(coded.payload) > decode.MAX_CODED:
+        return False
     # One header for the section, one because it cuts what is around it in two.
     return len(coded.payload) + 2 * _HEADER_BYTES < size <= decode.MAX_GROWTH * len(coded.payload)
 

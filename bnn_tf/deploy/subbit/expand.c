@@ -43,6 +43,7 @@ enum {
 
 #define SNN_STATE_FLOOR 65536u
 #define SNN_MAX_ORIGINAL 2147483647u
+#define SNN_MAX_CODED 4194304u
 
 /* Bytes not read yet. */
 typedef struct {
@@ -255,6 +256,7 @@ static snn_status snn_section(snn_bytes *file, uint8_t *out, size_t room, size_t
     if (kind != SNN_PACKED && kind != SNN_RANS) return SNN_DAMAGED;
     if (flags & ~SNN_FLIPPED || patterns == 0 || patterns > SNN_PATTERNS) return SNN_DAMAGED;
     if (restored > (uint64_t)SNN_MAX_GROWTH * payload.left) return SNN_DAMAGED;
+    if (kind == SNN_RANS && payload.left > SNN_MAX_CODED) return SNN_DAMAGED;
     return snn_weights(payload, kind, flags, patterns, out, restored) ? SNN_OK : SNN_DAMAGED;
 }
 

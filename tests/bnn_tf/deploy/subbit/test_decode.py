@@ -4,6 +4,7 @@ import io
 import os
 import re
 import shutil
+import struct
 import subprocess
 import sys
 import tracemalloc
@@ -119,6 +120,12 @@ def wide(kind, flags, patterns, cin, cout):
     return section(kind, flags, patterns, decode.filter_size(cin, cout), 2**30, payload=payload)
 
 
+def bomb(stored):
+    """One pattern of frequency 4096, coded: indices without end from 14 bytes."""
+    coded = decode.CHANNELS.pack(65535, 100) + bytes(2) + b"\xff\x0f" + struct.pack("<I", decode.STATE_FLOOR)
+    return section(decode.RANS, 0, 1, decode.filter_size(65535, 100), stored, payload=coded)
+
+
 HUGE = [
     section(decode.RAW, 0, 0, 2**31 - 1, 2**31 - 1),
     section(decode.PACKED, 0, 512, 2**31 - 1, 2**32 - 1, payload=bytes(10**6)),
@@ -126,30 +133,36 @@ HUGE = [
     wide(decode.PACKED, 0, 1, 65535, 29),
     wide(decode.PACKED, 0, 1, 32, 59000),
     wide(decode.RANS, 0, 1, 65535, 29),
+    bomb(2**30),
+    bomb(decode.MAX_CODED),
 ]
 
 
-@pytest.mark.parametrize("hostile", HUGE)
+@pytest.mark.parametrize("hostile", HUGE, ids=range(len(HUGE)))
 def test_huge_claims_take_no_memory(tools, hostile):
     data = tools.repair(header(1, 2**31 - 1) + hostile)
+    restored = io.BytesIO()
     tracemalloc.start()
     try:
         with pytest.raises(SubBitFileError):
-            expand_stream(io.BytesIO(data), io.BytesIO())
+            expand_stream(io.BytesIO(data), restored)
+        assert restored.tell() <= decode.MAX_GROWTH * len(data)
         assert tracemalloc.get_traced_memory()[1] < 64 * 2**20
     finally:
         tracemalloc.stop()
 
 
-def test_memory_is_bounded_by_the_block(tools, rng):
-    signs = [tools.draw_signs(rng, 512, 512, 16, skew) for skew in (0, 0.3)]
-    model = tools.build_tflite([tools.pack_filter(each) for each in signs])
-    data, _ = compress(model)
+@pytest.mark.parametrize(("cout", "cin", "megabytes"), [(512, 512, 16), (8, 65535, 64)])
+@pytest.mark.parametrize("skew", [0, 0.3])
+def test_memory_is_bounded_by_the_block(tools, rng, cout, cin, megabytes, skew):
+    signs = tools.draw_signs(rng, cout, cin, 16, skew)
+    data, report = compress(tools.build_tflite([tools.pack_filter(signs)]))
+    assert report.layers[0].method == ("rans" if skew else "packed")
     with open(os.devnull, "wb") as target:
         tracemalloc.start()
         try:
             expand_stream(io.BytesIO(data), target)
-            assert tracemalloc.get_traced_memory()[1] < 16 * 2**20
+            assert tracemalloc.get_traced_memory()[1] < megabytes * 2**20
         finally:
             tracemalloc.stop()
 

@@ -29,9 +29,8 @@ def decoded(symbols, frequencies, sizes):
     state, words = code(symbols, frequencies)
     data = pack(frequencies - 1, decode.SCALE_BITS) + struct.pack("<I", state) + words
     payload = decode._Payload(io.BytesIO(data), len(data), zlib.crc32(b""))
-    indices = decode._RansIndices(payload, len(frequencies))
+    indices = decode._RansIndices(payload, len(frequencies), len(symbols))
     blocks = [indices.take(size) for size in sizes]
-    indices.finish()
     return np.concatenate(blocks)
 
 
