@@ -13,6 +13,11 @@ EPSILON = 1e-5  # added to every variance under a root
 sign = lq.math.sign
 
 
+def widen(x: tf.Tensor) -> tf.Tensor:
+    """`x` in float32 where its type is narrower, else as it is."""
+    return tf.cast(x, tf.float32) if x.dtype.size < tf.float32.size else x
+
+
 def channel_axes(kernel: tf.Tensor) -> list[int]:
     """The axes over which "per output channel" reduces: all but the last."""
     return list(range(len(kernel.shape) - 1))
@@ -109,7 +114,7 @@ def normalized_approx_sign(x: tf.Tensor, stop_gradient: bool) -> tf.Tensor:
     @tf.custom_gradient
     def call(x: tf.Tensor) -> tf.Tensor:
         def gradient(upstream: tf.Tensor) -> tf.Tensor:
-            wide = tf.cast(x, tf.float32) if x.dtype.size < 4 else x
+            wide = widen(x)
             axis = list(range(1, len(wide.shape)))
             variance = unbiased_variance(wide, axis) + EPSILON
             inverse = tf.math.rsqrt(variance)

@@ -12,15 +12,19 @@ import bnn_tf.optimizers  # noqa: F401  (saved models name them; loading must fi
 from bnn_tf import codebook, math
 from bnn_tf._tensorflow import lq, tf
 
-_serializable = tf.keras.utils.register_keras_serializable(package="bnn_tf")
+
+def _serializable(cls: type) -> type:
+    """Makes a class known to Keras, also by its bare name: that is all that HDF5 files look for."""
+    lq.utils.register_alias(cls.__name__)(cls)
+    return tf.keras.utils.register_keras_serializable(package="bnn_tf")(cls)
 
 
 @_serializable
-class ApproxSign(lq.quantizers.Quantizer):
+class ApproxSign(lq.quantizers.ApproxSign):
     """Sign of activations with a triangular gradient (Bi-Real Net, eq. 7).
 
-    Forward `sign(x)`; backward `dy · max(0, 2 - 2|x|)`. The string `"approx_sign"` is Larq's quantizer
-    of the same name, which equals this one's default.
+    Forward `sign(x)`; backward `dy · max(0, 2 - 2|x|)`. By default this is Larq's quantizer of the same
+    name, to which the string `"approx_sign"` refers; in saved models the name stands for this class.
 
     Args:
         normalize: In training, take the gradient at `x/σ` instead of `x`, with σ each sample's
@@ -28,8 +32,6 @@ class ApproxSign(lq.quantizers.Quantizer):
         stop_gradient: Treat σ as a constant (OvSW) instead of differentiating through it (ReCU).
         **kwargs: Arguments of `tf.keras.layers.Layer`.
     """
-
-    precision = 1
 
     def __init__(self, normalize: bool = False, stop_gradient: bool = False, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -39,16 +41,46 @@ class ApproxSign(lq.quantizers.Quantizer):
         """Signs of `inputs`, any shape with the batch first."""
         if self.normalize and training:
             return math.normalized_approx_sign(inputs, self.stop_gradient)
-        return math.approx_sign(inputs)
+        return super().call(inputs)
 
     def get_config(self) -> dict[str, Any]:
         """The quantizer's configuration."""
         return {**super().get_config(), "normalize": self.normalize, "stop_gradient": self.stop_gradient}
 
 
+class _KernelQuantizer(lq.quantizers.Quantizer):
+    """A quantizer of kernels; subclasses say how in `binarize`.
+
+    Kernels narrower than float32, as a mixed-precision policy hands them over, are binarized in float32:
+    half precision has neither the range nor the digits for variances and nearest patterns.
+    """
+
+    precision = 1
+
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        """Binarizes a kernel `(…, cout)`."""
+        # A variable (Larq hands one over in `get_weights`) must not be read inside a custom gradient.
+        kernel = tf.convert_to_tensor(inputs)
+        return tf.cast(self.binarize(math.widen(kernel)), kernel.dtype)
+
+    def binarize(self, kernel: tf.Tensor) -> tf.Tensor:
+        """The formula, for float32 or wider."""
+        raise NotImplementedError
+
+    def _add_state(self, name: str, shape: Any, start: Any, **options: Any) -> tf.Variable:
+        """A variable named after this quantizer: HDF5 files need names that differ within a model."""
+        return self.add_weight(
+            f"{self.name}/{name}",
+            shape=shape,
+            initializer=tf.keras.initializers.Constant(start),
+            experimental_autocast=False,
+            **options,
+        )
+
+
 @lq.utils.register_alias("scaled_sign")
 @_serializable
-class ScaledSign(lq.quantizers.Quantizer):
+class ScaledSign(_KernelQuantizer):
     """Bi-Real Net's kernel: `Ŵ = s_o · sign(W)`, `s_o` the mean |W| per output channel.
 
     Gradient `dL/dW = dL/dŴ · 1[|W| ≤ clip_value]`: none through `s_o`, and not scaled by it (Larq's
@@ -59,20 +91,18 @@ class ScaledSign(lq.quantizers.Quantizer):
         **kwargs: Arguments of `tf.keras.layers.Layer`.
     """
 
-    precision = 1
-
     def __init__(self, clip_value: float | None = 1.0, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.clip_value = clip_value
 
-    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+    def binarize(self, kernel: tf.Tensor) -> tf.Tensor:
         """Binarizes a kernel `(…, cout)`."""
 
         @tf.custom_gradient
         def scaled(signs: tf.Tensor) -> tf.Tensor:
-            return math.magnitude(inputs) * signs, lambda upstream: upstream
+            return math.magnitude(kernel) * signs, lambda upstream: upstream
 
-        return scaled(math.clipped_sign(inputs, self.clip_value))
+        return scaled(math.clipped_sign(kernel, self.clip_value))
 
     def get_config(self) -> dict[str, Any]:
         """The quantizer's configuration."""
@@ -81,7 +111,7 @@ class ScaledSign(lq.quantizers.Quantizer):
 
 @lq.utils.register_alias("recu")
 @_serializable
-class ReCU(lq.quantizers.Quantizer):
+class ReCU(_KernelQuantizer):
     """Sign of the standardised kernel after the rectified clamp unit (ReCU, ICCV 2021).
 
     Forward: standardise per output channel to deviation 2√2, clip to `±Q(τ)`, take the sign. Backward:
@@ -92,18 +122,14 @@ class ReCU(lq.quantizers.Quantizer):
         **kwargs: Arguments of `tf.keras.layers.Layer`.
     """
 
-    precision = 1
-
     def __init__(self, tau: float = 0.85, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self._initial_tau = tau
-        self.tau = self.add_weight(
-            "tau", shape=(), initializer=tf.keras.initializers.Constant(tau), trainable=False
-        )
+        self.tau = self._add_state("tau", (), tau, trainable=False)
 
-    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+    def binarize(self, kernel: tf.Tensor) -> tf.Tensor:
         """Binarizes a kernel `(…, cout)`."""
-        return math.identity_sign(math.recu_clamp(inputs, self.tau))
+        return math.identity_sign(math.recu_clamp(kernel, self.tau))
 
     def get_config(self) -> dict[str, Any]:
         """The quantizer's configuration; τ's present value is a weight, not part of it."""
@@ -112,7 +138,7 @@ class ReCU(lq.quantizers.Quantizer):
 
 @lq.utils.register_alias("identity_sign")
 @_serializable
-class IdentitySign(lq.quantizers.Quantizer):
+class IdentitySign(_KernelQuantizer):
     """OvSW's kernel: `sign(W)` with the identity as gradient, times an optional analytical scale.
 
     Args:
@@ -125,20 +151,18 @@ class IdentitySign(lq.quantizers.Quantizer):
         ValueError: `scale` is something else.
     """
 
-    precision = 1
-
     def __init__(self, scale: str | None = None, **kwargs: Any) -> None:
         if scale not in (None, "standardized"):
             raise ValueError(f'scale must be None or "standardized", not {scale!r}')
         super().__init__(**kwargs)
         self.scale = scale
 
-    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+    def binarize(self, kernel: tf.Tensor) -> tf.Tensor:
         """Binarizes a kernel `(…, cout)`."""
-        signs = math.identity_sign(inputs)
+        signs = math.identity_sign(kernel)
         if self.scale is None:
             return signs
-        return signs * tf.stop_gradient(math.magnitude(math.standardize(inputs)))
+        return signs * tf.stop_gradient(math.magnitude(math.standardize(kernel)))
 
     def get_config(self) -> dict[str, Any]:
         """The quantizer's configuration."""
@@ -147,7 +171,7 @@ class IdentitySign(lq.quantizers.Quantizer):
 
 @lq.utils.register_alias("sub_bit")
 @_serializable
-class SubBit(lq.quantizers.Quantizer):
+class SubBit(_KernelQuantizer):
     """Kernel of which every 3×3 slice is one of `2^bits` learned patterns (SNN, ICCV 2021).
 
     Forward `Ŵ = s_o · pattern`, the pattern nearest to the slice, `s_o` the mean |W| per output channel
@@ -169,8 +193,6 @@ class SubBit(lq.quantizers.Quantizer):
         ValueError: `bits` is out of range, or the kernel to quantize is not 3×3.
     """
 
-    precision = 1
-
     def __init__(self, bits: int = 5, seed: int = 0, interval: int = 25, **kwargs: Any) -> None:
         if not 1 <= bits <= codebook.SLICE:
             raise ValueError(f"bits must be between 1 and {codebook.SLICE}, not {bits}")
@@ -182,26 +204,25 @@ class SubBit(lq.quantizers.Quantizer):
 
     def _create_codebook(self) -> None:
         patterns = codebook.initial_patterns(self.bits, self.seed)
-        start = tf.keras.initializers.Constant(patterns)
-        self.step = self.add_weight("step", shape=(), dtype=tf.int64, initializer="zeros", trainable=False)
-        self.memory = self.add_weight("memory", shape=patterns.shape, initializer=start, trainable=False)
-        self.codebook = self.add_weight(
+        self.step = self._add_state("step", (), 0, dtype=tf.int64, trainable=False)
+        self.memory = self._add_state("memory", patterns.shape, patterns, trainable=False)
+        self.codebook = self._add_state(
             "codebook",
-            shape=patterns.shape,
-            initializer=start,
+            patterns.shape,
+            patterns,
             constraint=codebook.Refinement(self.step, self.memory, self.seed, self.interval),
         )
 
-    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+    def binarize(self, kernel: tf.Tensor) -> tf.Tensor:
         """Quantizes a kernel `(3, 3, cin, cout)`."""
-        if tuple(inputs.shape[:2]) != (3, 3):
-            raise ValueError(f"SubBit quantizes 3×3 kernels, not {tuple(inputs.shape)}; use ScaledSign")
-        scale = tf.stop_gradient(math.magnitude(inputs))
+        if tuple(kernel.shape[:2]) != (3, 3):
+            raise ValueError(f"SubBit quantizes 3×3 kernels, not {tuple(kernel.shape)}; use ScaledSign")
+        scale = tf.stop_gradient(math.magnitude(kernel))
         if self.codebook is None:
-            return scale * math.clipped_sign(inputs, 1.0)
+            return scale * math.clipped_sign(kernel, 1.0)
         latent = tf.convert_to_tensor(self.codebook)
         learn = (self.step + 1) % self.interval == 0
-        return scale * codebook.quantize(inputs, latent, codebook.current_memory(latent, self.memory), learn)
+        return scale * codebook.quantize(kernel, latent, codebook.current_memory(latent, self.memory), learn)
 
     def get_config(self) -> dict[str, Any]:
         """The quantizer's configuration; the codebook's present state is in its weights."""

@@ -164,25 +164,11 @@ class SilenceDecay(Transform):
                 self._add(variable)
 
     def _add(self, variable: tf.Variable) -> None:
-        latent = getattr(variable, "latent_variable", variable)
         self._keys[_key(variable)] = len(self._trackers)
-        with tf.init_scope(), tf.distribute.get_strategy().extended.colocate_vars_with(latent):
-            self._trackers.append(
-                tf.Variable(
-                    tf.fill(variable.shape, tf.cast(self.initial, tf.float32)),
-                    trainable=False,
-                    name="silence_tracker",
-                    aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
-                )
-            )
-            self._signs.append(
-                tf.Variable(
-                    math.sign(latent_value(variable)),
-                    trainable=False,
-                    name="previous_sign",
-                    aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
-                )
-            )
+        with tf.init_scope():
+            start = tf.fill(variable.shape, tf.cast(self.initial, tf.float32))
+            self._trackers.append(_state_of(variable, "silence_tracker", start))
+            self._signs.append(_state_of(variable, "previous_sign", math.sign(latent_value(variable))))
 
     def tracker(self, variable: tf.Variable) -> tf.Variable:
         """The variable's flip tracker, of its shape.
@@ -220,6 +206,19 @@ class SilenceDecay(Transform):
             "threshold": self.threshold,
             "initial": self.initial,
         }
+
+
+def _state_of(variable: tf.Variable, name: str, start: tf.Tensor) -> tf.Variable:
+    """A variable beside `variable`; HDF5 files need names that differ within an optimizer."""
+    with tf.distribute.get_strategy().extended.colocate_vars_with(
+        getattr(variable, "latent_variable", variable)
+    ):
+        return tf.Variable(
+            start,
+            trainable=False,
+            name=f"{variable.name.removesuffix(':0')}/{name}",
+            aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
+        )
 
 
 def _key(variable: tf.Variable) -> Any:

@@ -1,0 +1,172 @@
+"""The formulas against independent NumPy ones in float64, and against finite differences."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from bnn_tf import math
+from bnn_tf._tensorflow import tf
+
+
+def numpy_standardize(kernel):
+    axes = tuple(range(kernel.ndim - 1))
+    centered = kernel - kernel.mean(axes, keepdims=True)
+    return centered / np.sqrt(kernel.var(axes, ddof=1, keepdims=True) + 1e-5)
+
+
+def finite_differences(function, x, step=1e-6):
+    """Gradient of the scalar `function` at `x`, central differences."""
+    gradient = np.zeros_like(x)
+    for index in np.ndindex(x.shape):
+        shift = np.zeros_like(x)
+        shift[index] = step
+        gradient[index] = (function(x + shift) - function(x - shift)) / (2 * step)
+    return gradient
+
+
+@pytest.fixture
+def kernel(rng):
+    return rng.normal(0.02, 0.1, (3, 3, 4, 5))
+
+
+def test_sign_of_zero_is_plus_one():
+    np.testing.assert_array_equal(math.sign(tf.constant([-2.0, -1e-30, -0.0, 0.0, 3.0])), [-1, -1, 1, 1, 1])
+
+
+def test_magnitude_and_norm_per_output_channel(kernel):
+    np.testing.assert_allclose(math.magnitude(kernel), np.abs(kernel).mean((0, 1, 2), keepdims=True))
+    np.testing.assert_allclose(
+        math.channel_norm(kernel), np.sqrt((kernel**2).sum((0, 1, 2), keepdims=True)), rtol=1e-12
+    )
+
+
+def test_channels_of_a_dense_kernel_are_its_columns(rng):
+    kernel = rng.normal(size=(7, 3))
+    np.testing.assert_allclose(math.magnitude(kernel)[0], np.abs(kernel).mean(0))
+
+
+def test_variance_is_unbiased(kernel):
+    np.testing.assert_allclose(
+        math.unbiased_variance(tf.constant(kernel), [0, 2]), kernel.var((0, 2), ddof=1, keepdims=True)
+    )
+
+
+def test_standardize_value_and_gradient(kernel, rng, value_and_gradients):
+    upstream = rng.normal(size=kernel.shape)
+    value, (gradient,) = value_and_gradients(math.standardize, kernel, upstream=upstream)
+    np.testing.assert_allclose(value, numpy_standardize(kernel), rtol=1e-10)
+    expected = finite_differences(lambda w: (numpy_standardize(w) * upstream).sum(), kernel)
+    np.testing.assert_allclose(gradient, expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("tau", [0.6, 0.85, 0.99])
+def test_recu_clamp_value_and_gradient(tau, kernel, rng, value_and_gradients):
+    upstream = rng.normal(size=kernel.shape)
+    standardized = numpy_standardize(kernel) * 2 * np.sqrt(2)
+    bound = -np.abs(standardized).mean() * np.log(2 - 2 * tau)  # a constant for the gradient
+
+    value, (gradient,) = value_and_gradients(lambda w: math.recu_clamp(w, tau), kernel, upstream=upstream)
+
+    np.testing.assert_allclose(value, np.clip(standardized, -bound, bound), rtol=1e-6)
+    expected = finite_differences(
+        lambda w: (np.clip(numpy_standardize(w) * 2 * np.sqrt(2), -bound, bound) * upstream).sum(), kernel
+    )
+    np.testing.assert_allclose(gradient, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_tau_one_clamps_nothing(kernel):
+    np.testing.assert_array_equal(
+        math.recu_clamp(tf.constant(kernel), 1.0), math.recu_standardize(tf.constant(kernel))
+    )
+
+
+def test_gradients_of_the_signs(value_and_gradients):
+    x = np.array([-2.0, -1.0, -0.25, 0.0, 0.25, 0.5, 1.0, 2.0], np.float32)
+    upstream = np.array([1.0, 2.0, 4.0, 8.0, -1.0, -2.0, -4.0, -8.0], np.float32)
+    for sign, expected in [
+        (math.identity_sign, upstream),
+        (lambda v: math.clipped_sign(v, None), upstream),
+        (lambda v: math.clipped_sign(v, 1.0), [0, 2, 4, 8, -1, -2, -4, 0]),
+        (lambda v: math.clipped_sign(v, 0.25), [0, 0, 4, 8, -1, 0, 0, 0]),
+        (math.approx_sign, [0, 0, 6, 16, -1.5, -2, 0, 0]),
+    ]:
+        value, (gradient,) = value_and_gradients(sign, x, upstream=upstream)
+        np.testing.assert_array_equal(value, [-1, -1, -1, 1, 1, 1, 1, 1])
+        np.testing.assert_array_equal(gradient, expected)
+
+
+def numpy_triangle_integral(z):
+    """A function with the derivative `max(0, 2 - 2|z|)`; what approx_sign pretends to be."""
+    inside = np.clip(z, -1, 1)
+    return 2 * inside - inside * np.abs(inside)
+
+
+@pytest.mark.parametrize("stop_gradient", [False, True])
+def test_normalized_approx_sign_is_the_gradient_through_the_deviation(
+    stop_gradient, rng, value_and_gradients
+):
+    x = rng.normal(0.3, 1.5, (3, 4, 3, 2))
+    upstream = rng.normal(size=x.shape)
+
+    def deviation(v):
+        return np.sqrt(v.var((1, 2, 3), ddof=1, keepdims=True) + 1e-5)
+
+    def pretended(v):
+        return (upstream * numpy_triangle_integral(v / deviation(x if stop_gradient else v))).sum()
+
+    value, (gradient,) = value_and_gradients(
+        lambda v: math.normalized_approx_sign(v, stop_gradient), x, upstream=upstream
+    )
+    np.testing.assert_array_equal(value, np.sign(x))
+    np.testing.assert_allclose(gradient, finite_differences(pretended, x), rtol=1e-5, atol=1e-6)
+
+
+def test_normalized_approx_sign_treats_samples_apart(rng, value_and_gradients):
+    x, upstream = rng.normal(size=(2, 2, 5, 5, 3)).astype(np.float32)
+    for stop_gradient in (False, True):
+        together = value_and_gradients(
+            lambda v, s=stop_gradient: math.normalized_approx_sign(v, s), x, upstream=upstream
+        )[1][0]
+        alone = value_and_gradients(
+            lambda v, s=stop_gradient: math.normalized_approx_sign(v, s), x[:1], upstream=upstream[:1]
+        )[1][0]
+        np.testing.assert_allclose(together[:1], alone, rtol=1e-5, atol=1e-6)
+
+
+def test_normalized_approx_sign_of_a_constant_sample_is_finite(value_and_gradients):
+    x = np.zeros((1, 4, 4, 2), np.float32)
+    _, (gradient,) = value_and_gradients(
+        lambda v: math.normalized_approx_sign(v, False), x, upstream=np.ones_like(x)
+    )
+    assert np.isfinite(gradient).all()
+
+
+def test_normalized_approx_sign_in_half_precision_uses_wide_statistics(rng, value_and_gradients):
+    x = rng.normal(0, 300, (2, 8, 8, 4)).astype(np.float16)  # the squares overflow half precision
+    upstream = np.ones_like(x)
+    _, (half,) = value_and_gradients(lambda v: math.normalized_approx_sign(v, False), x, upstream=upstream)
+    _, (single,) = value_and_gradients(
+        lambda v: math.normalized_approx_sign(v, False),
+        x.astype(np.float32),
+        upstream=upstream.astype(np.float32),
+    )
+    assert half.dtype == np.float16
+    np.testing.assert_allclose(half, single, rtol=2e-3, atol=1e-5)
+
+
+@settings(max_examples=30, deadline=None)
+@given(arrays(np.float32, (6,), elements=st.floats(-4, 4, width=32)))
+def test_clips(x):
+    np.testing.assert_array_equal(math.hard_tanh(x), np.minimum(np.maximum(x, -1), 1))
+    expected = np.where(np.abs(x) <= 1, x, np.sign(x) + 0.1 * (x - np.sign(x)))
+    np.testing.assert_allclose(math.leaky_clip(tf.constant(x)), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_gradients_of_the_clips(value_and_gradients):
+    x, upstream = np.array([-3.0, -0.5, 0.5, 3.0]), np.ones(4)
+    _, (hard,) = value_and_gradients(math.hard_tanh, x, upstream=upstream)
+    _, (leaky,) = value_and_gradients(math.leaky_clip, x, upstream=upstream)
+    np.testing.assert_array_equal(hard, [0, 1, 1, 0])
+    np.testing.assert_allclose(leaky, [0.1, 1, 1, 0.1])
