@@ -1,5 +1,6 @@
 """Binary networks in Larq Zoo's style, and the recipes that train them."""
 
+from zoo import recipes
 from zoo.bireal_net import BiRealNet18, BiRealNet34, BiRealNet50
 from zoo.cifar_resnet import (
     CifarResNet18,
@@ -38,4 +39,5 @@ __all__ = [
     "VGGSmall",
     "get_model",
     "list_models",
+    "recipes",
 ]

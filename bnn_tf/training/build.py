@@ -1,0 +1,119 @@
+"""From a configuration to what it names: images, networks, optimizers, losses."""
+
+import inspect
+from typing import Any
+
+from bnn_tf import data, losses, methods, schedules
+from bnn_tf._tensorflow import tf
+from bnn_tf.errors import UsageError, UserError, unknown
+from bnn_tf.training.run import Run, RunConfig
+from zoo.recipes import Phase, Recipe
+from zoo.registry import get_model
+
+
+def source(config: RunConfig) -> data.Source:
+    """The dataset of a run."""
+    return data.load(config.recipe.dataset, config.data_dir, limit=config.limit)
+
+
+def preprocessing(recipe: Recipe, phase: Phase | None = None) -> data.Preprocessing:
+    """How images become inputs; by default as in the last phase.
+
+    Raises:
+        UsageError: a name or value in the recipe is wrong.
+    """
+    phase = phase or recipe.phases[-1]
+    if recipe.normalization not in data.NORMALIZATIONS:
+        raise unknown("normalization", recipe.normalization, data.NORMALIZATIONS)
+    mean, std = data.NORMALIZATIONS[recipe.normalization]
+    return data.Preprocessing(
+        augmentation=phase.augmentation,
+        image_size=recipe.image_size,
+        mean=mean,
+        std=std,
+        lighting=phase.lighting,
+        crop_scale=phase.crop_scale,
+    )
+
+
+def phase_method(recipe: Recipe, phase: Phase) -> methods.Method:
+    """The method in force in a phase."""
+    return methods.get(dict(phase.method or {"name": recipe.method, **recipe.method_options}))
+
+
+def model(recipe: Recipe, num_classes: int, phase: Phase | None = None) -> tf.keras.Model:
+    """The network as a phase (by default the last) trains it, with random weights.
+
+    Raises:
+        UsageError: the architecture has no such option, or does not take its value.
+    """
+    builder = get_model(recipe.model)
+    options = [name for name in inspect.signature(builder).parameters if name not in _GIVEN]
+    for name in recipe.model_options:
+        if name not in options:
+            raise unknown(f"option of model {recipe.model}", name, options)
+    try:
+        return builder(
+            method=phase_method(recipe, phase or recipe.phases[-1]),
+            input_shape=(*recipe.image_size, 3),
+            num_classes=num_classes,
+            **recipe.model_options,
+        )
+    except ValueError as error:
+        raise UsageError(f"model {recipe.model}: {error}") from error
+
+
+_GIVEN = ("method", "input_shape", "num_classes", "weights")
+
+
+def optimizer(recipe: Recipe, phase: Phase) -> tf.keras.optimizers.legacy.Optimizer:
+    """The phase's optimizer with the method's transforms."""
+    options: dict[str, Any] = {"learning_rate": phase.effective_learning_rate}
+    if phase.optimizer == "sgd":
+        options["momentum"] = phase.momentum
+    return phase_method(recipe, phase).optimizer(
+        phase.optimizer, weight_decay=phase.weight_decay, decay_only=phase.decay_only, **options
+    )
+
+
+def learning_rate(phase: Phase) -> schedules.Schedule:
+    """The phase's rate as a function of `(epoch, epochs)`.
+
+    Raises:
+        UsageError: there is no such schedule, or it has no such option.
+    """
+    options = {"learning_rate": phase.effective_learning_rate, **phase.schedule_options}
+    schedule = schedules.get(phase.schedule, **options)
+    valid = list(inspect.signature(schedules.SCHEDULES[phase.schedule]).parameters)[2:]
+    for name in options:
+        if name not in valid:
+            raise unknown(f"option of schedule {phase.schedule}", name, valid)
+    return schedule
+
+
+def loss(phase: Phase) -> tf.keras.losses.Loss:
+    """The loss on labels."""
+    return losses.SmoothedCrossentropy(phase.label_smoothing)
+
+
+def metrics(num_classes: int) -> list[tf.keras.metrics.Metric]:
+    """Top-1 accuracy, and top-5 where that means something."""
+    found = [tf.keras.metrics.SparseCategoricalAccuracy(name="accuracy")]
+    if num_classes > 5:
+        found.append(tf.keras.metrics.SparseTopKCategoricalAccuracy(5, name="top5_accuracy"))
+    return found
+
+
+def load_run_model(run: Run) -> tf.keras.Model:
+    """The run's network with the weights of its last complete epoch.
+
+    Raises:
+        UserError: no epoch of the run is complete.
+    """
+    position = run.position()
+    if position is None or not run.weights_path.is_file():
+        raise UserError(f"{run.path} has no weights yet: not one epoch is complete")
+    recipe = run.config.recipe
+    network = model(recipe, len(run.config.class_names), recipe.phases[position[0]])
+    network.load_weights(run.weights_path)
+    return network

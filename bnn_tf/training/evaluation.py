@@ -1,0 +1,68 @@
+"""Accuracy and loss of anything that turns images into logits."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from bnn_tf import data
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """Results on the held-out images.
+
+    Args:
+        images: How many.
+        top1: Share of images whose label has the largest logit.
+        top5: Share of images whose label is among the five largest; `None` with five classes or fewer.
+        loss: Mean cross-entropy.
+    """
+
+    images: int
+    top1: float
+    top5: float | None
+    loss: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return dataclasses.asdict(self)
+
+    def __str__(self) -> str:
+        """One line."""
+        top5 = "" if self.top5 is None else f"  top-5 {self.top5:.2%}"
+        return f"top-1 {self.top1:.2%}{top5}  loss {self.loss:.4f}  ({self.images:,} images)"
+
+
+def evaluate(
+    predict: Callable[[np.ndarray], np.ndarray],
+    source: data.Source,
+    pre: data.Preprocessing,
+    batch_size: int = 128,
+) -> Evaluation:
+    """Runs `predict` (images to logits) over all of the dataset's held-out images."""
+    logits, labels = [], []
+    with data.clear_errors():
+        for images, truth in data.evaluation_batches(source, pre, batch_size).as_numpy_iterator():
+            logits.append(predict(images))
+            labels.append(truth)
+    return score(np.concatenate(logits), np.concatenate(labels))
+
+
+def score(logits: np.ndarray, labels: np.ndarray) -> Evaluation:
+    """The result of logits `(n, classes)` against labels `(n,)`.
+
+    A label is among the top k where fewer than k logits are larger than its own.
+    """
+    own = np.take_along_axis(logits, labels[:, None], axis=1)
+    rank = (logits > own).sum(axis=1)
+    shifted = logits - logits.max(axis=1, keepdims=True)
+    log_sum = np.log(np.exp(shifted).sum(axis=1))
+    own_shifted = np.take_along_axis(shifted, labels[:, None], axis=1)[:, 0]
+    return Evaluation(
+        images=len(labels),
+        top1=float(np.mean(rank < 1)),
+        top5=float(np.mean(rank < 5)) if logits.shape[1] > 5 else None,
+        loss=float(np.mean(log_sum - own_shifted)),
+    )

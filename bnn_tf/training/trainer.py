@@ -1,0 +1,146 @@
+"""Trains the phases of a run, from the start or from where it stopped."""
+
+import dataclasses
+
+from rich.console import Console
+
+from bnn_tf import data
+from bnn_tf._tensorflow import tf
+from bnn_tf.distillation import Distiller
+from bnn_tf.errors import UserError
+from bnn_tf.training import build, preparation, strategies, teachers
+from bnn_tf.training.callbacks import Checkpointing, EpochProgress
+from bnn_tf.training.run import Run
+from zoo.recipes import Phase
+
+
+@dataclasses.dataclass(frozen=True)
+class Session:
+    """How to run, as far as it does not change what is computed.
+
+    Args:
+        console: Where progress goes.
+        gpus: See `strategies.select`.
+        print_every: See `EpochProgress`.
+        until_phase: Name of the last phase to train; `None` for all.
+    """
+
+    console: Console
+    gpus: int | None = None
+    print_every: int = 0
+    until_phase: str | None = None
+
+
+def train(run: Run, session: Session) -> tf.keras.Model:
+    """Trains what is left of a run and returns the trained network.
+
+    After each epoch the run can be resumed, with the same result as if it had not been stopped (bit for
+    bit with `deterministic`).
+
+    Raises:
+        UserError: the data cannot be read, or the run holds nothing to continue.
+    """
+    config = run.config
+    if config.deterministic:
+        tf.config.experimental.enable_op_determinism()
+    strategy = strategies.select(session.gpus)
+    source = build.source(config)
+    if tuple(source.class_names) != config.class_names:
+        raise UserError(f"{config.recipe.dataset} has other classes now than when {run.path} was started")
+    previous: tf.keras.Model | None = None
+    last, done = run.position() or (0, 0)
+    for index, phase in enumerate(config.recipe.phases):
+        if index < last:
+            continue
+        # Every phase starts from its own seed, so that it does not matter how often a run was stopped.
+        tf.keras.utils.set_random_seed(config.seed + index)
+        with strategy.scope():
+            network = _start(
+                run, index, previous, resumed=index == last and done > 0, console=session.console
+            )
+            previous = _train_phase(run, index, network, source, session)
+        if phase.name == session.until_phase:
+            break
+    return previous
+
+
+def _start(
+    run: Run, index: int, previous: tf.keras.Model | None, resumed: bool, console: Console
+) -> tf.keras.Model:
+    """The network of a phase with its starting weights (those of a checkpoint are restored later)."""
+    config, phase = run.config, run.config.recipe.phases[index]
+    network = build.model(config.recipe, len(config.class_names), phase)
+    if not resumed:
+        preparation.initialize(network, run, index, previous, console)
+    preparation.select_trainable(network, phase)
+    return network
+
+
+def _train_phase(
+    run: Run, index: int, network: tf.keras.Model, source: data.Source, session: Session
+) -> tf.keras.Model:
+    """Runs the epochs of a phase that are not done yet."""
+    config, phase = run.config, run.config.recipe.phases[index]
+    done = run.completed_epochs(index)
+    optimizer = build.optimizer(config.recipe, phase)
+    checkpoint = tf.train.Checkpoint(model=network, optimizer=optimizer)
+    trained = _compiled(network, optimizer, phase, run)
+    if done:
+        checkpoint.restore(tf.train.latest_checkpoint(run.checkpoint_dir(index)))
+    if done >= phase.epochs:
+        return network
+    pre = build.preprocessing(config.recipe, phase)
+    steps = data.steps(source, "train", phase.batch_size)
+    workers = {} if config.workers is None else {"workers": config.workers}
+    later = config.recipe.phases[index + 1 :]
+    progress = EpochProgress(
+        session.console, phase.name, phase.epochs, steps, sum(p.epochs for p in later), session.print_every
+    )
+    batches = data.training_batches(
+        source, pre, phase.batch_size, config.seed + index, phase.epochs, initial_epoch=done, **workers
+    )
+    try:
+        with data.clear_errors():
+            trained.fit(
+                batches,
+                epochs=phase.epochs,
+                initial_epoch=done,
+                steps_per_epoch=steps,
+                validation_data=data.evaluation_batches(
+                    source, pre, config.recipe.test_batch_size, **workers
+                ),
+                callbacks=_callbacks(run, index, network, checkpoint, progress),
+                verbose=0,
+            )
+    finally:
+        progress.close()
+    return network
+
+
+def _compiled(
+    network: tf.keras.Model, optimizer: tf.keras.optimizers.legacy.Optimizer, phase: Phase, run: Run
+) -> tf.keras.Model:
+    """The network, or a distiller around it, ready to fit."""
+    metrics = build.metrics(len(run.config.class_names))
+    if phase.loss == "distribution":
+        distiller = Distiller(network, teachers.load(run.config))
+        distiller.compile(optimizer=optimizer, metrics=metrics)
+        return distiller
+    network.compile(optimizer=optimizer, loss=build.loss(phase), metrics=metrics)
+    return network
+
+
+def _callbacks(
+    run: Run, index: int, network: tf.keras.Model, checkpoint: tf.train.Checkpoint, progress: EpochProgress
+) -> list[tf.keras.callbacks.Callback]:
+    recipe = run.config.recipe
+    phase = recipe.phases[index]
+    schedule = build.learning_rate(phase)
+    return [
+        tf.keras.callbacks.TerminateOnNaN(),
+        tf.keras.callbacks.LearningRateScheduler(lambda epoch, _: schedule(epoch, phase.epochs)),
+        *build.phase_method(recipe, phase).callbacks(epochs=phase.epochs),
+        tf.keras.callbacks.TensorBoard(str(run.path / "tensorboard" / phase.name), write_graph=False),
+        Checkpointing(run, index, network, checkpoint),
+        progress,
+    ]

@@ -1,0 +1,183 @@
+"""What a recipe is: frozen plain values that say how a result is trained."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from bnn_tf.errors import UsageError, unknown
+
+
+@dataclasses.dataclass(frozen=True)
+class Phase:
+    """One uninterrupted training with one network variant.
+
+    Args:
+        name: Names the phase on the command line, in the run directory and in metrics.
+        epochs: Passes over the training images.
+        batch_size: Images per step, over all replicas.
+        optimizer: `sgd` or `adam`.
+        learning_rate: Base rate of the schedule.
+        rate_batch_size: The batch size that `learning_rate` is meant for: the rate in use is
+            `learning_rate · batch_size / rate_batch_size`. `None` takes it as it is.
+        momentum: Of SGD.
+        weight_decay: Coupled L2 decay per step.
+        decay_only: `None` decays every variable, `kernels` only kernels.
+        schedule: `cosine`, `linear`, `multistep` or `constant`; see `bnn_tf.schedules`.
+        schedule_options: Further arguments of the schedule: `warmup`, `milestones`, `offset`, ….
+        loss: `cross_entropy` with the labels, or `distribution`, against a teacher's logits.
+        label_smoothing: Share of the target spread over all classes.
+        augmentation: See `bnn_tf.data.Preprocessing`.
+        lighting: Strength of PCA lighting, on values in [0, 1].
+        crop_scale: Least and greatest share of the image's area in a random resized crop.
+        method: The network variant where it is not the recipe's method: `{"name": …, option: …}`.
+        start: Where the weights come from: `previous` phase, or `random`.
+        fresh_variables: Variables (by their own name) that may start at random although the others come
+            from elsewhere, because the source has no such variable.
+        binarize_kernels: Set the latent kernels to their signs before the phase.
+        trainable: `all`, or `batch_norm` to train nothing else.
+    """
+
+    name: str = "train"
+    epochs: int = 10
+    batch_size: int = 128
+    optimizer: str = "sgd"
+    learning_rate: float = 0.1
+    rate_batch_size: int | None = None
+    momentum: float = 0.9
+    weight_decay: float = 0.0
+    decay_only: str | None = None
+    schedule: str = "cosine"
+    schedule_options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    loss: str = "cross_entropy"
+    label_smoothing: float = 0.0
+    augmentation: str = "pad_crop_flip"
+    lighting: float = 0.0
+    crop_scale: tuple[float, float] = (0.08, 1.0)
+    method: Mapping[str, Any] | None = None
+    start: str = "previous"
+    fresh_variables: tuple[str, ...] = ()
+    binarize_kernels: bool = False
+    trainable: str = "all"
+
+    @property
+    def effective_learning_rate(self) -> float:
+        """The base rate at this batch size."""
+        return self.learning_rate * self.batch_size / (self.rate_batch_size or self.batch_size)
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """How a method, a network and a dataset become a trained model, and what that gave.
+
+    Args:
+        method: Name of the method.
+        model: Name of the architecture.
+        dataset: Name of the dataset.
+        phases: What to train, in order.
+        method_options: Hyper-parameters of the method.
+        model_options: Options of the architecture: `pad_values`, `shortcut`, ….
+        image_size: Height and width of the network's input.
+        normalization: Name of mean and deviation; see `bnn_tf.data.NORMALIZATIONS`.
+        test_batch_size: Images per step in evaluation.
+        teacher: Where a `distribution` loss takes the teacher from.
+        published_top1: The paper's accuracy in percent.
+        published_top5: Likewise.
+        note: Where the settings come from, and how far they are ours.
+        variant: Tells apart recipes of the same method, network and dataset.
+    """
+
+    method: str
+    model: str
+    dataset: str
+    phases: tuple[Phase, ...]
+    method_options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    model_options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    image_size: tuple[int, int] = (32, 32)
+    normalization: str = "imagenet"
+    test_batch_size: int = 128
+    teacher: str | None = None
+    published_top1: float | None = None
+    published_top5: float | None = None
+    note: str = ""
+    variant: str = "default"
+
+    @property
+    def epochs(self) -> int:
+        """Epochs of all phases together."""
+        return sum(phase.epochs for phase in self.phases)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The recipe as plain values, for JSON."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "Recipe":
+        """The recipe that `to_dict` gave, also after a detour through JSON."""
+        phases = tuple(Phase(**{key: _tuples(value) for key, value in p.items()}) for p in values["phases"])
+        rest = {key: _tuples(value) for key, value in values.items() if key != "phases"}
+        return cls(phases=phases, **rest)
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+# Options are set one by one (`method.delta`); what a recipe is about has flags of its own.
+_RECIPE_FIELDS = ("image_size", "normalization", "test_batch_size", "teacher")
+_PHASE_FIELDS = tuple(
+    field.name
+    for field in dataclasses.fields(Phase)
+    if field.name not in ("name", "method", "schedule_options")
+)
+
+
+def override(recipe: Recipe, key: str, value: Any) -> Recipe:
+    """The recipe with one field changed.
+
+    Args:
+        recipe: What to change.
+        key: A field of the recipe, a field of all its phases, `PHASE.field` for one phase,
+            `method.option`, `model.option`, or `schedule.option` (also `PHASE.schedule.option`).
+        value: Its new value.
+
+    Raises:
+        UsageError: there is no such key; the message lists the valid ones with the nearest.
+    """
+    owner, _, field = key.partition(".")
+    if owner in ("method", "model") and field:
+        options = {**getattr(recipe, f"{owner}_options"), field: value}
+        return dataclasses.replace(recipe, **{f"{owner}_options": options})
+    if owner in _RECIPE_FIELDS and not field:
+        return dataclasses.replace(recipe, **{owner: _coerce(getattr(recipe, owner), value, key)})
+    names = [phase.name for phase in recipe.phases]
+    chosen = [owner] if field and owner in names else names
+    if owner in names and field:
+        key = field
+    if not any(key == name or key.startswith("schedule.") for name in _PHASE_FIELDS):
+        valid = (*_RECIPE_FIELDS, *_PHASE_FIELDS, "method.OPTION", "model.OPTION", "schedule.OPTION")
+        raise unknown("setting", key, (*valid, *(f"{name}.FIELD" for name in names)))
+    phases = (_override_phase(p, key, value) if p.name in chosen else p for p in recipe.phases)
+    return dataclasses.replace(recipe, phases=tuple(phases))
+
+
+def _override_phase(phase: Phase, key: str, value: Any) -> Phase:
+    if key.startswith("schedule."):
+        options = {**phase.schedule_options, key.removeprefix("schedule."): value}
+        return dataclasses.replace(phase, schedule_options=options)
+    changes = {key: _coerce(getattr(phase, key), value, key)}
+    if key == "learning_rate":
+        changes["rate_batch_size"] = None
+    return dataclasses.replace(phase, **changes)
+
+
+def _coerce(old: Any, value: Any, key: str) -> Any:
+    """`value` in the type of `old`, where that is a number, a flag or a tuple."""
+    if isinstance(value, list):
+        value = tuple(value)
+    if isinstance(old, float) and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if old is not None and value is not None and not isinstance(value, type(old)):
+        kind = {"int": "a whole number", "float": "a number", "bool": "true or false"}
+        wanted = kind.get(type(old).__name__, f"a {type(old).__name__}")
+        raise UsageError(f"{key} must be {wanted}, not {value!r}")
+    return value
