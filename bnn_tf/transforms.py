@@ -20,10 +20,11 @@ def is_binary_kernel(variable: tf.Variable) -> bool:
 
 
 def is_kernel(variable: tf.Variable) -> bool:
-    """Whether the variable is a kernel, binary or real: a matrix or more that is no codebook."""
-    return len(variable.shape) >= 2 and not isinstance(
-        getattr(variable, "constraint", None), codebook.Refinement
-    )
+    """Whether the variable is a kernel, binary or real: neither a vector nor a codebook."""
+    shape = tuple(variable.shape)
+    slopes = len(shape) == 3 and shape[:2] == (1, 1)  # a PReLU's, one per channel
+    is_codebook = isinstance(getattr(variable, "constraint", None), codebook.Refinement)
+    return len(shape) >= 2 and not slopes and not is_codebook
 
 
 _SELECTIONS = {None: lambda variable: True, "kernels": is_kernel, "binary": is_binary_kernel}
