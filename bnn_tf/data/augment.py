@@ -27,7 +27,9 @@ def integer(draws: tf.Tensor, count: tf.Tensor) -> tf.Tensor:
 
 def flip(images: tf.Tensor, draws: tf.Tensor) -> tf.Tensor:
     """Mirrors left and right the images `[b, h, w, c]` whose draw (`[b]`) is below 1/2."""
-    return tf.where(draws[:, None, None, None] < 0.5, images[:, :, ::-1], images)
+    columns = tf.range(images.shape[2])
+    columns = tf.where(draws[:, None] < 0.5, columns[::-1], columns)
+    return tf.gather(images, columns, axis=2, batch_dims=1)  # several times faster than a reversed slice
 
 
 def pad_crop(images: tf.Tensor, draws: tf.Tensor, padding: int = 4) -> tf.Tensor:
@@ -55,8 +57,8 @@ def crop_box(
 ) -> tf.Tensor:
     """A random box of a random share of the area and a random ratio of width to height.
 
-    The share is uniform in `scale`, the logarithm of the ratio uniform. The first of `ATTEMPTS` boxes that fits
-    is taken; if none does, the largest centred one whose ratio is allowed.
+    The share is uniform in `scale`, the logarithm of the ratio uniform. The first of `ATTEMPTS` boxes that
+    fits is taken; if none does, the largest centred one whose ratio is allowed.
 
     Args:
         size: height and width of the image, `[2]`.

@@ -4,7 +4,6 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-
 from bnn_tf._tensorflow import tf
 from bnn_tf.data.errors import DataError
 from bnn_tf.data.seeds import permutation
@@ -58,8 +57,8 @@ def is_image_folder(root: Path) -> bool:
 def load(root: Path, name: str = "folder") -> Source:
     """Reads the lists of files below a folder; images are read when they are used.
 
-    Labels number the class folders of train/ in alphabetic order. Sub-folders called `images` count as part of
-    their class folder, as in Tiny-ImageNet, whose val/ folder may also have its original form.
+    Labels number the class folders of train/ in alphabetic order. A sub-folder `images` counts as its class
+    folder, as in Tiny-ImageNet, whose val/ folder may also have its original form.
 
     Raises:
         DataError: the layout is another, a class is empty, or train and val have different classes.
@@ -69,7 +68,9 @@ def load(root: Path, name: str = "folder") -> Source:
         raise DataError(f"{root} is not an image folder: expected {LAYOUT} in it.")
     class_names = _class_names(root / "train")
     if len(class_names) < 2:
-        raise DataError(f"{root / 'train'} holds one class only ({class_names[0]}); training needs at least 2.")
+        raise DataError(
+            f"{root / 'train'} holds one class only ({class_names[0]}); training needs at least 2."
+        )
     splits = {
         "train": FileSplit(_files_by_class(root / "train", class_names)),
         "test": FileSplit(_held_out_files(held_out, class_names)),
@@ -110,7 +111,9 @@ def _files_by_class(folder: Path, class_names: list[str]) -> Labelled:
 def _images(folder: Path) -> list[str]:
     if not folder.is_dir():
         return []
-    return sorted(str(path) for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and path.name[0] != ".")
+    return sorted(
+        str(path) for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and path.name[0] != "."
+    )
 
 
 def _annotated_files(folder: Path, class_names: list[str]) -> Labelled:
@@ -120,7 +123,9 @@ def _annotated_files(folder: Path, class_names: list[str]) -> Labelled:
     for number, line in enumerate((folder / _ANNOTATIONS).read_text().splitlines(), start=1):
         fields = line.split("\t")
         if len(fields) < 2 or fields[1] not in labels:
-            raise DataError(f"Line {number} of {folder / _ANNOTATIONS} names no class of the folder train: {line!r}.")
+            raise DataError(
+                f"Line {number} of {folder / _ANNOTATIONS} names no class of the folder train: {line!r}."
+            )
         files.append((str(folder / "images" / fields[0]), labels[fields[1]]))
     if not files:
         raise DataError(f"{folder / _ANNOTATIONS} is empty.")

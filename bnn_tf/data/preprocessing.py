@@ -29,19 +29,20 @@ class Preprocessing:
     | --- | --- | --- |
     | `none` | fitted to the size | the same |
     | `pad_crop_flip` | fitted, 4 black pixels around, random crop, flip | fitted |
-    | `random_resized_crop` | random area and ratio, resized (bilinear), flip | short side to `resize`, centre crop |
+    | `random_resized_crop` | random area and ratio, resized, flip | short side to `resize`, centre crop |
     | `resize_crop_flip` | short side to `resize`, random crop, flip | short side to `resize`, centre crop |
 
     *Fitted* scales the image, keeping its proportions, until it just covers `image_size`, and cuts out the
-    centre; an image that has the size already stays as it is. Downscaling is anti-aliased. Geometry happens
-    on (and yields) whole pixel values 0..255, so that deployment can feed the same uint8 image.
+    centre; an image that has the size already stays as it is. Resizing is bilinear and, where it shrinks,
+    anti-aliased. Geometry happens on (and yields) whole pixel values 0..255, so that deployment can feed
+    the same uint8 image.
 
     Args:
         augmentation: one of the table.
         image_size: height and width of the network's input.
         mean: per channel, of images in [0, 1]; see `NORMALIZATIONS`.
         std: likewise.
-        lighting: deviation of the PCA lighting noise in training (0: none; the papers' ImageNet recipes: 0.1).
+        lighting: deviation of the PCA lighting noise in training (0: none; the ImageNet recipes: 0.1).
         crop_scale: smallest and largest share of the image's area for `random_resized_crop`.
         resize: the short side before cropping; None: 8/7 of the larger of `image_size`, that is 256 for 224.
 
@@ -63,7 +64,9 @@ class Preprocessing:
             _require(len(values) == length, f"{name} needs {length} values, not {len(values)}")
             object.__setattr__(self, name, values)
         known = ", ".join(AUGMENTATIONS)
-        _require(self.augmentation in AUGMENTATIONS, f"augmentation {self.augmentation!r} is not one of {known}")
+        _require(
+            self.augmentation in AUGMENTATIONS, f"augmentation {self.augmentation!r} is not one of {known}"
+        )
         _require(min(self.image_size) >= 1, f"image_size {self.image_size} is not positive")
         _require(min(self.std) > 0, f"std {self.std} must be above 0")
         _require(self.lighting >= 0, f"lighting {self.lighting} must not be negative")

@@ -20,8 +20,8 @@ def load(
 ) -> Source:
     """Opens a dataset; images are read when they are used.
 
-    - Where `data_dir` holds an image folder (`train/<class>/*` and `val|test/<class>/*`), it is read, whatever
-      the name.
+    - Where `data_dir` holds an image folder (`train/<class>/*` and `val|test/<class>/*`), it is read,
+      whatever the name.
     - `digits` is embedded and needs no files.
     - Any other name is one of TensorFlow Datasets', prepared in `data_dir` or downloaded there. Its `test`
       split is held out (of ImageNet and others named after it `validation`), where there is neither,

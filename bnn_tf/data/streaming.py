@@ -48,10 +48,9 @@ class Part:
         """The encoded image and the label of a record."""
         import tensorflow_datasets as tfds
 
-        wanted = {self.image_key: True, self.label_key: True}
-        partly = tfds.decode.PartialDecoding(wanted, decoders={self.image_key: tfds.decode.SkipDecoding()})
-        features = partly.extract_features(self.builder.info.features)
-        example = features.deserialize_example(record, decoders=partly.decoders)
+        features = self.builder.info.features
+        used = tfds.features.FeaturesDict({key: features[key] for key in (self.image_key, self.label_key)})
+        example = used.deserialize_example(record, decoders={self.image_key: tfds.decode.SkipDecoding()})
         return example[self.image_key], tf.cast(example[self.label_key], tf.int64)
 
 

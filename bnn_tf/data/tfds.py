@@ -1,7 +1,13 @@
 """TensorFlow Datasets by name: kept in memory where it fits, streamed from its record files otherwise."""
 
+import contextlib
 import difflib
+import http.client
+import ssl
 import sys
+import urllib.error
+import urllib.parse
+import urllib.request
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,9 +25,16 @@ MEMORY_LIMIT = 2**30
 
 _HELD_OUT_SHARE = 5  # one fifth, where a dataset has no split of its own for testing
 _DECODE_BATCH = 500
+_ELSEWHERE = (
+    "name with --data-dir the folder that holds it, prepared by TFDS or as train/<class>/* and val/<class>/*"
+)
+_NETWORK_TIMEOUT = 20.0  # seconds
+_UNLABELLED_TEST = ("imagenet", "places365", "i_naturalist")  # their `test` splits come without labels
 
 
-def load(name: str, data_dir: Path | None = None, download: bool = True, known: tuple[str, ...] = ()) -> Source:
+def load(
+    name: str, data_dir: Path | None = None, download: bool = True, known: tuple[str, ...] = ()
+) -> Source:
     """Opens a dataset, downloading it first where it is absent and that is allowed.
 
     Args:
@@ -64,7 +77,10 @@ def _builder(name: str, data_dir: Path | None, known: tuple[str, ...]) -> Any:
             names = [*known, *tfds.list_builders(with_community_datasets=False)]
             nearest = difflib.get_close_matches(name.split("/")[0], names, n=1)
             hint = f" Did you mean {nearest[0]}?" if nearest else ""
-            raise UnknownDatasetError(f"There is no dataset {name!r}.{hint}") from error
+            here = ", ".join(known)
+            raise UnknownDatasetError(
+                f"There is no dataset {name!r}, neither here ({here}) nor in TensorFlow Datasets.{hint}"
+            ) from error
         except (ValueError, ImportError) as error:  # a wrong config or version, a library that it needs
             raise DataError(f"The dataset {name} cannot be opened: {_first_line(error)}") from error
 
@@ -72,17 +88,40 @@ def _builder(name: str, data_dir: Path | None, known: tuple[str, ...]) -> Any:
 def _prepare(builder: Any, name: str, download: bool) -> None:
     import tensorflow_datasets as tfds
 
-    place = builder._data_dir_root if hasattr(builder, "_data_dir_root") else builder.data_dir
+    place = builder.data_dir
     if not download:
-        raise DataError(f"The dataset {name} is not in {place}; name its place with --data-dir or allow the download.")
+        raise DataError(f"The dataset {name} is not in {place}; {_ELSEWHERE}.")
+    _require_network(builder, name)
     if not sys.stderr.isatty():
         tfds.disable_progress_bar()
     try:
-        builder.download_and_prepare(file_format="tfrecord")
+        with contextlib.redirect_stdout(sys.stderr):  # standard output is for results
+            builder.download_and_prepare(
+                file_format="tfrecord", download_config=tfds.download.DownloadConfig(try_download_gcs=False)
+            )
     except Exception as error:  # whatever network, disk and the dataset's own code can raise
         raise DataError(
-            f"The dataset {name} is not in {place} and could not be downloaded "
-            f"({_first_line(error)}); name its place with --data-dir."
+            f"The dataset {name} is not in {place} and could not be downloaded and prepared "
+            f"({_first_line(error)}); {_ELSEWHERE}."
+        ) from error
+
+
+def _require_network(builder: Any, name: str) -> None:
+    """TFDS itself tries for several minutes before it says that there is no network."""
+    url = next((url for url in builder.url_infos if url.startswith("http")), None)
+    if url is None or builder.MANUAL_DOWNLOAD_INSTRUCTIONS:
+        return
+    try:
+        urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=_NETWORK_TIMEOUT).close()
+    except urllib.error.HTTPError:
+        return  # an answer, at any rate
+    except (OSError, http.client.HTTPException) as error:
+        if isinstance(getattr(error, "reason", None), ssl.SSLError):
+            return  # other certificates than those that TFDS brings
+        host = urllib.parse.urlsplit(url).netloc
+        raise DataError(
+            f"The dataset {name} is not in {builder.data_dir} and {host} cannot be reached to download it "
+            f"({getattr(error, 'reason', error)}); check the network, or {_ELSEWHERE}."
         ) from error
 
 
@@ -121,8 +160,7 @@ def _ranges(builder: Any, name: str) -> dict[str, tuple[str, int, int]]:
     if "train" not in splits:
         raise DataError(f"The dataset {name} has no split named train, only {', '.join(splits)}.")
     size = splits["train"].num_examples
-    # ImageNet's and others' `test` comes without labels where there is a `validation` split too.
-    for held_out in ("validation", "test") if name.startswith("imagenet") else ("test", "validation"):
+    for held_out in ("validation", "test") if name.startswith(_UNLABELLED_TEST) else ("test", "validation"):
         if held_out in splits:
             return {"train": ("train", 0, size), "test": (held_out, 0, splits[held_out].num_examples)}
     border = size - size // _HELD_OUT_SHARE
@@ -141,7 +179,9 @@ def _decoded(part: Part, shape: tuple[int, int, int], count: int) -> Arrays:
 
     def decode(record: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         contents, label = split.fetch(record)
-        return tf.ensure_shape(tf.io.decode_image(contents, channels=shape[-1], expand_animations=False), shape), label
+        return tf.ensure_shape(
+            tf.io.decode_image(contents, channels=shape[-1], expand_animations=False), shape
+        ), label
 
     batches = split.items(None, 0).map(decode, tf.data.AUTOTUNE).batch(_DECODE_BATCH).prefetch(2)
     images, labels = np.empty((count, *shape), np.uint8), np.empty(count, np.int64)
@@ -152,10 +192,15 @@ def _decoded(part: Part, shape: tuple[int, int, int], count: int) -> Arrays:
             images[filled:end], labels[filled:end] = some_images, some_labels
             filled = end
     except tf.errors.OpError as error:
-        raise DataError(f"Example {filled} or a later one of {part.name} cannot be read or decoded; ")  from error
+        place = part.builder.data_dir
+        raise DataError(
+            f"An image of {part.name} in {place} cannot be read or decoded; prepare it anew."
+        ) from error
+    if labels.min() < 0:
+        raise DataError(f"The split {part.name} has no labels.")
     return images, labels
 
 
 def _first_line(error: BaseException) -> str:
     text = str(error).strip()
-    return text.splitlines()[0] if text else type(error).__name__
+    return text.splitlines()[0][:200] if text else type(error).__name__

@@ -40,7 +40,9 @@ def training_views(images: tf.Tensor, draws: tf.Tensor, pre: Preprocessing) -> t
     if pre.augmentation in ("none", "pad_crop_flip"):
         return evaluation_view(images, pre)
     result = tf.TensorSpec([*pre.image_size, 3], tf.uint8)
-    return tf.map_fn(lambda pair: training_view(*pair, pre), (images, draws), fn_output_signature=result)
+    return tf.map_fn(
+        lambda pair: training_view(pair[0], pair[1], pre), (images, draws), fn_output_signature=result
+    )
 
 
 def encoded_training_view(contents: tf.Tensor, draws: tf.Tensor, pre: Preprocessing) -> tf.Tensor:
