@@ -5,27 +5,9 @@ selected right away, because that must happen before anything imports TensorFlow
 """
 
 import importlib
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from bnn_tf._runtime import use_legacy_keras
-
-if TYPE_CHECKING:
-    from bnn_tf import (
-        callbacks,
-        codebook,
-        data,
-        deploy,
-        distillation,
-        layers,
-        methods,
-        optimizers,
-        quantizers,
-        schedules,
-        training,
-        transforms,
-    )
-    from bnn_tf.deploy import convert
-    from bnn_tf.saving import load_model
 
 use_legacy_keras()
 

@@ -8,8 +8,8 @@ from bnn_tf._tensorflow import tf
 def distribution_loss(teacher_logits: tf.Tensor, student_logits: tf.Tensor) -> tf.Tensor:
     """Cross-entropy between the teacher's and the student's distributions, mean over the batch.
 
-    `L = -1/n · Σ softmax(teacher) · log softmax(student)`, no temperature, scalar. The gradient to the
-    student's logits is `(softmax(student) - softmax(teacher)) / n`; none flows to the teacher (SNN, ReActNet).
+    `L = -1/n · Σ softmax(teacher) · log softmax(student)`, no temperature, scalar (SNN). The gradient to the
+    student's logits is `(softmax(student) - softmax(teacher)) / n`; none flows to the teacher.
     """
     target = tf.nn.softmax(tf.stop_gradient(teacher_logits))
     return -tf.reduce_mean(tf.reduce_sum(target * tf.nn.log_softmax(student_logits), axis=-1))

@@ -34,7 +34,7 @@ class SubBit(Method):
     name: ClassVar[str] = "subbit"
 
     @property
-    def kernel_initializer(self) -> Any:  # type: ignore[override]
+    def kernel_initializer(self) -> Any:
         """Uniform in [0, 0.001), as the authors start."""
         return tf.keras.initializers.RandomUniform(0.0, 0.001)
 

@@ -1,5 +1,6 @@
 """From a configuration to what it names: images, networks, optimizers, losses."""
 
+import dataclasses
 import inspect
 from typing import Any
 
@@ -14,6 +15,23 @@ from zoo.registry import get_model
 def source(config: RunConfig) -> data.Source:
     """The dataset of a run."""
     return data.load(config.recipe.dataset, config.data_dir, limit=config.limit)
+
+
+def checked(config: RunConfig) -> RunConfig:
+    """The configuration with the dataset's class names, after everything that it names was tried.
+
+    Raises:
+        UserError: a name or value is wrong, or the dataset cannot be read.
+    """
+    recipe = config.recipe
+    for phase in recipe.phases:
+        preprocessing(recipe, phase)
+        learning_rate(phase)
+        optimizer(recipe, phase)
+    names = tuple(source(config).class_names)
+    for phase in recipe.phases:
+        model(recipe, len(names), phase)
+    return dataclasses.replace(config, class_names=names)
 
 
 def preprocessing(recipe: Recipe, phase: Phase | None = None) -> data.Preprocessing:

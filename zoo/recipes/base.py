@@ -1,7 +1,7 @@
 """What a recipe is: frozen plain values that say how a result is trained."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bnn_tf.errors import UsageError, unknown
@@ -145,8 +145,9 @@ def override(recipe: Recipe, key: str, value: Any) -> Recipe:
     """
     owner, _, field = key.partition(".")
     if owner in ("method", "model") and field:
-        options = {**getattr(recipe, f"{owner}_options"), field: value}
-        return dataclasses.replace(recipe, **{f"{owner}_options": options})
+        name = f"{owner}_options"
+        changes: dict[str, Any] = {name: {**getattr(recipe, name), field: value}}
+        return dataclasses.replace(recipe, **changes)
     if owner in _RECIPE_FIELDS and not field:
         return dataclasses.replace(recipe, **{owner: _coerce(getattr(recipe, owner), value, key)})
     names = [phase.name for phase in recipe.phases]
@@ -181,3 +182,18 @@ def _coerce(old: Any, value: Any, key: str) -> Any:
         wanted = kind.get(type(old).__name__, f"a {type(old).__name__}")
         raise UsageError(f"{key} must be {wanted}, not {value!r}")
     return value
+
+
+def with_epochs(recipe: Recipe, epochs: Sequence[int]) -> Recipe:
+    """The recipe with other epochs: one number for all phases, or one for each.
+
+    Raises:
+        UsageError: there are more or fewer numbers than phases, or one is not positive.
+    """
+    names = [phase.name for phase in recipe.phases]
+    if len(epochs) == 1:
+        epochs = list(epochs) * len(names)
+    if len(epochs) != len(names) or min(epochs) < 1:
+        raise UsageError(f"epochs need one positive number, or one for each phase ({', '.join(names)})")
+    phases = (dataclasses.replace(p, epochs=n) for p, n in zip(recipe.phases, epochs, strict=True))
+    return dataclasses.replace(recipe, phases=tuple(phases))

@@ -1,0 +1,1 @@
+"""The commands of `bnn-tf`, one file each; they parse and delegate."""

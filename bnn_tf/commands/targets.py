@@ -1,0 +1,127 @@
+"""What a command was pointed at: a run, a saved Keras model, or a converted file, and its images."""
+
+import dataclasses
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bnn_tf.errors import UsageError, UserError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from bnn_tf import data
+    from bnn_tf._tensorflow import tf
+
+
+@dataclasses.dataclass(frozen=True)
+class Images:
+    """Which images a model is for.
+
+    Args:
+        dataset: Name of the dataset.
+        data_dir: Its folder.
+        preprocessing: Fields of `bnn_tf.data.Preprocessing`.
+        class_names: The labels' names, in order.
+    """
+
+    dataset: str
+    data_dir: str | None
+    preprocessing: dict[str, Any]
+    class_names: list[str]
+
+    def source(self, limit: int | None = None) -> "data.Source":
+        """The dataset."""
+        from bnn_tf import data
+
+        return data.load(self.dataset, self.data_dir, limit=limit)
+
+    def pre(self) -> "data.Preprocessing":
+        """The preprocessing."""
+        from bnn_tf import data
+
+        return data.Preprocessing(**self.preprocessing)
+
+
+def sidecar(path: Path) -> Path:
+    """The file beside a converted model that says which images it takes."""
+    return path.with_name(path.name + ".json")
+
+
+def write_sidecar(path: Path, images: Images) -> None:
+    """Writes what `load_images` reads."""
+    from bnn_tf.training.run import write_atomically
+
+    write_atomically(sidecar(path), json.dumps(dataclasses.asdict(images), indent=2) + "\n")
+
+
+def is_run(path: Path) -> bool:
+    """Whether the path is a run directory."""
+    return (path / "config.json").is_file()
+
+
+def load_images(
+    path: Path, dataset: str | None, data_dir: str | None, input_size: tuple[int, int] | None = None
+) -> Images:
+    """The images of a run, or of a model with a sidecar; `--dataset` and `--data-dir` override.
+
+    Raises:
+        UsageError: nothing says which images, and `--dataset` is not given.
+    """
+    if is_run(path):
+        from bnn_tf.training import Run, build
+
+        config = Run.open(path).config
+        found = Images(
+            config.recipe.dataset,
+            config.data_dir,
+            dataclasses.asdict(build.preprocessing(config.recipe)),
+            list(config.class_names),
+        )
+    elif sidecar(path).is_file():
+        found = _read(sidecar(path))
+    elif dataset is None:
+        raise UsageError(f"{path} does not say which images it takes; name a --dataset")
+    else:
+        size = {"image_size": input_size} if input_size else {}
+        found = Images(dataset, data_dir, size, [])
+    return dataclasses.replace(
+        found, dataset=dataset or found.dataset, data_dir=data_dir or (None if dataset else found.data_dir)
+    )
+
+
+def _read(path: Path) -> Images:
+    try:
+        return Images(**json.loads(path.read_text()))
+    except (ValueError, TypeError) as error:
+        raise UserError(f"{path} cannot be read: {error}") from error
+
+
+def load_network(path: Path) -> "tf.keras.Model":
+    """The Keras model of a run or of a saved model.
+
+    Raises:
+        UserError: there is neither.
+    """
+    from bnn_tf.saving import load_model
+    from bnn_tf.training import Run, build
+
+    if is_run(path):
+        return build.load_run_model(Run.open(path))
+    if not path.exists():
+        raise UserError(f"there is no run and no model at {path}")
+    if path.is_dir() and not (path / "saved_model.pb").is_file():
+        raise UserError(f"{path} is neither a run directory (no config.json) nor a SavedModel")
+    return load_model(path)
+
+
+def predictor(path: Path) -> "tuple[Callable[[np.ndarray], np.ndarray], tuple[int, int]]":
+    """A function from images to logits, and the images' height and width."""
+    if path.suffix == ".tflite":
+        from bnn_tf.deploy import Interpreter
+
+        interpreter = Interpreter(path)
+        return interpreter.predict, tuple(interpreter.input_shape[1:3])  # type: ignore[return-value]
+    network = load_network(path)
+    return lambda images: network.predict_on_batch(images), tuple(network.input_shape[1:3])

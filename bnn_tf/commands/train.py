@@ -1,0 +1,177 @@
+"""`bnn-tf train`."""
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from bnn_tf.commands import options
+from bnn_tf.errors import UsageError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from bnn_tf.training import Run, RunConfig
+    from zoo.recipes import Recipe
+
+# Options that name fields of the recipe: flag, field, type, help.
+_FIELDS = (
+    ("--batch-size", "batch_size", click.IntRange(min=1), "Images per training step."),
+    ("--test-batch-size", "test_batch_size", click.IntRange(min=1), "Images per evaluation step."),
+    ("--learning-rate", "learning_rate", float, "Base learning rate, taken as it is."),
+    ("--weight-decay", "weight_decay", float, "Coupled L2 decay per step."),
+    ("--momentum", "momentum", float, "Momentum of SGD."),
+    ("--schedule", "schedule", str, "cosine, linear, multistep or constant."),
+    ("--teacher", "teacher", str, "Run directory or saved Keras model to distil from."),
+)
+# Options that say how to run, which is all that can be said when a run is resumed.
+_SESSION = ("resume", "gpus", "print_every", "until_phase", "as_json")
+
+
+def _recipe_options(command: Any) -> Any:
+    for flag, _, kind, text in reversed(_FIELDS):
+        command = click.option(flag, type=kind, help=text)(command)
+    return command
+
+
+@click.command()
+@options.method
+@options.model
+@options.dataset
+@options.data_dir
+@click.option("--variant", default="default", help="Variant of the recipe; `bnn-tf recipes` lists them.")
+@click.option("--epochs", metavar="N[,N…]", help="Epochs, of all phases or one number for each.")
+@_recipe_options
+@options.settings
+@click.option(
+    "--seed", type=int, default=1, show_default=True, help="Seed of weights, order and augmentation."
+)
+@click.option("--run-dir", metavar="DIR", help="Where to keep the run; default: a new folder under runs/.")
+@click.option("--init-from", metavar="RUN", help="Start from the weights of another run.")
+@click.option("--resume", metavar="RUN", help="Continue a stopped run after its last complete epoch.")
+@click.option("--until-phase", metavar="PHASE", help="Stop after this phase; --resume continues.")
+@options.limit
+@click.option("--gpus", type=click.IntRange(min=0), help="GPUs to use; default: all.")
+@click.option("--workers", type=click.IntRange(min=1), help="Parallel image preparation; default: automatic.")
+@click.option(
+    "--print-every", type=click.IntRange(min=0), default=0, help="Off a terminal, a line every N steps."
+)
+@click.option("--deterministic", is_flag=True, help="Reproducible to the last bit, somewhat slower.")
+@click.option("--dry-run", is_flag=True, help="Print the resolved configuration and leave.")
+@options.json_option
+@click.pass_context
+def train(context: click.Context, **given: Any) -> None:
+    """Train a network: by default the method's recipe on embedded handwritten digits.
+
+    Prints the run directory first. Ctrl-C leaves a run that --resume continues.
+    """
+    from rich.console import Console
+
+    # With --json standard output carries the result alone.
+    console = Console(stderr=given["as_json"], soft_wrap=True)
+    run = _resumed(context, given) if given["resume"] else _new(given, console)
+    if run is None:
+        return
+    console.print(f"Run directory: {run.path}", highlight=False)
+    _train(run, given, console)
+
+
+def _resumed(context: click.Context, given: dict[str, Any]) -> "Run":
+    from bnn_tf.training import Run
+
+    source = click.core.ParameterSource.COMMANDLINE
+    clash = [name for name in given if name not in _SESSION and context.get_parameter_source(name) == source]
+    if clash:
+        flags = ", ".join(f"--{'set' if name == 'settings' else name.replace('_', '-')}" for name in clash)
+        raise UsageError(f"--resume continues a run as it was configured; leave out {flags}")
+    return Run.open(given["resume"])
+
+
+def _new(given: dict[str, Any], console: "Console") -> "Run | None":
+    """A new run, or None after `--dry-run` said what it would be."""
+    from bnn_tf.training import Run, RunConfig, build
+
+    if given["method"] is None:
+        raise UsageError("name a --method (bireal, recu, subbit, ovsw), or a stopped run to --resume")
+    recipe = _recipe(given)
+    config = RunConfig(
+        recipe=recipe,
+        seed=given["seed"],
+        data_dir=given["data_dir"],
+        limit=given["limit"],
+        deterministic=given["deterministic"],
+        workers=given["workers"],
+        init_from=given["init_from"],
+    )
+    config = build.checked(config)
+    if given["dry_run"]:
+        _print_plan(config, given["as_json"])
+        return None
+    if recipe.note:
+        console.print(f"Recipe: {recipe.note}", highlight=False)
+    return Run.create(config, given["run_dir"])
+
+
+def _recipe(given: dict[str, Any]) -> "Recipe":
+    """The recipe with all overrides of the command line."""
+    from zoo import recipes
+
+    recipe = recipes.find(given["method"], given["model"], given["dataset"], given["variant"])
+    if given["epochs"] is not None:
+        recipe = recipes.with_epochs(recipe, _numbers(given["epochs"]))
+    for _, field, _, _ in _FIELDS:
+        if given[field] is not None:
+            recipe = recipes.override(recipe, field, given[field])
+    for text in given["settings"]:
+        recipe = recipes.override(recipe, *options.parse_setting(text))
+    return recipe
+
+
+def _numbers(text: str) -> list[int]:
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        raise UsageError(
+            f"--epochs takes a whole number, or one for each phase (2,2,1), not {text!r}"
+        ) from None
+
+
+def _print_plan(config: "RunConfig", as_json: bool) -> None:
+    from bnn_tf import data
+    from bnn_tf.training import build
+
+    source = build.source(config)
+    steps = {phase.name: data.steps(source, "train", phase.batch_size) for phase in config.recipe.phases}
+    total = sum(steps[phase.name] * phase.epochs for phase in config.recipe.phases)
+    plan = {**config.to_dict(), "steps_per_epoch": steps, "steps": total}
+    per_epoch = ", ".join(f"{name} {count}" for name, count in steps.items())
+    text = f"{json.dumps(config.to_dict(), indent=2)}\nsteps per epoch: {per_epoch}\nsteps in all: {total}"
+    options.emit(plan, as_json, text)
+
+
+def _train(run: "Run", given: dict[str, Any], console: "Console") -> None:
+    from bnn_tf.training import Session, build, evaluate
+    from bnn_tf.training import train as run_phases
+
+    session = Session(console, given["gpus"], given["print_every"], given["until_phase"])
+    try:
+        network = run_phases(run, session)
+    except KeyboardInterrupt:
+        again = f"bnn-tf train --resume {run.path}"
+        click.echo(f"\nStopped. Continue after the last complete epoch with: {again}", err=True)
+        raise
+    recipe = run.config.recipe
+    result = evaluate(
+        lambda images: network.predict_on_batch(images),
+        build.source(run.config),
+        build.preprocessing(recipe),
+        recipe.test_batch_size,
+    )
+    published = (
+        "" if recipe.published_top1 is None else f"; the paper's full recipe: {recipe.published_top1} %"
+    )
+    options.emit(
+        {"run_dir": str(run.path), **result.to_dict(), "published_top1": recipe.published_top1},
+        given["as_json"],
+        f"{run.path}: {result}{published}",
+    )
