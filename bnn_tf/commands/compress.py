@@ -19,7 +19,8 @@ def compress(source: Path, output: Path, as_json: bool) -> None:
 
     report = compress_file(source, output)
     lines = [
-        f"{layer.name}: {layer.patterns} patterns, {layer.bits} bits, {layer.raw_bytes:,} -> {layer.coded_bytes:,} bytes"
+        f"{layer.name}: {layer.patterns} patterns, {layer.bits} bits, "
+        f"{layer.raw_bytes:,} -> {layer.coded_bytes:,} bytes"
         for layer in report.layers
     ]
     total = f"{output}: {report.original_bytes:,} -> {report.compressed_bytes:,} bytes; binary kernels"

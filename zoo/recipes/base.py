@@ -148,6 +148,9 @@ def override(recipe: Recipe, key: str, value: Any) -> Recipe:
         name = f"{owner}_options"
         changes: dict[str, Any] = {name: {**getattr(recipe, name), field: value}}
         return dataclasses.replace(recipe, **changes)
+    if key == "teacher" and value is not None:  # a teacher is there to be learned from
+        phases = tuple(dataclasses.replace(phase, loss="distribution") for phase in recipe.phases)
+        return dataclasses.replace(recipe, phases=phases, teacher=value)
     if owner in _RECIPE_FIELDS and not field:
         return dataclasses.replace(recipe, **{owner: _coerce(getattr(recipe, owner), value, key)})
     names = [phase.name for phase in recipe.phases]
@@ -157,8 +160,8 @@ def override(recipe: Recipe, key: str, value: Any) -> Recipe:
     if not any(key == name or key.startswith("schedule.") for name in _PHASE_FIELDS):
         valid = (*_RECIPE_FIELDS, *_PHASE_FIELDS, "method.OPTION", "model.OPTION", "schedule.OPTION")
         raise unknown("setting", key, (*valid, *(f"{name}.FIELD" for name in names)))
-    phases = (_override_phase(p, key, value) if p.name in chosen else p for p in recipe.phases)
-    return dataclasses.replace(recipe, phases=tuple(phases))
+    phases = tuple(_override_phase(p, key, value) if p.name in chosen else p for p in recipe.phases)
+    return dataclasses.replace(recipe, phases=phases)
 
 
 def _override_phase(phase: Phase, key: str, value: Any) -> Phase:

@@ -4,11 +4,11 @@ import dataclasses
 
 from bnn_tf import methods
 from bnn_tf.errors import unknown
-from zoo.recipes import bireal
+from zoo.recipes import bireal, ovsw, recu, subbit
 from zoo.recipes.base import Recipe
 from zoo.registry import get_model
 
-RECIPES: tuple[Recipe, ...] = (*bireal.RECIPES,)
+RECIPES: tuple[Recipe, ...] = (*bireal.RECIPES, *recu.RECIPES, *subbit.RECIPES, *ovsw.RECIPES)
 
 DEFAULT_DATASET = "digits"
 _LARGE = ("bireal_net", "resnet", "react_resnet")  # networks for 224×224 images
