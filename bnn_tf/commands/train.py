@@ -69,10 +69,11 @@ def train(context: click.Context, **given: Any) -> None:
 
     # With --json standard output carries the result alone.
     console = Console(stderr=given["as_json"], soft_wrap=True)
-    run = _resumed(context, given) if given["resume"] else _new(given, console)
+    run = _resumed(context, given) if given["resume"] else _new(given)
     if run is None:
         return
     console.print(f"Run directory: {run.path}", highlight=False)
+    console.print(f"Recipe: {run.config.recipe.note}", highlight=False)
     _train(run, given, console)
 
 
@@ -87,7 +88,7 @@ def _resumed(context: click.Context, given: dict[str, Any]) -> "Run":
     return Run.open(given["resume"])
 
 
-def _new(given: dict[str, Any], console: "Console") -> "Run | None":
+def _new(given: dict[str, Any]) -> "Run | None":
     """A new run, or None after `--dry-run` said what it would be."""
     from bnn_tf.training import Run, RunConfig, build
 
@@ -107,8 +108,6 @@ def _new(given: dict[str, Any], console: "Console") -> "Run | None":
     if given["dry_run"]:
         _print_plan(config, given["as_json"])
         return None
-    if recipe.note:
-        console.print(f"Recipe: {recipe.note}", highlight=False)
     return Run.create(config, given["run_dir"])
 
 
