@@ -35,6 +35,10 @@ class _Transforming(tf.keras.optimizers.legacy.Optimizer):
         """The optimizer's variables, then its transforms'."""
         return [*super().weights, *(v for transform in self._transforms for v in transform.variables)]
 
+    def variables(self) -> list[tf.Variable]:
+        """The same as `weights`."""
+        return self.weights
+
     def _create_all_weights(self, var_list: list[tf.Variable]) -> None:
         super()._create_all_weights(var_list)
         for transform in self._transforms:
