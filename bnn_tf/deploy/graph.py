@@ -1,0 +1,315 @@
+"""A Keras model as a small graph that can be edited and built again.
+
+Folding needs to replace, insert and remove layers and to compute with their weights, none of which a
+live Keras model allows. `read` turns a functional model (nested models are inlined) into plain
+records; `Graph.build` makes a Keras model of them. The model that was read is never changed.
+"""
+
+import contextlib
+import dataclasses
+import itertools
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from bnn_tf._tensorflow import lq, tf
+from bnn_tf.deploy.errors import ConversionError
+
+QUANTIZERS = ("input_quantizer", "kernel_quantizer", "depthwise_quantizer", "pointwise_quantizer")
+"""The attributes (and configuration keys) in which Larq's layers keep their quantizers."""
+
+Tensor = int
+"""Number of a tensor within its graph."""
+
+
+@dataclasses.dataclass(eq=False)
+class Spec:
+    """A layer as data.
+
+    Attributes:
+        kind: Its class.
+        config: Its configuration, as `kind.from_config` takes it.
+        weights: Its weights by attribute path (`"kernel"`, `"input_quantizer.threshold"`).
+        origin: The live layer it was read from, if any.
+    """
+
+    kind: Any
+    config: dict[str, Any]
+    weights: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    origin: tf.keras.layers.Layer | None = None
+
+    @property
+    def name(self) -> str:
+        """The layer's name, unique in its graph."""
+        return self.config["name"]
+
+    def build(self) -> tf.keras.layers.Layer:
+        """A new layer of this configuration; its weights come with `assign`."""
+        return self.kind.from_config(self.config)
+
+    def assign(self, layer: tf.keras.layers.Layer) -> None:
+        """Gives the built `layer` the weights of this record."""
+        for path, variable in variables(layer):
+            variable.assign(self.weights[path])
+        if isinstance(layer, tf.keras.layers.Normalization):
+            layer.finalize_state()  # derives from the weights what it computes with
+
+
+@dataclasses.dataclass(eq=False)
+class Call:
+    """One use of a layer: which tensors go in and which come out.
+
+    Attributes:
+        layer: The layer; calls that share a layer share this object.
+        inputs: Tensors in the order in which the layer was given them.
+        outputs: Tensors it returns, flattened.
+        arguments: Makes the positional and keyword arguments of the call from the input tensors.
+    """
+
+    layer: Spec
+    inputs: list[Tensor]
+    outputs: list[Tensor]
+    arguments: Callable[[list[Any]], tuple[Any, Any]] = lambda tensors: (tensors, {})
+
+
+@dataclasses.dataclass(eq=False)
+class Graph:
+    """Calls in an order in which they can be made, the first ones being the inputs."""
+
+    name: str
+    calls: list[Call] = dataclasses.field(default_factory=list)
+    inputs: list[Tensor] = dataclasses.field(default_factory=list)
+    outputs: list[Tensor] = dataclasses.field(default_factory=list)
+    shapes: dict[Tensor, tuple[int | None, ...]] = dataclasses.field(default_factory=dict)
+
+    def new_tensor(self, shape: tuple[int | None, ...]) -> Tensor:
+        """Number for one more tensor of the given shape."""
+        tensor = len(self.shapes)
+        self.shapes[tensor] = shape
+        return tensor
+
+    def consumers(self, tensor: Tensor) -> list[Call]:
+        """The calls that read `tensor`."""
+        return [call for call in self.calls if tensor in call.inputs]
+
+    def sole_consumer(self, tensor: Tensor) -> Call | None:
+        """The call that alone reads `tensor`, once and with a layer used nowhere else; or None."""
+        readers = self.consumers(tensor)
+        if len(readers) != 1 or tensor in self.outputs:
+            return None
+        (reader,) = readers
+        alone = reader.inputs == [tensor] and len(reader.outputs) == 1 and not self.is_shared(reader.layer)
+        return reader if alone else None
+
+    def is_shared(self, layer: Spec) -> bool:
+        """Whether `layer` is called more than once."""
+        return sum(call.layer is layer for call in self.calls) > 1
+
+    def insert_after(self, tensor: Tensor, layer: Spec) -> Call:
+        """Puts a shape-keeping `layer` between `tensor` and all that read it."""
+        result = self.new_tensor(self.shapes[tensor])
+        self._redirect(tensor, result)
+        position = next(i for i, call in enumerate(self.calls) if tensor in call.outputs) + 1
+        call = Call(layer, [tensor], [result])
+        self.calls.insert(position, call)
+        return call
+
+    def remove(self, call: Call) -> None:
+        """Takes out a call with one input and one output; its readers read its input instead."""
+        self.calls.remove(call)
+        self._redirect(call.outputs[0], call.inputs[0])
+
+    def _redirect(self, old: Tensor, new: Tensor) -> None:
+        for call in self.calls:
+            call.inputs = [new if tensor == old else tensor for tensor in call.inputs]
+        self.outputs = [new if tensor == old else tensor for tensor in self.outputs]
+
+    def build(self) -> tf.keras.Model:
+        """The Keras model (float32) of this graph."""
+        with _float32_policy():
+            layers: dict[Spec, tf.keras.layers.Layer] = {}
+            values: dict[Tensor, Any] = {}
+            for call in self.calls:
+                if call.layer not in layers:
+                    layers[call.layer] = call.layer.build()
+                layer = layers[call.layer]
+                if isinstance(layer, tf.keras.layers.InputLayer):
+                    results = layer.output
+                else:
+                    args, kwargs = call.arguments([values[tensor] for tensor in call.inputs])
+                    results = layer(*args, **kwargs)
+                values.update(zip(call.outputs, tf.nest.flatten(results), strict=True))
+            inputs = [values[tensor] for tensor in self.inputs]
+            outputs = [values[tensor] for tensor in self.outputs]
+            model = tf.keras.Model(
+                inputs if len(inputs) > 1 else inputs[0],
+                outputs if len(outputs) > 1 else outputs[0],
+                name=self.name,
+            )
+        for spec, layer in layers.items():
+            spec.assign(layer)
+        return model
+
+
+def variables(layer: tf.keras.layers.Layer) -> Iterator[tuple[str, tf.Variable]]:
+    """Every variable of a layer once, with its attribute path, e.g. `"input_quantizer.threshold"`.
+
+    A path survives what a position in `layer.weights` does not: freezing, and quantizers with weights
+    that come or go.
+    """
+    seen: set[int] = set()
+    waiting: list[tuple[str, Any]] = [("", layer)]
+    while waiting:
+        path, parent = waiting.pop(0)
+        for name, child in parent._trackable_children().items():
+            if id(child) in seen:
+                continue
+            seen.add(id(child))
+            child_path = f"{path}.{name}" if path else name
+            if isinstance(child, tf.Variable):
+                yield child_path, child
+            elif hasattr(child, "_trackable_children"):
+                waiting.append((child_path, child))
+
+
+def is_functional(model: Any) -> bool:
+    """Whether `model` is a functional or built Sequential model, whose graph can be read."""
+    return isinstance(model, tf.keras.Model) and bool(getattr(model, "_nodes_by_depth", None))
+
+
+def not_functional(model: Any) -> ConversionError:
+    """The error for a model whose graph cannot be read."""
+    return ConversionError(
+        f"The model '{getattr(model, 'name', model)}' is subclassed or not built yet, so its layers cannot "
+        "be followed; build it with tf.keras.Input and tf.keras.Model(inputs, outputs) before converting it."
+    )
+
+
+def read(model: tf.keras.Model, spec_of: Callable[[tf.keras.layers.Layer], Spec] | None = None) -> Graph:
+    """Reads a functional or Sequential model, inlining the models that it calls.
+
+    Low-precision float policies become float32, and a fixed batch size is dropped.
+
+    Args:
+        model: The model.
+        spec_of: Makes the record of a layer; by default a faithful copy.
+
+    Raises:
+        ConversionError: The model is subclassed or not built, so that it has no graph.
+    """
+    graph = Graph(model.name)
+    with lq.context.quantized_scope(False):
+        _Reader(graph, spec_of or copy_of).read(model)
+    return graph
+
+
+class _Reader:
+    """Copies networks into a graph; a layer called several times becomes one `Spec`."""
+
+    def __init__(self, graph: Graph, spec_of: Callable[[tf.keras.layers.Layer], Spec]) -> None:
+        self._graph, self._spec_of = graph, spec_of
+        self._specs: dict[int, Spec] = {}
+
+    def read(self, model: tf.keras.Model) -> None:
+        self._graph.outputs = self._read_network(model, None, "")
+
+    def _read_network(self, network: Any, inputs: list[Tensor] | None, prefix: str) -> list[Tensor]:
+        if not is_functional(network):
+            raise not_functional(network)
+        tensors: dict[str, Tensor] = {}
+        if inputs is not None:
+            tensors.update(zip((str(id(t)) for t in network.inputs), inputs, strict=True))
+        for depth in sorted(network._nodes_by_depth, reverse=True):
+            for node in network._nodes_by_depth[depth]:
+                if not node.is_input:
+                    results = self._read_call(node, [tensors[key] for key in node.flat_input_ids], prefix)
+                elif inputs is None:
+                    results = self._add(node, [])
+                    self._graph.calls[-1].arguments = lambda tensors: ((), {})
+                else:
+                    continue
+                tensors.update(zip(node.flat_output_ids, results, strict=True))
+        if inputs is None:
+            self._graph.inputs = [tensors[str(id(t))] for t in network.inputs]
+        return [tensors[str(id(t))] for t in network.outputs]
+
+    def _read_call(self, node: Any, inputs: list[Tensor], prefix: str) -> list[Tensor]:
+        if isinstance(node.layer, tf.keras.Model):
+            return self._read_network(node.layer, inputs, f"{prefix}{node.layer.name}/")
+        results = self._add(node, inputs, prefix)
+        keys = list(node.flat_input_ids)
+
+        def arguments(values: list[Any]) -> tuple[Any, Any]:
+            slots: dict[str, list[Any]] = {}
+            for key, value in reversed(list(zip(keys, values, strict=True))):
+                slots.setdefault(key, []).append(value)
+            return node.map_arguments(slots)
+
+        self._graph.calls[-1].arguments = arguments
+        return results
+
+    def _add(self, node: Any, inputs: list[Tensor], prefix: str = "") -> list[Tensor]:
+        layer = node.layer
+        if id(layer) not in self._specs:
+            spec = self._spec_of(layer)
+            spec.config["name"] = f"{prefix}{spec.name}"
+            self._specs[id(layer)] = spec
+        shapes = [tuple(t.shape) for t in tf.nest.flatten(node.outputs)]
+        results = [self._graph.new_tensor(shape) for shape in shapes]
+        self._graph.calls.append(Call(self._specs[id(layer)], inputs, results))
+        return results
+
+
+def copy_of(layer: tf.keras.layers.Layer) -> Spec:
+    """The record of a live layer; quantizers are copied as objects, so that unregistered ones work too."""
+    config = _in_float32(layer.get_config())
+    for key in QUANTIZERS:
+        if key in config:
+            config[key] = _copy_quantizer(getattr(layer, key))
+    if isinstance(layer, tf.keras.layers.InputLayer):
+        config["batch_input_shape"] = (None, *config["batch_input_shape"][1:])
+    return Spec(type(layer), config, {path: variable.numpy() for path, variable in variables(layer)}, layer)
+
+
+def _copy_quantizer(quantizer: Any) -> Any:
+    if isinstance(quantizer, tf.keras.layers.Layer):
+        return type(quantizer).from_config(_in_float32(quantizer.get_config()))
+    return quantizer
+
+
+def _in_float32(config: Any) -> Any:
+    """The configuration with every low-precision float policy replaced, at any depth."""
+    if isinstance(config, dict):
+        return {key: _dtype(value) if key == "dtype" else _in_float32(value) for key, value in config.items()}
+    if isinstance(config, list | tuple):  # Keras hands out wrapped lists, so no type(config)(...)
+        return (
+            tuple(map(_in_float32, config)) if isinstance(config, tuple) else list(map(_in_float32, config))
+        )
+    return config
+
+
+def _dtype(value: Any) -> Any:
+    name = value["config"]["name"] if isinstance(value, dict) and "config" in value else value
+    return "float32" if isinstance(name, str) and "float16" in name else value
+
+
+@contextlib.contextmanager
+def _float32_policy() -> Iterator[None]:
+    policy = tf.keras.mixed_precision.global_policy()
+    tf.keras.mixed_precision.set_global_policy("float32")
+    try:
+        yield
+    finally:
+        tf.keras.mixed_precision.set_global_policy(policy)
+
+
+def unique_name(graph: Graph, stem: str) -> str:
+    """`stem`, with a number if a layer of the graph bears that name already."""
+    taken = {call.layer.name for call in graph.calls}
+    return next(name for name in _numbered(stem) if name not in taken)
+
+
+def _numbered(stem: str) -> Iterator[str]:
+    yield stem
+    yield from (f"{stem}_{number}" for number in itertools.count(1))

@@ -1,0 +1,104 @@
+"""Running converted models on the development machine, on LCE's own interpreter."""
+
+import os
+import warnings
+from typing import Any
+
+import numpy as np
+
+from bnn_tf._runtime import quiet_native_stderr
+from bnn_tf._tensorflow import tf
+from bnn_tf.deploy import flatbuffer
+from bnn_tf.errors import UserError
+
+
+class Interpreter:
+    """Larq Compute Engine's interpreter on a `.tflite` file; it also runs plain TFLite models.
+
+    On x86 it falls back on portable kernels: results are right, timings say nothing about ARM.
+
+    Args:
+        model: The file's path or its content.
+        num_threads: Threads to use; by default one for each core.
+
+    Raises:
+        UserError: The file is missing, damaged or no model that this interpreter can run.
+    """
+
+    def __init__(self, model: bytes | str | os.PathLike[str], num_threads: int | None = None) -> None:
+        self._name = flatbuffer.label(model)
+        self._interpreter = _load(model, num_threads)
+        if len(self._interpreter.input_shapes) != 1 or len(self._interpreter.output_shapes) != 1:
+            raise UserError(
+                f"{self._name} has several inputs or outputs; only models with one of each are supported."
+            )
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Shape of the input with its batch, usually `(1, height, width, channels)`."""
+        return tuple(self._interpreter.input_shapes[0])
+
+    @property
+    def output_shape(self) -> tuple[int, ...]:
+        """Shape of the output with its batch, usually `(1, classes)`."""
+        return tuple(self._interpreter.output_shapes[0])
+
+    @property
+    def input_type(self) -> np.dtype:
+        """Element type of the input."""
+        return np.dtype(self._interpreter.input_types[0])
+
+    def predict(self, images: np.ndarray) -> np.ndarray:
+        """The model's output for each image.
+
+        Args:
+            images: `(n, height, width, channels)`, preprocessed as in training.
+
+        Returns:
+            `(n, ...)`, the outputs in the order of the images.
+
+        Raises:
+            UserError: The images have another shape than the model's input.
+        """
+        images = np.asarray(images)
+        if images.ndim == 0 or images.shape[1:] != self.input_shape[1:] or self.input_shape[0] != 1:
+            raise UserError(
+                f"{self._name} takes images of shape {self.input_shape[1:]} one by one, "
+                f"but was given an array of shape {images.shape}."
+            )
+        if not len(images):
+            return np.zeros((0, *self.output_shape[1:]), np.float32)
+        return self._interpreter.predict(np.ascontiguousarray(images, self.input_type))
+
+
+def run(content: bytes, images: np.ndarray) -> list[np.ndarray]:
+    """All outputs of a model that `lce.to_flatbuffer` converted, in the Keras model's order."""
+    outputs = _load(content, None).predict(np.ascontiguousarray(images, np.float32))
+    outputs = outputs if isinstance(outputs, list) else [outputs]
+    return [outputs[position] for position in flatbuffer.output_order(content)]
+
+
+def _load(model: bytes | str | os.PathLike[str], num_threads: int | None) -> Any:
+    content = flatbuffer.read_model(model)
+    _verify(model, content)
+    with quiet_native_stderr():
+        from larq_compute_engine.tflite.python import interpreter
+
+        try:
+            return interpreter.Interpreter(content, num_threads or os.cpu_count() or 1)
+        except RuntimeError as error:
+            reason = str(error).strip().splitlines()[-1]
+            raise UserError(f"LCE's interpreter cannot run {flatbuffer.label(model)}: {reason}") from error
+
+
+def _verify(model: bytes | str | os.PathLike[str], content: bytes) -> None:
+    # LCE's interpreter does not verify the file, and a truncated one crashes the process. TFLite's
+    # does, before it looks at operators, so that it needs no knowledge of LCE's.
+    with warnings.catch_warnings(), quiet_native_stderr():
+        warnings.simplefilter("ignore")
+        try:
+            tf.lite.Interpreter(model_content=content)
+            return
+        except ValueError as error:
+            cause = error
+    raise flatbuffer.damaged(model) from cause

@@ -1,0 +1,44 @@
+"""The call of Larq Compute Engine's converter."""
+
+import contextlib
+import logging
+import tempfile
+import warnings
+from collections.abc import Iterator
+
+from bnn_tf._runtime import quiet_native_stderr
+from bnn_tf._tensorflow import tf
+
+
+def to_flatbuffer(model: tf.keras.Model) -> bytes:
+    """Content of a `.tflite` file that computes a float32 model for one image at a time; nothing is checked.
+
+    The model is traced in inference mode. Several outputs keep their order.
+    """
+
+    def infer(images: tf.Tensor) -> dict[str, tf.Tensor]:
+        outputs = tf.nest.flatten(model(images, training=False))
+        return {f"output_{number:04d}": output for number, output in enumerate(outputs)}  # sorted by name
+
+    shape = (1, *model.input_shape[1:])
+    function = tf.function(infer, input_signature=[tf.TensorSpec(shape, tf.float32)])
+    module = tf.Module()
+    module.model = model
+    with _quiet(), tempfile.TemporaryDirectory() as folder:
+        import larq_compute_engine as lce
+
+        tf.saved_model.save(module, folder, signatures=function.get_concrete_function())
+        return lce.convert_saved_model(folder)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    logger = tf.get_logger()
+    level = logger.level
+    with warnings.catch_warnings(), quiet_native_stderr():
+        warnings.simplefilter("ignore")
+        logger.setLevel(logging.ERROR)
+        try:
+            yield
+        finally:
+            logger.setLevel(level)
