@@ -20,9 +20,7 @@ EIGENVECTORS = np.array(
 
 def integer(draws: tf.Tensor, count: tf.Tensor) -> tf.Tensor:
     """Uniform integers 0..count-1 (int32) from uniform numbers in [0, 1)."""
-    count = tf.cast(count, tf.int32)
-    # The product can round up to `count` itself in float32.
-    return tf.minimum(tf.cast(draws * tf.cast(count, tf.float32), tf.int32), count - 1)
+    return tf.cast(draws * tf.cast(count, tf.float32), tf.int32)
 
 
 def flip(images: tf.Tensor, draws: tf.Tensor) -> tf.Tensor:

@@ -34,7 +34,7 @@ def clear_errors() -> Iterator[None]:
     reports what goes wrong in a pipeline as its own errors, wrapped in pages of graph traces.
 
     Raises:
-        DataError: an image could not be read or decoded, or a record file is damaged.
+        DataError: an image or a record could not be read or decoded.
     """
     try:
         yield
@@ -42,7 +42,4 @@ def clear_errors() -> Iterator[None]:
         found = _MARKED.search(str(error))
         if found:
             raise DataError(found.group(1)) from error
-        if isinstance(error, tf.errors.DataLossError):
-            first = str(error).strip().splitlines()[0]
-            raise DataError(f"A record file of the dataset is damaged ({first}); prepare it anew.") from error
         raise

@@ -41,7 +41,7 @@ class FileSplit(EncodedSplit):
 
     def blame(self, seed: tf.Tensor | None, position: tf.Tensor) -> tf.Tensor:
         """The path."""
-        return self._paths[self._order(seed)[position]]
+        return tf.strings.join(["the image ", self._paths[self._order(seed)[position]]])
 
     def limited(self, count: int) -> "FileSplit":
         """Evenly spaced files, because they are sorted by class."""
@@ -68,9 +68,7 @@ def load(root: Path, name: str = "folder") -> Source:
         raise DataError(f"{root} is not an image folder: expected {LAYOUT} in it.")
     class_names = _class_names(root / "train")
     if len(class_names) < 2:
-        raise DataError(
-            f"{root / 'train'} holds one class only ({class_names[0]}); training needs at least 2."
-        )
+        raise DataError(f"{root / 'train'} holds one class only, {class_names[0]}; training needs two.")
     splits = {
         "train": FileSplit(_files_by_class(root / "train", class_names)),
         "test": FileSplit(_held_out_files(held_out, class_names)),
@@ -123,9 +121,7 @@ def _annotated_files(folder: Path, class_names: list[str]) -> Labelled:
     for number, line in enumerate((folder / _ANNOTATIONS).read_text().splitlines(), start=1):
         fields = line.split("\t")
         if len(fields) < 2 or fields[1] not in labels:
-            raise DataError(
-                f"Line {number} of {folder / _ANNOTATIONS} names no class of the folder train: {line!r}."
-            )
+            raise DataError(f"Line {number} of {folder / _ANNOTATIONS} names no class of train: {line!r}.")
         files.append((str(folder / "images" / fields[0]), labels[fields[1]]))
     if not files:
         raise DataError(f"{folder / _ANNOTATIONS} is empty.")

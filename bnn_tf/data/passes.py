@@ -64,7 +64,7 @@ def _of_arrays(split: ArraySplit, run: Pass) -> tf.data.Dataset:
 
 
 def _of_encoded(split: EncodedSplit, run: Pass) -> tf.data.Dataset:
-    start = run.first * run.batch_size
+    start = tf.minimum(tf.cast(run.first * run.batch_size, tf.int64), split.size)
     draws = run.draws(split.size)
 
     def example(position: tf.Tensor, item: Any) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
@@ -105,6 +105,6 @@ def _none_missing(
 
     def message() -> tf.Tensor:
         missing = expected[tf.argmax(tf.cast(wrong, tf.int32))]
-        return marked(tf.strings.join(["Cannot read or decode the image ", split.blame(seed, missing), "."]))
+        return marked(tf.strings.join(["Cannot read or decode ", split.blame(seed, missing), "."]))
 
     return tf.debugging.Assert(fine, [tf.cond(fine, lambda: tf.constant(""), message)])

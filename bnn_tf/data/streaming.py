@@ -97,8 +97,9 @@ class StreamSplit(EncodedSplit):
         return self.part.parse(item)
 
     def blame(self, seed: tf.Tensor | None, position: tf.Tensor) -> tf.Tensor:
-        """The dataset and the place in this epoch; records have no names."""
-        return tf.strings.join([f"example {self.part.name} number ", tf.strings.as_string(position)])
+        """The dataset and how many examples came before; records have no names."""
+        where = f"an image of {self.part.name} in {self.part.builder.data_dir}, after "
+        return tf.strings.join([where, tf.strings.as_string(position), " others in the order of reading"])
 
     def limited(self, count: int) -> "StreamSplit":
         """The first `count` examples."""

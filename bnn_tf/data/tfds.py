@@ -25,9 +25,7 @@ MEMORY_LIMIT = 2**30
 
 _HELD_OUT_SHARE = 5  # one fifth, where a dataset has no split of its own for testing
 _DECODE_BATCH = 500
-_ELSEWHERE = (
-    "name with --data-dir the folder that holds it, prepared by TFDS or as train/<class>/* and val/<class>/*"
-)
+_ELSEWHERE = "name its folder with --data-dir (prepared by TFDS, or train/<class>/* and val/<class>/*)"
 _NETWORK_TIMEOUT = 20.0  # seconds
 _UNLABELLED_TEST = ("imagenet", "places365", "i_naturalist")  # their `test` splits come without labels
 
@@ -81,7 +79,7 @@ def _builder(name: str, data_dir: Path | None, known: tuple[str, ...]) -> Any:
             raise UnknownDatasetError(
                 f"There is no dataset {name!r}, neither here ({here}) nor in TensorFlow Datasets.{hint}"
             ) from error
-        except (ValueError, ImportError) as error:  # a wrong config or version, a library that it needs
+        except Exception as error:  # a wrong config or version, a library that it needs, damaged files
             raise DataError(f"The dataset {name} cannot be opened: {_first_line(error)}") from error
 
 
@@ -91,14 +89,16 @@ def _prepare(builder: Any, name: str, download: bool) -> None:
     place = builder.data_dir
     if not download:
         raise DataError(f"The dataset {name} is not in {place}; {_ELSEWHERE}.")
-    _require_network(builder, name)
     if not sys.stderr.isatty():
         tfds.disable_progress_bar()
     try:
+        _require_network(builder, name)
         with contextlib.redirect_stdout(sys.stderr):  # standard output is for results
             builder.download_and_prepare(
                 file_format="tfrecord", download_config=tfds.download.DownloadConfig(try_download_gcs=False)
             )
+    except DataError:
+        raise
     except Exception as error:  # whatever network, disk and the dataset's own code can raise
         raise DataError(
             f"The dataset {name} is not in {place} and could not be downloaded and prepared "
@@ -108,7 +108,7 @@ def _prepare(builder: Any, name: str, download: bool) -> None:
 
 def _require_network(builder: Any, name: str) -> None:
     """TFDS itself tries for several minutes before it says that there is no network."""
-    url = next((url for url in builder.url_infos if url.startswith("http")), None)
+    url = next((url for url in builder.url_infos or () if url.startswith("http")), None)
     if url is None or builder.MANUAL_DOWNLOAD_INSTRUCTIONS:
         return
     try:
@@ -194,7 +194,7 @@ def _decoded(part: Part, shape: tuple[int, int, int], count: int) -> Arrays:
     except tf.errors.OpError as error:
         place = part.builder.data_dir
         raise DataError(
-            f"An image of {part.name} in {place} cannot be read or decoded; prepare it anew."
+            f"The files of {part.name} in {place} are corrupt; delete them to download them anew."
         ) from error
     if labels.min() < 0:
         raise DataError(f"The split {part.name} has no labels.")

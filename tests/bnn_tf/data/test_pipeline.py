@@ -1,0 +1,169 @@
+import numpy as np
+import pytest
+
+from bnn_tf import data
+from bnn_tf._tensorflow import tf
+from bnn_tf.errors import UsageError
+
+EPOCHS = 3
+
+
+@pytest.fixture(params=["digits", "folder", "streamed"])
+def source(request, folder_source):
+    """One of each kind: in memory, files, record files."""
+    if request.param == "digits":
+        return data.load("digits", limit=50)
+    return folder_source if request.param == "folder" else request.getfixturevalue("streamed_source")
+
+
+def pre_of(augmentation="pad_crop_flip", **more):
+    return data.Preprocessing(augmentation, image_size=(12, 12), **more)
+
+
+def run(source, pre, batch_size=8, **more):
+    options = {"epochs": EPOCHS, "seed": 5, **more}
+    batches = list(data.training_batches(source, pre, batch_size, **options).as_numpy_iterator())
+    return [(images, labels) for images, labels in batches]
+
+
+def same(some, others):
+    return len(some) == len(others) and all(
+        np.array_equal(a, b) for pair in zip(some, others, strict=True) for a, b in zip(*pair, strict=True)
+    )
+
+
+def test_a_run_can_be_entered_at_any_step(source):
+    augmentation = "random_resized_crop" if source.name == "folder" else "pad_crop_flip"
+    pre = pre_of(augmentation, lighting=0.1)
+    whole = run(source, pre)
+    steps = data.steps(source, "train", 8)
+    assert len(whole) == EPOCHS * steps
+    for epoch, step in [(0, 1), (1, steps - 1), (1, steps)]:
+        rest = run(source, pre, initial_epoch=epoch, initial_step=step)
+        assert same(rest, whole[epoch * steps + step :]), (epoch, step)
+    assert run(source, pre, initial_epoch=EPOCHS) == []
+
+
+def test_a_run_repeats_exactly_however_many_workers_and_whatever_the_global_seed(source):
+    pre = pre_of("random_resized_crop", lighting=0.1)
+    first = run(source, pre, workers=1)
+    tf.random.set_seed(99)
+    assert same(first, run(source, pre, workers=4))
+
+
+def test_the_seed_changes_order_and_augmentation():
+    source = data.load("digits", limit=50)
+    assert not same(run(source, pre_of()), run(source, pre_of(), seed=6))
+
+
+def test_no_epoch_repeats_the_augmentation_of_another():
+    source = data.load("digits", limit=1)
+    images = [batch.tobytes() for batch, _ in run(source, pre_of(), epochs=20)]
+    assert len(set(images)) > 15
+
+
+def seen(batches):
+    """How bright each image is, which tells images apart that are not augmented."""
+    return np.concatenate([images.astype(np.float64).sum((1, 2, 3)) for images, _ in batches])
+
+
+def test_every_epoch_visits_every_example_once_in_an_order_of_its_own(source):
+    whole = run(source, pre_of("none"))
+    steps = len(whole) // EPOCHS
+    epochs = [seen(whole[e * steps : (e + 1) * steps]) for e in range(EPOCHS)]
+    stored = seen(data.evaluation_batches(source, pre_of("none"), split="train").as_numpy_iterator())
+    for epoch in epochs:
+        assert np.allclose(np.sort(epoch), np.sort(stored), atol=1e-3)
+        assert not np.array_equal(epoch, stored)
+    assert not np.array_equal(epochs[0], epochs[1])
+
+
+def test_labels_stay_with_their_images(streamed_source):
+    for images, labels in run(streamed_source, pre_of("none", mean=(0, 0, 0), std=(1, 1, 1))):
+        assert np.array_equal(np.round(images[:, 0, 0, 0] * 25.5) % 2, labels)
+
+
+def test_the_size_of_batches_changes_neither_order_nor_augmentation(source):
+    joined = [np.concatenate(part) for part in zip(*run(source, pre_of(), epochs=1), strict=True)]
+    others = [np.concatenate(part) for part in zip(*run(source, pre_of(), 5, epochs=1), strict=True)]
+    assert same([joined], [others])
+
+
+def test_partial_batches_are_kept_in_training_and_evaluation(source):
+    for batches, split in (
+        (data.training_batches(source, pre_of(), 8), "train"),
+        (data.evaluation_batches(source, pre_of(), 8), "test"),
+    ):
+        sizes = [len(labels) for _, labels in batches.as_numpy_iterator()]
+        assert sum(sizes) == source.size(split)
+        assert len(sizes) == data.steps(source, split, 8) == batches.cardinality()
+        assert set(sizes[:-1]) <= {8}
+        assert sizes[-1] == (source.size(split) - 1) % 8 + 1
+
+
+def test_shapes_and_types(source):
+    pre = data.Preprocessing("resize_crop_flip", image_size=(20, 16))
+    for batches in (data.training_batches(source, pre, 8), data.evaluation_batches(source, pre, 8)):
+        images, labels = next(iter(batches))
+        assert images.shape == (8, 20, 16, 3)
+        assert batches.element_spec[0].shape.as_list() == [None, 20, 16, 3]
+        assert (images.dtype, labels.dtype) == (tf.float32, tf.int64)
+
+
+def test_take_gives_the_first_evaluation_images(source):
+    if source.name == "folder":
+        source = source.limited(6)  # `take` itself spreads the files
+    pre = pre_of("resize_crop_flip")
+    images, labels = next(data.evaluation_batches(source, pre, 6).as_numpy_iterator())
+    taken = data.take(source, pre, 6)
+    assert same([(images, labels)], [taken])
+    raw, _ = data.take(source, pre, 6, normalize=False)
+    assert raw.dtype == np.uint8
+    assert np.array_equal(pre.normalize(raw), images)
+    assert len(data.take(source, pre, 10_000)[1]) == source.size("test")
+
+
+def test_pad_crop_flip_shows_a_shifted_image_or_its_mirror_image():
+    source = data.load("digits", limit=40)
+    plain = {"mean": (0, 0, 0), "std": (1 / 255,) * 3}
+    originals = source.split("train").tensors[0].numpy()
+    pre = data.Preprocessing("pad_crop_flip", **plain)
+    batches = data.training_batches(source, pre, 40)
+    padded = np.pad(originals, ((0, 0), (4, 4), (4, 4), (0, 0)))
+    windows = np.lib.stride_tricks.sliding_window_view(padded[..., 0], (32, 32), axis=(1, 2))
+    for image in np.round(next(batches.as_numpy_iterator())[0][..., 0]):
+        found = (windows == image).all((-2, -1)) | (windows == image[:, ::-1]).all((-2, -1))
+        assert found.any()
+
+
+def test_model_fit_runs_through_the_epochs():
+    source = data.load("digits", limit=20)
+    model = tf.keras.Sequential([tf.keras.layers.Flatten(), tf.keras.layers.Dense(10)])
+    model.compile("sgd", tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    batches = data.training_batches(source, data.Preprocessing(), 8, epochs=3, initial_epoch=1)
+    test = data.evaluation_batches(source, data.Preprocessing(), 8)
+    steps = data.steps(source, "train", 8)
+    history = model.fit(
+        batches, epochs=3, initial_epoch=1, steps_per_epoch=steps, validation_data=test, verbose=0
+    )
+    assert history.epoch == [1, 2]
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"initial_epoch": 4}, {"initial_epoch": -1}, {"initial_step": 99}, {"batch_size": 0}]
+)
+def test_impossible_entries(wrong):
+    options = {"batch_size": 8, "epochs": 3, **wrong}
+    with pytest.raises(UsageError):
+        data.training_batches(data.load("digits", limit=20), data.Preprocessing(), **options)
+
+
+def test_no_such_split():
+    with pytest.raises(UsageError, match="'val' is not one of train, test"):
+        data.steps(data.load("digits"), "val", 8)
+
+
+def test_list_datasets():
+    assert {"digits", "cifar10", "cifar100", "imagenet2012", "tiny_imagenet", "folder"} <= set(
+        data.list_datasets()
+    )

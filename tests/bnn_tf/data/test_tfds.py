@@ -1,0 +1,156 @@
+import numpy as np
+import pytest
+
+from bnn_tf import data
+from bnn_tf._tensorflow import tf
+from bnn_tf.data.source import ArraySplit
+from bnn_tf.data.streaming import StreamSplit
+
+
+def brightness(images):
+    """Which examples of `tiny_squares` these are."""
+    return np.round(images[:, 6, 6, 0] / 10).astype(int)
+
+
+def in_order(source, split="test"):
+    pre = data.Preprocessing(image_size=(12, 12))
+    images, labels = data.take(source, pre, source.size(split), split, normalize=False)
+    return brightness(images), labels
+
+
+def test_a_small_dataset_is_kept_in_memory_and_becomes_coloured(prepared):
+    source = data.load("tiny_squares", prepared, download=False)
+    assert isinstance(source.split("train"), ArraySplit)
+    assert (source.num_classes, source.class_names) == (2, ["even", "odd"])
+    assert (source.size("train"), source.size("test"), source.image_shape) == (23, 9, (12, 12, 3))
+    numbers, labels = in_order(source, "train")
+    assert sorted(numbers) == list(range(23))
+    assert np.array_equal(labels, numbers % 2)
+
+
+def test_a_large_dataset_is_streamed_and_has_the_same_examples_in_the_same_order(prepared, streamed_source):
+    assert isinstance(streamed_source.split("train"), StreamSplit)
+    assert len(streamed_source.split("train").part.files()) == 3
+    numbers, labels = in_order(streamed_source, "train")
+    assert sorted(numbers) == list(range(23))
+    assert np.array_equal(labels, numbers % 2)
+
+
+def test_images_of_several_sizes_are_streamed_and_fitted(prepare_tfds):
+    source = data.load("tiny_varied", prepare_tfds("tiny_varied"), download=False)
+    assert source.image_shape is None
+    numbers, labels = in_order(source)
+    assert sorted(numbers) == list(range(9))
+    assert np.array_equal(labels, numbers % 2)
+
+
+def test_a_dataset_without_test_split_gives_its_last_fifth(prepare_tfds):
+    source = data.load("tiny_train_only", prepare_tfds("tiny_train_only"), download=False)
+    assert (source.size("train"), source.size("test")) == (16, 4)
+    assert sorted([*in_order(source, "train")[0], *in_order(source)[0]]) == list(range(20))
+
+
+def test_limit_reads_the_first_examples(prepared, streamed_source):
+    whole = in_order(streamed_source, "train")[0]
+    for limited in (streamed_source.limited(5), data.load("tiny_squares", prepared, limit=5)):
+        assert (limited.size("train"), limited.size("test")) == (5, 5)
+        assert np.array_equal(in_order(limited, "train")[0], whole[:5])
+
+
+def test_an_absent_dataset_is_prepared_where_that_is_allowed(tmp_path, prepared, capfd):
+    source = data.load("tiny_squares", tmp_path)
+    assert np.array_equal(np.sort(in_order(source)[0]), np.arange(9))
+    assert capfd.readouterr().out == ""
+
+
+def test_not_downloaded(tmp_path):
+    with pytest.raises(data.DataError, match=r"cifar100 is not in .*cifar100.*--data-dir"):
+        data.load("cifar100", tmp_path, download=False)
+
+
+@pytest.mark.parametrize("reason", ["Name or service not known", "timed out"])
+def test_no_network_is_noticed_before_tfds_tries_for_minutes(tmp_path, monkeypatch, reason):
+    def fail(*args, **kwargs):
+        raise OSError(reason)
+
+    monkeypatch.setattr("urllib.request.urlopen", fail)
+    with pytest.raises(data.DataError, match=rf"cifar100.*cannot be reached.*{reason}.*--data-dir"):
+        data.load("cifar100", tmp_path)
+
+
+def test_a_failed_download_is_one_sentence(tmp_path, prepared):
+    with pytest.raises(data.DataError, match=r"tiny_offline.*could not.*no route to host") as error:
+        data.load("tiny_offline", tmp_path)
+    assert "\n" not in str(error.value)
+
+
+def test_manual_download(tmp_path):
+    with pytest.raises(data.DataError, match=r"imagenet2012.*--data-dir"):
+        data.load("imagenet2012", tmp_path)
+
+
+@pytest.mark.parametrize(("name", "meant"), [("cifra10", "cifar10"), ("digit", "digits"), ("mnits", "mnist")])
+def test_an_unknown_name_brings_the_nearest(name, meant):
+    with pytest.raises(data.UnknownDatasetError, match=f"no dataset '{name}'.*mean {meant}[?]") as error:
+        data.load(name)
+    assert error.value.exit_code == 2
+
+
+def test_an_unknown_configuration(tmp_path):
+    with pytest.raises(data.DataError, match=r"imagenet_resized/63x63 cannot be opened.*64x64"):
+        data.load("imagenet_resized/63x63", tmp_path)
+
+
+def test_a_dataset_without_labels(prepare_tfds):
+    with pytest.raises(data.DataError, match="tiny_unlabelled is not one of 8-bit images with one"):
+        data.load("tiny_unlabelled", prepare_tfds("tiny_unlabelled"))
+
+
+def test_a_split_with_hidden_labels(prepare_tfds):
+    source = data.load("tiny_hidden_labels", prepare_tfds("tiny_hidden_labels"))
+    with pytest.raises(data.DataError, match="tiny_hidden_labels:test has no labels"):
+        data.take(source, data.Preprocessing(), 1)
+
+
+def damage(root, find, put):
+    """Overwrites part of one image in the first training file, and the checksums of its record."""
+    path = next(root.rglob("*train.tfrecord-00000*"))
+    records = [bytes(record.numpy()) for record in tf.data.TFRecordDataset(str(path))]
+    assert find in records[1]
+    records[1] = records[1].replace(find, put)
+    with tf.io.TFRecordWriter(str(path)) as writer:
+        for record in records:
+            writer.write(record)
+    return path
+
+
+def test_a_corrupt_image_in_memory_or_streamed(prepare_tfds, monkeypatch):
+    root = prepare_tfds("tiny_squares")
+    damage(root, b"\x89PNG", b"\x89PMG")
+    pre = data.Preprocessing(image_size=(12, 12))
+    with pytest.raises(data.DataError, match=r"tiny_squares:train in .*tiny_squares.* are corrupt"):
+        data.take(data.load("tiny_squares", root), pre, 23, "train")
+    monkeypatch.setattr("bnn_tf.data.tfds.MEMORY_LIMIT", 0)
+    with pytest.raises(data.DataError, match=r"image of tiny_squares:train in .*, after 1 others"):
+        data.take(data.load("tiny_squares", root), pre, 23, "train")
+
+
+def test_a_damaged_record_file(prepare_tfds, monkeypatch):
+    root = prepare_tfds("tiny_squares")
+    path = next(root.rglob("*train.tfrecord-00000*"))
+    path.write_bytes(path.read_bytes()[:-100])
+    monkeypatch.setattr("bnn_tf.data.tfds.MEMORY_LIMIT", 0)
+    source = data.load("tiny_squares", root)
+    with pytest.raises(data.DataError, match="image of tiny_squares:train in .*, after 7 others"):
+        data.take(source, data.Preprocessing(image_size=(12, 12)), 23, "train")
+
+
+@pytest.mark.slow
+def test_cifar10(shared):
+    source = data.load("cifar10", shared / "tfds", download=False)
+    assert (source.size("train"), source.size("test"), source.image_shape) == (50_000, 10_000, (32, 32, 3))
+    assert source.class_names[0] == "airplane"
+    images, labels = source.split("train").tensors
+    assert np.bincount(labels).tolist() == [5000] * 10
+    mean = tf.reduce_mean(tf.cast(images, tf.float32), axis=[0, 1, 2]) / 255
+    assert mean.numpy() == pytest.approx(data.NORMALIZATIONS["cifar"][0], abs=2e-3)
