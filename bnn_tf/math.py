@@ -33,6 +33,11 @@ def channel_norm(kernel: tf.Tensor) -> tf.Tensor:
     return tf.sqrt(tf.reduce_sum(tf.square(kernel), axis=channel_axes(kernel), keepdims=True))
 
 
+def gradient_ratio(gradient: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
+    """`max(‖G‖, 1e-6) / max(‖W‖, 1e-3)` per output channel, shape `(1, …, 1, cout)` (OvSW)."""
+    return tf.maximum(channel_norm(gradient), 1e-6) / tf.maximum(channel_norm(kernel), 1e-3)
+
+
 def unbiased_variance(x: tf.Tensor, axis: list[int]) -> tf.Tensor:
     """Variance over `axis` with the divisor n - 1 (Bessel's correction); dimensions are kept."""
     shape = tf.shape(x)

@@ -8,7 +8,8 @@ makes everything that a saved model of this package can name known to Keras.
 from typing import Any
 
 import bnn_tf.layers
-import bnn_tf.optimizers  # noqa: F401  (saved models name them; loading must find them)
+import bnn_tf.optimizers
+import bnn_tf.telemetry  # noqa: F401  (saved models name them all; loading must find them)
 from bnn_tf import codebook, math
 from bnn_tf._tensorflow import lq, tf
 

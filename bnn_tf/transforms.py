@@ -109,7 +109,7 @@ def adaptive_gradient_scale(gradient: tf.Tensor, kernel: tf.Tensor, delta: float
     Per output channel with gradient norm `g_o = max(‖G‖, 1e-6)` and weight norm `w_o = max(‖W‖, 1e-3)`:
     where `g_o / w_o < δ` the gradient is multiplied by `δ · w_o / g_o`.
     """
-    ratio = tf.maximum(math.channel_norm(gradient), 1e-6) / tf.maximum(math.channel_norm(kernel), 1e-3)
+    ratio = math.gradient_ratio(gradient, kernel)
     return gradient * tf.where(ratio < delta, delta / ratio, tf.ones_like(ratio))
 
 
@@ -136,11 +136,60 @@ class AdaptiveGradientScale(Transform):
         return {"delta": self.delta}
 
 
+class FlipTracker(tf.Module):
+    """Remembers the signs of binary kernels and averages how often each weight's sign changes.
+
+    Per weight `t ← m·t + (1-m)·[sign(W) changed since the last step]`.
+
+    Args:
+        momentum: m.
+        initial: Start of t.
+    """
+
+    def __init__(self, momentum: float, initial: float = 0.0) -> None:
+        super().__init__()
+        self.momentum, self.initial = momentum, initial
+        self._keys: dict[Any, int] = {}
+        self._trackers: list[tf.Variable] = []
+        self._signs: list[tf.Variable] = []
+
+    def build(self, variables: Iterable[tf.Variable]) -> None:
+        """Creates the state of the binary kernels among the variables."""
+        for variable in variables:
+            if is_binary_kernel(variable) and variable_key(variable) not in self._keys:
+                self._keys[variable_key(variable)] = len(self._trackers)
+                with tf.init_scope():
+                    start = tf.fill(variable.shape, tf.cast(self.initial, tf.float32))
+                    signs = math.sign(latent_value(variable))
+                    self._trackers.append(state_beside(variable, "silence_tracker", start))
+                    self._signs.append(state_beside(variable, "previous_sign", signs))
+
+    def __getitem__(self, variable: tf.Variable) -> tf.Variable:
+        """The variable's t, of its shape.
+
+        Raises:
+            KeyError: no step has seen the variable, or it is no binary kernel.
+        """
+        if variable_key(variable) not in self._keys:
+            raise KeyError(f"{variable.name} has no tracker: no binary kernel, or not seen by a step yet")
+        return self._trackers[self._keys[variable_key(variable)]]
+
+    def step(self, variable: tf.Variable) -> tuple[tf.Tensor, tf.Tensor]:
+        """Moves the variable's t on; returns 1 where a weight flipped (else 0), and t."""
+        tracker, previous = self[variable], self._signs[self._keys[variable_key(variable)]]
+        signs = math.sign(latent_value(variable))
+        flipped = tf.cast(signs != previous, tracker.dtype)
+        moved = self.momentum * tracker + (1 - self.momentum) * flipped
+        tracker.assign(moved)
+        previous.assign(signs)
+        return flipped, moved
+
+
 class SilenceDecay(Transform):
     """OvSW's SAD: pulls weights that never flip towards zero, where they can (OvSW, eqs. 10–12).
 
-    Per weight a tracker `t ← m·t + (1-m)·[sign(W) changed since the last step]`; where `t < threshold`
-    the weight is silent and its gradient gets `+ λ_s · W`.
+    Per weight a tracker `t` (see `FlipTracker`); where `t < threshold` the weight is silent and its
+    gradient gets `+ λ_s · W`.
 
     Args:
         decay: λ_s.
@@ -154,22 +203,11 @@ class SilenceDecay(Transform):
     ) -> None:
         super().__init__()
         self.decay, self.momentum, self.threshold, self.initial = decay, momentum, threshold, initial
-        self._keys: dict[Any, int] = {}
-        self._trackers: list[tf.Variable] = []
-        self._signs: list[tf.Variable] = []
+        self._flips = FlipTracker(momentum, initial)
 
     def build(self, variables: list[tf.Variable]) -> None:
         """Creates trackers and remembered signs of the binary kernels among the variables."""
-        for variable in variables:
-            if is_binary_kernel(variable) and _key(variable) not in self._keys:
-                self._add(variable)
-
-    def _add(self, variable: tf.Variable) -> None:
-        self._keys[_key(variable)] = len(self._trackers)
-        with tf.init_scope():
-            start = tf.fill(variable.shape, tf.cast(self.initial, tf.float32))
-            self._trackers.append(_state_of(variable, "silence_tracker", start))
-            self._signs.append(_state_of(variable, "previous_sign", math.sign(latent_value(variable))))
+        self._flips.build(variables)
 
     def tracker(self, variable: tf.Variable) -> tf.Variable:
         """The variable's flip tracker, of its shape.
@@ -177,9 +215,7 @@ class SilenceDecay(Transform):
         Raises:
             KeyError: no step has seen the variable, or it is no binary kernel.
         """
-        if _key(variable) not in self._keys:
-            raise KeyError(f"{variable.name} has no tracker: no binary kernel, or not seen by a step yet")
-        return self._trackers[self._keys[_key(variable)]]
+        return self._flips[variable]
 
     def __call__(self, pairs: Iterable[tuple[tf.Tensor, tf.Variable]]) -> Pairs:
         """Moves the trackers on and decays silent weights."""
@@ -188,16 +224,9 @@ class SilenceDecay(Transform):
         return [(self._decayed(g, v) if is_binary_kernel(v) else g, v) for g, v in pairs]
 
     def _decayed(self, gradient: tf.Tensor, variable: tf.Variable) -> tf.Tensor:
-        index = self._keys[_key(variable)]
-        tracker, previous = self._trackers[index], self._signs[index]
-        latent = latent_value(variable)
-        signs = math.sign(latent)
-        flipped = tf.cast(signs != previous, tracker.dtype)
-        moved = self.momentum * tracker + (1 - self.momentum) * flipped
-        tracker.assign(moved)
-        previous.assign(signs)
-        silent = tf.cast(moved < self.threshold, gradient.dtype)
-        return gradient + self.decay * silent * latent
+        _, tracker = self._flips.step(variable)
+        silent = tf.cast(tracker < self.threshold, gradient.dtype)
+        return gradient + self.decay * silent * latent_value(variable)
 
     def get_config(self) -> dict[str, Any]:
         """Constructor arguments."""
@@ -209,7 +238,7 @@ class SilenceDecay(Transform):
         }
 
 
-def _state_of(variable: tf.Variable, name: str, start: tf.Tensor) -> tf.Variable:
+def state_beside(variable: tf.Variable, name: str, start: tf.Tensor) -> tf.Variable:
     """A variable beside `variable`; HDF5 files need names that differ within an optimizer."""
     with tf.distribute.get_strategy().extended.colocate_vars_with(
         getattr(variable, "latent_variable", variable)
@@ -222,7 +251,8 @@ def _state_of(variable: tf.Variable, name: str, start: tf.Tensor) -> tf.Variable
         )
 
 
-def _key(variable: tf.Variable) -> Any:
+def variable_key(variable: tf.Variable) -> Any:
+    """A dictionary key for the variable, the same for all of its replicas."""
     container = getattr(variable, "_distributed_container", None)
     primary = container() if container is not None else None
     return (primary if primary is not None else variable).ref()

@@ -1,6 +1,7 @@
 """What a method is: how a convolution is binarized and what training does about it."""
 
 import dataclasses
+import os
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
@@ -103,8 +104,15 @@ class Method:
             chain = (*chain, transforms.WeightDecay(weight_decay, only=decay_only))
         return OPTIMIZERS[name](transforms=chain, **options)
 
-    def callbacks(self, epochs: int) -> list[tf.keras.callbacks.Callback]:
-        """New callbacks that `model.fit(epochs=epochs)` needs for the method; none by default."""
+    def callbacks(
+        self, epochs: int, log_dir: str | os.PathLike | None = None
+    ) -> list[tf.keras.callbacks.Callback]:
+        """New callbacks that `model.fit(epochs=epochs)` needs for the method; none by default.
+
+        Args:
+            epochs: Length of the training, for what moves from its start to its end.
+            log_dir: Folder of TensorBoard's logs, for what the method measures.
+        """
         return []
 
     def get_config(self) -> dict[str, Any]:

@@ -1,12 +1,14 @@
 """OvSW, overcoming silent weights (ECCV 2024, https://arxiv.org/abs/2407.05257)."""
 
 import dataclasses
+import os
 from typing import ClassVar
 
 from bnn_tf import math, quantizers, transforms
 from bnn_tf._tensorflow import tf
 from bnn_tf.layers import OutputScale
 from bnn_tf.methods.base import Method
+from bnn_tf.telemetry import KernelTelemetry, TelemetryLog
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,6 +22,7 @@ class OvSW(Method):
         silence_threshold: Trackers below it mark silent weights.
         silence_initial: Start of the trackers.
         scale: Output scale: `"standardized"` (analytical, no gradient) or `"learned"` (from mean |W|).
+        telemetry: Measure flips, silent weights and scaled channels in every step.
     """
 
     delta: float | None = 0.04
@@ -28,6 +31,7 @@ class OvSW(Method):
     silence_threshold: float = 1e-4
     silence_initial: float = 0.0
     scale: str = "standardized"
+    telemetry: bool = True
     name: ClassVar[str] = "ovsw"
     kernel_initializer: ClassVar[str] = "he_normal"
 
@@ -55,8 +59,11 @@ class OvSW(Method):
         return y
 
     def transforms(self) -> tuple[transforms.Transform, ...]:
-        """Gradient scaling, then silence-aware decay on its result."""
+        """Telemetry, gradient scaling, then silence-aware decay on its result."""
         chain: list[transforms.Transform] = []
+        if self.telemetry:
+            telemetry = KernelTelemetry(self.delta or 0.0, self.silence_momentum, self.silence_threshold)
+            chain.append(telemetry)
         if self.delta:
             chain.append(transforms.AdaptiveGradientScale(self.delta))
         if self.silence_decay:
@@ -66,3 +73,9 @@ class OvSW(Method):
                 )
             )
         return tuple(chain)
+
+    def callbacks(
+        self, epochs: int, log_dir: str | os.PathLike | None = None
+    ) -> list[tf.keras.callbacks.Callback]:
+        """The telemetry's means in each epoch's logs."""
+        return [TelemetryLog(log_dir)] if self.telemetry else []

@@ -1,6 +1,7 @@
 """ReCU (ICCV 2021, https://arxiv.org/abs/2103.12369)."""
 
 import dataclasses
+import os
 from typing import ClassVar
 
 from bnn_tf import quantizers
@@ -36,6 +37,8 @@ class ReCU(Method):
         """The learned α."""
         return OutputScale(name=f"{conv.name}_scale")(x)
 
-    def callbacks(self, epochs: int) -> list[tf.keras.callbacks.Callback]:
+    def callbacks(
+        self, epochs: int, log_dir: str | os.PathLike | None = None
+    ) -> list[tf.keras.callbacks.Callback]:
         """The schedule of τ."""
         return [TauSchedule(epochs, self.tau_min, self.tau_max)]
