@@ -41,5 +41,10 @@ def clear_errors() -> Iterator[None]:
     except tf.errors.OpError as error:
         found = _MARKED.search(str(error))
         if found:
-            raise DataError(found.group(1)) from error
+            raise DataError(_unescaped(found.group(1))) from error
         raise
+
+
+def _unescaped(text: str) -> str:
+    """The message as it was: TensorFlow puts backslashes before quotes and backslashes."""
+    return re.sub(r"\\([\\'\"])", r"\1", text)

@@ -1,5 +1,6 @@
 """Image folders: train/<class>/* and val|test/<class>/*, or Tiny-ImageNet as it is distributed."""
 
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ class FileSplit(EncodedSplit):
         self.files = files
         self.size = len(files)
         with tf.device("/CPU:0"):
-            self._paths = tf.constant([path for path, _ in files], tf.string)
+            self._paths = tf.constant([os.fsencode(path) for path, _ in files], tf.string)
             self._labels = tf.constant([label for _, label in files], tf.int64)
 
     def _order(self, seed: tf.Tensor | None) -> tf.Tensor:

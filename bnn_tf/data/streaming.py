@@ -58,9 +58,9 @@ class StreamSplit(EncodedSplit):
     """Record files too large for memory, read in an order that is a pure function of the seed.
 
     The files come in a random order, 16 at a time in turns; of the stream of records, each block of
-    `SHUFFLE_BLOCK` is permuted. (TFDS itself spreads the examples over the files at random.) Entering in the
-    middle of an epoch reads, but does not decode, all records before that place: on a disk of 200 MB/s up to
-    12 minutes for ImageNet. A block is held twice, about 1 GB for ImageNet.
+    `SHUFFLE_BLOCK` is permuted. (TFDS itself spreads the examples over the files at random.) Two blocks are
+    in memory at a time. Entering in the middle of an epoch costs reading, but not decoding, all records
+    before that place; of ImageNet's training set that is up to 140 GB.
     """
 
     def __init__(self, part: Part) -> None:

@@ -46,14 +46,14 @@ def load(
         DataError: not downloaded, not downloadable, or not a dataset of images with one label each.
     """
     builder = _builder(name, data_dir, known)
+    image_key, label_key = _keys(builder, name)  # before anything is downloaded in vain
     if not builder.info.splits:
         _prepare(builder, name, download)
     if builder.info.file_format.value != "tfrecord":
         raise DataError(
             f"The dataset {name} is stored as {builder.info.file_format.value} in {builder.data_dir}; "
-            "prepare it anew with file_format='tfrecord'."
+            "prepare it anew with the file format tfrecord."
         )
-    image_key, label_key = _keys(builder, name)
     image, label = builder.info.features[image_key], builder.info.features[label_key]
     parts = {
         split: Part(builder, tfds_split, start, stop, image_key, label_key)
@@ -179,23 +179,20 @@ def _decoded(part: Part, shape: tuple[int, int, int], count: int) -> Arrays:
 
     def decode(record: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         contents, label = split.fetch(record)
-        return tf.ensure_shape(
-            tf.io.decode_image(contents, channels=shape[-1], expand_animations=False), shape
-        ), label
+        image = tf.io.decode_image(contents, channels=shape[-1], expand_animations=False)
+        return tf.ensure_shape(image, shape), label
 
     batches = split.items(None, 0).map(decode, tf.data.AUTOTUNE).batch(_DECODE_BATCH).prefetch(2)
     images, labels = np.empty((count, *shape), np.uint8), np.empty(count, np.int64)
     filled = 0
-    try:
+    with contextlib.suppress(tf.errors.OpError):
         for some_images, some_labels in batches:
             end = filled + len(some_labels)
             images[filled:end], labels[filled:end] = some_images, some_labels
             filled = end
-    except tf.errors.OpError as error:
+    if filled < count:
         place = part.builder.data_dir
-        raise DataError(
-            f"The files of {part.name} in {place} are corrupt; delete them to download them anew."
-        ) from error
+        raise DataError(f"The files of {part.name} in {place} are corrupt; prepare them anew.")
     if labels.min() < 0:
         raise DataError(f"The split {part.name} has no labels.")
     return images, labels

@@ -172,6 +172,17 @@ def test_a_corrupt_image_is_named_in_the_middle_of_training(folder):
         list(batches)
 
 
+def test_names_beyond_ascii(folder):
+    path = folder / "train" / "bee" / "größe's \\ 蜂.JPEG"
+    os.rename(folder / "train" / "bee" / "3.JPEG", path)
+    source = data.load("folder", folder)
+    assert len(data.take(source, data.Preprocessing(), 21, "train")[1]) == 21
+    spoil(path, "junk")
+    with pytest.raises(data.DataError) as error:
+        data.take(source, data.Preprocessing(), 21, "train")
+    assert str(path) in str(error.value)
+
+
 @pytest.mark.parametrize("place", [0, 20])
 def test_it_is_named_wherever_it_stands_in_the_pass(folder, place):
     source = data.load("folder", folder)

@@ -106,42 +106,56 @@ def test_a_dataset_without_labels(prepare_tfds):
         data.load("tiny_unlabelled", prepare_tfds("tiny_unlabelled"))
 
 
+def test_a_dataset_without_images_is_not_downloaded_first(tmp_path):
+    with pytest.raises(data.DataError, match="glue/cola is not one of 8-bit images"):
+        data.load("glue/cola", tmp_path)
+
+
 def test_a_split_with_hidden_labels(prepare_tfds):
     source = data.load("tiny_hidden_labels", prepare_tfds("tiny_hidden_labels"))
     with pytest.raises(data.DataError, match="tiny_hidden_labels:test has no labels"):
         data.take(source, data.Preprocessing(), 1)
 
 
-def damage(root, find, put):
-    """Overwrites part of one image in the first training file, and the checksums of its record."""
+def rewrite(root, change):
+    """Changes the records of the first training file, with the right checksums."""
     path = next(root.rglob("*train.tfrecord-00000*"))
     records = [bytes(record.numpy()) for record in tf.data.TFRecordDataset(str(path))]
-    assert find in records[1]
-    records[1] = records[1].replace(find, put)
     with tf.io.TFRecordWriter(str(path)) as writer:
-        for record in records:
+        for record in change(records):
             writer.write(record)
-    return path
 
 
-def test_a_corrupt_image_in_memory_or_streamed(prepare_tfds, monkeypatch):
+def with_a_bad_picture(records):
+    assert b"\x89PNG" in records[1]
+    return [records[0], records[1].replace(b"\x89PNG", b"\x89PMG"), *records[2:]]
+
+
+def without_the_last(records):
+    return records[:-1]
+
+
+@pytest.mark.parametrize(
+    ("change", "place"), [(with_a_bad_picture, "after 1 others"), (without_the_last, "after 22 others")]
+)
+def test_corrupt_files_in_memory_or_streamed(prepare_tfds, monkeypatch, change, place):
     root = prepare_tfds("tiny_squares")
-    damage(root, b"\x89PNG", b"\x89PMG")
+    rewrite(root, change)
     pre = data.Preprocessing(image_size=(12, 12))
     with pytest.raises(data.DataError, match=r"tiny_squares:train in .*tiny_squares.* are corrupt"):
         data.take(data.load("tiny_squares", root), pre, 23, "train")
     monkeypatch.setattr("bnn_tf.data.tfds.MEMORY_LIMIT", 0)
-    with pytest.raises(data.DataError, match=r"image of tiny_squares:train in .*, after 1 others"):
+    with pytest.raises(data.DataError, match=f"image of tiny_squares:train in .*, {place}"):
         data.take(data.load("tiny_squares", root), pre, 23, "train")
 
 
-def test_a_damaged_record_file(prepare_tfds, monkeypatch):
+def test_a_cut_record_file(prepare_tfds, monkeypatch):
     root = prepare_tfds("tiny_squares")
     path = next(root.rglob("*train.tfrecord-00000*"))
     path.write_bytes(path.read_bytes()[:-100])
     monkeypatch.setattr("bnn_tf.data.tfds.MEMORY_LIMIT", 0)
     source = data.load("tiny_squares", root)
-    with pytest.raises(data.DataError, match="image of tiny_squares:train in .*, after 7 others"):
+    with pytest.raises(data.DataError, match=r"image of tiny_squares:train in .*, after \d+ others"):
         data.take(source, data.Preprocessing(image_size=(12, 12)), 23, "train")
 
 
