@@ -98,7 +98,7 @@ class KernelTelemetry(Transform):
 class TelemetryLog(tf.keras.callbacks.Callback):
     """Writes the telemetry's means over each epoch into the epoch's logs, and per layer to TensorBoard.
 
-    Does nothing where the optimizer carries no `KernelTelemetry`. Give it before callbacks that read the logs.
+    Does nothing where the optimizer carries no `KernelTelemetry`. Callbacks that read the logs come after it.
 
     Args:
         log_dir: Folder of TensorBoard's logs for the figures of single layers; `None` for none.
