@@ -19,10 +19,13 @@ def use_legacy_keras() -> None:
     Raises:
         ImportError: TensorFlow is imported already and runs with Keras 3.
     """
-    os.environ["TF_USE_LEGACY_KERAS"] = "1"
     tensorflow = sys.modules.get("tensorflow")
-    if tensorflow is not None and not tensorflow.keras.__version__.startswith("2."):
-        raise ImportError(_KERAS_3_MESSAGE.format(version=tensorflow.keras.__version__))
+    # TensorFlow binds Keras when tf.keras is first used: look before the variable is set. Of the Kerases
+    # that it binds, tf_keras (which is Keras 2) has no version there.
+    version = getattr(tensorflow.keras, "__version__", "2.") if tensorflow is not None else "2."
+    if not version.startswith("2."):
+        raise ImportError(_KERAS_3_MESSAGE.format(version=version))
+    os.environ["TF_USE_LEGACY_KERAS"] = "1"
 
 
 @contextlib.contextmanager

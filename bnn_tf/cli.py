@@ -39,15 +39,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the command line and exits."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in given
-    sys.exit(_run([argument for argument in given if argument != "--debug"], debug))
+    sys.exit(_run([argument for argument in given if argument != "--debug"] or ["--help"], debug))
 
 
 def _run(arguments: list[str], debug: bool) -> int:
     try:
         return cli.main(arguments, prog_name="bnn-tf", standalone_mode=False) or 0
-    except click.exceptions.NoArgsIsHelpError as error:
-        click.echo(error.format_message())
-        return 0
     except click.ClickException as error:
         context = getattr(error, "ctx", None)
         hint = f" (see {context.command_path} --help)" if context else ""

@@ -1,12 +1,13 @@
 """`bnn-tf train`."""
 
 import json
+import shlex
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from bnn_tf.commands import options
-from bnn_tf.errors import UsageError
+from bnn_tf.errors import UsageError, UserError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -24,8 +25,8 @@ _FIELDS = (
     ("--schedule", "schedule", str, "cosine, linear, multistep or constant."),
     ("--teacher", "teacher", str, "Run directory or saved Keras model to distil from."),
 )
-# Options that say how to run, which is all that can be said when a run is resumed.
-_SESSION = ("resume", "gpus", "print_every", "until_phase", "as_json")
+# Options that say where and how to run, which is all that can be said when a run is resumed.
+_SESSION = ("resume", "data_dir", "workers", "gpus", "print_every", "until_phase", "as_json")
 
 
 def _recipe_options(command: Any) -> Any:
@@ -49,6 +50,7 @@ def _recipe_options(command: Any) -> Any:
 @click.option("--run-dir", metavar="DIR", help="Where to keep the run; default: a new folder under runs/.")
 @click.option("--init-from", metavar="RUN", help="Start from the weights of another run.")
 @click.option("--resume", metavar="RUN", help="Continue a stopped run after its last complete epoch.")
+@click.option("--from-phase", metavar="PHASE", help="Leave out earlier phases; start from --init-from.")
 @click.option("--until-phase", metavar="PHASE", help="Stop after this phase; --resume continues.")
 @options.limit
 @click.option("--gpus", type=click.IntRange(min=0), help="GPUs to use; default: all.")
@@ -68,16 +70,18 @@ def train(context: click.Context, **given: Any) -> None:
     from rich.console import Console
 
     # With --json standard output carries the result alone.
-    console = Console(stderr=given["as_json"], soft_wrap=True)
+    console = Console(stderr=given["as_json"], soft_wrap=True, markup=False, highlight=False)
     run = _resumed(context, given) if given["resume"] else _new(given)
     if run is None:
         return
-    console.print(f"Run directory: {run.path}", highlight=False)
-    console.print(f"Recipe: {run.config.recipe.note}", highlight=False)
+    console.print(f"Run directory: {run.path}")
+    console.print(f"Recipe: {run.config.recipe.note}")
     _train(run, given, console)
 
 
 def _resumed(context: click.Context, given: dict[str, Any]) -> "Run":
+    import dataclasses
+
     from bnn_tf.training import Run
 
     source = click.core.ParameterSource.COMMANDLINE
@@ -85,18 +89,19 @@ def _resumed(context: click.Context, given: dict[str, Any]) -> "Run":
     if clash:
         flags = ", ".join(f"--{'set' if name == 'settings' else name.replace('_', '-')}" for name in clash)
         raise UsageError(f"--resume continues a run as it was configured; leave out {flags}")
-    return Run.open(given["resume"])
+    run = Run.open(given["resume"])
+    moved = {name: given[name] for name in ("data_dir", "workers") if given[name] is not None}
+    return Run(run.path, dataclasses.replace(run.config, **moved))
 
 
 def _new(given: dict[str, Any]) -> "Run | None":
     """A new run, or None after `--dry-run` said what it would be."""
-    from bnn_tf.training import Run, RunConfig, build
+    from bnn_tf.training import Run, RunConfig, checks, strategies
 
     if given["method"] is None:
         raise UsageError("name a --method (bireal, recu, subbit, ovsw), or a stopped run to --resume")
-    recipe = _recipe(given)
     config = RunConfig(
-        recipe=recipe,
+        recipe=_recipe(given),
         seed=given["seed"],
         data_dir=given["data_dir"],
         limit=given["limit"],
@@ -104,7 +109,8 @@ def _new(given: dict[str, Any]) -> "Run | None":
         workers=given["workers"],
         init_from=given["init_from"],
     )
-    config = build.checked(config)
+    strategies.devices(given["gpus"])
+    config = checks.checked(config)
     if given["dry_run"]:
         _print_plan(config, given["as_json"])
         return None
@@ -115,7 +121,7 @@ def _recipe(given: dict[str, Any]) -> "Recipe":
     """The recipe with all overrides of the command line."""
     from zoo import recipes
 
-    recipe = recipes.find(given["method"], given["model"], given["dataset"], given["variant"])
+    recipe = _phases(recipes.find(given["method"], given["model"], given["dataset"], given["variant"]), given)
     if given["epochs"] is not None:
         recipe = recipes.with_epochs(recipe, _numbers(given["epochs"]))
     for _, field, _, _ in _FIELDS:
@@ -123,6 +129,22 @@ def _recipe(given: dict[str, Any]) -> "Recipe":
             recipe = recipes.override(recipe, field, given[field])
     for text in given["settings"]:
         recipe = recipes.override(recipe, *options.parse_setting(text))
+    return recipe
+
+
+def _phases(recipe: "Recipe", given: dict[str, Any]) -> "Recipe":
+    """The recipe from `--from-phase` on; `--until-phase` is only looked up."""
+    import dataclasses
+
+    from bnn_tf.training import build
+
+    if given["from_phase"] is not None:
+        first = build.phase_index(recipe, given["from_phase"])
+        if first and given["init_from"] is None:
+            raise UsageError(f"--from-phase {given['from_phase']} needs a run to start from: --init-from RUN")
+        recipe = dataclasses.replace(recipe, phases=recipe.phases[first:])
+    if given["until_phase"] is not None:
+        build.phase_index(recipe, given["until_phase"])
     return recipe
 
 
@@ -156,9 +178,8 @@ def _train(run: "Run", given: dict[str, Any], console: "Console") -> None:
     try:
         network = run_phases(run, session)
     except KeyboardInterrupt:
-        again = f"bnn-tf train --resume {run.path}"
-        click.echo(f"\nStopped. Continue after the last complete epoch with: {again}", err=True)
-        raise
+        again = f"bnn-tf train --resume {shlex.quote(str(run.path))}"
+        raise UserError(f"stopped; continue after the last complete epoch with: {again}") from None
     recipe = run.config.recipe
     result = evaluate(
         lambda images: network.predict_on_batch(images),

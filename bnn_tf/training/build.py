@@ -1,6 +1,5 @@
 """From a configuration to what it names: images, networks, optimizers, losses."""
 
-import dataclasses
 import inspect
 from typing import Any
 
@@ -17,21 +16,16 @@ def source(config: RunConfig) -> data.Source:
     return data.load(config.recipe.dataset, config.data_dir, limit=config.limit)
 
 
-def checked(config: RunConfig) -> RunConfig:
-    """The configuration with the dataset's class names, after everything that it names was tried.
+def phase_index(recipe: Recipe, name: str) -> int:
+    """Which phase is called `name`.
 
     Raises:
-        UserError: a name or value is wrong, or the dataset cannot be read.
+        UsageError: none is.
     """
-    recipe = config.recipe
-    for phase in recipe.phases:
-        preprocessing(recipe, phase)
-        learning_rate(phase)
-        optimizer(recipe, phase)
-    names = tuple(source(config).class_names)
-    for phase in recipe.phases:
-        model(recipe, len(names), phase)
-    return dataclasses.replace(config, class_names=names)
+    names = [phase.name for phase in recipe.phases]
+    if name not in names:
+        raise unknown("phase", name, names)
+    return names.index(name)
 
 
 def preprocessing(recipe: Recipe, phase: Phase | None = None) -> data.Preprocessing:
@@ -77,7 +71,7 @@ def model(recipe: Recipe, num_classes: int, phase: Phase | None = None) -> tf.ke
             num_classes=num_classes,
             **recipe.model_options,
         )
-    except ValueError as error:
+    except (ValueError, TypeError) as error:
         raise UsageError(f"model {recipe.model}: {error}") from error
 
 
@@ -125,13 +119,22 @@ def metrics(num_classes: int) -> list[tf.keras.metrics.Metric]:
 def load_run_model(run: Run) -> tf.keras.Model:
     """The run's network with the weights of its last complete epoch.
 
+    Of a run without checkpoints (they may be deleted to save space) the weights file serves.
+
     Raises:
-        UserError: no epoch of the run is complete.
+        UserError: no epoch of the run is complete, or its files cannot be read.
     """
     position = run.position()
-    if position is None or not run.weights_path.is_file():
+    phases = run.config.recipe.phases
+    phase = phases[-1] if position is None else phases[position[0]]
+    if position is None and not run.weights_path.is_file():
         raise UserError(f"{run.path} has no weights yet: not one epoch is complete")
-    recipe = run.config.recipe
-    network = model(recipe, len(run.config.class_names), recipe.phases[position[0]])
-    network.load_weights(run.weights_path)
+    network = model(run.config.recipe, len(run.config.class_names), phase)
+    if position is not None:
+        run.restore(tf.train.Checkpoint(model=network), position[0])
+        return network
+    try:
+        network.load_weights(run.weights_path)
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(f"{run.weights_path} does not fit the run's network: {error}") from error
     return network

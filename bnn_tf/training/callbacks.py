@@ -1,5 +1,6 @@
 """What happens around the epochs of a run: progress, metrics.csv, checkpoints."""
 
+import math
 import time
 from collections.abc import Callable
 from typing import Any
@@ -8,6 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from bnn_tf._tensorflow import tf
+from bnn_tf.errors import UserError
 from bnn_tf.training.run import Run
 
 
@@ -23,8 +25,31 @@ def duration(seconds: float) -> str:
     return f"{hours} h {minutes:02d} min"
 
 
+class StopAtNaN(tf.keras.callbacks.Callback):
+    """Ends training with an error as soon as the loss is no finite number."""
+
+    def __init__(self, run: Run, phase: int) -> None:
+        super().__init__()
+        self.run, self.phase, self.epoch = run, phase, 0
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        """Remembers the epoch."""
+        self.epoch = epoch
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
+        """Looks at the mean loss of the epoch so far, which a single NaN makes NaN."""
+        if not math.isfinite((logs or {}).get("loss", 0.0)):
+            name = self.run.config.recipe.phases[self.phase].name
+            raise UserError(
+                f"the loss is not finite any more in epoch {self.epoch + 1} of phase {name}: try a lower "
+                f"--learning-rate; {self.run.path} keeps the last complete epoch"
+            )
+
+
 class Checkpointing(tf.keras.callbacks.Callback):
-    """Saves, after each epoch, the checkpoint, then the weights file, then the row of metrics.csv.
+    """Saves, after each epoch, the row of metrics.csv, the weights file, and last the checkpoint.
+
+    The checkpoint is what counts: where a process dies in between, the epoch is trained again.
 
     Args:
         run: Where to.
@@ -57,21 +82,28 @@ class Checkpointing(tf.keras.callbacks.Callback):
         self.started = time.monotonic()
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        """Saves the epoch."""
-        self.manager.save(checkpoint_number=epoch + 1)
-        partial = self.run.path / "partial.weights.h5"
-        self.network.save_weights(partial)
-        partial.replace(self.run.weights_path)
-        name = self.run.config.recipe.phases[self.phase].name
-        self.rows.append(
-            {
-                "phase": name,
-                "epoch": epoch + 1,
-                **{_column(key): float(value) for key, value in (logs or {}).items()},
-                "seconds": round(time.monotonic() - self.started, 2),
-            }
-        )
-        self.run.write_metrics(self.rows)
+        """Saves the epoch.
+
+        Raises:
+            UserError: the disk is full, or the run directory cannot be written for another reason.
+        """
+        row = {
+            "phase": self.run.config.recipe.phases[self.phase].name,
+            "epoch": epoch + 1,
+            **{_column(key): float(value) for key, value in (logs or {}).items()},
+            "seconds": round(time.monotonic() - self.started, 2),
+        }
+        self.rows.append(row)
+        try:
+            self.run.write_metrics(self.rows)
+            partial = self.run.path / "partial.weights.h5"
+            self.network.save_weights(partial)
+            partial.replace(self.run.weights_path)
+            self.manager.save(checkpoint_number=epoch + 1)
+        except (OSError, tf.errors.OpError) as error:
+            raise UserError(
+                f"epoch {epoch + 1} cannot be saved in {self.run.path}: {error}; mend it and --resume the run"
+            ) from error
 
 
 def _column(name: str) -> str:
@@ -128,7 +160,7 @@ class EpochProgress(tf.keras.callbacks.Callback):
         if self.bar is not None:
             self.bar.update(self.bar.task_ids[0], completed=batch + 1, status=status)
         elif self.print_every and (batch + 1) % self.print_every == 0:
-            self.console.print(f"  step {batch + 1}/{self.steps}  {status}", highlight=False)
+            self.console.print(f"  step {batch + 1}/{self.steps}  {status}")
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Replaces the bar by a line."""
@@ -138,8 +170,7 @@ class EpochProgress(tf.keras.callbacks.Callback):
         usual = sorted(self.seconds)[len(self.seconds) // 2]
         self.console.print(
             f"{self.label} {epoch + 1}/{self.epochs}  {_figures(logs or {})}  {duration(self.seconds[-1])}"
-            + (f"  left {duration(left * usual)}" if left else ""),
-            highlight=False,
+            + (f"  left {duration(left * usual)}" if left else "")
         )
 
     def close(self) -> None:

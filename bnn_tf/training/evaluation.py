@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from bnn_tf import data
+from bnn_tf.errors import UserError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,22 +42,31 @@ def evaluate(
     pre: data.Preprocessing,
     batch_size: int = 128,
 ) -> Evaluation:
-    """Runs `predict` (images to logits) over all of the dataset's held-out images."""
+    """Runs `predict` (images to logits) over all of the dataset's held-out images.
+
+    Raises:
+        UserError: the dataset cannot be read, or has more classes than there are logits.
+    """
     logits, labels = [], []
     with data.clear_errors():
         for images, truth in data.evaluation_batches(source, pre, batch_size).as_numpy_iterator():
             logits.append(predict(images))
             labels.append(truth)
+    classes = logits[0].shape[1]
+    if classes < source.num_classes:
+        raise UserError(f"{source.name} has {source.num_classes} classes, the model knows {classes}")
     return score(np.concatenate(logits), np.concatenate(labels))
 
 
 def score(logits: np.ndarray, labels: np.ndarray) -> Evaluation:
     """The result of logits `(n, classes)` against labels `(n,)`.
 
-    A label is among the top k where fewer than k logits are larger than its own.
+    A label's rank is the number of classes that come before it: those with larger logits, and of equal
+    ones those with smaller numbers, as with `argmax`. Nothing that is not a number counts as correct.
     """
     own = np.take_along_axis(logits, labels[:, None], axis=1)
-    rank = (logits > own).sum(axis=1)
+    earlier = np.arange(logits.shape[1]) < labels[:, None]
+    rank = (~(logits <= own) | ((logits == own) & earlier)).sum(axis=1)
     shifted = logits - logits.max(axis=1, keepdims=True)
     log_sum = np.log(np.exp(shifted).sum(axis=1))
     own_shifted = np.take_along_axis(shifted, labels[:, None], axis=1)[:, 0]

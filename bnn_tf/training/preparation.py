@@ -5,8 +5,8 @@ from rich.console import Console
 from bnn_tf import math
 from bnn_tf._tensorflow import lq, tf
 from bnn_tf.training import build
-from bnn_tf.training.run import Run
-from bnn_tf.training.transfer import require_complete, require_some, transfer
+from bnn_tf.training.run import Run, RunConfig
+from bnn_tf.training.transfer import TransferReport, require_complete, require_some, transfer
 from bnn_tf.transforms import latent_value
 from zoo.recipes import Phase
 
@@ -18,17 +18,35 @@ def initialize(
 
     Raises:
         UserError: weights were to carry over from the previous phase and do not completely, or nothing
-            of `init_from` fits.
+            of the run to start from fits.
     """
     phase = run.config.recipe.phases[index]
-    if previous is not None and phase.start == "previous":
+    start = origin(run.config, index)
+    if start is not None:
+        console.print(f"Starting from {start}: {start_from(start, network)}")
+    elif previous is not None and phase.start == "previous":
         require_complete(transfer(previous, network), phase.fresh_variables)
-    elif run.config.init_from is not None and index == 0:
-        report = transfer(build.load_run_model(Run.open(run.config.init_from)), network)
-        console.print(f"Starting from {run.config.init_from}: {report}", highlight=False)
-        require_some(report)
     if phase.binarize_kernels:
         binarize_kernels(network)
+
+
+def origin(config: RunConfig, index: int) -> str | None:
+    """The run whose weights a phase starts from, if that is where they come from."""
+    start = config.recipe.phases[index].start
+    if index == 0 and config.init_from is not None:
+        return config.init_from
+    return None if start in ("previous", "random") else start
+
+
+def start_from(path: str, network: tf.keras.Model) -> TransferReport:
+    """Gives a network the weights of a run, as far as they fit.
+
+    Raises:
+        UserError: there is no such run, or nothing of it fits.
+    """
+    report = transfer(build.load_run_model(Run.open(path)), network)
+    require_some(report)
+    return report
 
 
 def binarize_kernels(network: tf.keras.Model) -> None:

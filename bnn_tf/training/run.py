@@ -8,13 +8,15 @@ tensorboard/       logs for TensorBoard
 environment.json   versions and hardware
 """
 
+import contextlib
 import csv
 import dataclasses
+import fcntl
 import json
 import os
 import platform
-import re
 import time
+from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -86,18 +88,19 @@ class Run:
         Raises:
             UserError: the folder holds something already, or cannot be made.
         """
-        folder = Path(path) if path is not None else _free_folder(config.recipe)
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise UserError(
-                f"{folder} is not empty; continue its run with --resume {folder}, or name another --run-dir"
-            )
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            folder = _new_folder(config.recipe) if path is None else _empty_folder(Path(path))
+            write_atomically(folder / "config.json", json.dumps(config.to_dict(), indent=2) + "\n")
+            write_atomically(folder / "environment.json", json.dumps(environment(), indent=2) + "\n")
         except OSError as error:
-            raise UserError(f"cannot make the run directory {folder}: {error.strerror}") from error
-        write_atomically(folder / "config.json", json.dumps(config.to_dict(), indent=2) + "\n")
-        write_atomically(folder / "environment.json", json.dumps(environment(), indent=2) + "\n")
+            where = error.filename or path
+            raise UserError(f"cannot make the run directory: {where}: {error.strerror}") from error
         return cls(folder, config)
+
+    @staticmethod
+    def exists(path: str | os.PathLike) -> bool:
+        """Whether there is a run directory at `path`."""
+        return (Path(path) / "config.json").is_file()
 
     @classmethod
     def open(cls, path: str | os.PathLike) -> "Run":
@@ -108,12 +111,31 @@ class Run:
         """
         folder = Path(path)
         config = folder / "config.json"
-        if not config.is_file():
-            raise UserError(f"{folder} is no run directory (it has no config.json)")
+        if not cls.exists(folder):
+            what = "has no config.json" if folder.is_dir() else "does not exist"
+            raise UserError(f"{folder} is no run directory: it {what}")
         try:
             return cls(folder, RunConfig.from_dict(json.loads(config.read_text())))
-        except (ValueError, KeyError, TypeError) as error:
+        except KeyError as error:
+            raise UserError(f"{config} cannot be read: it has no entry {error}") from error
+        except (OSError, ValueError, TypeError, AttributeError) as error:
             raise UserError(f"{config} cannot be read: {error}") from error
+
+    @contextlib.contextmanager
+    def claimed(self) -> Iterator[None]:
+        """Keeps other processes from training the run while the body does.
+
+        Raises:
+            UserError: another process is at it.
+        """
+        with (self.path / "config.json").open() as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise UserError(f"another process is training {self.path}") from None
+            except OSError:  # a file system without locks
+                pass
+            yield
 
     @property
     def weights_path(self) -> Path:
@@ -127,7 +149,25 @@ class Run:
     def completed_epochs(self, phase: int) -> int:
         """How many epochs of the phase have a checkpoint."""
         latest = tf.train.latest_checkpoint(self.checkpoint_dir(phase))
-        return int(re.fullmatch(r"epoch-(\d+)", Path(latest).name)[1]) if latest else 0  # type: ignore[index]
+        return int(Path(latest).name.removeprefix("epoch-")) if latest else 0
+
+    def restore(self, checkpoint: tf.train.Checkpoint, phase: int) -> None:
+        """Gives the objects of `checkpoint` their values from the last one of a phase.
+
+        Variables that do not exist yet (an optimizer's) receive them when they are created.
+
+        Raises:
+            UserError: it cannot be read, or lacks a variable.
+        """
+        folder = self.checkpoint_dir(phase)
+        try:
+            status = checkpoint.restore(tf.train.latest_checkpoint(folder))
+            status.assert_existing_objects_matched().expect_partial()
+        except (tf.errors.OpError, AssertionError, ValueError) as error:
+            first = str(error).strip().splitlines()[0]
+            raise UserError(
+                f"the checkpoint in {folder} is damaged or of another network: {first}"
+            ) from error
 
     def position(self) -> tuple[int, int] | None:
         """Phase and complete epochs of it of the last checkpoint; `None` before the first."""
@@ -153,11 +193,25 @@ class Run:
         os.replace(temporary, self.path / "metrics.csv")
 
 
-def _free_folder(recipe: Recipe) -> Path:
+def _empty_folder(folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    if any(folder.iterdir()):
+        again = f"continue its run with --resume {folder}, or " if Run.exists(folder) else ""
+        raise UserError(f"{folder} is not empty; {again}name another --run-dir")
+    return folder
+
+
+def _new_folder(recipe: Recipe) -> Path:
+    """A folder of one's own, also where several runs start in the same second."""
     stamp = time.strftime("%Y%m%d-%H%M%S")
     base = Path("runs") / f"{recipe.method}-{recipe.model}-{recipe.dataset}-{stamp}"
-    candidates = (base, *(base.with_name(f"{base.name}-{n}") for n in range(2, 1000)))
-    return next(folder for folder in candidates if not folder.exists())
+    number = 1
+    while True:
+        folder = base if number == 1 else base.with_name(f"{base.name}-{number}")
+        with contextlib.suppress(FileExistsError):
+            folder.mkdir(parents=True)
+            return folder
+        number += 1
 
 
 def environment() -> dict[str, Any]:

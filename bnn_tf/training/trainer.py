@@ -1,17 +1,19 @@
 """Trains the phases of a run, from the start or from where it stopped."""
 
+import contextlib
 import dataclasses
+from collections.abc import Iterator
 
 from rich.console import Console
 
 from bnn_tf import data
 from bnn_tf._tensorflow import tf
 from bnn_tf.distillation import Distiller
-from bnn_tf.errors import UserError
+from bnn_tf.errors import UsageError, UserError
 from bnn_tf.training import build, preparation, strategies, teachers
-from bnn_tf.training.callbacks import Checkpointing, EpochProgress
+from bnn_tf.training.callbacks import Checkpointing, EpochProgress, StopAtNaN
 from bnn_tf.training.run import Run
-from zoo.recipes import Phase
+from zoo.recipes import Phase, Recipe
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,7 +40,7 @@ def train(run: Run, session: Session) -> tf.keras.Model:
     bit with `deterministic`).
 
     Raises:
-        UserError: the data cannot be read, or the run holds nothing to continue.
+        UserError: the data cannot be read, the loss became NaN, the disk is full, or the like.
     """
     config = run.config
     if config.deterministic:
@@ -47,21 +49,33 @@ def train(run: Run, session: Session) -> tf.keras.Model:
     source = build.source(config)
     if tuple(source.class_names) != config.class_names:
         raise UserError(f"{config.recipe.dataset} has other classes now than when {run.path} was started")
-    previous: tf.keras.Model | None = None
-    last, done = run.position() or (0, 0)
-    for index, phase in enumerate(config.recipe.phases):
-        if index < last:
-            continue
-        # Every phase starts from its own seed, so that it does not matter how often a run was stopped.
-        tf.keras.utils.set_random_seed(config.seed + index)
-        with strategy.scope():
-            network = _start(
-                run, index, previous, resumed=index == last and done > 0, console=session.console
-            )
-            previous = _train_phase(run, index, network, source, session)
-        if phase.name == session.until_phase:
-            break
-    return previous
+    current, done = run.position() or (0, 0)
+    network: tf.keras.Model | None = None
+    with run.claimed(), _clear_memory_errors():
+        for index in _phases_left(config.recipe, current, session.until_phase):
+            # Every phase starts from its own seed, so that it does not matter how often a run was stopped.
+            tf.keras.utils.set_random_seed(config.seed + index)
+            with strategy.scope():
+                resumed = index == current and done > 0
+                network = _start(run, index, network, resumed, session.console)
+                _train_phase(run, index, network, source, session)
+    return network
+
+
+def _phases_left(recipe: Recipe, current: int, until: str | None) -> range:
+    """From the phase in which the run is to the last that was asked for."""
+    last = len(recipe.phases) - 1 if until is None else build.phase_index(recipe, until)
+    if last < current:
+        raise UsageError(f"--until-phase {until}: the run is in phase {recipe.phases[current].name} already")
+    return range(current, last + 1)
+
+
+@contextlib.contextmanager
+def _clear_memory_errors() -> Iterator[None]:
+    try:
+        yield
+    except (MemoryError, tf.errors.ResourceExhaustedError) as error:
+        raise UserError("out of memory; try a smaller --batch-size") from error
 
 
 def _start(
@@ -78,7 +92,7 @@ def _start(
 
 def _train_phase(
     run: Run, index: int, network: tf.keras.Model, source: data.Source, session: Session
-) -> tf.keras.Model:
+) -> None:
     """Runs the epochs of a phase that are not done yet."""
     config, phase = run.config, run.config.recipe.phases[index]
     done = run.completed_epochs(index)
@@ -86,18 +100,17 @@ def _train_phase(
     checkpoint = tf.train.Checkpoint(model=network, optimizer=optimizer)
     trained = _compiled(network, optimizer, phase, run)
     if done:
-        checkpoint.restore(tf.train.latest_checkpoint(run.checkpoint_dir(index)))
+        run.restore(checkpoint, index)
     if done >= phase.epochs:
-        return network
+        return
     pre = build.preprocessing(config.recipe, phase)
     steps = data.steps(source, "train", phase.batch_size)
-    workers = {} if config.workers is None else {"workers": config.workers}
-    later = config.recipe.phases[index + 1 :]
-    progress = EpochProgress(
-        session.console, phase.name, phase.epochs, steps, sum(p.epochs for p in later), session.print_every
-    )
+    workers = config.workers or tf.data.AUTOTUNE
+    left = _phases_left(config.recipe, index, session.until_phase)
+    later = sum(config.recipe.phases[i].epochs for i in left[1:])
+    progress = EpochProgress(session.console, phase.name, phase.epochs, steps, later, session.print_every)
     batches = data.training_batches(
-        source, pre, phase.batch_size, config.seed + index, phase.epochs, initial_epoch=done, **workers
+        source, pre, phase.batch_size, config.seed + index, phase.epochs, initial_epoch=done, workers=workers
     )
     try:
         with data.clear_errors():
@@ -107,14 +120,13 @@ def _train_phase(
                 initial_epoch=done,
                 steps_per_epoch=steps,
                 validation_data=data.evaluation_batches(
-                    source, pre, config.recipe.test_batch_size, **workers
+                    source, pre, config.recipe.test_batch_size, workers=workers
                 ),
                 callbacks=_callbacks(run, index, network, checkpoint, progress),
                 verbose=0,
             )
     finally:
         progress.close()
-    return network
 
 
 def _compiled(
@@ -136,11 +148,12 @@ def _callbacks(
     recipe = run.config.recipe
     phase = recipe.phases[index]
     schedule = build.learning_rate(phase)
+    logs = run.path / "tensorboard" / phase.name
     return [
-        tf.keras.callbacks.TerminateOnNaN(),
+        StopAtNaN(run, index),
         tf.keras.callbacks.LearningRateScheduler(lambda epoch, _: schedule(epoch, phase.epochs)),
-        *build.phase_method(recipe, phase).callbacks(epochs=phase.epochs),
-        tf.keras.callbacks.TensorBoard(str(run.path / "tensorboard" / phase.name), write_graph=False),
+        *build.phase_method(recipe, phase).callbacks(epochs=phase.epochs, log_dir=logs),
+        tf.keras.callbacks.TensorBoard(str(logs), write_graph=False),
         Checkpointing(run, index, network, checkpoint),
         progress,
     ]

@@ -1,0 +1,97 @@
+"""Keras 2 is assured, importing is lazy and quiet."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from bnn_tf import _runtime
+
+
+def python(code: str, **environment: str) -> subprocess.CompletedProcess:
+    """Runs code in a new process without this one's Keras settings."""
+    kept = {
+        key: value
+        for key, value in os.environ.items()
+        if key not in ("TF_USE_LEGACY_KERAS", "TF_CPP_MIN_LOG_LEVEL")
+    }
+    return subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env={**kept, **environment}, check=False
+    )
+
+
+def test_tensorflow_first_with_keras_3_is_one_clear_error():
+    # The order matters to Keras even where tf.keras was not used yet.
+    found = python(
+        "import tensorflow\ntry:\n    import bnn_tf\nexcept ImportError as error:\n    print(error)"
+    )
+    assert found.stdout.startswith("bnn-tf needs Keras 2")
+    assert "TF_USE_LEGACY_KERAS=1" in found.stdout
+    assert len(found.stdout.splitlines()) == 1
+
+
+def test_tensorflow_first_with_keras_2_is_fine():
+    found = python(
+        "import tensorflow as tf\nimport bnn_tf.layers\n"
+        "print(issubclass(bnn_tf.layers.HardTanh, tf.keras.layers.Layer), tf.keras.Model.__module__)",
+        TF_USE_LEGACY_KERAS="1",
+    )
+    assert found.stdout.split()[0] == "True", found.stderr
+    assert found.stdout.split()[1].startswith("tf_keras.")
+
+
+def test_imports_are_lazy_and_quiet():
+    found = python(
+        "import sys\n"
+        "import bnn_tf\n"
+        "from bnn_tf import cli\n"
+        "for arguments in (['--help'], ['train', '--help'], ['trian'], ['train', '--batch-size', '0']):\n"
+        "    assert cli._run(arguments, False) in (0, 2)\n"
+        "assert 'tensorflow' not in sys.modules\n"
+        "assert 'quantizers' in dir(bnn_tf) and 'convert' in dir(bnn_tf)\n"
+        "print('--- now TensorFlow'); print('--- now TensorFlow', file=sys.stderr)\n"
+        "bnn_tf.quantizers.ReCU()\n"
+        "import tensorflow\n"
+        "assert tensorflow.keras.Model.__module__.startswith('tf_keras.')\n"
+    )
+    assert found.returncode == 0, found.stderr
+    assert found.stdout.split("--- now TensorFlow")[1].strip() == ""
+    assert found.stderr.split("--- now TensorFlow")[1].strip() == ""
+
+
+def test_unknown_names_are_attribute_errors():
+    import bnn_tf
+
+    with pytest.raises(AttributeError, match="no attribute 'quantisers'"):
+        _ = bnn_tf.quantisers
+
+
+@pytest.mark.parametrize("name", __import__("bnn_tf").__all__)
+def test_promised_names_exist(name):
+    if name == "analysis":
+        pytest.importorskip("bnn_tf.analysis")
+    assert getattr(__import__("bnn_tf"), name) is not None
+
+
+def test_native_output_is_held_back(capfd):
+    with _runtime.quiet_native_stderr():
+        os.write(2, b"a start-up notice")
+    os.write(2, b"afterwards")
+    assert capfd.readouterr().err == "afterwards"
+
+
+def test_native_output_comes_through_with_an_error(capfd):
+    def fail():
+        os.write(2, b"why it broke")
+        raise ValueError("broken")
+
+    with pytest.raises(ValueError, match="broken"), _runtime.quiet_native_stderr():
+        fail()
+    assert capfd.readouterr().err == "why it broke"
+
+
+def test_no_standard_error_at_all(monkeypatch):
+    monkeypatch.setattr(sys, "stderr", None)
+    with _runtime.quiet_native_stderr():
+        pass
