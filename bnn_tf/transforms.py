@@ -144,10 +144,11 @@ class FlipTracker(tf.Module):
     Args:
         momentum: m.
         initial: Start of t.
+        name: Part of the variables' names; several trackers in one optimizer need different ones.
     """
 
-    def __init__(self, momentum: float, initial: float = 0.0) -> None:
-        super().__init__()
+    def __init__(self, momentum: float, initial: float = 0.0, name: str = "flips") -> None:
+        super().__init__(name=name)
         self.momentum, self.initial = momentum, initial
         self._keys: dict[Any, int] = {}
         self._trackers: list[tf.Variable] = []
@@ -161,8 +162,8 @@ class FlipTracker(tf.Module):
                 with tf.init_scope():
                     start = tf.fill(variable.shape, tf.cast(self.initial, tf.float32))
                     signs = math.sign(latent_value(variable))
-                    self._trackers.append(state_beside(variable, "silence_tracker", start))
-                    self._signs.append(state_beside(variable, "previous_sign", signs))
+                    self._trackers.append(state_beside(variable, f"{self.name}/average", start))
+                    self._signs.append(state_beside(variable, f"{self.name}/sign", signs))
 
     def __getitem__(self, variable: tf.Variable) -> tf.Variable:
         """The variable's t, of its shape.
@@ -203,7 +204,7 @@ class SilenceDecay(Transform):
     ) -> None:
         super().__init__()
         self.decay, self.momentum, self.threshold, self.initial = decay, momentum, threshold, initial
-        self._flips = FlipTracker(momentum, initial)
+        self._flips = FlipTracker(momentum, initial, name="silence_decay")
 
     def build(self, variables: list[tf.Variable]) -> None:
         """Creates trackers and remembered signs of the binary kernels among the variables."""

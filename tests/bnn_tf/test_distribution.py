@@ -15,7 +15,7 @@ from bnn_tf._tensorflow import lq, tf
 
 cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
-from bnn_tf import layers, optimizers, quantizers, transforms
+from bnn_tf import layers, optimizers, quantizers, telemetry, transforms
 
 folder = sys.argv[1]
 rng = np.random.default_rng(0)
@@ -28,6 +28,7 @@ def ovsw_sgd():
         transforms.AdaptiveGradientScale(0.04),
         transforms.SilenceDecay(1e-2, threshold=0.05, momentum=0.8),
         transforms.WeightDecay(1e-3, only="kernels"),
+        telemetry.KernelTelemetry(0.04, momentum=0.8, threshold=0.05),
     ])
 
 
@@ -72,8 +73,9 @@ class Run:
         if isinstance(self.optimizer, tf.keras.optimizers.legacy.Optimizer):
             for v in self.model.trainable_variables:
                 state[f"momentum/{len(state)}"] = self.optimizer.get_slot(v, "momentum").numpy()
-            for v in self.optimizer.transforms[1].variables:
-                state[f"tracker/{len(state)}"] = v.numpy()
+            for name, transform in [("tracker", 1), ("telemetry", 3)]:
+                for v in self.optimizer.transforms[transform].variables:
+                    state[f"{name}/{len(state)}"] = v.numpy()
         return state | {"step": self.sub_bit.step.numpy(), "codebook": self.sub_bit.codebook.numpy()}
 
 

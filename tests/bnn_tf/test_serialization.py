@@ -6,7 +6,7 @@ import sys
 import numpy as np
 import pytest
 
-from bnn_tf import layers, optimizers, quantizers, transforms
+from bnn_tf import layers, optimizers, quantizers, telemetry, transforms
 from bnn_tf._tensorflow import lq, tf
 
 X = np.random.default_rng(0).normal(size=(8, 6, 6, 4)).astype(np.float32)
@@ -40,6 +40,7 @@ for name in ("model.keras", "model.h5", "saved_model"):
     result[f"{name} transforms"] = [str(type(t).__name__) + str(t.get_config()) for t in optimizer.transforms]
     result[f"{name} rate"] = float(optimizer.learning_rate)
     result[f"{name} iterations"] = int(optimizer.iterations)
+    model.run_eagerly = name != "saved_model"  # quicker than tracing for two steps
     model.fit(data["x"], data["y"], batch_size=4, epochs=1, shuffle=False, verbose=0)
     result[f"{name} trained"] = np.concatenate([w.ravel() for w in model.get_weights()])
     result[f"{name} stepped"] = quantized["watched"].step.numpy()
@@ -91,6 +92,7 @@ def saved(tmp_path_factory):
                 transforms.AdaptiveGradientScale(0.04),
                 transforms.SilenceDecay(1e-2, momentum=0.9),
                 transforms.WeightDecay(1e-3, only="kernels"),
+                telemetry.KernelTelemetry(),
             ],
         ),
         "mse",
