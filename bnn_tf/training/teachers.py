@@ -25,9 +25,7 @@ def load(config: RunConfig) -> tf.keras.Model:
     """
     recipe = config.recipe
     if recipe.teacher is None:
-        raise UserError(
-            "the distribution loss needs a teacher; name one with --teacher (RUN, SAVED_MODEL, keras:ResNet50)"
-        )
+        raise UserError("the distribution loss needs a --teacher (RUN, SAVED_MODEL or keras:ResNet50)")
     if Run.exists(recipe.teacher):
         run = Run.open(recipe.teacher)
         theirs = run.config.recipe.normalization

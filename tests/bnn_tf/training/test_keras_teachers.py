@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import tensorflow as tf
+
 from bnn_tf import data
 from bnn_tf.errors import UsageError
 from bnn_tf.training import teachers
