@@ -162,7 +162,9 @@ def variables(layer: tf.keras.layers.Layer) -> Iterator[tuple[str, tf.Variable]]
     waiting: list[tuple[str, Any]] = [("", layer)]
     while waiting:
         path, parent = waiting.pop(0)
-        for name, child in parent._trackable_children().items():
+        # A variable is tracked both as attribute and under its own name, which differs from copy to copy.
+        children = sorted(parent._trackable_children().items(), key=lambda item: not item[0].isidentifier())
+        for name, child in children:
             if id(child) in seen:
                 continue
             seen.add(id(child))

@@ -19,13 +19,13 @@ class Interpreter:
 
     Args:
         model: The file's path or its content.
-        num_threads: Threads to use; by default one for each core.
+        num_threads: Threads to use. On x86 more than one was slower, for small and for large networks.
 
     Raises:
         UserError: The file is missing, damaged or no model that this interpreter can run.
     """
 
-    def __init__(self, model: bytes | str | os.PathLike[str], num_threads: int | None = None) -> None:
+    def __init__(self, model: bytes | str | os.PathLike[str], num_threads: int = 1) -> None:
         self._name = flatbuffer.label(model)
         self._interpreter = _load(model, num_threads)
         if len(self._interpreter.input_shapes) != 1 or len(self._interpreter.output_shapes) != 1:
@@ -73,19 +73,19 @@ class Interpreter:
 
 def run(content: bytes, images: np.ndarray) -> list[np.ndarray]:
     """All outputs of a model that `lce.to_flatbuffer` converted, in the Keras model's order."""
-    outputs = _load(content, None).predict(np.ascontiguousarray(images, np.float32))
+    outputs = _load(content, 1).predict(np.ascontiguousarray(images, np.float32))
     outputs = outputs if isinstance(outputs, list) else [outputs]
     return [outputs[position] for position in flatbuffer.output_order(content)]
 
 
-def _load(model: bytes | str | os.PathLike[str], num_threads: int | None) -> Any:
+def _load(model: bytes | str | os.PathLike[str], num_threads: int) -> Any:
     content = flatbuffer.read_model(model)
     _verify(model, content)
     with quiet_native_stderr():
         from larq_compute_engine.tflite.python import interpreter
 
         try:
-            return interpreter.Interpreter(content, num_threads or os.cpu_count() or 1)
+            return interpreter.Interpreter(content, num_threads)
         except RuntimeError as error:
             reason = str(error).strip().splitlines()[-1]
             raise UserError(f"LCE's interpreter cannot run {flatbuffer.label(model)}: {reason}") from error

@@ -57,10 +57,14 @@ def first_divergence(
     images = images[:_IMAGES]
     names = [call.layer.name for call in _signs(deployed)]
     *activations, logits = run(to_flatbuffer(_with_sign_inputs(deployed).build()), images)
-    *expected, expected_logits = _in_segments(original).build().predict([images, *activations], verbose=0)
+    segments = _in_segments(original).build()
+    *expected, expected_logits = tf.nest.flatten(segments([images, *activations], training=False))
     places = [f"the input of '{name}'" for name in names]
     for place, theirs, ours in zip(
-        [*places, "the output"], [*activations, logits], [*expected, expected_logits], strict=True
+        [*places, "the output"],
+        [*activations, logits],
+        map(np.asarray, [*expected, expected_logits]),
+        strict=True,
     ):
         if (divergence := _compare(place, theirs, ours)) is not None:
             return divergence

@@ -23,7 +23,7 @@ def to_flatbuffer(model: tf.keras.Model) -> bytes:
     shape = (1, *model.input_shape[1:])
     function = tf.function(infer, input_signature=[tf.TensorSpec(shape, tf.float32)])
     module = tf.Module()
-    module.model = model
+    module.tracked = model.variables  # saving the model itself would trace every layer once more
     with _quiet(), tempfile.TemporaryDirectory() as folder:
         import larq_compute_engine as lce
 

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+import bnn_tf.quantizers  # noqa: F401  (registers the methods' quantizers)
 from bnn_tf._tensorflow import lq, tf
 
 
@@ -25,7 +26,8 @@ def randomize(model, seed=0):
     for layer in model.submodules:
         if isinstance(layer, tf.keras.layers.BatchNormalization):
             layer.set_weights([rng.uniform(0.5, 2.0, w.shape) for w in layer.get_weights()])
-            layer.gamma.assign(layer.gamma * rng.choice([-1.0, 1.0], layer.gamma.shape))
+            if layer.scale:
+                layer.gamma.assign(layer.gamma * rng.choice([-1.0, 1.0], layer.gamma.shape))
             layer.moving_mean.assign(rng.normal(0, 3, layer.moving_mean.shape))
         elif isinstance(layer, tf.keras.layers.Layer) and hasattr(layer, "kernel"):
             layer.kernel.assign(rng.normal(0, 0.1, layer.kernel.shape))
