@@ -31,11 +31,9 @@ class Pass:
 
     def draws(self, size: int) -> tf.Tensor:
         """The random numbers of each position, `[size, n]`; n = 0 in evaluation."""
-        return (
-            tf.zeros([size, 0])
-            if self.seed is None
-            else uniform([size, views.draws_per_image(self.pre)], self.seed)
-        )
+        if self.seed is None:
+            return tf.zeros([size, 0])
+        return uniform([size, views.draws_per_image(self.pre)], self.seed)
 
 
 def batched_views(split: ArraySplit | EncodedSplit, run: Pass) -> tf.data.Dataset:
@@ -57,10 +55,8 @@ def _of_arrays(split: ArraySplit, run: Pass) -> tf.data.Dataset:
             some = views.jitter(views.training_views(some, numbers, run.pre), numbers, run.pre)
         return some, numbers, tf.gather(labels, order[rows])
 
-    steps = -(-split.size // run.batch_size)
-    return tf.data.Dataset.range(run.first, steps).map(
-        batch, num_parallel_calls=run.workers, deterministic=True
-    )
+    steps = tf.data.Dataset.range(run.first, -(-split.size // run.batch_size))
+    return steps.map(batch, num_parallel_calls=run.workers, deterministic=True)
 
 
 def _of_encoded(split: EncodedSplit, run: Pass) -> tf.data.Dataset:

@@ -5,7 +5,7 @@ from bnn_tf import data
 from bnn_tf._tensorflow import tf
 from bnn_tf.errors import UsageError
 
-EPOCHS = 3
+EPOCHS = 2
 
 
 @pytest.fixture(params=["digits", "folder", "streamed"])
@@ -38,7 +38,7 @@ def test_a_run_can_be_entered_at_any_step(source):
     whole = run(source, pre)
     steps = data.steps(source, "train", 8)
     assert len(whole) == EPOCHS * steps
-    for epoch, step in [(0, 1), (1, steps - 1), (1, steps)]:
+    for epoch, step in [(0, steps), (1, 1)]:
         rest = run(source, pre, initial_epoch=epoch, initial_step=step)
         assert same(rest, whole[epoch * steps + step :]), (epoch, step)
     assert run(source, pre, initial_epoch=EPOCHS) == []
@@ -123,14 +123,12 @@ def test_take_gives_the_first_evaluation_images(source):
 
 
 def test_pad_crop_flip_shows_a_shifted_image_or_its_mirror_image():
-    source = data.load("digits", limit=40)
-    plain = {"mean": (0, 0, 0), "std": (1 / 255,) * 3}
-    originals = source.split("train").tensors[0].numpy()
-    pre = data.Preprocessing("pad_crop_flip", **plain)
-    batches = data.training_batches(source, pre, 40)
-    padded = np.pad(originals, ((0, 0), (4, 4), (4, 4), (0, 0)))
+    source = data.load("digits", limit=12)
+    pre = data.Preprocessing("pad_crop_flip", mean=(0, 0, 0), std=(1 / 255,) * 3)
+    seen, _ = next(data.training_batches(source, pre, 12).as_numpy_iterator())
+    padded = np.pad(source.split("train").tensors[0], ((0, 0), (4, 4), (4, 4), (0, 0)))
     windows = np.lib.stride_tricks.sliding_window_view(padded[..., 0], (32, 32), axis=(1, 2))
-    for image in np.round(next(batches.as_numpy_iterator())[0][..., 0]):
+    for image in np.round(seen[..., 0]):
         found = (windows == image).all((-2, -1)) | (windows == image[:, ::-1]).all((-2, -1))
         assert found.any()
 

@@ -91,3 +91,15 @@ def test_decoding_of_grey_transparent_and_animated_images():
     assert views.decode(tf.io.encode_png(smooth(5, 6)[..., :1])).shape == (5, 6, 3)
     transparent = np.concatenate([smooth(5, 6), np.zeros((5, 6, 1), np.uint8)], axis=-1)
     assert np.array_equal(views.decode(tf.io.encode_png(transparent)), smooth(5, 6))
+
+
+def test_jpeg_keeps_the_colours(rng):
+    """TensorFlow's default decoder shifts red and blue of this picture by more than one level."""
+    picture = np.clip(rng.normal(120, 40, (64, 64, 3)), 0, 255).astype(np.uint8)
+    contents = tf.io.encode_jpeg(picture, quality=75)
+    assert views.decode(contents).numpy().mean((0, 1)) == pytest.approx(picture.mean((0, 1)), abs=0.3)
+    whole = tf.constant([0.5] * 4 + [0.0, 0.0] + [1.0, 0.5] * 10)
+    cut = views.encoded_training_view(
+        contents, whole, pre_of("random_resized_crop", (64, 64), crop_scale=(1, 1))
+    )
+    assert cut.numpy().mean((0, 1)) == pytest.approx(picture.mean((0, 1)), abs=0.3)
