@@ -1,0 +1,100 @@
+import json
+
+import pytest
+from click.testing import CliRunner
+
+from bnn_tf import cli
+
+
+def run(*arguments):
+    result = CliRunner().invoke(cli.cli, ["summary", *arguments], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+def fails(capsys, *arguments):
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(["summary", *arguments])
+    return stopped.value.code, capsys.readouterr().err
+
+
+def test_sub_bit_network():
+    lines = run("--model", "react_resnet18", "--method", "subbit", "--bits", "5").splitlines()
+    assert any("Ratio of MACs that are binarized" in line for line in lines)  # Larq's table
+    text = "\n".join(lines)
+    for figure in ("0.56", "6.103 Mbit (10,985,472 weights)", "0.501 G", "published: 6.103 Mbit"):
+        assert figure in text
+    layer = next(line.split() for line in lines if line.startswith("stage4_block4_conv"))
+    assert layer[1:] == ["7×7×512", "3×3×512×512", "0.556", "/", "1", "1.3107", "115.606", "13.648"]
+
+
+def test_json():
+    found = json.loads(run("--model", "bireal_net18", "--json"))
+    assert found["total"]["memory_bits"] == 33_514_752
+    assert found["published"] == {"memory_bits": 33.6e6, "operations": 1.63e8}
+    assert found["layers"][0]["kernel"] == [7, 7, 3, 64]
+
+
+def test_options_of_method_and_model():
+    found = json.loads(
+        run(
+            *("--model", "vgg_small", "--method", "subbit", "--set", "method.bits=4"),
+            *("--set", "model.num_classes=7", "--input-size", "48x32", "--json"),
+        )
+    )
+    assert found["input_shape"] == [48, 32, 3]
+    assert found["layers"][-1]["output"] == [7]
+    assert found["total"]["bits_per_weight"] == pytest.approx(4 / 9)
+
+
+def test_bits_mean_the_sub_bit_method():
+    assert json.loads(run("--model", "vgg_small", "--bits", "6", "--json"))["total"]["codebook_bits"] > 0
+
+
+def test_saved_model(tmp_path):
+    from bnn_tf._tensorflow import lq, tf
+    from bnn_tf.quantizers import ReCU
+
+    path = tmp_path / "net.keras"
+    conv = lq.layers.QuantConv2D(4, 3, kernel_quantizer=ReCU(), use_bias=False)
+    tf.keras.Sequential([tf.keras.Input((8, 8, 3)), conv]).save(path)
+    found = json.loads(run(str(path), "--json"))
+    assert found["total"]["binary_parameters"] == 4 * 27
+
+
+def test_run(tmp_path):
+    from bnn_tf.training import Run, RunConfig
+    from zoo import recipes
+
+    names = tuple("0123456789")
+    Run.create(RunConfig(recipe=recipes.find("subbit"), class_names=names), tmp_path / "run")
+    found = json.loads(run(str(tmp_path / "run"), "--json"))
+    assert found["model"] == "cifar_resnet20"
+    assert found["total"]["codebook_bits"] > 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        ([], 2, "name a run or saved model, or a --model"),
+        (["somewhere", "--model", "vgg_small"], 2, "name a run or saved model, or a --model"),
+        (["somewhere", "--bits", "5"], 2, "go with --model"),
+        (["nowhere.keras"], 1, "no run and no model at nowhere.keras"),
+        (["net.tflite"], 2, "not .tflite files"),
+        (["--model", "vgg_smal"], 2, "did you mean 'vgg_small'"),
+        (
+            ["--model", "vgg_small", "--method", "recu", "--bits", "5"],
+            2,
+            "option of method recu called 'bits'",
+        ),
+        (["--model", "vgg_small", "--set", "bits=5"], 2, "method.OPTION=VALUE or model.OPTION=VALUE"),
+        (["--model", "vgg_small", "--set", "model.pad_value=1"], 2, "did you mean 'pad_values'"),
+        (["--model", "vgg_small", "--input-size", "big"], 2, "no size such as"),
+        (["--model", "vgg_small", "--bits", "12"], 2, "between 1 and 9"),
+    ],
+)
+def test_wrong_usage(arguments, code, message, capsys):
+    found, text = fails(capsys, *arguments)
+    assert message in text
+    assert text.count("\n") == 1
+    assert found == code
