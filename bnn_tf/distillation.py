@@ -51,13 +51,10 @@ class Distiller(tf.keras.Model):
         with tf.GradientTape() as tape:
             logits = self.student(x, training=True)
             loss = distribution_loss(teacher_logits, logits) + sum(self.student.losses)
-        self._minimize(loss, tape)
+            # The loss is a mean over this replica's share of the batch; gradients are summed over replicas.
+            share = loss / tf.distribute.get_strategy().num_replicas_in_sync
+        self.optimizer.minimize(share, self.student.trainable_variables, tape=tape)
         return self._report(loss, y, logits)
-
-    def _minimize(self, loss: tf.Tensor, tape: tf.GradientTape) -> None:
-        # The loss is a mean over this replica's share of the batch; gradients are summed over replicas.
-        replicas = tf.distribute.get_strategy().num_replicas_in_sync
-        self.optimizer.minimize(loss / replicas, self.student.trainable_variables, tape=tape)
 
     def test_step(self, data: Any) -> dict[str, tf.Tensor]:
         """Metrics of the student on the labels; the loss is the one against the teacher."""

@@ -26,3 +26,22 @@ def golden(shared):
 @pytest.fixture
 def rng():
     return np.random.default_rng(0)
+
+
+@pytest.fixture
+def tiny(monkeypatch):
+    """Registers the architecture `tiny` (8×8, one binary convolution), which builds and trains in no time."""
+    from zoo import blocks, registry
+
+    def build(
+        *, method="bireal", input_shape=(8, 8, 3), num_classes=10, pad_values=0.0, weights=None, width=4
+    ):
+        from bnn_tf import methods
+
+        image = blocks.inputs(input_shape)
+        x = blocks.batch_norm(blocks.conv(image, width, 3, "stem_conv"), "stem_bn")
+        x = blocks.binarizer(methods.get(method), pad_values)(x, 2 * width, "body")
+        return blocks.finish(image, blocks.classifier(x, num_classes), "tiny", weights)
+
+    monkeypatch.setitem(registry.MODELS, "tiny", build)
+    return build

@@ -163,7 +163,7 @@ class Run:
         try:
             status = checkpoint.restore(tf.train.latest_checkpoint(folder))
             status.assert_existing_objects_matched().expect_partial()
-        except (tf.errors.OpError, AssertionError, ValueError) as error:
+        except (tf.errors.OpError, AssertionError, ValueError, IndexError) as error:
             first = str(error).strip().splitlines()[0]
             raise UserError(
                 f"the checkpoint in {folder} is damaged or of another network: {first}"

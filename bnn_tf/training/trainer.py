@@ -51,7 +51,7 @@ def train(run: Run, session: Session) -> tf.keras.Model:
         raise UserError(f"{config.recipe.dataset} has other classes now than when {run.path} was started")
     current, done = run.position() or (0, 0)
     network: tf.keras.Model | None = None
-    with run.claimed(), _clear_memory_errors():
+    with run.claimed(), _clear_memory_errors(), _without_advice():
         for index in _phases_left(config.recipe, current, session.until_phase):
             # Every phase starts from its own seed, so that it does not matter how often a run was stopped.
             tf.keras.utils.set_random_seed(config.seed + index)
@@ -76,6 +76,18 @@ def _clear_memory_errors() -> Iterator[None]:
         yield
     except (MemoryError, tf.errors.ResourceExhaustedError) as error:
         raise UserError("out of memory; try a smaller --batch-size") from error
+
+
+@contextlib.contextmanager
+def _without_advice() -> Iterator[None]:
+    """Keras warns of slow callbacks and repeated tracing where steps are short or phases many."""
+    logger = tf.get_logger()
+    level = logger.level
+    logger.setLevel("ERROR")
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def _start(

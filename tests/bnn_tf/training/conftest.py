@@ -1,0 +1,103 @@
+"""Runs of a tiny network on a few digits."""
+
+import dataclasses
+import io
+
+import pytest
+from rich.console import Console
+
+from bnn_tf import data
+from bnn_tf._tensorflow import tf
+from bnn_tf.training import Run, RunConfig, Session, checks, train
+from zoo import recipes
+
+PHASE = recipes.Phase(epochs=2, batch_size=16, learning_rate=0.05, augmentation="pad_crop_flip")
+
+
+@pytest.fixture
+def recipe(tiny):
+    """`recipe("ovsw", epochs=2)`: one phase for the tiny network; `recipe("ovsw", phases=(…))`: several."""
+
+    def make(method="bireal", phases=None, method_options=None, **phase):
+        return recipes.Recipe(
+            method=method,
+            model="tiny",
+            dataset="digits",
+            phases=phases or (dataclasses.replace(PHASE, **phase),),
+            method_options=method_options or {},
+            image_size=(8, 8),
+            normalization="unit",
+        )
+
+    return make
+
+
+@pytest.fixture
+def configuration():
+    """A checked configuration of a recipe on 48 digits: three batches of 16."""
+
+    def make(recipe, **options):
+        return checks.checked(RunConfig(recipe, limit=48, **options))
+
+    return make
+
+
+@pytest.fixture
+def new_run(configuration, tmp_path):
+    """`new_run(recipe)` in a folder of its own."""
+
+    def make(recipe, name="run", **options):
+        return Run.create(configuration(recipe, **options), tmp_path / name)
+
+    return make
+
+
+@pytest.fixture
+def session():
+    """A session that writes into a string: `session.console.file.getvalue()`."""
+    return Session(Console(file=io.StringIO(), soft_wrap=True, markup=False, highlight=False))
+
+
+@pytest.fixture(scope="module")
+def _references():
+    return {}
+
+
+@pytest.fixture
+def reference(_references, configuration, tmp_path_factory, session):
+    """`reference(recipe)`: the run that trained it in one go, deterministically; once per module."""
+
+    def get(recipe):
+        key = repr(recipe)
+        if key not in _references:
+            run = Run.create(
+                configuration(recipe, deterministic=True), tmp_path_factory.mktemp("runs") / "run"
+            )
+            train(run, session)
+            _references[key] = run
+        return _references[key]
+
+    return get
+
+
+@pytest.fixture
+def quick_fit(monkeypatch):
+    """Replaces `model.fit` by one that calls the callbacks and moves weights, but traces nothing."""
+
+    def fit(model, batches, epochs, initial_epoch, steps_per_epoch, callbacks, **_):
+        model.optimizer._create_all_weights(model.trainable_variables)
+        calls = tf.keras.callbacks.CallbackList(callbacks, model=model)
+        calls.on_train_begin()
+        for epoch in range(initial_epoch, epochs):
+            calls.on_epoch_begin(epoch)
+            logs = {"loss": 1 / (epoch + 1), "accuracy": 0.5}
+            for step in range(steps_per_epoch):
+                calls.on_train_batch_begin(step)
+                model.set_weights([weights * (1 + 0.01 * (epoch + 1)) for weights in model.get_weights()])
+                calls.on_train_batch_end(step, logs)
+            calls.on_epoch_end(epoch, {**logs, "val_accuracy": 0.4})
+        calls.on_train_end()
+
+    monkeypatch.setattr(tf.keras.Model, "fit", fit)
+    for pipeline in ("training_batches", "evaluation_batches"):
+        monkeypatch.setattr(data, pipeline, lambda *_, **__: None)

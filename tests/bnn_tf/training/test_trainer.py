@@ -1,0 +1,438 @@
+"""Training in phases: stopping anywhere and resuming changes nothing."""
+
+import csv
+import dataclasses
+import io
+import re
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from bnn_tf import layers
+from bnn_tf._tensorflow import lq, tf
+from bnn_tf.errors import UsageError, UserError
+from bnn_tf.training import Run, build, callbacks, preparation, train, trainer
+from zoo.recipes import Phase
+
+
+@pytest.fixture(autouse=True)
+def _no_determinism_afterwards():
+    yield
+    from tensorflow.python.framework import config
+
+    config.disable_op_determinism()
+
+
+class Interruption(tf.keras.callbacks.Callback):
+    """Raises `error` after a step of an epoch, both counted from 0."""
+
+    def __init__(self, epoch, step, error=KeyboardInterrupt):
+        super().__init__()
+        self.at, self.error = (epoch, step), error
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.epoch = epoch
+
+    def on_train_batch_end(self, batch, logs=None):
+        if (self.epoch, batch) == self.at:
+            raise self.error
+
+
+@pytest.fixture
+def interrupt(monkeypatch):
+    """`interrupt("train", epoch, step)` lets the next training of that phase be interrupted there, once."""
+    original = trainer._callbacks
+
+    def prepare(phase, *at):
+        def with_interruption(run, index, *rest):
+            found = original(run, index, *rest)
+            if run.config.recipe.phases[index].name == phase:
+                monkeypatch.setattr(trainer, "_callbacks", original)
+                found.append(Interruption(*at))
+            return found
+
+        monkeypatch.setattr(trainer, "_callbacks", with_interruption)
+
+    return prepare
+
+
+def rows(run):
+    return [{key: value for key, value in row.items() if key != "seconds"} for row in run.metrics()]
+
+
+def checkpoint(run, phase):
+    """All tensors of the last checkpoint: weights, optimizer, its step, method state."""
+    reader = tf.train.load_checkpoint(run.checkpoint_dir(phase))
+    names = [n for n in reader.get_variable_to_shape_map() if n.endswith("VARIABLE_VALUE")]
+    # Keras numbers the quantizers of a process; the number is in their variables' names.
+    return {re.sub(r"_\d+\.S", ".S", n): reader.get_tensor(n) for n in names if "save_counter" not in n}
+
+
+def assert_same_run(actual, expected):
+    assert rows(actual) == rows(expected)
+    for phase in range(len(expected.config.recipe.phases)):
+        found, wanted = checkpoint(actual, phase), checkpoint(expected, phase)
+        assert found.keys() == wanted.keys()
+        for name, value in wanted.items():
+            np.testing.assert_array_equal(found[name], value, err_msg=name)
+    for found, wanted in zip(
+        build.load_run_model(actual).get_weights(), build.load_run_model(expected).get_weights(), strict=True
+    ):
+        np.testing.assert_array_equal(found, wanted)
+
+
+SINGLE = {
+    "recu": {"method": "recu", "weight_decay": 1e-3, "schedule_options": {"warmup": 2}},
+    "ovsw": {"method": "ovsw", "weight_decay": 1e-3, "method_options": {"silence_threshold": 0.05}},
+    "subbit": {"method": "subbit", "optimizer": "adam", "learning_rate": 1e-2, "schedule": "linear"},
+}
+
+
+@pytest.mark.parametrize("name", SINGLE)
+def test_resumed_equals_uninterrupted(name, recipe, new_run, session, interrupt, reference):
+    stopped = new_run(recipe(**SINGLE[name]), deterministic=True)
+    interrupt("train", 1, 1)
+    with pytest.raises(KeyboardInterrupt):
+        train(stopped, session)
+    assert stopped.position() == (0, 1)
+    assert [row["epoch"] for row in stopped.metrics()] == ["1"]
+    train(Run.open(stopped.path), session)
+    assert_same_run(stopped, reference(recipe(**SINGLE[name])))
+    assert [row["epoch"] for row in stopped.metrics()] == ["1", "2"]
+
+
+def test_the_comparison_sees_another_seed(recipe, new_run, session, reference):
+    other = new_run(recipe(**SINGLE["recu"]), seed=2, deterministic=True)
+    train(other, session)
+    with pytest.raises(AssertionError):
+        assert_same_run(other, reference(recipe(**SINGLE["recu"])))
+
+
+PHASES = (
+    Phase(
+        "relu",
+        2,
+        16,
+        learning_rate=0.05,
+        schedule="constant",
+        method={"name": "real", "activation_name": "relu"},
+    ),
+    Phase("binarize", 2, 16, learning_rate=0.02, schedule="multistep", schedule_options={"milestones": (1,)}),
+    Phase("norm", 2, 20, learning_rate=0.02, binarize_kernels=True, trainable="batch_norm"),
+)
+
+
+@pytest.fixture
+def uninterrupted(recipe, reference):
+    return reference(recipe(phases=PHASES))
+
+
+@pytest.mark.parametrize("at", [("binarize", 1, 1), ("norm", 0, 0)], ids=lambda at: f"{at[0]}-{at[1]}")
+def test_a_run_of_several_phases_resumes_in_any(at, recipe, new_run, session, interrupt, uninterrupted):
+    stopped = new_run(recipe(phases=PHASES), deterministic=True)
+    interrupt(*at)
+    with pytest.raises(KeyboardInterrupt):
+        train(stopped, session)
+    train(Run.open(stopped.path), session)
+    assert_same_run(stopped, uninterrupted)
+
+
+def test_phases_do_what_they_say(uninterrupted, session):
+    run = uninterrupted
+    assert [(row["phase"], row["epoch"]) for row in run.metrics()] == [
+        (phase, epoch) for phase in ("relu", "binarize", "norm") for epoch in ("1", "2")
+    ]
+    assert [float(row["learning_rate"]) for row in run.metrics()][:4] == pytest.approx(
+        [0.05, 0.05, 0.02, 0.002]
+    )
+    relu, binarize, norm = (checkpoint(run, phase) for phase in range(3))
+    kernels = {phase: tensors["model/layer_with_weights-2/kernel/.ATTRIBUTES/VARIABLE_VALUE"]
+               for phase, tensors in (("binarize", binarize), ("norm", norm))}  # fmt: skip
+    assert set(np.unique(kernels["norm"])) == {-1.0, 1.0}
+    np.testing.assert_array_equal(kernels["norm"], np.where(kernels["binarize"] >= 0, 1.0, -1.0))
+    moved = {
+        name.split("/")[-3] for name in norm
+        if name.startswith("model/layer") and "OPTIMIZER_SLOT" not in name
+        and not np.array_equal(norm[name], binarize[name])
+    }  # fmt: skip
+    assert moved == {"gamma", "beta", "moving_mean", "moving_variance", "kernel"}
+    stem = "model/layer_with_weights-0/kernel/.ATTRIBUTES/VARIABLE_VALUE"
+    np.testing.assert_array_equal(norm[stem], binarize[stem])
+    assert not np.array_equal(relu[stem], binarize[stem])
+
+
+def test_a_phase_starts_from_the_one_before(uninterrupted, monkeypatch, recipe, new_run, session):
+    """The kernels at the start of the second phase are those at the end of the first."""
+    seen = {}
+
+    def record(run, index, network, *_):
+        seen[index] = [w.copy() for w in network.get_weights()]
+
+    monkeypatch.setattr(trainer, "_train_phase", record)
+    train(new_run(recipe(phases=PHASES[:2])), session)
+    for first, second in zip(seen[0], seen[1], strict=True):
+        np.testing.assert_array_equal(first, second)
+
+
+@pytest.fixture
+def quick_reference(quick_fit, recipe, new_run, session):
+    """What an uninterrupted run looks like where nothing is really computed."""
+
+    def get(recipe):
+        run = new_run(recipe, "uninterrupted")
+        train(run, session)
+        return run
+
+    return get
+
+
+def test_until_phase(recipe, new_run, session, quick_reference):
+    run = new_run(recipe(phases=PHASES))
+    for until in ("relu", "relu", "binarize"):  # the second finds the phase complete and only returns
+        network = train(run, dataclasses.replace(session, until_phase=until))
+        assert run.position() == ({"relu": 0, "binarize": 1}[until], 2)
+        assert isinstance(network, tf.keras.Model)
+    with pytest.raises(UsageError, match="in phase binarize already"):
+        train(run, dataclasses.replace(session, until_phase="relu"))
+    with pytest.raises(UsageError, match="'binarise'; did you mean 'binarize'"):
+        train(run, dataclasses.replace(session, until_phase="binarise"))
+    train(run, session)
+    assert_same_run(run, quick_reference(recipe(phases=PHASES)))
+
+
+def test_a_finished_run_only_returns(recipe, new_run, session, quick_fit, monkeypatch):
+    run = new_run(recipe())
+    trained = train(run, session).get_weights()
+    before = {path: path.stat().st_mtime_ns for path in run.path.rglob("*") if path.is_file()}
+    monkeypatch.setattr(tf.keras.Model, "fit", None)
+    for found, wanted in zip(train(run, session).get_weights(), trained, strict=True):
+        np.testing.assert_array_equal(found, wanted)
+    assert {path: path.stat().st_mtime_ns for path in run.path.rglob("*") if path.is_file()} == before
+
+
+def test_interrupted_before_the_first_epoch(recipe, new_run, session, interrupt, quick_reference):
+    run = new_run(recipe())
+    interrupt("train", 0, 0)
+    with pytest.raises(KeyboardInterrupt):
+        train(run, session)
+    assert run.position() is None
+    assert run.metrics() == []
+    with pytest.raises(UserError, match="not one epoch is complete"):
+        build.load_run_model(run)
+    train(Run.open(run.path), session)
+    assert_same_run(run, quick_reference(recipe()))
+
+
+@pytest.mark.parametrize("last_written", ["metrics", "weights"])
+def test_died_while_saving(last_written, recipe, new_run, session, quick_reference, monkeypatch):
+    """Whatever is written when the process dies, the epoch is trained again and nothing stands twice."""
+    run = new_run(recipe())
+    place = {
+        "metrics": (tf.keras.Model, "save_weights"),
+        "weights": (tf.train.CheckpointManager, "save"),
+    }[last_written]
+    original, calls = getattr(*place), []
+
+    def die_the_second_time(*args, **kwargs):
+        calls.append(args)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return original(*args, **kwargs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(*place, die_the_second_time)
+        with pytest.raises(KeyboardInterrupt):
+            train(run, session)
+    assert run.position() == (0, 1)
+    assert len(run.metrics()) == 2  # the second row is of the epoch that does not count yet
+    np.testing.assert_array_equal(
+        build.load_run_model(run).get_weights()[0],
+        checkpoint(run, 0)["model/layer_with_weights-0/kernel/.ATTRIBUTES/VARIABLE_VALUE"],
+    )
+    train(Run.open(run.path), session)
+    assert_same_run(run, quick_reference(recipe()))
+
+
+def test_a_moved_run_goes_on(recipe, new_run, session, interrupt, tmp_path, quick_reference):
+    run = new_run(recipe())
+    interrupt("train", 1, 0)
+    with pytest.raises(KeyboardInterrupt):
+        train(run, session)
+    moved = Run.open(run.path.rename(tmp_path / "moved"))
+    train(moved, session)
+    assert_same_run(moved, quick_reference(recipe()))
+    assert not run.path.exists()
+
+
+def test_a_full_disk_is_one_clear_error(recipe, new_run, session, quick_fit, monkeypatch):
+    run = new_run(recipe())
+
+    def full(*_):
+        raise OSError(28, "No space left on device", str(run.weights_path))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(tf.keras.Model, "save_weights", full)
+        with pytest.raises(UserError, match="epoch 1 cannot be saved in .*No space left on device"):
+            train(run, session)
+    train(run, session)
+    assert run.position() == (0, 2)
+
+
+def test_nan_is_an_error_and_not_a_finished_run(recipe, new_run, session):
+    run = new_run(recipe(learning_rate=1e38, schedule="constant"))
+    message = r"not finite any more in epoch \d of phase train: try a lower --learning-rate"
+    with pytest.raises(UserError, match=message):
+        train(run, session)
+    assert (run.position() or (0, 0))[1] < 2
+
+
+@pytest.mark.parametrize(
+    "error", [MemoryError(), tf.errors.ResourceExhaustedError(None, None, "OOM when allocating a tensor")]
+)
+def test_out_of_memory_names_the_batch_size(error, recipe, new_run, session, interrupt, quick_fit):
+    interrupt("train", 0, 0, error)
+    with pytest.raises(UserError, match="--batch-size"):
+        train(new_run(recipe()), session)
+
+
+def test_other_classes_than_at_the_start(recipe, new_run, session):
+    run = new_run(recipe())
+    other = Run(run.path, dataclasses.replace(run.config, class_names=("a", "b")))
+    with pytest.raises(UserError, match="other classes"):
+        train(other, session)
+
+
+def test_two_processes_cannot_train_the_same_run(recipe, new_run, session):
+    run = new_run(recipe())
+    with run.claimed(), pytest.raises(UserError, match="another process is training"):
+        train(run, session)
+
+
+def test_a_damaged_checkpoint_is_named(recipe, new_run, session, quick_fit):
+    run = new_run(recipe())
+    train(run, session)
+    data = next(run.checkpoint_dir(0).glob("*.data-*"))
+    data.write_bytes(data.read_bytes()[:100])
+    with pytest.raises(UserError, match="checkpoint in .*1-train is damaged"):
+        train(run, session)
+    with pytest.raises(UserError, match="checkpoint in .*1-train is damaged"):
+        build.load_run_model(run)
+
+
+@pytest.mark.parametrize("method", ["recu", "subbit"])
+def test_without_checkpoints_the_weights_file_serves(method, recipe, new_run, session, quick_fit):
+    run = new_run(recipe(method))
+    weights = train(run, session).get_weights()
+    for path in run.checkpoint_dir(0).iterdir():
+        path.unlink()
+    for found, wanted in zip(build.load_run_model(run).get_weights(), weights, strict=True):
+        np.testing.assert_array_equal(found, wanted)
+    run.weights_path.write_bytes(b"not HDF5")
+    with pytest.raises(UserError, match="model.weights.h5 does not fit"):
+        build.load_run_model(run)
+
+
+def test_a_teacher(recipe, new_run, session, interrupt, reference):
+    """Distillation resumes as well, and saves the student alone."""
+    teacher = reference(recipe("real", epochs=1))
+    student = dataclasses.replace(recipe("recu", loss="distribution"), teacher=str(teacher.path))
+    run = new_run(student, deterministic=True)
+    interrupt("train", 1, 1)
+    with pytest.raises(KeyboardInterrupt):
+        train(run, session)
+    network = train(Run.open(run.path), session)
+    assert_same_run(run, reference(student))
+    assert [w.shape for w in build.load_run_model(run).get_weights()] == [
+        w.shape for w in network.get_weights()
+    ]
+    assert not any("teacher" in name for name in checkpoint(run, 0))
+    assert {"loss", "accuracy", "val_loss", "val_accuracy"} < set(run.metrics()[0])
+
+
+class TestInitFrom:
+    def test_takes_the_weights_and_reports(self, recipe, new_run, session, monkeypatch, reference):
+        source = reference(recipe("real", epochs=1))
+        given = build.load_run_model(source)
+        run = new_run(recipe("recu"), init_from=str(source.path))
+        monkeypatch.setattr(trainer, "_train_phase", lambda *_: None)
+        network = train(run, session)
+        np.testing.assert_array_equal(network.get_layer("body_conv").kernel.numpy(),
+                                      given.get_layer("body_conv").kernel.numpy())  # fmt: skip
+        text = session.console.file.getvalue()
+        assert f"Starting from {source.path}" in text
+        assert "2 without a source: body_conv/tau, body_conv_scale/scale" in text
+
+    def test_a_phase_may_name_its_run(self, recipe, new_run, session, monkeypatch, reference):
+        source = reference(recipe("real", epochs=1))
+        given = build.load_run_model(source)
+        phases = (PHASES[0], dataclasses.replace(PHASES[1], start=str(source.path)))
+        run = new_run(recipe(phases=phases))
+        monkeypatch.setattr(trainer, "_train_phase", lambda *_: None)
+        network = train(run, session)
+        np.testing.assert_array_equal(network.get_weights()[0], given.get_weights()[0])
+
+
+def test_select_trainable_batch_norm(tiny):
+    network = tiny(method="recu")
+    preparation.select_trainable(network, Phase(trainable="batch_norm"))
+    assert {v.name.split("/")[-1] for v in network.trainable_variables} == {"gamma:0", "beta:0"}
+
+
+def test_binarize_kernels_leaves_real_ones(tiny):
+    network = tiny()
+    stem = network.get_layer("stem_conv").kernel.numpy()
+    latent = network.get_layer("body_conv").kernel.numpy()
+    preparation.binarize_kernels(network)
+    np.testing.assert_array_equal(network.get_layer("stem_conv").kernel.numpy(), stem)
+    np.testing.assert_array_equal(network.get_layer("body_conv").kernel.numpy(), np.where(latent >= 0, 1, -1))
+    x = np.random.default_rng(0).normal(size=(1, 8, 8, 4)).astype("f")
+    layer = network.get_layer("body_conv")
+    with lq.context.quantized_scope(True):
+        np.testing.assert_array_equal(layer.kernel.numpy(), np.where(latent >= 0, 1, -1))  # no scale is left
+    assert layer(x).shape == (1, 8, 8, 8)
+    assert not any(isinstance(layer, layers.OutputScale) for layer in network.layers)
+
+
+class TestProgress:
+    def test_off_a_terminal_plain_lines(self, recipe, new_run, session, quick_fit):
+        run = new_run(recipe(phases=PHASES[:2]))
+        train(run, dataclasses.replace(session, print_every=2))
+        text = session.console.file.getvalue()
+        assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f]", text)  # no control characters
+        lines = [line for line in text.splitlines() if not line.startswith(" ")]
+        assert [line.split("  ")[0] for line in lines] == [
+            "relu 1/2", "relu 2/2", "binarize 1/2", "binarize 2/2",
+        ]  # fmt: skip
+        assert all("test accuracy 40.00%" in line and "lr 0.0" in line for line in lines)
+        assert ["left" in line for line in lines] == [True, True, True, False]
+        assert text.count("step 2/3") == 4
+
+    def test_time_left_ends_with_the_last_phase_asked_for(self, recipe, new_run, session, quick_fit):
+        train(new_run(recipe(phases=PHASES[:2])), dataclasses.replace(session, until_phase="relu"))
+        assert "left" not in session.console.file.getvalue().splitlines()[-1]
+
+    def test_on_a_terminal_a_bar_that_goes_away(self, recipe, new_run, session, quick_fit):
+        console = Console(file=io.StringIO(), force_terminal=True, width=120, highlight=False)
+        train(new_run(recipe(epochs=1)), dataclasses.replace(session, console=console))
+        assert "\x1b[" in console.file.getvalue()
+        assert "train 1/1" in console.file.getvalue().splitlines()[-1]
+
+    @pytest.mark.parametrize(
+        ("seconds", "text"),
+        [(0.4, "0 s"), (59.4, "59 s"), (59.6, "1 min 00 s"), (290, "4 min 50 s"), (7500, "2 h 05 min")],
+    )
+    def test_duration(self, seconds, text):
+        assert callbacks.duration(seconds) == text
+
+
+def test_run_directory_is_complete(uninterrupted):
+    run = uninterrupted
+    names = {path.relative_to(run.path).parts[0] for path in run.path.rglob("*")}
+    assert names == {
+        "config.json", "environment.json", "metrics.csv", "checkpoints", "model.weights.h5", "tensorboard",
+    }  # fmt: skip
+    with (run.path / "metrics.csv").open() as file:
+        assert next(csv.reader(file))[:2] == ["phase", "epoch"]
+    assert {path.name for path in (run.path / "tensorboard").iterdir()} == {"relu", "binarize", "norm"}
+    assert len(list(run.checkpoint_dir(0).glob("*.index"))) == 1
