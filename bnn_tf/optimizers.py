@@ -3,7 +3,8 @@
 They are legacy Keras optimizers, as Larq's are (so `larq.optimizers.CaseOptimizer` takes them), and
 differ from Keras' own where the papers' PyTorch code does: see each class. Gradients reach the
 transforms summed over replicas and, under a loss-scale optimizer, unscaled. The transforms' state is
-part of the optimizer's weights and checkpoints.
+part of the optimizer's weights and of `tf.train.Checkpoint`. Of a saved model's formats only HDF5 keeps
+it: Keras stores no legacy optimizer's state in `.keras` files and does not load it from SavedModels.
 """
 
 from collections.abc import Callable, Sequence

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from bnn_tf import optimizers, quantizers
+from bnn_tf import optimizers, quantizers, transforms
 from bnn_tf._tensorflow import lq, tf
 
 STEPS, INTERVAL = 7, 3
@@ -90,3 +90,24 @@ def test_frozen_layers_keep_their_codebook():
     model.train_on_batch(X[:4], Y[:4, None, None])
     assert int(quantizer.step) == 0
     np.testing.assert_array_equal(quantizer.codebook, before)
+
+
+def test_mixed_precision_training():
+    """Keras wraps the optimizer for loss scaling; codebooks and trackers stay in single precision."""
+    silence = transforms.SilenceDecay(1e-2)
+    tf.keras.mixed_precision.set_global_policy("mixed_float16")
+    try:
+        model, quantizer, record = train(optimizers.SGD(1.0, 0.9, transforms=[silence]))
+    finally:
+        tf.keras.mixed_precision.set_global_policy("float32")
+    assert isinstance(model.optimizer, tf.keras.mixed_precision.LossScaleOptimizer)
+    assert model.layers[0].compute_dtype == "float16"
+    assert quantizer.codebook.dtype == silence.tracker(model.layers[0].kernel).dtype == tf.float32
+    assert int(quantizer.step) == STEPS - overflows(model)
+    assert (record.codebooks[-1] != record.codebooks[0]).any()
+    assert all(np.isfinite(w).all() for w in model.get_weights())
+
+
+def overflows(model):
+    """Steps that loss scaling skipped: each halved the scale, which starts at 2¹⁵."""
+    return 15 - np.log2(float(model.optimizer.loss_scale))

@@ -97,6 +97,7 @@ def test_channel_pad(rng):
     np.testing.assert_array_equal(y[..., [0, 1, 6]], np.zeros((2, 3, 3, 3)))
 
 
+@pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5 file")
 def test_larqs_summary_and_saving_take_them_all(tmp_path, rng):
     model = tf.keras.Sequential([tf.keras.Input((5, 5, 2)), *(make() for make in LAYERS.values())])
     lq.models.summary(model, print_fn=(lines := []).append)

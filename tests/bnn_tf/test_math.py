@@ -156,8 +156,8 @@ def test_normalized_approx_sign_in_half_precision_uses_wide_statistics(rng, valu
     np.testing.assert_allclose(half, single, rtol=2e-3, atol=1e-5)
 
 
-@settings(max_examples=30, deadline=None)
-@given(arrays(np.float32, (6,), elements=st.floats(-4, 4, width=32)))
+@settings(max_examples=30, deadline=None, derandomize=True)
+@given(arrays(np.float32, (6,), elements=st.floats(-4, 4, width=32, allow_subnormal=False)))
 def test_clips(x):
     np.testing.assert_array_equal(math.hard_tanh(x), np.minimum(np.maximum(x, -1), 1))
     expected = np.where(np.abs(x) <= 1, x, np.sign(x) + 0.1 * (x - np.sign(x)))

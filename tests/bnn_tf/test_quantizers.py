@@ -113,11 +113,11 @@ def test_snn_conv(golden, assert_close, bits, learns):
 
 
 def test_scaled_sign_by_hand(value_and_gradients):
-    kernel = np.array([[0.5, -2.0], [-1.5, 0.0]], np.float32)  # columns are output channels
+    kernel = np.array([[0.5, -3.0], [-1.5, 0.0]], np.float32)  # columns are output channels
     upstream = np.array([[1.0, 2.0], [4.0, 8.0]], np.float32)
     value, (clipped,) = value_and_gradients(quantizers.ScaledSign(), kernel, upstream=upstream)
     _, (straight,) = value_and_gradients(quantizers.ScaledSign(clip_value=None), kernel, upstream=upstream)
-    np.testing.assert_array_equal(value, [[1.0, -1.0], [-1.0, 1.0]])  # both channels' mean |W| is 1
+    np.testing.assert_array_equal(value, [[1.0, -1.5], [-1.0, 1.5]])
     np.testing.assert_array_equal(clipped, [[1.0, 0.0], [0.0, 8.0]])
     np.testing.assert_array_equal(straight, upstream)
 

@@ -9,6 +9,8 @@ import pytest
 from bnn_tf import layers, optimizers, quantizers, telemetry, transforms
 from bnn_tf._tensorflow import lq, tf
 
+pytestmark = pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5 file")
+
 X = np.random.default_rng(0).normal(size=(8, 6, 6, 4)).astype(np.float32)
 Y = np.random.default_rng(1).normal(size=(8, 3)).astype(np.float32)
 

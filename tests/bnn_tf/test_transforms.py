@@ -95,7 +95,7 @@ def test_ovsw_gradients_of_every_step(golden):
 # Adaptive gradient scaling
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40, deadline=None, derandomize=True)
 @given(st.integers(0, 2**32 - 1), st.floats(1e-3, 2.0), st.floats(-4, 2))
 def test_ags_properties(seed, delta, exponent):
     rng = np.random.default_rng(seed)
@@ -124,13 +124,14 @@ def test_ags_bounds_tiny_norms():
 
 def test_silence_decay_by_hand():
     kernel = binary_kernel([[1.0, -2.0]])
-    silence = transforms.SilenceDecay(decay=0.5, momentum=0.5, threshold=0.3)
+    silence = transforms.SilenceDecay(decay=0.5, momentum=0.5, threshold=0.25)
     zero = tf.zeros((1, 2))
     expected = [  # sign of the second weight, tracker, addition to its gradient
         (-2.0, 0.0, -1.0),  # the first step sees no flip
         (2.0, 0.5, 0.0),  # flipped: protected
-        (2.0, 0.25, 1.0),  # half of it is below the threshold again
-        (-2.0, 0.625, 0.0),
+        (2.0, 0.25, 0.0),  # half of it is not below the threshold yet
+        (2.0, 0.125, 1.0),
+        (-2.0, 0.5625, 0.0),
     ]
     for value, tracker, addition in expected:
         kernel.latent_variable.assign([[1.0, value]])
@@ -140,7 +141,7 @@ def test_silence_decay_by_hand():
         np.testing.assert_allclose(gradient, [[0.5, addition]])
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20, deadline=None, derandomize=True)
 @given(st.integers(0, 2**32 - 1), st.floats(0.5, 0.99))
 def test_silence_decay_spares_weights_that_flip(seed, momentum):
     rng = np.random.default_rng(seed)
