@@ -76,6 +76,18 @@ def test_recu_clamp_value_and_gradient(tau, kernel, rng, value_and_gradients):
     np.testing.assert_allclose(gradient, expected, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("tau", [85, 93, 99])
+def test_recu_clamp_of_the_authors(golden, assert_close, tau):
+    a = golden("recu_kernel")
+    kernel, value = tf.constant(a[f"tau{tau}_w"]), float(a[f"tau{tau}_tau"])
+    standardized = math.recu_standardize(kernel)
+    bound = math.recu_bound(standardized, value)
+    assert_close(bound, a[f"tau{tau}_Q_tau"])
+    assert_close(math.recu_clamp(kernel, value), a[f"tau{tau}_w2"])
+    clamped = np.abs(standardized) > bound.numpy()
+    assert clamped.mean() == pytest.approx(float(a[f"tau{tau}_clamped_fraction"]))
+
+
 def test_tau_one_clamps_nothing(kernel):
     np.testing.assert_array_equal(
         math.recu_clamp(tf.constant(kernel), 1.0), math.recu_standardize(tf.constant(kernel))
