@@ -75,12 +75,8 @@ def crop_box(
     ratios = tf.exp(low + tries[:, 1] * (high - low))
     boxes = tf.cast(tf.round(tf.sqrt(tf.stack([areas / ratios, areas * ratios], axis=1))), tf.int32)
     fits = tf.reduce_all((boxes >= 1) & (boxes <= size), axis=1)
-    box = tf.cond(
-        tf.reduce_any(fits),
-        lambda: boxes[tf.argmax(tf.cast(fits, tf.int32))],
-        lambda: _largest_box(full, ratio),
-    )
     found = tf.reduce_any(fits)
+    box = tf.where(found, boxes[tf.argmax(tf.cast(fits, tf.int32))], _largest_box(full, ratio))
     corner = tf.where(found, integer(draws[:2], size - box + 1), (size - box) // 2)
     return tf.concat([corner, box], axis=0)
 

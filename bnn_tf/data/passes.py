@@ -36,6 +36,7 @@ class Pass:
         return uniform([size, views.draws_per_image(self.pre)], self.seed)
 
 
+@tf.autograph.experimental.do_not_convert  # nothing here needs it, and it costs time
 def batched_views(split: ArraySplit | EncodedSplit, run: Pass) -> tf.data.Dataset:
     """Batches of uint8 images `[b, h, w, 3]`, the random numbers `[b, n]` of each, and labels `[b]`."""
     return _of_arrays(split, run) if isinstance(split, ArraySplit) else _of_encoded(split, run)
