@@ -9,11 +9,11 @@ import numpy as np
 from bnn_tf._tensorflow import lq, tf
 from bnn_tf.deploy.graph import Graph
 
-SMALLEST_SCALE = 1e-6
-"""LCE's converter takes a kernel with a smaller weight for a float one (measured: 1e-6 binary, 1e-7 not)."""
+SMALLEST_SCALE = 1e-7
+"""LCE's converter takes a kernel for a float one if a weight is this small; 1.2e-7 was still binary."""
 
-_PLAIN = (lq.layers.QuantConv1D, lq.layers.QuantConv2D)
 _UNSUPPORTED = (
+    lq.layers.QuantConv1D,
     lq.layers.QuantConv3D,
     lq.layers.QuantConv2DTranspose,
     lq.layers.QuantConv3DTranspose,
@@ -53,7 +53,7 @@ def binary_convolutions(graph: Graph) -> list[BinaryConvolution]:
         BinaryConvolution(name, layer)
         for call in graph.calls
         for name, layer in _larq_layers(call.layer.name, call.layer.origin)
-        if isinstance(layer, _PLAIN + _UNSUPPORTED)
+        if isinstance(layer, (lq.layers.QuantConv2D, *_UNSUPPORTED))
         and is_binary(layer.input_quantizer)
         and _has_binary_kernel(layer)
     ]
@@ -75,7 +75,7 @@ def _has_binary_kernel(layer: tf.keras.layers.Layer) -> bool:
     ]
     if any(quantizer is not None for quantizer in quantizers):
         return all(map(is_binary, quantizers))
-    return isinstance(layer, _PLAIN) and filter_scales(layer.kernel.numpy()) is not None
+    return isinstance(layer, lq.layers.QuantConv2D) and filter_scales(layer.kernel.numpy()) is not None
 
 
 def quantized_kernel(layer: tf.keras.layers.Layer) -> np.ndarray:
@@ -108,7 +108,7 @@ def obstacle(convolution: BinaryConvolution, folded: bool) -> str | None:
     scales = filter_scales(kernel)
     if scales is None:
         return "the weights of a filter are not all +s or -s with one s"
-    if not folded and (tiny := int((scales < SMALLEST_SCALE).sum())):
+    if not folded and (tiny := int((scales <= SMALLEST_SCALE).sum())):
         return f"{tiny} of its filters have a scale of nearly 0; convert with fold=True"
     return None
 

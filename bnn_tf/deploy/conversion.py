@@ -21,6 +21,7 @@ from bnn_tf.errors import UserError
 
 _BINARY = "LceBconv2d"
 _DEFAULT_IMAGES = 64
+_NAMED = 5  # layers named in a message
 _USUAL_CAUSE = (
     "LCE is known to miscompute symmetric padding by hand (ZeroPadding2D, tf.pad) before a 'valid' "
     "convolution with stride 2; use padding='same' there."
@@ -102,7 +103,7 @@ def convert(
     content = to_flatbuffer(graph.build())
     found = operators(content)
     _check_binary(expected, found, fold)
-    interpreter = _interpreter(content)
+    interpreter = _interpreter(content, expected, found)
     comparison = None
     if parity:
         images = _noise(model.input_shape) if images is None else np.asarray(images)
@@ -132,6 +133,11 @@ def _check_interface(model: tf.keras.Model) -> None:
             f"The model '{model.name}' has {len(model.inputs)} inputs and {len(model.outputs)} outputs; "
             "only models with one of each can be converted."
         )
+    if not model.inputs[0].dtype.is_floating:
+        raise ConversionError(
+            f"The model '{model.name}' takes {model.inputs[0].dtype.name} images, but a converted "
+            "model takes float32; build it with an input of that type."
+        )
     if None in model.input_shape[1:]:
         raise ConversionError(
             f"The model '{model.name}' takes images of any size {model.input_shape[1:]}, but a converted "
@@ -147,7 +153,8 @@ def _check_binary(expected: list[BinaryConvolution], found: list[Operator], fold
     stayed = [(c.name, binary.obstacle(c, folded)) for c in _stayed_float(expected, actual)]
     if len(stayed) > missing and any(reason for _, reason in stayed):
         stayed = [(name, reason) for name, reason in stayed if reason]
-    details = "; ".join(f"'{name}'" + (f" ({reason})" if reason else "") for name, reason in stayed)
+    named = [f"'{name}'" + (f" ({reason})" if reason else "") for name, reason in stayed]
+    details = "; ".join(named[:_NAMED] + [f"and {len(named) - _NAMED} more"] * (len(named) > _NAMED))
     raise ConversionError(
         f"{missing} of {len(expected)} binary convolutions stayed float in LCE: {details}. LCE needs a "
         "QuantConv2D, inputs of -1 and +1 from Larq's sign (or tf.where(x >= 0, 1., -1.)), and kernels of "
@@ -170,11 +177,16 @@ def _belongs_to(operator: Operator, layer: str) -> bool:
     return any(f"/{layer}/" in f"/{source}/" for source in operator.inputs[0].name.split(";"))
 
 
-def _interpreter(content: bytes) -> Interpreter:
+def _interpreter(content: bytes, expected: list[BinaryConvolution], found: list[Operator]) -> Interpreter:
     try:
         return Interpreter(content)
     except UserError as error:
-        raise ConversionError(f"The model was converted, but cannot be run: {error}") from error
+        grouped = [f"'{c.name}'" for c in expected if getattr(c.layer, "groups", 1) > 1]
+        unknown = {op.name for op in found if not op.name.isupper() and not op.name.startswith("Lce")}
+        causes = [f"it cannot run grouped binary convolutions: {', '.join(grouped)}"] * bool(grouped)
+        causes += [f"it does not know {', '.join(sorted(unknown))}"] * bool(unknown)
+        reason = "; ".join(causes) or str(error.__cause__ or error).strip().splitlines()[-1]
+        raise ConversionError(f"LCE's interpreter cannot run the converted model: {reason}.") from error
 
 
 def _noise(input_shape: tuple[int, ...]) -> np.ndarray:

@@ -104,7 +104,7 @@ def read_model(model: bytes | str | os.PathLike[str]) -> bytes:
 
 def label(model: bytes | str | os.PathLike[str]) -> str:
     """How messages call a model given by its content or its path."""
-    return "The given content" if isinstance(model, bytes) else f"'{os.fspath(model)}'"
+    return "The given model" if isinstance(model, bytes) else f"'{os.fspath(model)}'"
 
 
 def damaged(model: bytes | str | os.PathLike[str]) -> UserError:

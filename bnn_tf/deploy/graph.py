@@ -8,6 +8,7 @@ records; `Graph.build` makes a Keras model of them. The model that was read is n
 import contextlib
 import dataclasses
 import itertools
+import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -18,6 +19,8 @@ from bnn_tf.deploy.errors import ConversionError
 
 QUANTIZERS = ("input_quantizer", "kernel_quantizer", "depthwise_quantizer", "pointwise_quantizer")
 """The attributes (and configuration keys) in which Larq's layers keep their quantizers."""
+
+_FUNCTIONS = ("activation", "initializer", "regularizer", "constraint")
 
 Tensor = int
 """Number of a tensor within its graph."""
@@ -264,14 +267,23 @@ class _Reader:
 
 
 def copy_of(layer: tf.keras.layers.Layer) -> Spec:
-    """The record of a live layer; quantizers are copied as objects, so that unregistered ones work too."""
-    config = _in_float32(layer.get_config())
+    """The record of a live layer. Objects that Keras could not make from their configuration stay objects."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about lambdas, which are not stored here
+        config = _in_float32(layer.get_config())
+    for key, value in config.items():
+        if key.endswith(_FUNCTIONS) and _is_foreign(value):
+            config[key] = _copy_quantizer(getattr(layer, key, value))
     for key in QUANTIZERS:
         if key in config:
             config[key] = _copy_quantizer(getattr(layer, key))
     if isinstance(layer, tf.keras.layers.InputLayer):
         config["batch_input_shape"] = (None, *config["batch_input_shape"][1:])
     return Spec(type(layer), config, {path: variable.numpy() for path, variable in variables(layer)}, layer)
+
+
+def _is_foreign(value: Any) -> bool:
+    return isinstance(value, dict) and not str(value.get("module")).startswith("keras")
 
 
 def _copy_quantizer(quantizer: Any) -> Any:
@@ -284,10 +296,9 @@ def _in_float32(config: Any) -> Any:
     """The configuration with every low-precision float policy replaced, at any depth."""
     if isinstance(config, dict):
         return {key: _dtype(value) if key == "dtype" else _in_float32(value) for key, value in config.items()}
-    if isinstance(config, list | tuple):  # Keras hands out wrapped lists, so no type(config)(...)
-        return (
-            tuple(map(_in_float32, config)) if isinstance(config, tuple) else list(map(_in_float32, config))
-        )
+    if isinstance(config, list | tuple):
+        sequence = tuple if isinstance(config, tuple) else list  # Keras hands out lists of a class of its own
+        return sequence(map(_in_float32, config))
     return config
 
 

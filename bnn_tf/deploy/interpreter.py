@@ -66,6 +66,8 @@ class Interpreter:
                 f"{self._name} takes images of shape {self.input_shape[1:]} one by one, "
                 f"but was given an array of shape {images.shape}."
             )
+        if images.dtype.kind == "f" and self.input_type.kind != "f":
+            raise UserError(f"{self._name} takes {self.input_type} images, but was given floats.")
         if not len(images):
             return np.zeros((0, *self.output_shape[1:]), np.float32)
         return self._interpreter.predict(np.ascontiguousarray(images, self.input_type))
@@ -88,7 +90,7 @@ def _load(model: bytes | str | os.PathLike[str], num_threads: int) -> Any:
             return interpreter.Interpreter(content, num_threads)
         except RuntimeError as error:
             reason = str(error).strip().splitlines()[-1]
-            raise UserError(f"LCE's interpreter cannot run {flatbuffer.label(model)}: {reason}") from error
+            raise UserError(f"{flatbuffer.label(model)} cannot run on LCE's interpreter: {reason}") from error
 
 
 def _verify(model: bytes | str | os.PathLike[str], content: bytes) -> None:

@@ -10,9 +10,8 @@ import dataclasses
 
 import numpy as np
 
-from bnn_tf._tensorflow import tf
+from bnn_tf._tensorflow import lq, tf
 from bnn_tf.deploy import parity
-from bnn_tf.deploy.binary import is_binary
 from bnn_tf.deploy.graph import Call, Graph, Spec, Tensor
 from bnn_tf.deploy.interpreter import run
 from bnn_tf.deploy.lce import to_flatbuffer
@@ -91,10 +90,9 @@ def _signs(graph: Graph) -> list[Call]:
 
 
 def _takes_signs(layer: tf.keras.layers.Layer | None) -> bool:
-    candidates = (layer, getattr(layer, "input_quantizer", None), getattr(layer, "activation", None))
-    return any(is_binary(candidate) for candidate in candidates[:2]) or (
-        isinstance(layer, tf.keras.layers.Activation) and is_binary(candidates[2])
-    )
+    if isinstance(layer, tf.keras.layers.Activation):
+        layer = layer.activation
+    return isinstance(layer, lq.quantizers.Quantizer) or getattr(layer, "input_quantizer", None) is not None
 
 
 def _with_sign_inputs(graph: Graph) -> Graph:

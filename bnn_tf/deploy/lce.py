@@ -8,12 +8,16 @@ from collections.abc import Iterator
 
 from bnn_tf._runtime import quiet_native_stderr
 from bnn_tf._tensorflow import tf
+from bnn_tf.deploy.errors import ConversionError
 
 
 def to_flatbuffer(model: tf.keras.Model) -> bytes:
     """Content of a `.tflite` file that computes a float32 model for one image at a time; nothing is checked.
 
     The model is traced in inference mode. Several outputs keep their order.
+
+    Raises:
+        ConversionError: LCE's converter refuses the model.
     """
 
     def infer(images: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -28,7 +32,11 @@ def to_flatbuffer(model: tf.keras.Model) -> bytes:
         import larq_compute_engine as lce
 
         tf.saved_model.save(module, folder, signatures=function.get_concrete_function())
-        return lce.convert_saved_model(folder)
+        try:
+            return lce.convert_saved_model(folder)
+        except Exception as error:  # it raises plain Exceptions, whose message is a page of MLIR
+            reason = next((line for line in str(error).splitlines() if "error:" in line), str(error))
+            raise ConversionError(f"LCE's converter refuses '{model.name}': {reason[:300]}") from error
 
 
 @contextlib.contextmanager

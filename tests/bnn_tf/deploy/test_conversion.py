@@ -89,6 +89,12 @@ def test_a_convolution_that_stays_float_is_named(network, conv, tmp_path, settin
     assert "'good'" not in message
 
 
+def test_one_dimensional_convolutions_are_named(tmp_path):
+    layer = lq.layers.QuantConv1D(32, 3, input_quantizer="ste_sign", kernel_quantizer="ste_sign", name="line")
+    image = tf.keras.Input((16, 32))
+    refuse(tf.keras.Model(image, layer(image)), tmp_path, "'line' .LCE has no binary QuantConv1D")
+
+
 def test_a_depthwise_convolution_is_named(network, tmp_path):
     layer = lq.layers.QuantDepthwiseConv2D(
         3, input_quantizer="ste_sign", depthwise_quantizer="ste_sign", name="depthwise"
@@ -197,6 +203,42 @@ def test_unregistered_quantizers_with_variables(network, conv, tmp_path):
     report = convert(model, tmp_path / "model.tflite")
     assert report.actual_binary_convs == 1
     assert report.parity.agrees
+
+
+def test_own_functions(network, conv, tmp_path):
+    def swish(x):
+        return x * tf.nn.sigmoid(x)
+
+    def trunk(x):
+        x = tf.keras.layers.Conv2D(32, 1, activation=swish)(x)
+        x = tf.keras.layers.Activation(lq.quantizers.SteSign())(x)
+        x = conv("conv", input_quantizer=None)(x)
+        return tf.keras.layers.Activation(lambda x: 2 * x)(x)
+
+    report = convert(network(trunk), tmp_path / "model.tflite")
+    assert report.operators["LceBconv2d"] == 1
+    assert report.parity.agrees
+
+
+def test_grouped_convolutions_are_named(network, conv, tmp_path):
+    refuse(
+        network(conv("grouped", groups=2, filters=64), channels=64),
+        tmp_path,
+        "cannot run grouped binary convolutions: 'grouped'",
+    )
+
+
+def test_operators_that_tflite_lacks_are_named(network, tmp_path):
+    refuse(
+        network(lambda x: tf.linalg.inv(tf.matmul(x, x, transpose_a=True))),
+        tmp_path,
+        "cannot run the converted model: it does not know MatrixInverse",
+    )
+
+
+def test_integer_images_are_refused(tmp_path):
+    image = tf.keras.Input((4, 4, 3), dtype="uint8")
+    refuse(tf.keras.Model(image, tf.cast(image, "float32")), tmp_path, "takes uint8 images")
 
 
 def test_any_size_is_refused(tmp_path):

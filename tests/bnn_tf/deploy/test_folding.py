@@ -57,8 +57,12 @@ CHAINS = {
 }
 
 
-@pytest.mark.parametrize("name", CHAINS)
-@pytest.mark.parametrize("settings", [{}, {"use_bias": True}, {"activation": "relu"}], ids=str)
+CASES = [(name, {}) for name in CHAINS]
+CASES += [(name, {"use_bias": True}) for name in ("bn", "scale, pool, bn", "nothing")]
+CASES += [(name, {"activation": "relu"}) for name in ("bn", "scale, pool, bn", "nothing")]
+
+
+@pytest.mark.parametrize(("name", "settings"), CASES)
 def test_chains_become_one_map(network, conv, images, name, settings):
     chain, count = CHAINS[name]
     model = network(tf.keras.Sequential([conv("conv", **settings), *chain()]))
