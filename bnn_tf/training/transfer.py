@@ -40,12 +40,21 @@ class TransferReport:
 
 
 def variables(model: tf.keras.Model) -> dict[Key, tf.Variable]:
-    """The model's variables by layer and own name."""
-    return {
-        (layer.name, variable.name.split("/")[-1].split(":")[0]): variable
-        for layer in model.layers
-        for variable in layer.weights
-    }
+    """The model's variables by layer and own name, those of nested models included.
+
+    Raises:
+        UserError: two have the same names.
+    """
+    found: dict[Key, tf.Variable] = {}
+    for layer in model.layers:
+        if isinstance(layer, tf.keras.Model):
+            inner = variables(layer)
+        else:
+            inner = {(layer.name, v.name.split("/")[-1].split(":")[0]): v for v in layer.weights}
+        for key, variable in inner.items():
+            if found.setdefault(key, variable) is not variable:
+                raise UserError(f"model {model.name}: two variables are called {'/'.join(key)}")
+    return found
 
 
 def transfer(source: tf.keras.Model, target: tf.keras.Model) -> TransferReport:

@@ -30,7 +30,7 @@ class Phase:
         lighting: Strength of PCA lighting, on values in [0, 1].
         crop_scale: Least and greatest share of the image's area in a random resized crop.
         method: The network variant where it is not the recipe's method: `{"name": …, option: …}`.
-        start: Where the weights come from: `previous` phase, or `random`.
+        start: Where the weights come from: `previous` phase, `random`, or the path of a run.
         fresh_variables: Variables (by their own name) that may start at random although the others come
             from elsewhere, because the source has no such variable.
         binarize_kernels: Set the latent kernels to their signs before the phase.
@@ -119,7 +119,10 @@ class Recipe:
 
 
 def _tuples(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
+    """JSON's lists as the tuples that they were, also inside options."""
+    if isinstance(value, dict):
+        return {key: _tuples(item) for key, item in value.items()}
+    return tuple(_tuples(item) for item in value) if isinstance(value, list) else value
 
 
 # Options are set one by one (`method.delta`); what a recipe is about has flags of its own.
