@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import click
 
 import bnn_tf
-from bnn_tf.commands import compress, convert, evaluate, listings, summary, train
+from bnn_tf.commands import compress, convert, evaluate, listings, report, summary, train
 from bnn_tf.errors import UserError
 
 
@@ -27,6 +27,7 @@ for command in (
     evaluate.evaluate,
     convert.convert,
     summary.summary,
+    report.report,
     compress.compress,
     compress.expand,
     listings.models,
