@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import click
 
 import bnn_tf
-from bnn_tf.commands import compress, convert, evaluate, listings, report, summary, train
+from bnn_tf.commands import compress, convert, evaluate, listings, report, summary, sweep, train
 from bnn_tf.errors import UserError
 
 
@@ -24,6 +24,7 @@ def cli(debug: bool) -> None:
 
 for command in (
     train.train,
+    sweep.sweep,
     evaluate.evaluate,
     convert.convert,
     summary.summary,

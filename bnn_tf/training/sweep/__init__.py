@@ -3,7 +3,7 @@
 from bnn_tf.training.sweep.space import Axis, Range, draw, grid
 from bnn_tf.training.sweep.study import Outcome, Sweep, Task, describe
 from bnn_tf.training.sweep.summary import Summary, counts, summarize
-from bnn_tf.training.sweep.work import Finished, plan, work
+from bnn_tf.training.sweep.worker import Finished, plan, work
 
 __all__ = [
     "Axis",

@@ -34,8 +34,6 @@ _UNFINISHED = (
     f"{_DATABASE}.part",
     f"{_DATABASE}.part-journal",
 )  # of a process killed while it made the study
-# Of several trials of a task, the one that counts; the others were abandoned or failed.
-_RANK = {TrialState.FAIL: 0, TrialState.WAITING: 1, TrialState.RUNNING: 2, TrialState.COMPLETE: 3}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,7 +60,8 @@ class Task:
 
     def to_attributes(self) -> dict[str, Any]:
         """Plain values for JSON."""
-        return {"number": self.number, "choices": self.choices, "config": self.config.to_dict()}
+        values = {"number": self.number, "choices": self.choices, "config": self.config.to_dict()}
+        return {"name": self.name, **values}
 
     @classmethod
     def from_attributes(cls, values: Mapping[str, Any]) -> "Task":
@@ -175,19 +174,20 @@ class Sweep:
         return cls(folder, study)
 
     def claim(self) -> Claim | None:
-        """The next task, which is this process's from now on; `None` if no task waits.
+        """The next task, which is this process's from now on; `None` if there is none.
 
-        A task whose process died waits again.
+        Tasks of processes that died come last, so that one that kills its process cannot stop the others.
         """
         with _locked(self.path):
-            self._requeue_abandoned()
-            if not self._trials(TrialState.WAITING):
-                return None
-            trial = self.study.ask()
-            task = Task.from_attributes(trial.user_attrs)
-            lock = self._lock_path(task.name).open("a")
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            return Claim(task, trial, lock)
+            if self._trials(TrialState.WAITING):
+                trial = self.study.ask()
+                task = Task.from_attributes(trial.user_attrs)
+                return Claim(task, trial, self._lock(task))
+            for abandoned in self._trials(TrialState.RUNNING):
+                task = Task.from_attributes(abandoned.user_attrs)
+                if not self._is_locked(task):
+                    return Claim(task, optuna.Trial(self.study, abandoned._trial_id), self._lock(task))
+            return None
 
     def open_run(self, task: Task, **moved: Any) -> Run:
         """The task's run, new or as far as it got.
@@ -222,51 +222,38 @@ class Sweep:
     def retry_failed(self) -> None:
         """Lets failed tasks wait again."""
         with _locked(self.path):
-            for trial in self._current().values():
+            for trial in self._current():
                 if trial.state == TrialState.FAIL:
-                    self._enqueue(trial)
+                    kept = {key: value for key, value in trial.user_attrs.items() if key != "error"}
+                    self.study.add_trial(_waiting(trial.params, trial.distributions, kept))
 
     def outcomes(self) -> list[Outcome]:
         """Where each task stands, in the order in which they were planned."""
         with _locked(self.path):
-            return [self._outcome(trial) for trial in self._current().values()]
+            return [self._outcome(trial) for trial in self._current()]
 
     def _outcome(self, trial: FrozenTrial) -> Outcome:
         task = Task.from_attributes(trial.user_attrs)
         state = {TrialState.COMPLETE: "complete", TrialState.FAIL: "failed"}.get(trial.state, "waiting")
-        if trial.state == TrialState.RUNNING and self._is_claimed(task.name):
+        if trial.state == TrialState.RUNNING and self._is_locked(task):
             state = "running"
         notes = (trial.user_attrs.get("result"), trial.user_attrs.get("error"))
         return Outcome(task, self._run_path(task), state, *notes)
 
-    def _current(self) -> dict[str, FrozenTrial]:
-        """Of each task, by its name, the trial that counts."""
-        current: dict[str, FrozenTrial] = {}
-        for trial in self._trials():
-            name = Task.from_attributes(trial.user_attrs).name
-            if name not in current or _RANK[trial.state] >= _RANK[current[name].state]:
-                current[name] = trial
-        return current
-
-    def _requeue_abandoned(self) -> None:
-        waiting = {Task.from_attributes(trial.user_attrs).name for trial in self._trials(TrialState.WAITING)}
-        for trial in self._trials(TrialState.RUNNING):
-            name = Task.from_attributes(trial.user_attrs).name
-            if not self._is_claimed(name):
-                # In this order, and not twice, so that a process killed in between loses nothing.
-                if name not in waiting:
-                    self._enqueue(trial)
-                self.study.tell(trial.number, state=TrialState.FAIL)
-
-    def _enqueue(self, trial: FrozenTrial) -> None:
-        kept = {key: value for key, value in trial.user_attrs.items() if key not in ("result", "error")}
-        self.study.add_trial(_waiting(trial.params, trial.distributions, kept))
+    def _current(self) -> list[FrozenTrial]:
+        """The last trial of each task; the earlier ones failed."""
+        return list({trial.user_attrs["name"]: trial for trial in self._trials()}.values())
 
     def _trials(self, *states: TrialState) -> list[FrozenTrial]:
         return self.study.get_trials(deepcopy=False, states=states or None)
 
-    def _is_claimed(self, name: str) -> bool:
-        with self._lock_path(name).open("a") as file:
+    def _lock(self, task: Task) -> IO[str]:
+        file = self._lock_path(task).open("a")
+        fcntl.flock(file, fcntl.LOCK_EX)
+        return file
+
+    def _is_locked(self, task: Task) -> bool:
+        with self._lock_path(task).open("a") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -276,8 +263,8 @@ class Sweep:
     def _run_path(self, task: Task) -> Path:
         return self.path / "runs" / task.name
 
-    def _lock_path(self, name: str) -> Path:
-        return self.path / "runs" / f"{name}.lock"
+    def _lock_path(self, task: Task) -> Path:
+        return self.path / "runs" / f"{task.name}.lock"
 
 
 def _require_empty(folder: Path) -> None:

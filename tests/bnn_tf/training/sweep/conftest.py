@@ -1,7 +1,5 @@
 """Sweeps with tasks for the tiny network."""
 
-import dataclasses
-
 import pytest
 
 from bnn_tf.training import RunConfig
@@ -13,9 +11,13 @@ GRID = {"method.delta": [0.02, 0.04], "epochs": [2, 3]}
 @pytest.fixture
 def tasks(recipe):
     """Four configurations, two seeds."""
-    config = RunConfig(recipe("ovsw"), limit=40, class_names=tuple("0123456789"))
+
+    def config(choices, seed):
+        chosen = recipe("ovsw", epochs=choices["epochs"], method_options={"delta": choices["method.delta"]})
+        return RunConfig(chosen, seed=seed, limit=40, class_names=tuple("0123456789"))
+
     return [
-        Task(number, choices, dataclasses.replace(config, seed=seed))
+        Task(number, choices, config(choices, seed))
         for seed in (1, 2)
         for number, choices in enumerate(grid(GRID), 1)
     ]

@@ -67,7 +67,7 @@ def _checked(choices: dict[str, Any], configure: Callable[[dict[str, Any]], RunC
         kind = UsageError if isinstance(error, UsageError) else UserError
         raise kind(": ".join(filter(None, [" ".join(describe(choices)), str(error)]))) from error
     finally:
-        _forget_networks()
+        tf.keras.backend.clear_session()
 
 
 def work(sweep: Sweep, session: Session, moved: Mapping[str, Any]) -> Iterator[Finished]:
@@ -104,14 +104,20 @@ def _attempt(sweep: Sweep, claim: Claim, session: Session, moved: Mapping[str, A
     except Exception as error:  # must not end a sweep that runs for days
         message = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
         return sweep.fail(claim, message), before
-    finally:
-        _forget_networks()
     return sweep.finish(claim, result.to_dict()), before
 
 
 def train_run(run: Run, session: Session) -> Evaluation:
-    """Trains what is left of a run, and evaluates it."""
-    network = train(run, session)
+    """Trains what is left of a run, evaluates it, and frees its network."""
+    try:
+        return _evaluated(run, train(run, session))
+    finally:
+        # Keras keeps the graphs and counts the layers of all networks that a process builds.
+        tf.keras.backend.clear_session()
+        gc.collect()
+
+
+def _evaluated(run: Run, network: tf.keras.Model) -> Evaluation:
     recipe = run.config.recipe
     return evaluate(
         lambda images: network.predict_on_batch(images),
@@ -124,12 +130,6 @@ def train_run(run: Run, session: Session) -> Evaluation:
 def _epochs_done(run: Run) -> int:
     phase, done = run.position() or (0, 0)
     return sum(earlier.epochs for earlier in run.config.recipe.phases[:phase]) + done
-
-
-def _forget_networks() -> None:
-    """Keras keeps the graphs and the numbering of layers of every network that a process builds."""
-    tf.keras.backend.clear_session()
-    gc.collect()
 
 
 def _time_left(outcomes: Sequence[Outcome], seconds_per_epoch: float | None) -> float | None:
