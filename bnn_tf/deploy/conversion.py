@@ -104,15 +104,7 @@ def convert(
     found = operators(content)
     _check_binary(expected, found, fold)
     interpreter = _interpreter(content, expected, found)
-    comparison = None
-    if parity:
-        images = _noise(model.input_shape) if images is None else np.asarray(images)
-        if not len(images):
-            raise ConversionError("There are no images to compare the converted model with Keras on.")
-        logits = interpreter.predict(images)
-        comparison = parities.compare(model.predict(images, verbose=0), logits)
-        if not comparison.agrees:
-            comparison = _settle(comparison, model, graph, content, images)
+    comparison = _compare(model, graph, content, interpreter, images) if parity else None
     _write(Path(path), content)
     counts = collections.Counter(operator.name for operator in found)
     return ConversionReport(
@@ -189,18 +181,24 @@ def _interpreter(content: bytes, expected: list[BinaryConvolution], found: list[
         raise ConversionError(f"LCE's interpreter cannot run the converted model: {reason}.") from error
 
 
-def _noise(input_shape: tuple[int, ...]) -> np.ndarray:
-    return np.random.default_rng(0).standard_normal((_DEFAULT_IMAGES, *input_shape[1:]), np.float32)
-
-
-def _settle(
-    comparison: parities.ParityReport,
+def _compare(
     model: tf.keras.Model,
     deployed: Graph,
     content: bytes,
-    images: np.ndarray,
+    interpreter: Interpreter,
+    images: np.ndarray | None,
 ) -> parities.ParityReport:
-    """Lets the layers decide where the logits look wrong."""
+    """Compares the logits; where they look wrong, the layers decide."""
+    if images is None:
+        shape = (_DEFAULT_IMAGES, *model.input_shape[1:])
+        images = np.random.default_rng(0).standard_normal(shape, np.float32)
+    images = np.asarray(images)
+    if not len(images):
+        raise ConversionError("There are no images to compare the converted model with Keras on.")
+    lite_logits = interpreter.predict(images)  # first, because it checks the shape
+    comparison = parities.compare(model.predict(images, verbose=0), lite_logits)
+    if comparison.agrees:
+        return comparison
     divergence = layerwise.first_divergence(read(model), deployed, content, images)
     if divergence is None:
         return dataclasses.replace(comparison, layers_agree=True)
