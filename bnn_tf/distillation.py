@@ -18,8 +18,8 @@ def distribution_loss(teacher_logits: tf.Tensor, student_logits: tf.Tensor) -> t
 class Distiller(tf.keras.Model):
     """Trains a student on `distribution_loss` against a frozen teacher; the labels serve metrics only.
 
-    Calling it calls the student, so `evaluate` and `predict` are the student's, and `save` and
-    `save_weights` save the student alone.
+    Calling it calls the student, so `evaluate` and `predict` are the student's, and `save`,
+    `save_weights` and `load_weights` are about the student alone.
 
     Args:
         student: Model from images to logits, to be trained.
@@ -63,7 +63,7 @@ class Distiller(tf.keras.Model):
         return self._report(distribution_loss(self.teacher(x, training=False), logits), y, logits)
 
     def _report(self, loss: tf.Tensor, y: tf.Tensor, logits: tf.Tensor) -> dict[str, tf.Tensor]:
-        self.loss_tracker.update_state(loss)
+        self.loss_tracker.update_state(loss, sample_weight=tf.shape(logits)[0])  # a mean over examples
         self.compiled_metrics.update_state(y, logits)
         return {metric.name: metric.result() for metric in self.metrics}
 
@@ -74,3 +74,7 @@ class Distiller(tf.keras.Model):
     def save_weights(self, *args: Any, **kwargs: Any) -> None:
         """Saves the student's weights."""
         self.student.save_weights(*args, **kwargs)
+
+    def load_weights(self, *args: Any, **kwargs: Any) -> Any:
+        """Loads the student's weights."""
+        return self.student.load_weights(*args, **kwargs)
