@@ -27,6 +27,13 @@ class TauSchedule(tf.keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Sets τ for `epoch`, counted from 0."""
-        tau = schedules.recu_tau(epoch, self.epochs, self.tau_min, self.tau_max)
         for quantizer in quantizers_of(self.model, ReCU):
-            quantizer.tau.assign(tau)
+            quantizer.tau.assign(self._tau(epoch))
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        """Adds the epoch's τ to its logs."""
+        if logs is not None:
+            logs["tau"] = self._tau(epoch)
+
+    def _tau(self, epoch: int) -> float:
+        return schedules.recu_tau(epoch, self.epochs, self.tau_min, self.tau_max)

@@ -61,8 +61,11 @@ def test_in_fit_and_from_a_later_epoch(model):
     x, y = np.ones((4, 10, 10, 1), "f"), np.zeros((4, 32), "f")
     model.compile("sgd", "mse")
     whole, later = Recorder(), Recorder()
-    model.fit(x, y, batch_size=2, epochs=3, verbose=0, callbacks=[callbacks.TauSchedule(3, 0.5, 0.9), whole])
+    history = model.fit(
+        x, y, batch_size=2, epochs=3, verbose=0, callbacks=[callbacks.TauSchedule(3, 0.5, 0.9), whole]
+    ).history
     expected = [schedules.recu_tau(epoch, 3, 0.5, 0.9) for epoch in range(3)]
+    assert history["tau"] == expected
     np.testing.assert_allclose(whole.seen, np.repeat(expected, 2)[:, None] * [1, 1], rtol=1e-6)
     model.fit(
         x, y, batch_size=2, epochs=3, initial_epoch=2, verbose=0,
