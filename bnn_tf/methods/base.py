@@ -2,7 +2,6 @@
 
 import dataclasses
 import os
-from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from bnn_tf import transforms
@@ -118,8 +117,3 @@ class Method:
     def get_config(self) -> dict[str, Any]:
         """The method as plain values: its name and its hyper-parameters."""
         return {"name": self.name, **dataclasses.asdict(self)}
-
-
-def field_names(method: type[Method]) -> Sequence[str]:
-    """Names of a method's hyper-parameters."""
-    return [field.name for field in dataclasses.fields(method)]

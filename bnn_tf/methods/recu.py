@@ -25,6 +25,13 @@ class ReCU(Method):
     name: ClassVar[str] = "recu"
     kernel_initializer: ClassVar[str] = "he_normal"
 
+    def __post_init__(self) -> None:
+        """Checks the quantiles; up to a half, the clamp's bound would be zero or below."""
+        if not 0.5 < self.tau_min <= self.tau_max <= 1:
+            raise ValueError(
+                f"0.5 < tau_min <= tau_max <= 1 must hold, not tau_min={self.tau_min}, tau_max={self.tau_max}"
+            )
+
     def input_quantizer(self) -> quantizers.ApproxSign:
         """The approximate sign with its gradient taken at the normalised input."""
         return quantizers.ApproxSign(normalize=True)

@@ -33,6 +33,11 @@ class SubBit(Method):
     seed: int = 0
     name: ClassVar[str] = "subbit"
 
+    def __post_init__(self) -> None:
+        """Checks the number of bits."""
+        if not 1 <= self.bits <= 9:
+            raise ValueError(f"bits must be between 1 and 9, not {self.bits}")
+
     @property
     def kernel_initializer(self) -> Any:
         """Uniform in [0, 0.001), as the authors start."""

@@ -1,0 +1,256 @@
+"""Methods as values: found by name, serialisable, and what each makes of a convolution."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+
+from bnn_tf import layers, methods, quantizers, transforms
+from bnn_tf._tensorflow import tf
+from bnn_tf.callbacks import TauSchedule
+from bnn_tf.errors import UsageError
+from bnn_tf.methods.subbit import layer_seed
+
+OPTIONS = [
+    methods.BiReal(clip_value=None),
+    methods.ReCU(tau_min=0.7, tau_max=0.8),
+    methods.SubBit(bits=4, seed=3),
+    methods.OvSW(delta=None, silence_decay=1e-3, scale="learned"),
+    methods.Real(activation_name="sign"),
+]
+BINARY = ("bireal", "recu", "subbit", "ovsw")
+
+
+def built(method, **options):
+    """A model of one convolution of the method."""
+    image = tf.keras.Input((6, 6, 4))
+    return tf.keras.Model(image, methods.get(method).binary_conv(image, 8, name="block", **options))
+
+
+class TestGet:
+    @pytest.mark.parametrize("method", OPTIONS, ids=lambda m: m.name)
+    def test_survives_json(self, method):
+        assert methods.get(json.loads(json.dumps(method.get_config()))) == method
+
+    @pytest.mark.parametrize("name", methods.METHODS)
+    def test_by_name_is_the_default(self, name):
+        assert methods.get(name) == methods.METHODS[name]()
+        assert methods.get(name).name == name
+
+    def test_options_beside_a_name_or_a_configuration(self):
+        assert methods.get("subbit", bits=6) == methods.SubBit(bits=6)
+        assert methods.get({"name": "subbit", "bits": 4, "seed": 9}, bits=6) == methods.SubBit(6, 9)
+
+    def test_a_method_is_itself(self):
+        method = methods.ReCU(0.6)
+        assert methods.get(method) is method
+
+    def test_values_are_frozen_and_hashable(self):
+        assert len({methods.ReCU(0.6), methods.ReCU(0.6), methods.ReCU(0.7)}) == 2
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            methods.ReCU().tau_min = 0.5
+
+    def test_unknown_names_have_the_nearest(self):
+        with pytest.raises(
+            UsageError, match=r"no method called 'recuu'; did you mean 'recu'\? \(there are: bireal, "
+        ):
+            methods.get("recuu")
+        with pytest.raises(UsageError, match="no option of method recu called 'tau'; did you mean 'tau_min'"):
+            methods.get("recu", tau=0.9)
+
+    @pytest.mark.parametrize(
+        ("name", "options", "message"),
+        [
+            ("recu", {"tau_min": "high"}, "option tau_min of method recu must be float, not 'high'"),
+            ("recu", {"tau_min": True}, "must be float, not True"),
+            ("recu", {"tau_min": 85}, "0.5 < tau_min <= tau_max <= 1 must hold, not tau_min=85"),
+            ("recu", {"tau_min": 0.9, "tau_max": 0.8}, "tau_max=0.8"),
+            ("subbit", {"bits": 5.5}, "option bits of method subbit must be int, not 5.5"),
+            ("subbit", {"bits": 10}, "bits must be between 1 and 9, not 10"),
+            ("ovsw", {"scale": "none"}, "scale must be standardized or learned, not 'none'"),
+            ("ovsw", {"telemetry": 1}, "option telemetry of method ovsw must be bool"),
+            ("ovsw", {"delta": [0.1]}, r"option delta of method ovsw must be float \| None"),
+            ("real", {"activation_name": "tanh"}, "activation_name must be relu, leaky_clip, clip or sign"),
+        ],
+    )
+    def test_wrong_values(self, name, options, message):
+        with pytest.raises(UsageError, match=message):
+            methods.get(name, **options)
+
+    def test_whole_numbers_and_none_where_they_make_sense(self):
+        assert methods.get("ovsw", delta=1, silence_decay=None).delta == 1
+
+
+class TestConvolution:
+    @pytest.mark.parametrize(
+        ("method", "activation", "kernel"),
+        [
+            ("bireal", {"normalize": False, "stop_gradient": False}, quantizers.ScaledSign),
+            ("recu", {"normalize": True, "stop_gradient": False}, quantizers.ReCU),
+            ("subbit", {"normalize": False, "stop_gradient": False}, quantizers.SubBit),
+            ("ovsw", {"normalize": True, "stop_gradient": True}, quantizers.IdentitySign),
+        ],
+    )
+    def test_quantizers(self, method, activation, kernel):
+        conv = built(method).get_layer("block")
+        assert type(conv.kernel_quantizer) is kernel
+        assert type(conv.input_quantizer) is quantizers.ApproxSign
+        assert activation.items() <= conv.input_quantizer.get_config().items()
+        assert conv.kernel_quantizer.precision == conv.input_quantizer.precision == conv.kernel.precision == 1
+        assert not conv.use_bias
+
+    @pytest.mark.parametrize("method", BINARY)
+    def test_computes_with_signs(self, method, rng):
+        """The output is a sum of ±1 products times one positive number per channel."""
+        model = built(method, pad_values=1)
+        x = rng.normal(size=(2, 6, 6, 4)).astype("f")
+        y = model(x, training=False).numpy().reshape(-1, 8)
+        y /= np.abs(y).max(axis=0)
+        step = np.array([np.diff(np.unique(np.round(channel, 4))).min() for channel in y.T])
+        counts = y / (step / 2)
+        np.testing.assert_allclose(counts, np.round(counts), atol=0.02)
+        assert np.abs(np.round(counts)).max() <= 36
+        assert (np.round(counts) % 2 == 0).all()  # 36 terms of ±1
+
+    @pytest.mark.parametrize("method", methods.METHODS)
+    @pytest.mark.parametrize(("kernel_size", "strides"), [(1, 1), (3, 2)])
+    def test_shapes(self, method, kernel_size, strides):
+        model = built(method, kernel_size=kernel_size, strides=strides, pad_values=1.0)
+        conv = model.get_layer("block")
+        assert model.output_shape == (None, 6 // strides, 6 // strides, 8)
+        assert conv.kernel.shape == (kernel_size, kernel_size, 4, 8)
+        assert conv.pad_values == 1.0
+
+    @pytest.mark.parametrize("method", methods.METHODS)
+    def test_every_layer_starts_differently(self, method):
+        image = tf.keras.Input((6, 6, 4))
+        method = methods.get(method)
+        x = method.binary_conv(image, 4, name="a")
+        model = tf.keras.Model(image, method.binary_conv(x, 4, name="b"))
+        a, b = (model.get_layer(name).kernel.numpy() for name in "ab")
+        assert not np.array_equal(a, b)
+        if method.name == "subbit":
+            codebooks = [model.get_layer(name).kernel_quantizer.codebook.numpy() for name in "ab"]
+            assert not np.array_equal(*codebooks)
+
+    @pytest.mark.parametrize("name", ["recu", "ovsw"])
+    def test_kernels_start_as_kaiming_s(self, name):
+        kernel = built(name).get_layer("block").kernel.numpy()
+        wide = methods.get(name).kernel_initializer
+        sample = tf.keras.initializers.get(wide)(shape=(3, 3, 64, 64)).numpy()
+        assert sample.std() == pytest.approx(np.sqrt(2 / (9 * 64)), rel=0.05)
+        assert kernel.std() == pytest.approx(np.sqrt(2 / (9 * 4)), rel=0.3)
+
+    def test_sub_bit_kernels_start_as_the_authors(self):
+        kernel = built("subbit").get_layer("block").kernel.numpy()
+        assert 0 <= kernel.min() < kernel.max() < 0.001
+
+    def test_large_kernels_of_sub_bit_say_that_they_stay_at_one_bit(self, caplog):
+        caplog.set_level("INFO")
+        conv = built("subbit", kernel_size=1).get_layer("block")
+        assert type(conv.kernel_quantizer) is quantizers.ScaledSign
+        assert "block: a 1×1 kernel has no codebook and stays at 1 bit" in caplog.text
+
+    def test_sub_bit_seeds(self):
+        assert layer_seed(0, "a") == layer_seed(0, "a")
+        assert len({layer_seed(0, "a"), layer_seed(0, "b"), layer_seed(1, "a")}) == 3
+
+        def codebook(**options):
+            return built(methods.SubBit(**options)).get_layer("block").kernel_quantizer.codebook.numpy()
+
+        np.testing.assert_array_equal(codebook(seed=1), codebook(seed=1))
+        assert not np.array_equal(codebook(seed=1), codebook(seed=2))
+        assert codebook(bits=4).shape == (16, 9)
+
+    def test_recu_starts_at_its_first_tau_with_a_learned_scale(self):
+        model = built(methods.ReCU(tau_min=0.6))
+        assert float(model.get_layer("block").kernel_quantizer.tau) == pytest.approx(0.6)
+        scale = model.get_layer("block_scale")
+        assert isinstance(scale, layers.OutputScale)
+        assert 0 <= scale.scale.numpy().min() <= scale.scale.numpy().max() < 1
+
+    def test_ovsw_learned_scale_starts_at_the_mean_magnitude(self):
+        model = built(methods.OvSW(scale="learned"))
+        kernel = model.get_layer("block").kernel.numpy()
+        np.testing.assert_allclose(
+            model.get_layer("block_scale").scale.numpy(), np.abs(kernel).mean((0, 1, 2)), rtol=1e-5
+        )
+        assert [layer.name for layer in built("ovsw").layers][-1] == "block"
+
+
+class TestReal:
+    @pytest.mark.parametrize(
+        ("name", "expected"),
+        [
+            ("relu", [0.0, 0.0, 0.5, 3.0]),
+            ("leaky_clip", [-1.2, -0.5, 0.5, 1.2]),
+            ("clip", [-1.0, -0.5, 0.5, 1.0]),
+            ("sign", [-1.0, -1.0, 1.0, 1.0]),
+        ],
+    )
+    def test_activations(self, name, expected):
+        """A 1×1 kernel of ones shows the activation itself."""
+        image = tf.keras.Input((1, 4, 1))
+        model = tf.keras.Model(image, methods.Real(name).binary_conv(image, 1, 1, name="block"))
+        model.get_layer("block").set_weights([np.ones((1, 1, 1, 1), "f")])
+        x = np.array([-3.0, -0.5, 0.5, 3.0], "f").reshape(1, 1, 4, 1)
+        np.testing.assert_allclose(model(x).numpy().ravel(), expected, rtol=1e-6)
+
+    def test_kernels_stay_real(self):
+        conv = built("real").get_layer("block")
+        assert conv.kernel_quantizer is None
+        assert not transforms.is_binary_kernel(conv.kernel)
+
+
+class TestOptimizer:
+    def test_decay_comes_after_the_method_s_transforms(self):
+        method = methods.OvSW(telemetry=False)
+        chain = method.optimizer("sgd", learning_rate=0.1, weight_decay=1e-4).transforms
+        assert [type(transform) for transform in chain] == [
+            transforms.AdaptiveGradientScale, transforms.SilenceDecay, transforms.WeightDecay,
+        ]  # fmt: skip
+
+    @pytest.mark.parametrize(
+        ("options", "left"),
+        [
+            ({"delta": 0}, [transforms.SilenceDecay]),
+            ({"delta": None}, [transforms.SilenceDecay]),
+            ({"silence_decay": 0}, [transforms.AdaptiveGradientScale]),
+            ({"delta": None, "silence_decay": None}, []),
+        ],
+    )
+    def test_ablations_of_ovsw(self, options, left):
+        method = methods.OvSW(telemetry=False, **options)
+        assert [type(transform) for transform in method.transforms()] == left
+
+    def test_ovsw_hands_on_its_figures(self):
+        scale, decay = methods.OvSW(0.1, 0.2, 0.3, 0.4, 0.5, telemetry=False).transforms()
+        assert scale.get_config() == {"delta": 0.1}
+        assert decay.get_config() == {"decay": 0.2, "momentum": 0.3, "threshold": 0.4, "initial": 0.5}
+
+    @pytest.mark.parametrize("name", ["bireal", "recu", "subbit", "real"])
+    def test_the_others_have_none(self, name):
+        assert methods.get(name).optimizer("adam").transforms == ()
+
+    def test_options_reach_it(self):
+        method = methods.BiReal()
+        config = method.optimizer("sgd", learning_rate=0.3, momentum=0.8, nesterov=True).get_config()
+        assert (config["learning_rate"], config["momentum"], config["nesterov"]) == (0.3, 0.8, True)
+        (decay,) = method.optimizer("adam", weight_decay=0.1, decay_only="kernels").transforms
+        assert decay.get_config() == {"rate": 0.1, "only": "kernels"}
+
+    def test_each_has_state_of_its_own(self):
+        method = methods.OvSW()
+        first, second = (method.optimizer("sgd").transforms for _ in range(2))
+        assert not {id(t) for t in first} & {id(t) for t in second}
+
+    def test_unknown(self):
+        with pytest.raises(UsageError, match="no optimizer called 'sdg'; did you mean 'sgd'"):
+            methods.BiReal().optimizer("sdg")
+
+
+def test_callbacks():
+    assert [type(callback) for callback in methods.ReCU().callbacks(epochs=3)] == [TauSchedule]
+    for name in ("bireal", "subbit", "real"):
+        assert methods.get(name).callbacks(epochs=3) == []
