@@ -75,6 +75,7 @@ class KernelDiagnostics(tf.keras.callbacks.Callback):
         super().__init__()
         self.path, self.phase, self.network, self.log_dir = Path(path), phase, network, log_dir
         self._started = False
+        self._writer: tf.summary.SummaryWriter | None = None
 
     def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
         """Starts anew."""
@@ -103,22 +104,25 @@ class KernelDiagnostics(tf.keras.callbacks.Callback):
         with self.path.open("a") as file:
             file.writelines(map(_line, records))
         if self.log_dir is not None:
-            _write_summaries(Path(self.log_dir) / "layers", epoch, found, records)
+            self._writer = self._writer or tf.summary.create_file_writer(str(Path(self.log_dir) / "layers"))
+            with self._writer.as_default(step=epoch):
+                _summarize(found, records)
+            self._writer.flush()
+
+    def on_train_end(self, logs: dict[str, float] | None = None) -> None:
+        """Closes TensorBoard's file."""
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
 
 
 def _line(record: dict[str, Any]) -> str:
     return json.dumps(record, separators=(",", ":")) + "\n"
 
 
-def _write_summaries(
-    folder: Path, epoch: int, found: list[BinaryKernel], records: list[dict[str, Any]]
-) -> None:
-    writer = tf.summary.create_file_writer(str(folder))
-    with writer.as_default():
-        for kernel, record in zip(found, records, strict=True):
-            w1 = kernels.standardized(kernel.latent)
-            tf.summary.histogram(f"standardized_weights/{kernel.name}", w1, step=epoch)
-            for figure in FIGURES:
-                if record[figure] is not None:
-                    tf.summary.scalar(f"{figure}/{kernel.name}", record[figure], step=epoch)
-    writer.close()
+def _summarize(found: list[BinaryKernel], records: list[dict[str, Any]]) -> None:
+    for kernel, record in zip(found, records, strict=True):
+        tf.summary.histogram(f"standardized_weights/{kernel.name}", kernels.standardized(kernel.latent))
+        for figure in FIGURES:
+            if record[figure] is not None:
+                tf.summary.scalar(f"{figure}/{kernel.name}", record[figure])

@@ -50,8 +50,8 @@ def binary_kernels(model: tf.keras.Model) -> list[BinaryKernel]:
     """The kernels of all binary layers of a model, nested models included, in its order."""
     return [
         _snapshot(layer)
-        for layer in model.submodules
-        if isinstance(layer, tf.keras.layers.Layer) and is_binary_kernel(getattr(layer, "kernel", None))
+        for layer in model._flatten_layers()  # in order, which `submodules` is not
+        if is_binary_kernel(getattr(layer, "kernel", None))
     ]
 
 

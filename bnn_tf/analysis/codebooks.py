@@ -64,14 +64,17 @@ def history(name: str, snapshots: Sequence[tuple[str, Pairs]]) -> Figure:
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     peak = max(shares.max(), 1e-9)
     rows, size = counts.shape
-    made, ax = _canvas(_STEP * rows, 4 * size - 1, inches=max(0.06, 1.3 / size), header=0.55, margin=0.9)
+    made, ax = _canvas(
+        _STEP * rows, 4 * size - 1, inches=min(max(0.06, 1.3 / size), 0.12), header=0.55, margin=0.9
+    )
     ax.pcolormesh(_grid(books), cmap=_COLOURS, vmin=0, vmax=4)
     for row, heights in enumerate(4.5 * shares / peak):
         ax.bar(4 * np.arange(size) + 1.5, heights, 2.4, bottom=_STEP * row + 3.3, color=GREY)
         ax.text(-1, _STEP * row + 1.5, snapshots[row][0], ha="right", va="center", fontsize=8.5)
+    changed = sum(old[0] != new[0] for old, new in zip(books[0], books[-1], strict=True))
     ax.set_title(
-        f"{name}: orange patterns changed since the row above;\n"
-        f"bars are shares of the slices, the longest {100 * peak:.2g} %",
+        f"{name}: {changed} of {size} patterns differ between first and last row\n"
+        f"orange: changed since the row above; bars: share of slices, at most {100 * peak:.2g} %",
         fontsize=9.5,
         loc="left",
     )

@@ -241,22 +241,22 @@ def _cost_table(total: Cost) -> str:
 
 
 def _layer_table(layers: Mapping[str, Mapping[str, Any]]) -> str:
-    header = ["layer", "τ", "dead weights", "quantization error", "sign entropy", "pattern entropy"]
+    header = ["layer", "τ", "dead weights", "quantization error", "bits per sign", "bits per 3×3 slice"]
     rows = [
         [
             name,
             f"{figures['tau']:.4g}",
             _percent(100 * figures["dead_share"]),
             _percent(100 * figures["quantization_error"]),
-            f"{figures['sign_entropy']:.4f} bits",
-            "" if figures["pattern_entropy"] is None else f"{figures['pattern_entropy']:.2f} of 9 bits",
+            f"{figures['sign_entropy']:.4f}",
+            "" if figures["pattern_entropy"] is None else f"{figures['pattern_entropy']:.2f}",
         ]
         for name, figures in layers.items()
     ]
     explanation = (
         "Dead weights lie outside ±Q(τ), where ReCU's clamp gives no gradient. The quantization error is the "
         "share of energy that signs with the best scale per channel miss, after the clamp. Methods without τ "
-        f"are measured at τ = {kernels.REFERENCE_TAU}."
+        f"are measured at τ = {kernels.REFERENCE_TAU}. The last columns are entropies of what is stored."
     )
     return f"{explanation}\n\n{_table(header, rows)}"
 

@@ -1,0 +1,51 @@
+import json
+
+import pytest
+from click.testing import CliRunner
+
+from bnn_tf import cli
+from bnn_tf._tensorflow import tf
+
+
+@pytest.fixture
+def run(tmp_path):
+    """A run of one epoch, with the files that training leaves."""
+    from bnn_tf.training import Run, RunConfig, build
+    from zoo import recipes
+
+    recipe = recipes.with_epochs(recipes.find("recu", "cifar_resnet20", "cifar10"), [3])
+    made = Run.create(RunConfig(recipe=recipe, class_names=tuple("0123456789")), tmp_path / "run")
+    network = build.model(recipe, 10)
+    network.save_weights(made.weights_path)
+    checkpoint = tf.train.Checkpoint(model=network)
+    manager = tf.train.CheckpointManager(checkpoint, made.checkpoint_dir(0), 1, checkpoint_name="epoch")
+    manager.save(checkpoint_number=1)
+    figures = {"accuracy": 0.3, "val_accuracy": 0.4, "val_top5_accuracy": 0.8, "loss": 2.0, "val_loss": 1.9}
+    made.write_metrics([{"phase": "train", "epoch": 1, **figures, "learning_rate": 0.02, "seconds": 5.0}])
+    return made.path
+
+
+def test_report(run):
+    result = CliRunner().invoke(cli.cli, ["report", str(run), "--json"], catch_exceptions=False)
+    found = json.loads(result.output)
+    assert found["published_top1"] == 87.5
+    assert found["difference"] == pytest.approx(-47.5)
+    assert found["differences"] == ["train.epochs: 600 → 3"]
+    assert found["report"] == str(run / "report" / "report.md")
+    assert len(found["layers"]) == 18
+    assert all((run / "report" / name).is_file() for name in ("report.md", "training.png", "tau.png"))
+
+
+def test_nothing_to_report(run, capsys, tmp_path):
+    (run / "metrics.csv").unlink()
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(["report", str(run)])
+    assert stopped.value.code == 1
+    assert "not one epoch is complete" in capsys.readouterr().err
+
+
+def test_no_run(capsys, tmp_path):
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(["report", str(tmp_path)])
+    assert stopped.value.code == 1
+    assert "no run directory" in capsys.readouterr().err
