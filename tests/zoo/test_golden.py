@@ -6,11 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 import zoo
 from bnn_tf import methods
 from zoo import bireal_net, react_resnet, resnet
 
-_spec = importlib.util.spec_from_file_location("authors_weights", Path(__file__).with_name("authors_weights.py"))
+_path = Path(__file__).with_name("authors_weights.py")
+_spec = importlib.util.spec_from_file_location("authors_weights", _path)
 authors_weights = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(authors_weights)
 
@@ -39,11 +41,20 @@ NETWORKS = {
 }
 
 
+# Building takes seconds; these repeat the blocks of another network at another depth, width or method.
+DEEPER = {
+    "recu_cifar_resnet18B_1w1a", "recu_cifar_resnet18C_1w1a", "recu_imagenet_resnet34_1w1a",
+    "recu_twostage_resnet18_1w1a", "recu_twostage_resnet34_1w1a", "ovsw_ResNet34_1w1a", "bireal_birealnet34",
+}  # fmt: skip
+
+
 def _binary_kernels(model):
     return [v for v in model.trainable_weights if getattr(v, "precision", None) == 1]
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=pytest.mark.slow) if n in DEEPER else n for n in NETWORKS]
+)
 def test_parameter_counts(name, shared):
     expected = json.loads((shared / "golden" / "models.json").read_text())[name]
     build, options = NETWORKS[name]
