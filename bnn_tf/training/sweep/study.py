@@ -77,14 +77,14 @@ class Outcome:
         task: The task.
         run_dir: Its run directory, which exists once it was started.
         state: `complete`, `running`, `waiting` (also where its process died), or `failed`.
-        result: Fields of `Evaluation` once complete.
+        result: Once complete, the shares of held-out images that were right: `top1`, and mostly `top5`.
         error: Why it failed.
     """
 
     task: Task
     run_dir: Path
     state: str
-    result: dict[str, Any] | None = None
+    result: dict[str, float] | None = None
     error: str | None = None
 
 
@@ -205,8 +205,8 @@ class Sweep:
         run = Run.open(path)
         return Run(path, dataclasses.replace(run.config, **moved))
 
-    def finish(self, claim: Claim, result: Mapping[str, Any]) -> Outcome:
-        """Records the result of a claimed task: fields of `Evaluation`."""
+    def finish(self, claim: Claim, result: Mapping[str, float]) -> Outcome:
+        """Records the result of a claimed task; see `Outcome`."""
         with _locked(self.path):
             claim.trial.set_user_attr("result", dict(result))
             self.study.tell(claim.trial, result["top1"])
@@ -237,8 +237,10 @@ class Sweep:
         state = {TrialState.COMPLETE: "complete", TrialState.FAIL: "failed"}.get(trial.state, "waiting")
         if trial.state == TrialState.RUNNING and self._is_locked(task):
             state = "running"
-        notes = (trial.user_attrs.get("result"), trial.user_attrs.get("error"))
-        return Outcome(task, self._run_path(task), state, *notes)
+        # A process can die between noting a result and ending the trial, which is then trained again.
+        result = trial.user_attrs.get("result") if state == "complete" else None
+        error = trial.user_attrs.get("error") if state == "failed" else None
+        return Outcome(task, self._run_path(task), state, result, error)
 
     def _current(self) -> list[FrozenTrial]:
         """The last trial of each task; the earlier ones failed."""

@@ -12,7 +12,7 @@ from bnn_tf.errors import UsageError, UserError
 from bnn_tf.training import Run
 from bnn_tf.training.sweep import Sweep
 
-RESULT = {"images": 10, "top1": 0.5, "top5": 1.0, "loss": 1.25}
+RESULT = {"top1": 0.5, "top5": 1.0}
 
 
 def states(sweep):
@@ -103,6 +103,16 @@ def test_several_processes_share_the_work(start, tasks):
     assert sorted(done) == sorted(task.name for task in tasks)
     assert states(start()) == ["complete"] * 8
     assert len(start().study.trials) == 8  # also where all three made the sweep at once
+
+
+def test_notes_of_a_process_that_died_before_it_ended_the_trial_do_not_count(start):
+    sweep = start()
+    claim = sweep.claim()
+    with claim.lock:
+        claim.trial.set_user_attr("error", "the disk is full")
+        claim.trial.set_user_attr("result", RESULT)
+    outcome = sweep.outcomes()[0]
+    assert (outcome.state, outcome.result, outcome.error) == ("waiting", None, None)
 
 
 def test_failures_wait_until_they_are_retried(start):
