@@ -149,15 +149,18 @@ def at_size(model: tf.keras.Model, size: tuple[int, int]) -> tf.keras.Model:
     """The network with new weights for images of another height and width.
 
     Raises:
-        UserError: the network does not take such images.
+        UserError: the network does not take such images, or only with kernels of other shapes.
     """
     try:
         image = tf.keras.Input((*size, model.input_shape[-1]), name="image")
-        return tf.keras.models.clone_model(model, input_tensors=image)
-    except (ValueError, TypeError, AttributeError, IndexError) as error:
+        resized = tf.keras.models.clone_model(model, input_tensors=image)
+    except (ValueError, TypeError, AttributeError, IndexError):
+        resized = None
+    if resized is None or [w.shape for w in resized.weights] != [w.shape for w in model.weights]:
         raise UserError(
             f"{model.name} does not take images of {size[0]}×{size[1]}: a layer is made for another size"
-        ) from error
+        )
+    return resized
 
 
 def bit_operations(cin: int, cout: int, pixels: int, bits: int) -> float:

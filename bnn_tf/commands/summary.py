@@ -1,5 +1,6 @@
 """`bnn-tf summary`."""
 
+import dataclasses
 import inspect
 import re
 from collections.abc import Sequence
@@ -59,13 +60,11 @@ def summary(
     if target is not None:
         if method is not None or bits is not None or settings:
             raise UsageError(f"--method, --bits and --set go with --model; {target} has its own")
-        network = _existing(target)
+        network = _existing(target, input_size)
     else:
         network = _new(str(model), method, bits, settings, input_size)
     from bnn_tf import analysis
 
-    if input_size is not None and target is not None:
-        network = analysis.at_size(network, input_size)
     counted = analysis.account(network)
     printed = analysis.published(counted)
     if as_json:
@@ -75,16 +74,20 @@ def summary(
     _print(counted, printed)
 
 
-def _existing(target: Path) -> "tf.keras.Model":
+def _existing(target: Path, input_size: tuple[int, int] | None) -> "tf.keras.Model":
     """The network of a run (trained or not), or a saved model."""
     if target.suffix == ".tflite":
         raise UsageError(f"{target}: summary reads runs and saved Keras models, not .tflite files")
     if not targets.is_run(target):
-        return targets.load_network(target)
+        from bnn_tf import analysis
+
+        network = targets.load_network(target)
+        return network if input_size is None else analysis.at_size(network, input_size)
     from bnn_tf.training import Run, build
 
     config = Run.open(target).config
-    return build.model(config.recipe, len(config.class_names))
+    recipe = dataclasses.replace(config.recipe, image_size=input_size or config.recipe.image_size)
+    return build.model(recipe, len(config.class_names))
 
 
 def _new(

@@ -203,6 +203,12 @@ def test_size_that_does_not_fit():
         analysis.at_size(model, (2, 2))
 
 
+def test_size_that_would_change_the_classifier():
+    layers = [tf.keras.Input((8, 8, 3)), tf.keras.layers.Flatten(), tf.keras.layers.Dense(2)]
+    with pytest.raises(UserError, match="a layer is made for another size"):
+        analysis.at_size(tf.keras.Sequential(layers, name="net"), (16, 16))
+
+
 def test_model_without_graph():
     class Subclassed(tf.keras.Model):
         def call(self, x):

@@ -60,6 +60,8 @@ def test_saved_model(tmp_path):
     tf.keras.Sequential([tf.keras.Input((8, 8, 3)), conv]).save(path)
     found = json.loads(run(str(path), "--json"))
     assert found["total"]["binary_parameters"] == 4 * 27
+    larger = json.loads(run(str(path), "--input-size", "18", "--json"))
+    assert larger["total"]["real_macs"] == 4 * 27 * 16 * 16
 
 
 def test_run(tmp_path):
@@ -68,8 +70,8 @@ def test_run(tmp_path):
 
     names = tuple("0123456789")
     Run.create(RunConfig(recipe=recipes.find("subbit"), class_names=names), tmp_path / "run")
-    found = json.loads(run(str(tmp_path / "run"), "--json"))
-    assert found["model"] == "cifar_resnet20"
+    found = json.loads(run(str(tmp_path / "run"), "--input-size", "64", "--json"))
+    assert (found["model"], found["input_shape"]) == ("cifar_resnet20", [64, 64, 3])
     assert found["total"]["codebook_bits"] > 0
 
 
