@@ -1,5 +1,6 @@
 """Options that several commands share, so that each is spelled the same everywhere."""
 
+import contextlib
 import json
 from collections.abc import Callable
 from typing import Any
@@ -35,7 +36,9 @@ settings = click.option(
 
 
 def parse_setting(text: str) -> tuple[str, Any]:
-    """Key and value of `KEY=VALUE`; the value is read as JSON where it is JSON, else taken as text.
+    """Key and value of `KEY=VALUE`.
+
+    The value is read as JSON where it is JSON, a list may lack its brackets, anything else is text.
 
     Raises:
         click.UsageError: there is no equals sign.
@@ -43,10 +46,10 @@ def parse_setting(text: str) -> tuple[str, Any]:
     key, equals, value = text.partition("=")
     if not equals or not key:
         raise click.UsageError(f"--set takes KEY=VALUE, not {text!r}")
-    try:
-        return key.strip(), json.loads(value)
-    except ValueError:
-        return key.strip(), {"none": None, "None": None, "True": True, "False": False}.get(value, value)
+    for form in (value, f"[{value}]") if "," in value else (value,):
+        with contextlib.suppress(ValueError):
+            return key.strip(), json.loads(form)
+    return key.strip(), {"none": None, "None": None, "True": True, "False": False}.get(value, value)
 
 
 def emit(value: Any, as_json: bool, text: str) -> None:

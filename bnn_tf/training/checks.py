@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from bnn_tf import methods
 from bnn_tf._tensorflow import tf
 from bnn_tf.errors import UsageError, unknown
 from bnn_tf.training import build, preparation, teachers
@@ -74,6 +75,7 @@ def _absolute(path: Any) -> Any:
 def _check_recipe(recipe: Recipe) -> None:
     if recipe.test_batch_size < 1:
         raise UsageError(f"test_batch_size must be at least 1, not {recipe.test_batch_size}")
+    methods.get(recipe.method, **recipe.method_options)
     for phase in recipe.phases:
         _check_phase(phase)
         build.preprocessing(recipe, phase)

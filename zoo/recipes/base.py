@@ -1,10 +1,12 @@
 """What a recipe is: frozen plain values that say how a result is trained."""
 
 import dataclasses
+import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bnn_tf.errors import UsageError, unknown
+from bnn_tf.schedules import SCHEDULES
 
 
 @dataclasses.dataclass(frozen=True)
@@ -127,6 +129,7 @@ def _tuples(value: Any) -> Any:
 
 # Options are set one by one (`method.delta`); what a recipe is about has flags of its own.
 _RECIPE_FIELDS = ("image_size", "normalization", "test_batch_size", "teacher")
+_OPTIONAL = ("teacher", "rate_batch_size", "decay_only")
 _PHASE_FIELDS = tuple(
     field.name
     for field in dataclasses.fields(Phase)
@@ -147,10 +150,12 @@ def override(recipe: Recipe, key: str, value: Any) -> Recipe:
         UsageError: there is no such key; the message lists the valid ones with the nearest.
     """
     owner, _, field = key.partition(".")
-    if owner in ("method", "model") and field:
-        name = f"{owner}_options"
-        changes: dict[str, Any] = {name: {**getattr(recipe, name), field: value}}
-        return dataclasses.replace(recipe, **changes)
+    if owner == "model" and field:
+        return dataclasses.replace(recipe, model_options={**recipe.model_options, field: value})
+    if owner == "method" and field:
+        phases = tuple(_override_method(phase, recipe.method, field, value) for phase in recipe.phases)
+        options = {**recipe.method_options, field: value}
+        return dataclasses.replace(recipe, phases=phases, method_options=options)
     if key == "teacher" and value is not None:  # a teacher is there to be learned from
         phases = tuple(dataclasses.replace(phase, loss="distribution") for phase in recipe.phases)
         return dataclasses.replace(recipe, phases=phases, teacher=value)
@@ -161,10 +166,19 @@ def override(recipe: Recipe, key: str, value: Any) -> Recipe:
     if owner in names and field:
         key = field
     if not any(key == name or key.startswith("schedule.") for name in _PHASE_FIELDS):
-        valid = (*_RECIPE_FIELDS, *_PHASE_FIELDS, "method.OPTION", "model.OPTION", "schedule.OPTION")
-        raise unknown("setting", key, (*valid, *(f"{name}.FIELD" for name in names)))
+        option = key.rpartition(".")[2] if "." in key else "OPTION"
+        owners = ("method", "model", "schedule", *names)
+        dotted = (f"{name}.{option}" for name in owners)
+        raise unknown("setting", key, (*_RECIPE_FIELDS, *_PHASE_FIELDS, *dotted))
     phases = tuple(_override_phase(p, key, value) if p.name in chosen else p for p in recipe.phases)
     return dataclasses.replace(recipe, phases=phases)
+
+
+def _override_method(phase: Phase, method: str, option: str, value: Any) -> Phase:
+    """Also where the phase has its own settings of the recipe's method."""
+    if phase.method is None or phase.method["name"] != method:
+        return phase
+    return dataclasses.replace(phase, method={**phase.method, option: value})
 
 
 def _override_phase(phase: Phase, key: str, value: Any) -> Phase:
@@ -174,20 +188,36 @@ def _override_phase(phase: Phase, key: str, value: Any) -> Phase:
     changes = {key: _coerce(getattr(phase, key), value, key)}
     if key == "learning_rate":
         changes["rate_batch_size"] = None
+    if key == "schedule" and value in SCHEDULES:  # the old one's options that the new one lacks go with it
+        valid = inspect.signature(SCHEDULES[value]).parameters
+        changes["schedule_options"] = {k: v for k, v in phase.schedule_options.items() if k in valid}
     return dataclasses.replace(phase, **changes)
 
 
 def _coerce(old: Any, value: Any, key: str) -> Any:
-    """`value` in the type of `old`, where that is a number, a flag or a tuple."""
+    """`value` in the type of `old`, where that is a number, a flag or a tuple.
+
+    Raises:
+        UsageError: it cannot be.
+    """
     if isinstance(value, list):
         value = tuple(value)
-    if isinstance(old, float) and isinstance(value, int) and not isinstance(value, bool):
+    if old is None or (value is None and key.rpartition(".")[2] in _OPTIONAL):
+        return value
+    if isinstance(old, tuple) and isinstance(value, tuple) and len(old) == len(value):
+        return tuple(_coerce(*pair, key) for pair in zip(old, value, strict=True))
+    if type(old) is float and type(value) is int:
         return float(value)
-    if old is not None and value is not None and not isinstance(value, type(old)):
-        kind = {"int": "a whole number", "float": "a number", "bool": "true or false"}
-        wanted = kind.get(type(old).__name__, f"a {type(old).__name__}")
-        raise UsageError(f"{key} must be {wanted}, not {value!r}")
+    if type(value) is not type(old) or (old and isinstance(old, tuple)):
+        raise UsageError(f"{key} must be {_wanted(old)}, not {value!r}")
     return value
+
+
+def _wanted(old: Any) -> str:
+    if old and isinstance(old, tuple):
+        return f"like {list(old)}"
+    kinds = {bool: "true or false", int: "a whole number", float: "a number", str: "a name", tuple: "a list"}
+    return kinds[type(old)]
 
 
 def with_epochs(recipe: Recipe, epochs: Sequence[int]) -> Recipe:

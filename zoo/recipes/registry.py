@@ -4,11 +4,17 @@ import dataclasses
 
 from bnn_tf import methods
 from bnn_tf.errors import unknown
-from zoo.recipes import bireal, ovsw, recu, subbit
+from zoo.recipes import bireal, ovsw, real, recu, subbit
 from zoo.recipes.base import Recipe
 from zoo.registry import get_model
 
-RECIPES: tuple[Recipe, ...] = (*bireal.RECIPES, *recu.RECIPES, *subbit.RECIPES, *ovsw.RECIPES)
+RECIPES: tuple[Recipe, ...] = (
+    *bireal.RECIPES,
+    *recu.RECIPES,
+    *subbit.RECIPES,
+    *ovsw.RECIPES,
+    *real.RECIPES,
+)
 
 DEFAULT_DATASET = "digits"
 _LARGE = ("bireal_net", "resnet", "react_resnet")  # networks for 224×224 images
@@ -19,8 +25,8 @@ def find(
 ) -> Recipe:
     """The recipe for a method, network and dataset, the paper's where there is one.
 
-    Without a dataset it is the embedded default, without a model the one of the method's first recipe
-    for the dataset. Where no recipe names the combination, the method's recipe for the same network, or
+    Without a dataset it is the one that the model is usually trained on, without a model as well the
+    embedded default. Where no recipe names the combination, the method's recipe for the same network, or
     else for the same kind of network, stands in with the names changed, and its note says so.
 
     Raises:
