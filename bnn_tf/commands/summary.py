@@ -196,8 +196,11 @@ def _printed(key: str, value: float) -> str:
 
 
 def _comparison(key: str, total: "Cost", printed: dict[str, float]) -> str:
+    """The paper's figure, and how far ours is from it where it prints otherwise."""
     if key not in printed:
         return ""
-    difference = f"{getattr(total, key) / printed[key] - 1:+.2%}"
-    text = _printed(key, printed[key]).replace("0e8", "e8")  # the papers print two decimals
-    return f"published: {text} (ours {difference})"
+    ours, theirs = _printed(key, getattr(total, key)), _printed(key, printed[key])
+    if ours == theirs:
+        return f"published: {theirs}, the same"
+    text = theirs.replace("0e8", "e8")  # the papers print two decimals
+    return f"published: {text} (ours {getattr(total, key) / printed[key] - 1:+.2%})"
