@@ -8,6 +8,7 @@ from rich.console import Console
 
 from bnn_tf import data
 from bnn_tf._tensorflow import tf
+from bnn_tf.diagnostics import KernelDiagnostics
 from bnn_tf.distillation import Distiller
 from bnn_tf.errors import UsageError, UserError
 from bnn_tf.training import build, preparation, strategies, teachers
@@ -165,6 +166,7 @@ def _callbacks(
         StopAtNaN(run, index),
         tf.keras.callbacks.LearningRateScheduler(lambda epoch, _: schedule(epoch, phase.epochs)),
         *build.phase_method(recipe, phase).callbacks(epochs=phase.epochs, log_dir=logs),
+        KernelDiagnostics(run.path / "diagnostics.jsonl", phase.name, network, logs),
         tf.keras.callbacks.TensorBoard(str(logs), write_graph=False),
         Checkpointing(run, index, network, checkpoint),
         progress,
