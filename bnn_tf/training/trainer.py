@@ -14,6 +14,7 @@ from bnn_tf.errors import UsageError, UserError
 from bnn_tf.training import build, preparation, strategies, teachers
 from bnn_tf.training.callbacks import Checkpointing, EpochProgress, StopAtNaN
 from bnn_tf.training.run import Run
+from bnn_tf.training.seeding import set_seeds
 from zoo.recipes import Phase, Recipe
 
 
@@ -55,7 +56,7 @@ def train(run: Run, session: Session) -> tf.keras.Model:
     with run.claimed(), _clear_memory_errors(), _without_advice():
         for index in _phases_left(config.recipe, current, session.until_phase):
             # Every phase starts from its own seed, so that it does not matter how often a run was stopped.
-            tf.keras.utils.set_random_seed(config.seed + index)
+            set_seeds(config.seed + index)
             with strategy.scope():
                 resumed = index == current and done > 0
                 network = _start(run, index, network, resumed, session.console)

@@ -6,10 +6,11 @@ import pytest
 from bnn_tf import diagnostics, kernels, quantizers
 from bnn_tf._tensorflow import lq, tf
 from bnn_tf.distillation import Distiller
+from bnn_tf.training.seeding import set_seeds
 
 
 def network(binary=True):
-    tf.keras.utils.set_random_seed(1)
+    set_seeds(1)
     quantizer = (lambda q: q) if binary else (lambda q: None)
     layers = [
         lq.layers.QuantConv2D(4, 3, kernel_quantizer=quantizer(quantizers.ReCU()), name="a"),

@@ -3,6 +3,7 @@ import pytest
 
 from bnn_tf import codebook, kernels, quantizers
 from bnn_tf._tensorflow import lq, tf
+from bnn_tf.training.seeding import set_seeds
 
 
 def conv(name, quantizer, filters=6, size=3):
@@ -11,7 +12,7 @@ def conv(name, quantizer, filters=6, size=3):
 
 @pytest.fixture(scope="module")
 def found():
-    tf.keras.utils.set_random_seed(0)
+    set_seeds(0)
     inner = tf.keras.Sequential([conv("inner", quantizers.ReCU(tau=0.9))], name="nested")
     layers = [
         conv("first", quantizers.ScaledSign(), size=1),
