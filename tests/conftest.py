@@ -1,10 +1,12 @@
 """Fixtures that every test may use."""
 
+import types
 from pathlib import Path
 
-import bnn_tf  # noqa: F401  (selects Keras 2 before any test imports TensorFlow)
 import numpy as np
 import pytest
+
+import bnn_tf  # noqa: F401  (selects Keras 2 before any test imports TensorFlow)
 
 SHARED = Path(__file__).parents[2] / "shared"
 
@@ -45,3 +47,28 @@ def tiny(monkeypatch):
 
     monkeypatch.setitem(registry.MODELS, "tiny", build)
     return build
+
+
+@pytest.fixture
+def quick_fit(monkeypatch):
+    """Replaces training by calls of the callbacks that move the weights, so that nothing is traced."""
+    from bnn_tf._tensorflow import tf
+    from bnn_tf.training import trainer
+
+    def fit(model, batches, epochs, initial_epoch, steps_per_epoch, callbacks, **_):
+        model.optimizer._create_all_weights(model.trainable_variables)
+        calls = tf.keras.callbacks.CallbackList(callbacks, model=model)
+        calls.on_train_begin()
+        for epoch in range(initial_epoch, epochs):
+            calls.on_epoch_begin(epoch)
+            logs = {"loss": 1 / (epoch + 1), "accuracy": 0.5}
+            for step in range(steps_per_epoch):
+                calls.on_train_batch_begin(step)
+                model.set_weights([weights * (1 + 0.01 * (epoch + 1)) for weights in model.get_weights()])
+                calls.on_train_batch_end(step, logs)
+            calls.on_epoch_end(epoch, {**logs, "val_accuracy": 0.4})
+        calls.on_train_end()
+
+    no_data = {name: lambda *_, **__: None for name in ("training_batches", "evaluation_batches")}
+    monkeypatch.setattr(trainer, "data", types.SimpleNamespace(**{**vars(trainer.data), **no_data}))
+    monkeypatch.setattr(tf.keras.Model, "fit", fit)

@@ -14,6 +14,7 @@ from bnn_tf.commands import options, targets
 )
 @options.dataset
 @options.data_dir
+@options.normalization
 @click.option(
     "--images",
     type=click.IntRange(min=1),
@@ -28,6 +29,7 @@ def convert(
     output: Path | None,
     dataset: str | None,
     data_dir: str | None,
+    normalization: str | None,
     images: int,
     no_fold: bool,
     as_json: bool,
@@ -35,7 +37,7 @@ def convert(
     """Convert TARGET (a run or a saved Keras model) to a .tflite file for Larq Compute Engine.
 
     Nothing is written, and the exit code is 1, where a binary convolution would stay float or the file
-    does not compute what Keras does on held-out images.
+    does not compute what Keras does on held-out images (on noise, for a Keras model without --dataset).
     """
     from bnn_tf import convert as convert_model
     from bnn_tf import data
@@ -45,9 +47,14 @@ def convert(
         if not targets.is_run(target):
             raise UsageError("name the file to write with -o")
         output = target / "model.tflite"
+    if not output.parent.is_dir():
+        raise UsageError(f"there is no folder {output.parent} to write {output.name} to")
     network = targets.load_network(target)
-    found = targets.load_images(target, dataset, data_dir, tuple(network.input_shape[1:3]))
-    samples, _ = data.take(found.source(), found.pre(), images)
+    found, samples = None, None
+    if dataset is not None or targets.knows_images(target):
+        found = targets.load_images(target, dataset, data_dir, normalization, network.input_shape[1:3])
+        samples, _ = data.take(found.source(), found.pre(), images)
     report = convert_model(network, output, images=samples, fold=not no_fold)
-    targets.write_sidecar(output, found)
+    if found is not None:
+        targets.write_sidecar(output, found)
     options.emit(report.to_dict(), as_json, str(report))

@@ -11,7 +11,7 @@ from bnn_tf.commands import options, targets
 @click.argument("target", type=click.Path(path_type=Path))
 @options.dataset
 @options.data_dir
-@click.option("--normalization", metavar="NAME", help="imagenet, cifar, unit or none; default: as trained.")
+@options.normalization
 @click.option(
     "--batch-size", type=click.IntRange(min=1), default=128, show_default=True, help="Images per step."
 )
@@ -30,24 +30,15 @@ def evaluate(
 
     A .tflite file runs on Larq Compute Engine's interpreter.
     """
-    import dataclasses
-
-    from bnn_tf import data
-    from bnn_tf.errors import UserError, unknown
+    from bnn_tf.errors import UserError
     from bnn_tf.training import evaluate as run_evaluation
 
     predict, size = targets.predictor(target)
-    images = targets.load_images(target, dataset, data_dir, size)
-    pre = images.pre()
-    if normalization is not None:
-        if normalization not in data.NORMALIZATIONS:
-            raise unknown("normalization", normalization, data.NORMALIZATIONS)
-        mean, std = data.NORMALIZATIONS[normalization]
-        pre = dataclasses.replace(pre, mean=mean, std=std)
+    images = targets.load_images(target, dataset, data_dir, normalization, size)
     source = images.source(limit)
     if images.class_names and images.class_names != list(source.class_names):
         raise UserError(f"{target} was trained on other classes than {source.name} has")
-    result = run_evaluation(predict, source, pre, batch_size)
+    result = run_evaluation(predict, source, images.pre(), batch_size)
     options.emit(
         {"target": str(target), "dataset": source.name, **result.to_dict()}, as_json, f"{target}: {result}"
     )

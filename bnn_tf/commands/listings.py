@@ -15,9 +15,9 @@ def _table(columns: list[str], rows: list[list[str]]) -> None:
     table = Table(*columns, box=None, pad_edge=False)
     for row in rows:
         table.add_row(*row)
-    console = Console()
+    console = Console(markup=False, highlight=False)
     if not console.is_terminal:
-        console.width = 200  # a pipe has no width; its lines should not be broken
+        console.width = 10_000  # a pipe has no width; its lines should not be broken
     console.print(table)
 
 

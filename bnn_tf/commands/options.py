@@ -26,6 +26,9 @@ dataset = click.option(
 )
 model = click.option("--model", metavar="NAME", help="Architecture; `bnn-tf models` lists them.")
 method = click.option("--method", metavar="NAME", help="bireal, recu, subbit, ovsw, or real.")
+normalization = click.option(
+    "--normalization", metavar="NAME", help="imagenet, cifar, unit or none; default: as trained."
+)
 settings = click.option(
     "--set",
     "settings",

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bnn_tf.errors import UsageError, UserError
+from bnn_tf.errors import UsageError, UserError, unknown
 
 if TYPE_CHECKING:
     import numpy as np
@@ -61,41 +61,75 @@ def is_run(path: Path) -> bool:
     return (path / "config.json").is_file()
 
 
+def knows_images(path: Path) -> bool:
+    """Whether a run or a sidecar says which images the model takes."""
+    return is_run(path) or sidecar(path).is_file()
+
+
 def load_images(
-    path: Path, dataset: str | None, data_dir: str | None, input_size: tuple[int, int] | None = None
+    path: Path,
+    dataset: str | None = None,
+    data_dir: str | None = None,
+    normalization: str | None = None,
+    input_size: tuple[int | None, ...] = (),
 ) -> Images:
-    """The images of a run, or of a model with a sidecar; `--dataset` and `--data-dir` override.
+    """The images of a run, or of a model with a sidecar; the other arguments override what they say.
+
+    Args:
+        path: The run or model.
+        dataset: `--dataset`.
+        data_dir: `--data-dir`.
+        normalization: `--normalization`.
+        input_size: Height and width that the model takes, for models that nothing is known of.
 
     Raises:
-        UsageError: nothing says which images, and `--dataset` is not given.
+        UsageError: nothing says which images, and dataset or normalization is not given.
     """
     if is_run(path):
-        from bnn_tf.training import Run, build
-
-        config = Run.open(path).config
-        found = Images(
-            config.recipe.dataset,
-            config.data_dir,
-            dataclasses.asdict(build.preprocessing(config.recipe)),
-            list(config.class_names),
-        )
+        found = _of_run(path)
     elif sidecar(path).is_file():
         found = _read(sidecar(path))
-    elif dataset is None:
-        raise UsageError(f"{path} does not say which images it takes; name a --dataset")
+    elif dataset is None or normalization is None:
+        raise UsageError(
+            f"{path} does not say which images it takes; name a --dataset and a --normalization "
+            "(imagenet, cifar, unit, or none)"
+        )
     else:
-        size = {"image_size": input_size} if input_size else {}
-        found = Images(dataset, data_dir, size, [])
+        found = Images(dataset, data_dir, {"image_size": input_size} if all(input_size) else {}, [])
     return dataclasses.replace(
-        found, dataset=dataset or found.dataset, data_dir=data_dir or (None if dataset else found.data_dir)
+        found,
+        dataset=dataset or found.dataset,
+        data_dir=data_dir or (None if dataset else found.data_dir),
+        preprocessing={**found.preprocessing, **_statistics(normalization)},
     )
+
+
+def _of_run(path: Path) -> Images:
+    from bnn_tf.training import Run, build
+
+    config = Run.open(path).config
+    preprocessing = dataclasses.asdict(build.preprocessing(config.recipe))
+    return Images(config.recipe.dataset, config.data_dir, preprocessing, list(config.class_names))
+
+
+def _statistics(normalization: str | None) -> dict[str, Any]:
+    from bnn_tf import data
+
+    if normalization is None:
+        return {}
+    if normalization not in data.NORMALIZATIONS:
+        raise unknown("normalization", normalization, data.NORMALIZATIONS)
+    mean, std = data.NORMALIZATIONS[normalization]
+    return {"mean": mean, "std": std}
 
 
 def _read(path: Path) -> Images:
     try:
-        return Images(**json.loads(path.read_text()))
-    except (ValueError, TypeError) as error:
+        found = Images(**json.loads(path.read_text()))
+        found.pre()
+    except (OSError, ValueError, TypeError) as error:
         raise UserError(f"{path} cannot be read: {error}") from error
+    return found
 
 
 def load_network(path: Path) -> "tf.keras.Model":

@@ -6,8 +6,6 @@ import io
 import pytest
 from rich.console import Console
 
-from bnn_tf import data
-from bnn_tf._tensorflow import tf
 from bnn_tf.training import Run, RunConfig, Session, checks, train
 from zoo import recipes
 
@@ -78,26 +76,3 @@ def reference(_references, configuration, tmp_path_factory, session):
         return _references[key]
 
     return get
-
-
-@pytest.fixture
-def quick_fit(monkeypatch):
-    """Replaces `model.fit` by one that calls the callbacks and moves weights, but traces nothing."""
-
-    def fit(model, batches, epochs, initial_epoch, steps_per_epoch, callbacks, **_):
-        model.optimizer._create_all_weights(model.trainable_variables)
-        calls = tf.keras.callbacks.CallbackList(callbacks, model=model)
-        calls.on_train_begin()
-        for epoch in range(initial_epoch, epochs):
-            calls.on_epoch_begin(epoch)
-            logs = {"loss": 1 / (epoch + 1), "accuracy": 0.5}
-            for step in range(steps_per_epoch):
-                calls.on_train_batch_begin(step)
-                model.set_weights([weights * (1 + 0.01 * (epoch + 1)) for weights in model.get_weights()])
-                calls.on_train_batch_end(step, logs)
-            calls.on_epoch_end(epoch, {**logs, "val_accuracy": 0.4})
-        calls.on_train_end()
-
-    monkeypatch.setattr(tf.keras.Model, "fit", fit)
-    for pipeline in ("training_batches", "evaluation_batches"):
-        monkeypatch.setattr(data, pipeline, lambda *_, **__: None)

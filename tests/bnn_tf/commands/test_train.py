@@ -1,0 +1,317 @@
+"""`bnn-tf train` as users see it."""
+
+import dataclasses
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from bnn_tf._tensorflow import tf
+from bnn_tf.training import Run, build, trainer
+
+
+def files(folder):
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
+
+
+class TestOutput:
+    def test_the_run_directory_comes_first(self, said):
+        lines = said.out.splitlines()
+        assert re.fullmatch("Run directory: /.*/run", lines[0])
+        assert lines[1].startswith("Recipe: no recipe of its own: the settings of bireal × ")
+        assert [line.split("  ")[0] for line in lines[2:4]] == ["train 1/2", "train 2/2"]
+        assert re.fullmatch(r".*: top-1 [\d.]+%  top-5 [\d.]+%  loss [\d.]+  \(48 images\)", lines[4])
+        assert len(lines) == 5
+
+    def test_nothing_else(self, said):
+        assert said.err == ""
+        assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f]", said.out)
+
+    def test_the_last_epoch_and_the_result_agree(self, said, trained):
+        shown = float(re.search(r"top-1 ([\d.]+)%", said.out)[1])
+        assert shown == pytest.approx(100 * float(Run.open(trained).metrics()[-1]["val_accuracy"]), abs=0.006)
+
+    def test_json_is_one_document_and_nothing_else(self, command, tiny_options, tmp_path, quick_fit):
+        code, out, err = command(
+            "train", "--method", "bireal", *tiny_options, "--epochs", 2, "--run-dir", tmp_path / "x", "--json"
+        )
+        found = json.loads(out)
+        assert code == 0
+        assert set(found) == {"run_dir", "images", "top1", "top5", "loss", "published_top1"}
+        assert (found["run_dir"], found["images"]) == (str(tmp_path / "x"), 48)
+        assert err.splitlines()[0] == f"Run directory: {tmp_path / 'x'}"
+
+    def test_brackets_in_paths_are_no_markup(self, command, tiny_options, tmp_path, quick_fit):
+        run = tmp_path / "[bold]a[/bold] [x]"
+        _, out, _ = command("train", "--method", "bireal", *tiny_options, "--epochs", 1, "--run-dir", run)
+        assert out.splitlines()[0] == f"Run directory: {run}"
+
+    def test_the_default_folder(self, command, tiny_options, tmp_path, quick_fit, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        _, out, _ = command("train", "--method", "bireal", *tiny_options, "--epochs", 1)
+        (run,) = (tmp_path / "runs").iterdir()
+        assert out.splitlines()[0] == f"Run directory: runs/{run.name}"
+        assert run.name.startswith("bireal-tiny-digits-")
+
+
+class TestDryRun:
+    def test_writes_nothing(self, command, tiny_options, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        code, out, _ = command("train", "--method", "subbit", *tiny_options, "--epochs", "2,3", "--dry-run")
+        assert code == 0
+        assert out.splitlines()[-2:] == ["steps per epoch: activations 3, weights 3", "steps in all: 15"]
+        assert files(tmp_path) == []
+
+    def test_json_is_the_configuration(self, command, tiny_options, tmp_path, monkeypatch):
+        (tmp_path / "pictures").mkdir()
+        monkeypatch.chdir(tmp_path)
+        _, out, _ = command(
+            "train", "--method", "recu", *tiny_options, "--seed", 7, "--learning-rate", 0.5,
+            "--momentum", 0.8, "--weight-decay", 0.25, "--test-batch-size", 9, "--set", "method.tau_min=0.6",
+            "--deterministic", "--schedule", "multistep", "--set", "schedule.milestones=1,2", "--workers", 2,
+            "--data-dir", "pictures", "--dry-run", "--json",
+        )  # fmt: skip
+        found = json.loads(out)
+        (phase,) = found["recipe"]["phases"]
+        assert (found["seed"], found["deterministic"], found["workers"]) == (7, True, 2)
+        assert found["data_dir"] == os.path.join(os.getcwd(), "pictures")
+        assert (phase["learning_rate"], phase["momentum"], phase["weight_decay"]) == (0.5, 0.8, 0.25)
+        assert (phase["schedule"], phase["schedule_options"]["milestones"]) == ("multistep", [1, 2])
+        assert found["recipe"]["method_options"] == {"tau_min": 0.6}
+        assert found["recipe"]["test_batch_size"] == 9
+        assert (found["steps_per_epoch"], found["steps"]) == ({"train": 3}, 3 * phase["epochs"])
+
+
+class TestWrongUsage:
+    @pytest.mark.parametrize(
+        ("arguments", "code", "message"),
+        [
+            (("--method", "bireal", "--model", "cifar_resnet21"), 2, "did you mean 'cifar_resnet20'"),
+            (("--method", "bireal", "--variant", "multi-step"), 2, "did you mean 'multistep'"),
+            (
+                ("--method", "bireal", "--epochs", "two"),
+                2,
+                "--epochs takes a whole number, or one for each phase",
+            ),
+            (("--method", "bireal", "--epochs", "1,2"), 2, "one for each phase (train)"),
+            (("--method", "bireal", "--epochs", "0"), 2, "one positive number"),
+            (("--method", "bireal", "--set", "epochs"), 2, "--set takes KEY=VALUE, not 'epochs'"),
+            (("--method", "bireal", "--set", "bathc_size=3"), 2, "did you mean 'batch_size'"),
+            (("--method", "bireal", "--set", "batch_size=-3"), 2, "batch_size must be at least 1, not -3"),
+            (("--method", "bireal", "--learning-rate", "nan"), 2, "learning_rate must be positive"),
+            (("--method", "bireal", "--schedule", "cosin"), 2, "did you mean 'cosine'"),
+            (("--method", "bireal", "--until-phase", "trian"), 2, "did you mean 'train'"),
+            (("--method", "bireal", "--from-phase", "trian"), 2, "did you mean 'train'"),
+            (
+                ("--method", "bireal", "--variant", "multistep", "--from-phase", "clip"),
+                2,
+                "needs a run to start from",
+            ),
+            (("--method", "bireal", "--gpus", "64"), 2, "--gpus 64: TensorFlow sees 0 GPUs"),
+            (("--method", "recu", "--set", "method.tau_min=85"), 2, "tau_max <= 1 must hold"),
+            (
+                ("--method", "bireal", "--init-from", "nowhere"),
+                1,
+                "nowhere is no run directory: it does not exist",
+            ),
+            (("--method", "bireal", "--teacher", "nowhere"), 1, "there is no saved model at nowhere"),
+            (("--method", "bireal", "--data-dir", "nowhere"), 1, "nowhere (--data-dir) does not exist"),
+            (("--method", "bireal", "--dataset", "folder"), 1, "no --data-dir is given"),
+            (("--resume", "nowhere"), 1, "nowhere is no run directory: it does not exist"),
+            (("--resume", "."), 1, "it has no config.json"),
+        ],
+    )
+    def test_one_line_and_no_run_directory(
+        self, command, tmp_path, monkeypatch, tiny, arguments, code, message
+    ):
+        monkeypatch.chdir(tmp_path)
+        if "--model" not in arguments and "--resume" not in arguments and "--variant" not in arguments:
+            arguments = (*arguments, "--model", "tiny")
+        found, out, err = command("train", *arguments)
+        assert (found, out) == (code, "")
+        assert message in err
+        assert err.startswith("bnn-tf: ")
+        assert len(err.splitlines()) == 1
+        assert files(tmp_path) == []
+
+    def test_a_folder_that_is_not_empty(self, command, tiny_options, trained):
+        before = files(trained)
+        code, _, err = command("train", "--method", "bireal", *tiny_options, "--run-dir", trained)
+        assert (code, files(trained)) == (1, before)
+        assert f"{trained} is not empty; continue its run with --resume {trained}" in err
+
+
+class TestResume:
+    def test_a_finished_run_reports_again(self, command, trained, said):
+        before = {path: path.read_bytes() for path in trained.rglob("*") if path.is_file()}
+        code, out, err = command("train", "--resume", trained)
+        assert (code, err) == (0, "")
+        assert out.splitlines()[-1].partition(": ")[2] == said.out.splitlines()[-1].partition(": ")[2]
+        assert {path: path.read_bytes() for path in trained.rglob("*") if path.is_file()} == before
+
+    @pytest.mark.parametrize(
+        ("options", "flag"),
+        [
+            (("--method", "bireal"), "--method"),
+            (("--epochs", "9"), "--epochs"),
+            (("--set", "epochs=9"), "--set"),
+            (("--run-dir", "x"), "--run-dir"),
+            (("--seed", "1"), "--seed"),
+            (("--batch-size", "4", "--dry-run"), "--batch-size, --dry-run"),
+        ],
+    )
+    def test_settings_stay(self, command, trained, options, flag):
+        code, _, err = command("train", "--resume", trained, *options)
+        assert code == 2
+        assert f"--resume continues a run as it was configured; leave out {flag}" in err
+
+    def test_where_and_how_may_change(self, command, trained, tmp_path):
+        code, out, _ = command(
+            "train", "--resume", trained, "--json", "--workers", 1, "--gpus", 0, "--print-every", 1,
+            "--until-phase", "train",
+        )  # fmt: skip
+        assert code == 0
+        assert json.loads(out)["images"] == 48
+
+    def test_data_that_have_moved(self, command, trained, tmp_path):
+        code, _, err = command("train", "--resume", trained, "--data-dir", tmp_path / "nowhere")
+        assert code == 1
+        assert f"{tmp_path / 'nowhere'} (--data-dir) does not exist" in err
+
+    @pytest.mark.parametrize("content", ["", "{", '{"recipe": {}}'])
+    def test_a_damaged_configuration(self, command, trained, content):
+        (trained / "config.json").write_text(content)
+        code, out, err = command("train", "--resume", trained)
+        assert (code, out) == (1, "")
+        assert "config.json cannot be read" in err
+
+
+class TestPhases:
+    def test_until_and_then_the_rest(self, command, tiny_options, tmp_path, quick_fit):
+        run = tmp_path / "run"
+        options = ("train", "--method", "subbit", *tiny_options, "--epochs", "1,2", "--run-dir", run)
+        assert command(*options, "--until-phase", "activations")[0] == 0
+        assert [row["phase"] for row in Run.open(run).metrics()] == ["activations"]
+        assert command("train", "--resume", run)[0] == 0
+        assert [row["phase"] for row in Run.open(run).metrics()] == ["activations", "weights", "weights"]
+        code, _, err = command("train", "--resume", run, "--until-phase", "activations")
+        assert code == 2
+        assert "the run is in phase weights already" in err
+
+    def test_from_a_phase_with_another_run_s_weights(self, command, tiny_options, tmp_path, quick_fit):
+        run, first = tmp_path / "run", tmp_path / "first"
+        options = ("train", "--method", "subbit", *tiny_options, "--epochs", "1")
+        assert command(*options, "--run-dir", first, "--until-phase", "activations")[0] == 0
+        code, out, _ = command(*options, "--run-dir", run, "--from-phase", "weights", "--init-from", first)
+        assert code == 0
+        assert "3 without a source: body_conv/codebook, body_conv/memory, body_conv/step" in out
+        assert [row["phase"] for row in Run.open(run).metrics()] == ["weights"]
+
+
+class TestStopped:
+    def test_says_how_to_continue(self, command, tiny_options, tmp_path, quick_fit, monkeypatch):
+        original = trainer._callbacks
+
+        class Stop(tf.keras.callbacks.Callback):
+            def on_epoch_begin(self, epoch, logs=None):
+                if epoch == 1:
+                    raise KeyboardInterrupt
+
+        run = tmp_path / "my runs" / "1"
+        with monkeypatch.context() as patch:
+            patch.setattr(trainer, "_callbacks", lambda *args: [*original(*args), Stop()])
+            code, _, err = command(
+                "train", "--method", "ovsw", *tiny_options, "--epochs", 2, "--run-dir", run
+            )
+        again = f"bnn-tf train --resume '{run}'"
+        assert code == 1
+        assert err == f"bnn-tf: stopped; continue after the last complete epoch with: {again}\n"
+        assert command("train", "--resume", run)[0] == 0
+        assert [row["epoch"] for row in Run.open(run).metrics()] == ["1", "2"]
+
+    def test_nan_fails(self, command, tiny_options, tmp_path):
+        code, _, err = command(
+            "train", "--method", "bireal", *tiny_options, "--learning-rate", 1e30, "--set", "optimizer=sgd",
+            "--schedule", "constant", "--run-dir", tmp_path / "run",
+        )  # fmt: skip
+        assert code == 1
+        assert "the loss is not finite any more in epoch" in err
+        assert len(err.splitlines()) == 1
+
+
+# The tiny network in a new process; every step of the second epoch takes a second, so that there is time.
+SLOW_TRAINING = """
+import sys, time
+from zoo import blocks, registry
+from bnn_tf import cli, methods
+from bnn_tf._tensorflow import tf
+from bnn_tf.training import trainer
+
+def build(*, method, input_shape, num_classes, pad_values=0.0, weights=None, width=4):
+    image = blocks.inputs(input_shape)
+    x = blocks.batch_norm(blocks.conv(image, width, 3, "stem_conv"), "stem_bn")
+    x = blocks.binarizer(methods.get(method), pad_values)(x, 2 * width, "body")
+    return blocks.finish(image, blocks.classifier(x, num_classes), "tiny", weights)
+
+class Slow(tf.keras.callbacks.Callback):
+    def on_epoch_begin(self, epoch, logs=None):
+        self.slow = epoch == 1
+    def on_train_batch_begin(self, batch, logs=None):
+        time.sleep(self.slow)
+
+registry.MODELS["tiny"] = build
+original = trainer._callbacks
+trainer._callbacks = lambda *args: [*original(*args), Slow()]
+cli.main(sys.argv[1:])
+"""
+
+
+@pytest.mark.parametrize(
+    "number",
+    [signal.SIGINT, pytest.param(signal.SIGKILL, marks=pytest.mark.slow)],
+    ids=lambda number: number.name,
+)
+def test_a_process_stopped_in_an_epoch(number, command, tiny_options, tmp_path):
+    """Resumed in this process, it gives what training in one go gives, bit for bit."""
+    options = ("train", "--method", "ovsw", *tiny_options, "--epochs", "2", "--deterministic")
+    run, whole = tmp_path / "run", tmp_path / "whole"
+    process = subprocess.Popen(
+        [sys.executable, "-c", SLOW_TRAINING, *options, "--run-dir", run],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    while not (line := process.stdout.readline()).startswith("train 1/2"):
+        assert line, process.stderr.read()
+    process.send_signal(number)
+    _, err = process.communicate()
+    if number == signal.SIGINT:
+        assert process.returncode == 1
+        assert (
+            err
+            == f"bnn-tf: stopped; continue after the last complete epoch with: bnn-tf train --resume {run}\n"
+        )
+    assert [row["epoch"] for row in Run.open(run).metrics()] == ["1"]
+    try:
+        assert command("train", "--resume", run)[0] == command(*options, "--run-dir", whole)[0] == 0
+    finally:
+        from tensorflow.python.framework import config
+
+        config.disable_op_determinism()
+    resumed, at_once = ([{**row, "seconds": ""} for row in Run.open(path).metrics()] for path in (run, whole))
+    assert resumed == at_once
+    for found, wanted in zip(
+        *(build.load_run_model(Run.open(p)).get_weights() for p in (run, whole)), strict=True
+    ):
+        np.testing.assert_array_equal(found, wanted)
+
+
+def test_the_configuration_is_all_that_resuming_needs(trained):
+    config = Run.open(trained).config
+    assert config.class_names == tuple("0123456789")
+    assert dataclasses.replace(config, seed=config.seed) == config
+    environment = json.loads((trained / "environment.json").read_text())
+    assert environment["packages"]["larq"].startswith("0.")

@@ -1,0 +1,145 @@
+"""Exit codes, and errors that are one line."""
+
+import subprocess
+import sys
+
+import click
+import pytest
+
+import bnn_tf
+from bnn_tf import cli
+from bnn_tf.errors import UsageError, UserError, unknown
+
+
+@pytest.fixture
+def command(capsys):
+    """`command("train", …)` runs the command line and returns exit code, output and errors."""
+
+    def run(*arguments):
+        with pytest.raises(SystemExit) as stopped:
+            cli.main([str(argument) for argument in arguments])
+        return stopped.value.code, *capsys.readouterr()
+
+    return run
+
+
+@pytest.fixture
+def failing(monkeypatch):
+    """`failing(error)` adds a command `fail` that raises it."""
+
+    def add(error):
+        @click.command()
+        @click.option("--number", type=int)
+        def fail(number):
+            raise error
+
+        monkeypatch.setitem(cli.cli.commands, "fail", fail)
+
+    return add
+
+
+@pytest.mark.parametrize("arguments", [(), ("--help",), ("-h",), ("--debug",)])
+def test_help(command, arguments):
+    code, out, err = command(*arguments)
+    assert (code, err) == (0, "")
+    assert {"train", "evaluate", "convert", "summary", "report", "models", "recipes"} <= set(out.split())
+
+
+@pytest.mark.parametrize("name", cli.cli.commands)
+def test_help_of_each_command(command, name):
+    code, out, err = command(name, "--help")
+    assert (code, err) == (0, "")
+    assert out.startswith(f"Usage: bnn-tf {name}")
+
+
+def test_results_are_to_be_had_as_json():
+    without = {
+        name
+        for name, found in cli.cli.commands.items()
+        if not any("--json" in parameter.opts for parameter in found.params)
+    }
+    assert without == set()
+
+
+def test_version(command):
+    assert command("--version") == (0, f"bnn-tf, version {bnn_tf.__version__}\n", "")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("trian",), "No such command 'trian'"),
+        (("train", "--bacth-size", "3"), "--batch-size"),
+        (("train", "--batch-size"), "requires an argument"),
+        (("train", "--batch-size", "few"), "'few' is not a valid integer"),
+        (("train", "--batch-size", "0"), "'--batch-size': 0"),
+        (("train", "stray"), "unexpected extra argument"),
+        (("train",), "name a --method"),
+        (("train", "--method", "birael"), "did you mean 'bireal'"),
+        (("evaluate",), "Missing argument 'TARGET'"),
+        (("convert",), "Missing argument 'TARGET'"),
+        (("recipes", "--method", "rec"), "did you mean 'recu'"),
+    ],
+)
+def test_wrong_usage(command, arguments, message):
+    code, out, err = command(*arguments)
+    assert (code, out) == (2, "")
+    assert err.startswith("bnn-tf: ")
+    assert len(err.splitlines()) == 1
+    assert message in err
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "line"),
+    [
+        (UserError("the file x is missing"), 1, "bnn-tf: the file x is missing"),
+        (UsageError("name a file"), 2, "bnn-tf: name a file"),
+        (UserError("two\n  lines"), 1, "bnn-tf: two lines"),
+        (click.ClickException("from click"), 1, "bnn-tf: from click"),
+        (KeyboardInterrupt(), 1, "bnn-tf: stopped"),
+        (click.Abort(), 1, "bnn-tf: stopped"),
+        (RuntimeError("bro\nken"), 1, "bnn-tf: RuntimeError: bro ken (--debug shows where)"),
+        (OSError(28, "No space left on device", "/x"), 1, "No space left on device: '/x'"),
+    ],
+)
+def test_errors_are_one_line(command, failing, error, code, line):
+    failing(error)
+    found, out, err = command("fail")
+    assert (found, out) == (code, "")
+    assert line in err
+    assert len(err.strip().splitlines()) == 1  # click ends the terminal's "^C" by an empty line
+    assert "Traceback" not in err
+
+
+@pytest.mark.parametrize(
+    "arguments", [("--debug", "fail"), ("fail", "--debug"), ("fail", "--number", "1", "--debug")]
+)
+def test_debug_anywhere_shows_the_traceback(command, failing, arguments):
+    failing(UserError("the file x is missing"))
+    code, _, err = command(*arguments)
+    assert code == 1
+    assert "Traceback (most recent call last)" in err
+    assert err.splitlines()[-1] == "bnn-tf: the file x is missing"
+
+
+def test_a_reader_that_goes_away_is_no_error():
+    process = subprocess.Popen(
+        [sys.executable, "-m", "bnn_tf", "--help"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    process.stdout.close()
+    assert process.stderr.read() == b""
+    assert process.wait() in (0, 1)
+    process.stderr.close()
+
+
+class TestUnknown:
+    def test_nearest_and_all(self):
+        assert str(unknown("fruit", "aple", ["apple", "pear"])) == (
+            "there is no fruit called 'aple'; did you mean 'apple'? (there are: apple, pear)"
+        )
+
+    def test_nothing_near(self):
+        assert (
+            str(unknown("fruit", "x", iter(["apple"]))) == "there is no fruit called 'x' (there are: apple)"
+        )
+        assert unknown("fruit", "x", []).exit_code == 2
