@@ -145,7 +145,7 @@ RECIPES: tuple[Recipe, ...] = (
         phases=(
             dataclasses.replace(
                 _SMALL,
-                epochs=20,
+                epochs=25,
                 batch_size=64,
                 learning_rate=3e-3,
                 rate_batch_size=None,
