@@ -21,6 +21,8 @@ ROWS = (
         "bnn_tf.distillation",
         "bnn_tf.saving",
         "bnn_tf.telemetry",
+        "bnn_tf.kernels",
+        "bnn_tf.diagnostics",
     ),
     ("bnn_tf.methods",),
     ("zoo",),
