@@ -67,7 +67,7 @@ def _snapshot(layer: tf.keras.layers.Layer) -> BinaryKernel:
         name=layer.name,
         latent=latent_value(layer.kernel).numpy(),
         signs=signs,
-        tau=float(quantizer.tau) if isinstance(quantizer, ReCU) else REFERENCE_TAU,
+        tau=float(quantizer.tau.numpy()) if isinstance(quantizer, ReCU) else REFERENCE_TAU,
         patterns=patterns,
     )
 

@@ -45,7 +45,11 @@ def _recipe_options(command: Any) -> Any:
 @_recipe_options
 @options.settings
 @click.option(
-    "--seed", type=int, default=1, show_default=True, help="Seed of weights, order and augmentation."
+    "--seed",
+    type=click.IntRange(0, 2**31 - 1),
+    default=1,
+    show_default=True,
+    help="Seed of weights, order and augmentation.",
 )
 @click.option("--run-dir", metavar="DIR", help="Where to keep the run; default: a new folder under runs/.")
 @click.option("--init-from", metavar="RUN", help="Start from the weights of another run.")

@@ -56,7 +56,12 @@ def checked(config: RunConfig) -> RunConfig:
 def _located(config: RunConfig) -> RunConfig:
     """Paths as they are seen from anywhere, so that a run can be resumed from another folder."""
     recipe = config.recipe
-    phases = tuple(dataclasses.replace(phase, start=_absolute(phase.start)) for phase in recipe.phases)
+    phases = tuple(
+        phase
+        if phase.start in preparation.STARTS
+        else dataclasses.replace(phase, start=_absolute(phase.start))
+        for phase in recipe.phases
+    )
     return dataclasses.replace(
         config,
         recipe=dataclasses.replace(recipe, phases=phases, teacher=_absolute(recipe.teacher)),

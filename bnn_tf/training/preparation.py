@@ -10,6 +10,9 @@ from bnn_tf.training.transfer import TransferReport, require_complete, require_s
 from bnn_tf.transforms import latent_value
 from zoo.recipes import Phase
 
+STARTS = ("previous", "random")
+"""What a phase can start from; anything else is the path of a run."""
+
 
 def initialize(
     network: tf.keras.Model, run: Run, index: int, previous: tf.keras.Model | None, console: Console
@@ -35,7 +38,7 @@ def origin(config: RunConfig, index: int) -> str | None:
     start = config.recipe.phases[index].start
     if index == 0 and config.init_from is not None:
         return config.init_from
-    return None if start in ("previous", "random") else start
+    return None if start in STARTS else start
 
 
 def start_from(path: str, network: tf.keras.Model) -> TransferReport:

@@ -60,6 +60,8 @@ def test_paths_become_absolute(recipe, configuration, new_run, session, quick_fi
     (tmp_path / "data").mkdir()
     monkeypatch.chdir(tmp_path)
     student = dataclasses.replace(recipe(loss="distribution", start="teacher"), teacher="teacher")
+    (tmp_path / "previous").mkdir()  # is not what `start="previous"` means
+    assert configuration(recipe()).recipe.phases[0].start == "previous"
     config = configuration(student, init_from="teacher", data_dir="data")
     where = os.path.join(os.getcwd(), "teacher")
     assert (config.recipe.teacher, config.init_from, config.recipe.phases[0].start) == (where, where, where)
@@ -146,8 +148,8 @@ class TestBuild:
             "name": "real",
             "activation_name": "clip",
         }
-        options = recipe("recu", method_options={"tau_min": 0.5})
-        assert build.phase_method(options, options.phases[0]).tau_min == 0.5
+        options = recipe("recu", method_options={"tau_min": 0.6})
+        assert build.phase_method(options, options.phases[0]).tau_min == 0.6
 
     def test_decay_reaches_the_optimizer(self, recipe):
         phase = dataclasses.replace(recipe().phases[0], weight_decay=0.01, decay_only="kernels", momentum=0.5)

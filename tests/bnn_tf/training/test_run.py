@@ -32,6 +32,12 @@ def test_created_and_opened(run):
     assert not list(run.path.glob("*.part"))
 
 
+def test_without_being_installed(tmp_path, monkeypatch):
+    monkeypatch.setattr("bnn_tf.training.run._PACKAGES", ("numpy", "no-such-package"))
+    run = Run.create(RunConfig(RECIPE), tmp_path / "run")
+    assert json.loads((run.path / "environment.json").read_text())["packages"]["no-such-package"] is None
+
+
 def test_a_default_folder_of_its_own(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("time.strftime", lambda _: "now")  # all in the same second

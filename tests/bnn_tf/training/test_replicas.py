@@ -1,0 +1,61 @@
+"""Two replicas train a run as one does, phases, method state, diagnostics and resume included."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+# Logical devices must be set before TensorFlow starts, so this runs in a process of its own. The network has
+# no BatchNorm, whose statistics are those of a replica's share.
+TRAIN = """
+import dataclasses, io, json, sys, tempfile
+from bnn_tf._tensorflow import tf
+cpu = tf.config.list_physical_devices("CPU")[0]
+tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+from rich.console import Console
+from zoo import blocks, recipes, registry
+from bnn_tf import methods
+from bnn_tf.training import Run, RunConfig, Session, build, checks, strategies, train
+
+def network(*, method, input_shape, num_classes):
+    image = blocks.inputs(input_shape)
+    x = methods.get(method).binary_conv(blocks.conv(image, 4, 3, "stem_conv"), 8, name="body")
+    return blocks.finish(image, blocks.classifier(x, num_classes), "tiny", None)
+
+registry.MODELS["tiny"] = network
+second = recipes.Phase("second", 2, 16, learning_rate=0.05, weight_decay=1e-3, augmentation="none",
+                       fresh_variables=("scale", "tau", "codebook", "memory", "step"))
+first = dataclasses.replace(second, name="first", epochs=1, method={"name": "real", "activation_name": "sign"})
+recipe = recipes.Recipe(sys.argv[1], "tiny", "digits", (first, second), image_size=(8, 8), normalization="unit")
+config = checks.checked(RunConfig(recipe, limit=48))
+session = Session(Console(file=io.StringIO()))
+found = {}
+for name, strategy in (("one", strategies.select()), ("two", tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]))):
+    strategies.select = lambda gpus: strategy
+    run = Run.create(config, tempfile.mkdtemp())
+    train(run, dataclasses.replace(session, until_phase="first"))
+    train(run, session)
+    train(run, session)
+    metrics = [{key: float(row[key]) for key in ("loss", "val_loss", "val_accuracy")} for row in run.metrics()]
+    found[name] = metrics, [w.tolist() for w in build.load_run_model(run).get_weights()]
+print(json.dumps(found))
+"""
+
+
+@pytest.mark.parametrize(
+    "method", ["recu", *(pytest.param(name, marks=pytest.mark.slow) for name in ("bireal", "subbit", "ovsw"))]
+)
+def test_two_replicas_train_as_one(method):
+    process = subprocess.run(
+        [sys.executable, "-c", TRAIN, method], capture_output=True, text=True, check=False
+    )
+    assert process.returncode == 0, process.stderr
+    found = json.loads(process.stdout.splitlines()[-1])
+    (metrics, weights), (expected_metrics, expected_weights) = found["two"], found["one"]
+    assert len(metrics) == 3
+    for row, expected in zip(metrics, expected_metrics, strict=True):
+        assert row == pytest.approx(expected, rel=1e-4)
+    for value, expected in zip(weights, expected_weights, strict=True):
+        np.testing.assert_allclose(value, expected, rtol=1e-4, atol=1e-5)
