@@ -56,18 +56,17 @@ def checked(config: RunConfig) -> RunConfig:
 def _located(config: RunConfig) -> RunConfig:
     """Paths as they are seen from anywhere, so that a run can be resumed from another folder."""
     recipe = config.recipe
-    phases = tuple(
-        phase
-        if phase.start in preparation.STARTS
-        else dataclasses.replace(phase, start=_absolute(phase.start))
-        for phase in recipe.phases
-    )
+    phases = tuple(dataclasses.replace(phase, start=_start(phase)) for phase in recipe.phases)
     return dataclasses.replace(
         config,
         recipe=dataclasses.replace(recipe, phases=phases, teacher=_absolute(recipe.teacher)),
         data_dir=_absolute(config.data_dir),
         init_from=_absolute(config.init_from),
     )
+
+
+def _start(phase: Phase) -> str:
+    return phase.start if phase.start in preparation.STARTS else _absolute(phase.start)
 
 
 def _absolute(path: Any) -> Any:

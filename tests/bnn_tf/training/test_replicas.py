@@ -27,18 +27,21 @@ def network(*, method, input_shape, num_classes):
 registry.MODELS["tiny"] = network
 second = recipes.Phase("second", 2, 16, learning_rate=0.05, weight_decay=1e-3, augmentation="none",
                        fresh_variables=("scale", "tau", "codebook", "memory", "step"))
-first = dataclasses.replace(second, name="first", epochs=1, method={"name": "real", "activation_name": "sign"})
-recipe = recipes.Recipe(sys.argv[1], "tiny", "digits", (first, second), image_size=(8, 8), normalization="unit")
+sign = {"name": "real", "activation_name": "sign"}
+phases = dataclasses.replace(second, name="first", epochs=1, method=sign), second
+recipe = recipes.Recipe(sys.argv[1], "tiny", "digits", phases, image_size=(8, 8), normalization="unit")
 config = checks.checked(RunConfig(recipe, limit=48))
 session = Session(Console(file=io.StringIO()))
 found = {}
-for name, strategy in (("one", strategies.select()), ("two", tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]))):
+two = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+for name, strategy in (("one", strategies.select()), ("two", two)):
     strategies.select = lambda gpus: strategy
     run = Run.create(config, tempfile.mkdtemp())
     train(run, dataclasses.replace(session, until_phase="first"))
     train(run, session)
     train(run, session)
-    metrics = [{key: float(row[key]) for key in ("loss", "val_loss", "val_accuracy")} for row in run.metrics()]
+    figures = ("loss", "val_loss", "val_accuracy")
+    metrics = [{key: float(row[key]) for key in figures} for row in run.metrics()]
     found[name] = metrics, [w.tolist() for w in build.load_run_model(run).get_weights()]
 print(json.dumps(found))
 """
