@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bnn_tf.commands import options, tables, train
+from bnn_tf.commands import options, recipe_options, tables
 from bnn_tf.errors import UsageError, UserError
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ _RANGE = re.compile(r"(?P<low>[^:/,]+?)\.\.(?P<high>[^:/,]+)(?P<log>:log)?")
 @options.data_dir
 @click.option("--variant", default="default", help="Variant of the recipe; `bnn-tf recipes` lists them.")
 @click.option("--epochs", metavar="N[,N…]", help="Epochs, of all phases or one number for each.")
-@train._recipe_options
+@recipe_options.recipe_options
 @options.settings
 @click.option("--grid", multiple=True, metavar="KEY=A,B,…", help="Values, combined with all of other keys.")
 @click.option("--random", type=click.IntRange(min=1), metavar="N", help="Draw N configurations by --search.")
@@ -118,10 +118,12 @@ def _configuration(given: dict[str, Any], choices: dict[str, Any]) -> "RunConfig
     from bnn_tf.training import RunConfig
     from zoo import recipes
 
-    recipe = train._recipe({**given, **_WHOLE, **{key: choices[key] for key in _SELECTORS if key in choices}})
+    recipe = recipe_options.resolve(
+        {**given, **_WHOLE, **{key: choices[key] for key in _SELECTORS if key in choices}}
+    )
     for key, value in choices.items():
         if key == "epochs" and isinstance(value, list):
-            recipe = recipes.with_epochs(recipe, train._numbers(",".join(map(str, value))))
+            recipe = recipes.with_epochs(recipe, recipe_options.numbers(",".join(map(str, value))))
         elif key not in _SELECTORS:
             recipe = recipes.override(recipe, key, value)
     names = ("data_dir", "limit", "deterministic", "workers", "init_from")

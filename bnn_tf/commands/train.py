@@ -6,33 +6,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bnn_tf.commands import options
+from bnn_tf.commands import options, recipe_options
 from bnn_tf.errors import UsageError, UserError
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from bnn_tf.training import Run, RunConfig
-    from zoo.recipes import Recipe
 
-# Options that name fields of the recipe: flag, field, type, help.
-_FIELDS = (
-    ("--batch-size", "batch_size", click.IntRange(min=1), "Images per training step."),
-    ("--test-batch-size", "test_batch_size", click.IntRange(min=1), "Images per evaluation step."),
-    ("--learning-rate", "learning_rate", float, "Base learning rate, taken as it is."),
-    ("--weight-decay", "weight_decay", float, "Coupled L2 decay per step."),
-    ("--momentum", "momentum", float, "Momentum of SGD."),
-    ("--schedule", "schedule", str, "cosine, linear, multistep or constant."),
-    ("--teacher", "teacher", str, "Run directory or saved Keras model to distil from."),
-)
 # Options that say where and how to run, which is all that can be said when a run is resumed.
 _SESSION = ("resume", "data_dir", "workers", "gpus", "print_every", "until_phase", "as_json")
-
-
-def _recipe_options(command: Any) -> Any:
-    for flag, _, kind, text in reversed(_FIELDS):
-        command = click.option(flag, type=kind, help=text)(command)
-    return command
 
 
 @click.command()
@@ -42,7 +25,7 @@ def _recipe_options(command: Any) -> Any:
 @options.data_dir
 @click.option("--variant", default="default", help="Variant of the recipe; `bnn-tf recipes` lists them.")
 @click.option("--epochs", metavar="N[,N…]", help="Epochs, of all phases or one number for each.")
-@_recipe_options
+@recipe_options.recipe_options
 @options.settings
 @click.option(
     "--seed",
@@ -105,7 +88,7 @@ def _new(given: dict[str, Any]) -> "Run | None":
     if given["method"] is None:
         raise UsageError("name a --method (bireal, recu, subbit, ovsw), or a stopped run to --resume")
     config = RunConfig(
-        recipe=_recipe(given),
+        recipe=recipe_options.resolve(given),
         seed=given["seed"],
         data_dir=given["data_dir"],
         limit=given["limit"],
@@ -119,46 +102,6 @@ def _new(given: dict[str, Any]) -> "Run | None":
         _print_plan(config, given["as_json"])
         return None
     return Run.create(config, given["run_dir"])
-
-
-def _recipe(given: dict[str, Any]) -> "Recipe":
-    """The recipe with all overrides of the command line."""
-    from zoo import recipes
-
-    recipe = _phases(recipes.find(given["method"], given["model"], given["dataset"], given["variant"]), given)
-    if given["epochs"] is not None:
-        recipe = recipes.with_epochs(recipe, _numbers(given["epochs"]))
-    for _, field, _, _ in _FIELDS:
-        if given[field] is not None:
-            recipe = recipes.override(recipe, field, given[field])
-    for text in given["settings"]:
-        recipe = recipes.override(recipe, *options.parse_setting(text))
-    return recipe
-
-
-def _phases(recipe: "Recipe", given: dict[str, Any]) -> "Recipe":
-    """The recipe from `--from-phase` on; `--until-phase` is only looked up."""
-    import dataclasses
-
-    from bnn_tf.training import build
-
-    if given["from_phase"] is not None:
-        first = build.phase_index(recipe, given["from_phase"])
-        if first and given["init_from"] is None:
-            raise UsageError(f"--from-phase {given['from_phase']} needs a run to start from: --init-from RUN")
-        recipe = dataclasses.replace(recipe, phases=recipe.phases[first:])
-    if given["until_phase"] is not None:
-        build.phase_index(recipe, given["until_phase"])
-    return recipe
-
-
-def _numbers(text: str) -> list[int]:
-    try:
-        return [int(part) for part in text.split(",")]
-    except ValueError:
-        raise UsageError(
-            f"--epochs takes a whole number, or one for each phase (2,2,1), not {text!r}"
-        ) from None
 
 
 def _print_plan(config: "RunConfig", as_json: bool) -> None:
