@@ -6,19 +6,7 @@ from typing import Any
 import click
 
 from bnn_tf.commands import options
-
-
-def _table(columns: list[str], rows: list[list[str]]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(*columns, box=None, pad_edge=False)
-    for row in rows:
-        table.add_row(*row)
-    console = Console(markup=False, highlight=False)
-    if not console.is_terminal:
-        console.width = 10_000  # a pipe has no width; its lines should not be broken
-    console.print(table)
+from bnn_tf.commands.tables import print_table
 
 
 @click.command()
@@ -44,7 +32,9 @@ def models(as_json: bool) -> None:
     if as_json:
         options.emit(found, True, "")
     else:
-        _table(["model", "function", "about"], [[m["model"], m["function"], m["summary"]] for m in found])
+        print_table(
+            ["model", "function", "about"], [[m["model"], m["function"], m["summary"]] for m in found]
+        )
 
 
 @click.command()
@@ -62,7 +52,7 @@ def recipes(method: str | None, as_json: bool) -> None:
         options.emit([recipe.to_dict() for recipe in chosen], True, "")
         return
     columns = ["method", "model", "dataset", "variant", "epochs", "paper top-1", "note"]
-    _table(columns, [_row(recipe) for recipe in chosen])
+    print_table(columns, [_row(recipe) for recipe in chosen])
 
 
 def _row(recipe: Any) -> list[str]:

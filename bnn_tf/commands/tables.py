@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import click
 
-OFF_TERMINAL = 200  # columns; a pipe has no width, and its lines should not be broken
+OFF_TERMINAL = 10_000  # columns; a pipe has no width, and its lines should not be broken
 
 
 def print_table(
@@ -28,7 +28,7 @@ def print_table(
         table.add_row(*row)
         if not row:
             table.add_section()
-    console = Console(highlight=False)
+    console = Console(markup=False, highlight=False)
     if not console.is_terminal:
         console.width = OFF_TERMINAL
     with console.capture() as captured:
