@@ -37,6 +37,7 @@ def test_round_trip(trained, method, tmp_path, rng):
     assert type(loaded.optimizer) is type(model.optimizer)
 
 
+@pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5 file")
 @pytest.mark.parametrize("name", ["model.h5", "folder"])
 def test_other_formats(trained, name, tmp_path, rng):
     model = trained("recu")
