@@ -47,9 +47,7 @@ def checked(config: RunConfig) -> RunConfig:
     if any(phase.loss == "distribution" for phase in recipe.phases):
         teachers.load(config)
     for index, network in enumerate(networks):
-        run = preparation.origin(config, index)
-        if run is not None:
-            preparation.start_from(run, network)
+        preparation.take_weights(network, config, index, networks[index - 1] if index else None)
     return config
 
 

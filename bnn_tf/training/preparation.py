@@ -17,20 +17,33 @@ STARTS = ("previous", "random")
 def initialize(
     network: tf.keras.Model, run: Run, index: int, previous: tf.keras.Model | None, console: Console
 ) -> None:
-    """Gives a new network of phase `index` its starting weights.
+    """Gives a new network of phase `index` its starting weights; errors as `take_weights`."""
+    report = take_weights(network, run.config, index, previous)
+    if report is not None:
+        console.print(f"Starting from {origin(run.config, index)}: {report}")
+    if run.config.recipe.phases[index].binarize_kernels:
+        binarize_kernels(network)
+
+
+def take_weights(
+    network: tf.keras.Model, config: RunConfig, index: int, previous: tf.keras.Model | None
+) -> TransferReport | None:
+    """Gives a network of phase `index` the weights of a run or of the previous phase's network.
+
+    Returns:
+        What came from a run.
 
     Raises:
-        UserError: weights were to carry over from the previous phase and do not completely, or nothing
-            of the run to start from fits.
+        UserError: weights were to carry over from the previous phase and do not completely, or there is
+            no such run, or nothing of it fits.
     """
-    phase = run.config.recipe.phases[index]
-    start = origin(run.config, index)
+    phase = config.recipe.phases[index]
+    start = origin(config, index)
     if start is not None:
-        console.print(f"Starting from {start}: {start_from(start, network)}")
-    elif previous is not None and phase.start == "previous":
+        return start_from(start, network)
+    if previous is not None and phase.start == "previous":
         require_complete(transfer(previous, network), phase.fresh_variables)
-    if phase.binarize_kernels:
-        binarize_kernels(network)
+    return None
 
 
 def origin(config: RunConfig, index: int) -> str | None:

@@ -6,7 +6,8 @@ import io
 import pytest
 from rich.console import Console
 
-from bnn_tf.training import Run, RunConfig, Session, checks, train
+from bnn_tf._tensorflow import tf
+from bnn_tf.training import Run, RunConfig, Session, checks, train, trainer
 from zoo import recipes
 
 PHASE = recipes.Phase(epochs=2, batch_size=16, learning_rate=0.05, augmentation="pad_crop_flip")
@@ -76,3 +77,36 @@ def reference(_references, configuration, tmp_path_factory, session):
         return _references[key]
 
     return get
+
+
+class Interruption(tf.keras.callbacks.Callback):
+    """Raises `error` after a step of an epoch, both counted from 0."""
+
+    def __init__(self, epoch, step, error=KeyboardInterrupt):
+        super().__init__()
+        self.at, self.error = (epoch, step), error
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.epoch = epoch
+
+    def on_train_batch_end(self, batch, logs=None):
+        if (self.epoch, batch) == self.at:
+            raise self.error
+
+
+@pytest.fixture
+def interrupt(monkeypatch):
+    """`interrupt("train", epoch, step)` lets the next training of that phase be interrupted there, once."""
+    original = trainer._callbacks
+
+    def prepare(phase, *at):
+        def with_interruption(run, index, *rest):
+            found = original(run, index, *rest)
+            if run.config.recipe.phases[index].name == phase:
+                monkeypatch.setattr(trainer, "_callbacks", original)
+                found.append(Interruption(*at))
+            return found
+
+        monkeypatch.setattr(trainer, "_callbacks", with_interruption)
+
+    return prepare

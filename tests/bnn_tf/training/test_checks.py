@@ -81,6 +81,20 @@ def test_a_run_to_start_from_must_exist_and_fit(recipe, configuration, new_run, 
         configuration(other, init_from=str(run.path))
 
 
+def test_phases_must_fit_together(recipe, configuration):
+    """It is not after hours that the second phase turns out to lack weights."""
+    phase = recipe().phases[0]
+    real = dataclasses.replace(phase, name="real", method={"name": "real"})
+    with pytest.raises(
+        UserError, match="not carry over completely:\\n.*\\n2 without a source: body_conv/tau, "
+    ):
+        configuration(recipe("recu", phases=(real, phase)))
+    with pytest.raises(UserError, match="3 without a source: body_conv/codebook, "):
+        configuration(recipe("subbit", phases=(real, phase)))
+    configuration(recipe("recu", phases=(real, dataclasses.replace(phase, fresh_variables=("tau", "scale")))))
+    configuration(recipe("recu", phases=(real, dataclasses.replace(phase, start="random"))))
+
+
 def test_distillation_needs_a_teacher(recipe, configuration):
     with pytest.raises(UserError, match="needs a --teacher"):
         configuration(recipe(loss="distribution"))

@@ -2,17 +2,15 @@
 
 import csv
 import dataclasses
-import io
 import re
 
 import numpy as np
 import pytest
-from rich.console import Console
 
-from bnn_tf import diagnostics, layers
-from bnn_tf._tensorflow import lq, tf
+from bnn_tf import diagnostics
+from bnn_tf._tensorflow import tf
 from bnn_tf.errors import UsageError, UserError
-from bnn_tf.training import Run, build, callbacks, preparation, train, trainer
+from bnn_tf.training import Run, build, train, trainer
 from zoo.recipes import Phase
 
 
@@ -22,39 +20,6 @@ def _no_determinism_afterwards():
     from tensorflow.python.framework import config
 
     config.disable_op_determinism()
-
-
-class Interruption(tf.keras.callbacks.Callback):
-    """Raises `error` after a step of an epoch, both counted from 0."""
-
-    def __init__(self, epoch, step, error=KeyboardInterrupt):
-        super().__init__()
-        self.at, self.error = (epoch, step), error
-
-    def on_epoch_begin(self, epoch, logs=None):
-        self.epoch = epoch
-
-    def on_train_batch_end(self, batch, logs=None):
-        if (self.epoch, batch) == self.at:
-            raise self.error
-
-
-@pytest.fixture
-def interrupt(monkeypatch):
-    """`interrupt("train", epoch, step)` lets the next training of that phase be interrupted there, once."""
-    original = trainer._callbacks
-
-    def prepare(phase, *at):
-        def with_interruption(run, index, *rest):
-            found = original(run, index, *rest)
-            if run.config.recipe.phases[index].name == phase:
-                monkeypatch.setattr(trainer, "_callbacks", original)
-                found.append(Interruption(*at))
-            return found
-
-        monkeypatch.setattr(trainer, "_callbacks", with_interruption)
-
-    return prepare
 
 
 def rows(run):
@@ -236,6 +201,19 @@ def test_interrupted_before_the_first_epoch(recipe, new_run, session, interrupt,
     assert_same_run(run, quick_reference(recipe()))
 
 
+def test_interrupted_before_the_first_epoch_of_a_start_from_a_run(
+    recipe, new_run, session, interrupt, quick_reference
+):
+    start = quick_reference(recipe("real", epochs=1))
+    whole, run = (new_run(recipe(epochs=1), name, init_from=str(start.path)) for name in ("whole", "run"))
+    train(whole, session)
+    interrupt("train", 0, 0)
+    with pytest.raises(KeyboardInterrupt):
+        train(run, session)
+    train(Run.open(run.path), session)
+    assert_same_run(run, whole)
+
+
 @pytest.mark.parametrize("last_written", ["metrics", "weights"])
 def test_died_while_saving(last_written, recipe, new_run, session, quick_reference, monkeypatch):
     """Whatever is written when the process dies, the epoch is trained again and nothing stands twice."""
@@ -277,74 +255,6 @@ def test_a_moved_run_goes_on(recipe, new_run, session, interrupt, tmp_path, quic
     assert not run.path.exists()
 
 
-def test_a_full_disk_is_one_clear_error(recipe, new_run, session, quick_fit, monkeypatch):
-    run = new_run(recipe())
-
-    def full(*_):
-        raise OSError(28, "No space left on device", str(run.weights_path))
-
-    with monkeypatch.context() as patch:
-        patch.setattr(tf.keras.Model, "save_weights", full)
-        with pytest.raises(UserError, match="epoch 1 cannot be saved in .*No space left on device"):
-            train(run, session)
-    train(run, session)
-    assert run.position() == (0, 2)
-
-
-def test_nan_is_an_error_and_not_a_finished_run(recipe, new_run, session):
-    run = new_run(recipe(learning_rate=1e38, schedule="constant"))
-    message = r"not finite any more in epoch \d of phase train: try a lower --learning-rate"
-    with pytest.raises(UserError, match=message):
-        train(run, session)
-    assert (run.position() or (0, 0))[1] < 2
-
-
-@pytest.mark.parametrize(
-    "error", [MemoryError(), tf.errors.ResourceExhaustedError(None, None, "OOM when allocating a tensor")]
-)
-def test_out_of_memory_names_the_batch_size(error, recipe, new_run, session, interrupt, quick_fit):
-    interrupt("train", 0, 0, error)
-    with pytest.raises(UserError, match="--batch-size"):
-        train(new_run(recipe()), session)
-
-
-def test_other_classes_than_at_the_start(recipe, new_run, session):
-    run = new_run(recipe())
-    other = Run(run.path, dataclasses.replace(run.config, class_names=("a", "b")))
-    with pytest.raises(UserError, match="other classes"):
-        train(other, session)
-
-
-def test_two_processes_cannot_train_the_same_run(recipe, new_run, session):
-    run = new_run(recipe())
-    with run.claimed(), pytest.raises(UserError, match="another process is training"):
-        train(run, session)
-
-
-def test_a_damaged_checkpoint_is_named(recipe, new_run, session, quick_fit):
-    run = new_run(recipe())
-    train(run, session)
-    data = next(run.checkpoint_dir(0).glob("*.data-*"))
-    data.write_bytes(data.read_bytes()[:100])
-    with pytest.raises(UserError, match="checkpoint in .*1-train is damaged"):
-        train(run, session)
-    with pytest.raises(UserError, match="checkpoint in .*1-train is damaged"):
-        build.load_run_model(run)
-
-
-@pytest.mark.parametrize("method", ["recu", "subbit"])
-def test_without_checkpoints_the_weights_file_serves(method, recipe, new_run, session, quick_fit):
-    run = new_run(recipe(method))
-    weights = train(run, session).get_weights()
-    for path in run.checkpoint_dir(0).iterdir():
-        path.unlink()
-    for found, wanted in zip(build.load_run_model(run).get_weights(), weights, strict=True):
-        np.testing.assert_array_equal(found, wanted)
-    run.weights_path.write_bytes(b"not HDF5")
-    with pytest.raises(UserError, match="model.weights.h5 does not fit"):
-        build.load_run_model(run)
-
-
 def test_a_teacher(recipe, new_run, session, interrupt, reference):
     """Distillation resumes as well, and saves the student alone."""
     teacher = reference(recipe("real", epochs=1))
@@ -363,82 +273,6 @@ def test_a_teacher(recipe, new_run, session, interrupt, reference):
     ]
     assert not any("teacher" in name for name in checkpoint(run, 0))
     assert {"loss", "accuracy", "val_loss", "val_accuracy"} < set(run.metrics()[0])
-
-
-class TestInitFrom:
-    def test_takes_the_weights_and_reports(self, recipe, new_run, session, monkeypatch, reference):
-        source = reference(recipe("real", epochs=1))
-        given = build.load_run_model(source)
-        run = new_run(recipe("recu"), init_from=str(source.path))
-        monkeypatch.setattr(trainer, "_train_phase", lambda *_: None)
-        network = train(run, session)
-        np.testing.assert_array_equal(network.get_layer("body_conv").kernel.numpy(),
-                                      given.get_layer("body_conv").kernel.numpy())  # fmt: skip
-        text = session.console.file.getvalue()
-        assert f"Starting from {source.path}" in text
-        assert "2 without a source: body_conv/tau, body_conv_scale/scale" in text
-
-    def test_a_phase_may_name_its_run(self, recipe, new_run, session, monkeypatch, reference):
-        source = reference(recipe("real", epochs=1))
-        given = build.load_run_model(source)
-        phases = (PHASES[0], dataclasses.replace(PHASES[1], start=str(source.path)))
-        run = new_run(recipe(phases=phases))
-        monkeypatch.setattr(trainer, "_train_phase", lambda *_: None)
-        network = train(run, session)
-        np.testing.assert_array_equal(network.get_weights()[0], given.get_weights()[0])
-
-
-def test_select_trainable_batch_norm(tiny):
-    network = tiny(method="recu")
-    preparation.select_trainable(network, Phase(trainable="batch_norm"))
-    assert {v.name.split("/")[-1] for v in network.trainable_variables} == {"gamma:0", "beta:0"}
-
-
-def test_binarize_kernels_leaves_real_ones(tiny):
-    network = tiny()
-    stem = network.get_layer("stem_conv").kernel.numpy()
-    latent = network.get_layer("body_conv").kernel.numpy()
-    preparation.binarize_kernels(network)
-    np.testing.assert_array_equal(network.get_layer("stem_conv").kernel.numpy(), stem)
-    np.testing.assert_array_equal(network.get_layer("body_conv").kernel.numpy(), np.where(latent >= 0, 1, -1))
-    x = np.random.default_rng(0).normal(size=(1, 8, 8, 4)).astype("f")
-    layer = network.get_layer("body_conv")
-    with lq.context.quantized_scope(True):
-        np.testing.assert_array_equal(layer.kernel.numpy(), np.where(latent >= 0, 1, -1))  # no scale is left
-    assert layer(x).shape == (1, 8, 8, 8)
-    assert not any(isinstance(layer, layers.OutputScale) for layer in network.layers)
-
-
-class TestProgress:
-    def test_off_a_terminal_plain_lines(self, recipe, new_run, session, quick_fit):
-        run = new_run(recipe(phases=PHASES[:2]))
-        train(run, dataclasses.replace(session, print_every=2))
-        text = session.console.file.getvalue()
-        assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f]", text)  # no control characters
-        lines = [line for line in text.splitlines() if not line.startswith(" ")]
-        assert [line.split("  ")[0] for line in lines] == [
-            "relu 1/2", "relu 2/2", "binarize 1/2", "binarize 2/2",
-        ]  # fmt: skip
-        assert all("test accuracy 40.00%" in line and "lr 0.0" in line for line in lines)
-        assert ["left" in line for line in lines] == [True, True, True, False]
-        assert text.count("step 2/3") == 4
-
-    def test_time_left_ends_with_the_last_phase_asked_for(self, recipe, new_run, session, quick_fit):
-        train(new_run(recipe(phases=PHASES[:2])), dataclasses.replace(session, until_phase="relu"))
-        assert "left" not in session.console.file.getvalue().splitlines()[-1]
-
-    def test_on_a_terminal_a_bar_that_goes_away(self, recipe, new_run, session, quick_fit):
-        console = Console(file=io.StringIO(), force_terminal=True, width=120, highlight=False)
-        train(new_run(recipe(epochs=1)), dataclasses.replace(session, console=console))
-        assert "\x1b[" in console.file.getvalue()
-        assert "train 1/1" in console.file.getvalue().splitlines()[-1]
-
-    @pytest.mark.parametrize(
-        ("seconds", "text"),
-        [(0.4, "0 s"), (59.4, "59 s"), (59.6, "1 min 00 s"), (290, "4 min 50 s"), (7500, "2 h 05 min")],
-    )
-    def test_duration(self, seconds, text):
-        assert callbacks.duration(seconds) == text
 
 
 def test_run_directory_is_complete(uninterrupted):
