@@ -9,7 +9,8 @@ import pytest
 import zoo
 from bnn_tf import data, methods
 from bnn_tf.errors import UsageError
-from bnn_tf.training import build
+from bnn_tf.training import build, transfer
+from bnn_tf.training.transfer import require_complete
 from zoo import recipes
 from zoo.recipes import RECIPES, Phase, Recipe
 
@@ -77,6 +78,19 @@ def test_a_step_of_each_method(recipe, tiny, rng):
         changed = [not np.array_equal(a, b) for a, b in zip(before, after, strict=True)]
         assert all(np.isfinite(weights).all() for weights in after)
         assert sum(changed) >= 8
+
+
+STEPS = {name: recipe for name, recipe in BY_ID.items() if len(recipe.phases) > 1}
+
+
+@pytest.mark.parametrize(
+    "recipe", STEPS.values(), ids=lambda r: f"{r.method}-{r.model}-{r.dataset}-{r.variant}"
+)
+def test_phases_fit_together(recipe, tiny):
+    quick = dataclasses.replace(recipe, model="tiny", image_size=(8, 8), model_options={})
+    networks = [build.model(quick, 10, phase) for phase in quick.phases]
+    for phase, previous, network in zip(quick.phases[1:], networks, networks[1:], strict=False):
+        require_complete(transfer(previous, network), phase.fresh_variables)
 
 
 def test_each_method_has_digits():
