@@ -19,6 +19,7 @@ _FIELDS = (
     ("--momentum", "momentum", float, "Momentum of SGD."),
     ("--schedule", "schedule", str, "cosine, linear, multistep or constant."),
     ("--teacher", "teacher", str, "Run directory or saved Keras model to distil from."),
+    ("--bits", "method.bits", click.IntRange(1, 9), "Bits per 3×3 slice of --method subbit."),
 )
 
 
@@ -40,9 +41,10 @@ def resolve(given: dict[str, Any]) -> "Recipe":
     recipe = _phases(recipes.find(given["method"], given["model"], given["dataset"], given["variant"]), given)
     if given["epochs"] is not None:
         recipe = recipes.with_epochs(recipe, numbers(given["epochs"]))
-    for _, field, _, _ in _FIELDS:
-        if given[field] is not None:
-            recipe = recipes.override(recipe, field, given[field])
+    for flag, field, _, _ in _FIELDS:
+        value = given[flag.removeprefix("--").replace("-", "_")]
+        if value is not None:
+            recipe = recipes.override(recipe, field, value)
     for text in given["settings"]:
         recipe = recipes.override(recipe, *options.parse_setting(text))
     return recipe

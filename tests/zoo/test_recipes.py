@@ -362,6 +362,21 @@ class TestOverride:
             recipes.override(TWO, key, "x")
 
 
+class TestPublishedAccuracy:
+    """The paper's number stays with the paper's method and network."""
+
+    RECIPE = BY_ID["subbit-react_resnet18-imagenet2012-default"]
+
+    @pytest.mark.parametrize(("key", "value"), [("method.bits", 4), ("model.pad_values", 1.0)])
+    def test_goes_with_another(self, key, value):
+        changed = recipes.override(self.RECIPE, key, value)
+        assert changed.published_top1 is changed.published_top5 is None
+
+    @pytest.mark.parametrize(("key", "value"), [("method.bits", 5), ("batch_size", 256)])
+    def test_stays_otherwise(self, key, value):
+        assert recipes.override(self.RECIPE, key, value).published_top1 == 62.1
+
+
 class TestEpochs:
     def test_one_for_all_or_one_each(self):
         assert [p.epochs for p in recipes.with_epochs(TWO, [4]).phases] == [4, 4]

@@ -140,6 +140,8 @@ _PHASE_FIELDS = tuple(
 def override(recipe: Recipe, key: str, value: Any) -> Recipe:
     """The recipe with one field changed.
 
+    Another method or network than the paper's has no published accuracy.
+
     Args:
         recipe: What to change.
         key: A field of the recipe, a field of all its phases, `PHASE.field` for one phase,
@@ -151,11 +153,12 @@ def override(recipe: Recipe, key: str, value: Any) -> Recipe:
     """
     owner, _, field = key.partition(".")
     if owner == "model" and field:
-        return dataclasses.replace(recipe, model_options={**recipe.model_options, field: value})
+        options = {**recipe.model_options, field: value}
+        return _unpublished(dataclasses.replace(recipe, model_options=options), recipe)
     if owner == "method" and field:
         phases = tuple(_override_method(phase, recipe.method, field, value) for phase in recipe.phases)
         options = {**recipe.method_options, field: value}
-        return dataclasses.replace(recipe, phases=phases, method_options=options)
+        return _unpublished(dataclasses.replace(recipe, phases=phases, method_options=options), recipe)
     if key == "teacher" and value is not None:  # a teacher is there to be learned from
         phases = tuple(dataclasses.replace(phase, loss="distribution") for phase in recipe.phases)
         return dataclasses.replace(recipe, phases=phases, teacher=value)
@@ -172,6 +175,13 @@ def override(recipe: Recipe, key: str, value: Any) -> Recipe:
         raise unknown("setting", key, (*_RECIPE_FIELDS, *_PHASE_FIELDS, *dotted))
     phases = tuple(_override_phase(p, key, value) if p.name in chosen else p for p in recipe.phases)
     return dataclasses.replace(recipe, phases=phases)
+
+
+def _unpublished(changed: Recipe, recipe: Recipe) -> Recipe:
+    """`changed` without the published accuracies, unless nothing changed."""
+    if changed == recipe:
+        return changed
+    return dataclasses.replace(changed, published_top1=None, published_top5=None)
 
 
 def _override_method(phase: Phase, method: str, option: str, value: Any) -> Phase:

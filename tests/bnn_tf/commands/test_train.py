@@ -86,6 +86,12 @@ class TestDryRun:
         assert found["recipe"]["test_batch_size"] == 9
         assert (found["steps_per_epoch"], found["steps"]) == ({"train": 3}, 3 * phase["epochs"])
 
+    def test_bits(self, command, tiny_options, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        chosen = ("train", "--method", "subbit", *tiny_options, "--bits", 4, "--dry-run", "--json")
+        _, out, _ = command(*chosen)
+        assert json.loads(out)["recipe"]["method_options"] == {"bits": 4}
+
 
 class TestWrongUsage:
     @pytest.mark.parametrize(
@@ -112,6 +118,8 @@ class TestWrongUsage:
                 2,
                 "needs a run to start from",
             ),
+            (("--method", "bireal", "--bits", "5"), 2, "there is no option of method bireal called 'bits'"),
+            (("--method", "subbit", "--bits", "0"), 2, "Invalid value for '--bits'"),
             (("--method", "bireal", "--gpus", "64"), 2, "--gpus 64: TensorFlow sees 0 GPUs"),
             (("--method", "recu", "--set", "method.tau_min=85"), 2, "tau_max <= 1 must hold"),
             (
