@@ -66,7 +66,7 @@ def start_from(path: str, network: tf.keras.Model) -> TransferReport:
 
 
 def binarize_kernels(network: tf.keras.Model) -> None:
-    """Sets every latent kernel of a binary layer to its signs."""
+    """Sets every latent kernel of a binary layer to its signs, exactly ±1."""
     for layer in network.layers:
         if isinstance(layer, lq.layers.QuantConv2D) and layer.kernel_quantizer is not None:
             latent = getattr(layer.kernel, "latent_variable", layer.kernel)
@@ -76,5 +76,10 @@ def binarize_kernels(network: tf.keras.Model) -> None:
 def select_trainable(network: tf.keras.Model, phase: Phase) -> None:
     """Freezes what the phase does not train."""
     if phase.trainable == "batch_norm":
-        for layer in network.layers:
-            layer.trainable = isinstance(layer, tf.keras.layers.BatchNormalization)
+        train_only_batch_norm(network)
+
+
+def train_only_batch_norm(network: tf.keras.Model) -> None:
+    """Freezes every layer but BatchNormalization; compile the network afterwards."""
+    for layer in network.layers:
+        layer.trainable = isinstance(layer, tf.keras.layers.BatchNormalization)

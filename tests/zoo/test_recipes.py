@@ -163,6 +163,7 @@ class TestPapers:
         assert (fourth.optimizer, fourth.momentum, fourth.weight_decay) == ("sgd", 0.9, 0.0)
         assert build.phase_method(recipe, fourth) == methods.BiReal(clip_value=None)
         assert (last.epochs, last.binarize_kernels, last.trainable) == (1, True, "batch_norm")
+        assert build.phase_method(recipe, last) == methods.BiReal(clip_value=None, scaled=False)
 
     @pytest.mark.parametrize("model", ["cifar_resnet18", "cifar_resnet20", "vgg_small"])
     @pytest.mark.parametrize("method", ["recu", "ovsw"])
@@ -280,7 +281,8 @@ class TestOverride:
         recipe = recipes.override(recipes.find("bireal", variant="multistep"), "method.clip_value", 1.5)
         variants = [build.phase_method(recipe, phase) for phase in recipe.phases]
         assert variants == [
-            methods.Real("relu"), methods.Real("leaky_clip"), methods.Real("clip"), *[methods.BiReal(1.5)] * 2
+            methods.Real("relu"), methods.Real("leaky_clip"), methods.Real("clip"), methods.BiReal(1.5),
+            methods.BiReal(1.5, scaled=False),
         ]  # fmt: skip
 
     def test_a_learning_rate_is_taken_as_it_is(self):

@@ -84,6 +84,7 @@ def _multistep(binarize: Phase, augmentation: str) -> tuple[Phase, ...]:
             epochs=1,
             schedule="constant",
             schedule_options={},
+            method={**(binarize.method or {}), "scaled": False},
             binarize_kernels=True,
             trainable="batch_norm",
         ),

@@ -146,6 +146,15 @@ class TestConvolution:
         kernel = built("subbit").get_layer("block").kernel.numpy()
         assert 0 <= kernel.min() < kernel.max() < 0.001
 
+    def test_bireal_without_scales(self, rng):
+        kernel = tf.constant(rng.normal(size=(3, 3, 2, 4)).astype("f"))
+        quantizer = methods.BiReal(clip_value=None, scaled=False).kernel_quantizer(3, "conv")
+        with tf.GradientTape() as tape:
+            tape.watch(kernel)
+            signs = quantizer(kernel)
+        np.testing.assert_array_equal(signs, np.where(kernel.numpy() < 0, -1.0, 1.0))
+        np.testing.assert_array_equal(tape.gradient(signs, kernel), np.ones(kernel.shape))
+
     def test_large_kernels_of_sub_bit_say_that_they_stay_at_one_bit(self, caplog):
         caplog.set_level("INFO")
         conv = built("subbit", kernel_size=1).get_layer("block")

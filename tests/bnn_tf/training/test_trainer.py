@@ -77,7 +77,15 @@ PHASES = (
         method={"name": "real", "activation_name": "relu"},
     ),
     Phase("binarize", 2, 16, learning_rate=0.02, schedule="multistep", schedule_options={"milestones": (1,)}),
-    Phase("norm", 2, 20, learning_rate=0.02, binarize_kernels=True, trainable="batch_norm"),
+    Phase(
+        "norm",
+        2,
+        20,
+        learning_rate=0.02,
+        method={"name": "bireal", "scaled": False},
+        binarize_kernels=True,
+        trainable="batch_norm",
+    ),
 )
 
 
