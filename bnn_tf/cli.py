@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import click
 
 import bnn_tf
-from bnn_tf.commands import compress, convert, evaluate, listings, report, summary, sweep, train
+from bnn_tf.commands import compress, convert, device_kit, evaluate, listings, report, summary, sweep, train
 from bnn_tf.errors import UserError
 
 
@@ -27,6 +27,7 @@ for command in (
     sweep.sweep,
     evaluate.evaluate,
     convert.convert,
+    device_kit.device_kit,
     summary.summary,
     report.report,
     compress.compress,

@@ -1,0 +1,146 @@
+"""Writes the folder of a device kit."""
+
+import dataclasses
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bnn_tf._tensorflow import tf
+from bnn_tf.data import Preprocessing
+from bnn_tf.deploy.device_kit.reference import Reference
+from bnn_tf.errors import UserError
+
+FILES = Path(__file__).parent / "files"
+_PROGRAMS = (".sh", ".py")
+_LIKELIEST = 5
+
+
+@dataclasses.dataclass(frozen=True)
+class KitReport:
+    """What was written.
+
+    Attributes:
+        path: The folder.
+        files: Names of its files, in order.
+        size: Bytes of the model.
+        reference: The example that it holds.
+        top: The likeliest classes of the example: name, number, output.
+    """
+
+    path: Path
+    files: tuple[str, ...]
+    size: int
+    reference: Reference
+    top: tuple[dict[str, Any], ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {
+            "path": str(self.path),
+            "files": list(self.files),
+            "size": self.size,
+            "top": list(self.top),
+            "spread": self.reference.spread,
+            "tolerance": self.reference.tolerance,
+        }
+
+    def __str__(self) -> str:
+        likely = ", ".join(f"{entry['label']} ({entry['output']:.3f})" for entry in self.top)
+        lines = [
+            f"{self.path}: {len(self.files)} files, model {self.size:,} bytes; start with README.md",
+            f"expected for the reference image: {likely}",
+        ]
+        if not self.reference.steady:
+            lines.append(
+                f"every image tried moves by rounding alone (by {self.reference.spread:.2g}, allowed "
+                f"{self.reference.tolerance:.2g}), so a device may disagree although nothing is wrong"
+            )
+        return "\n".join(lines)
+
+
+def write(
+    folder: Path, model: Path, labels: Sequence[str], preprocessing: Preprocessing, reference: Reference
+) -> KitReport:
+    """Fills a folder with the kit; files of the same names are replaced.
+
+    Args:
+        folder: Where; it is made if need be.
+        model: The `.tflite` file.
+        labels: A name for each output.
+        preprocessing: How an image becomes an input.
+        reference: The example.
+
+    Raises:
+        UserError: the folder cannot be written to.
+    """
+    expected = _expected(labels, reference)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(model, folder / "model.tflite")
+        for source in FILES.iterdir():
+            if source.is_file():
+                shutil.copyfile(source, folder / source.name)
+                (folder / source.name).chmod(0o755 if source.suffix in _PROGRAMS else 0o644)
+        names = [" ".join(label.split()) for label in labels]  # a line holds one name
+        (folder / "labels.txt").write_text("\n".join(names) + "\n", encoding="utf-8")
+        _write_json(folder / "preprocessing.json", rule(preprocessing))
+        _write_json(folder / "expected.json", expected)
+        _write_arrays(folder, reference)
+    except OSError as error:
+        raise UserError(f"cannot write the kit to {folder}: {error.strerror or error}") from error
+    return KitReport(
+        path=folder,
+        files=tuple(sorted(path.name for path in folder.iterdir() if path.is_file())),
+        size=(folder / "model.tflite").stat().st_size,
+        reference=reference,
+        top=tuple(expected["top"]),
+    )
+
+
+def rule(preprocessing: Preprocessing) -> dict[str, Any]:
+    """What `preprocessing.json` says; `files/preprocess.py` computes it."""
+    shrinks = preprocessing.augmentation in ("random_resized_crop", "resize_crop_flip")
+    crop = list(preprocessing.image_size)
+    return {
+        "cover": [preprocessing.short_side] * 2 if shrinks else crop,
+        "crop": crop,
+        "resize": "in proportion, to the smallest size that covers `cover`; bilinear with half-pixel centres, "
+        "anti-aliased, rounded to whole pixels; not at all where the size is `cover` already",
+        "position": "centre",
+        "mean": list(preprocessing.mean),
+        "std": list(preprocessing.std),
+        "formula": "(pixel / 255 - mean) / std",
+        "channels": "RGB",
+        "layout": "NHWC",
+        "shape": [1, *crop, 3],
+        "dtype": "float32",
+    }
+
+
+def _expected(labels: Sequence[str], reference: Reference) -> dict[str, Any]:
+    outputs = reference.outputs.ravel()
+    order = np.argsort(-outputs, kind="stable")[:_LIKELIEST]
+    return {
+        "top": [{"label": labels[i], "class": int(i), "output": float(outputs[i])} for i in order],
+        "tolerance": reference.tolerance,
+        "moved_by_rounding": reference.spread,
+        "computed_by": "Larq Compute Engine's interpreter on the computer that made this kit",
+    }
+
+
+def _write_json(path: Path, value: dict[str, Any]) -> None:
+    path.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
+
+
+def _write_arrays(folder: Path, reference: Reference) -> None:
+    np.save(folder / "reference_image.npy", reference.image)
+    (folder / "reference_image.png").write_bytes(tf.io.encode_png(reference.image).numpy())
+    np.save(folder / "reference_input.npy", reference.inputs)
+    (folder / "reference_input.bin").write_bytes(reference.inputs.astype("<f4").tobytes())
+    np.save(folder / "expected_output.npy", reference.outputs)
+    shape = ",".join(str(size) for size in reference.inputs.shape)
+    (folder / "input_shape.txt").write_text(shape + "\n")
