@@ -27,16 +27,22 @@ class SubBit(Method):
         bits: Bits per slice of nine weights: 4, 5, 6 (0.44, 0.56, 0.67 bit per weight), 9 for a plain
             binary network.
         seed: Seed of the codebooks; each layer derives its own from its name.
+        interval: Training steps between two that train the codebooks; 25 in the paper. A pattern starts at
+            ±1 and moves by a few learning rates each time, so that short trainings need a smaller one for
+            a codebook to change at all.
     """
 
     bits: int = 5
     seed: int = 0
+    interval: int = 25
     name: ClassVar[str] = "subbit"
 
     def __post_init__(self) -> None:
-        """Checks the number of bits."""
+        """Checks bits and interval."""
         if not 1 <= self.bits <= 9:
             raise ValueError(f"bits must be between 1 and 9, not {self.bits}")
+        if self.interval < 1:
+            raise ValueError(f"interval must be at least 1, not {self.interval}")
 
     @property
     def kernel_initializer(self) -> Any:
@@ -50,6 +56,7 @@ class SubBit(Method):
     def kernel_quantizer(self, kernel_size: int, name: str) -> lq.quantizers.Quantizer:
         """The codebook for 3×3 kernels, plain scaled signs for others."""
         if kernel_size == 3:
-            return quantizers.SubBit(bits=self.bits, seed=layer_seed(self.seed, name))
+            seed = layer_seed(self.seed, name)
+            return quantizers.SubBit(bits=self.bits, seed=seed, interval=self.interval)
         log.info("%s: a %d×%d kernel has no codebook and stays at 1 bit", name, kernel_size, kernel_size)
         return quantizers.ScaledSign()

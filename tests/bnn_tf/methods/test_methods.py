@@ -15,7 +15,7 @@ from bnn_tf.methods.subbit import layer_seed
 OPTIONS = [
     methods.BiReal(clip_value=None),
     methods.ReCU(tau_min=0.7, tau_max=0.8),
-    methods.SubBit(bits=4, seed=3),
+    methods.SubBit(bits=4, seed=3, interval=5),
     methods.OvSW(delta=None, silence_decay=1e-3, scale="learned"),
     methods.Real(activation_name="sign"),
 ]
@@ -160,6 +160,12 @@ class TestConvolution:
         conv = built("subbit", kernel_size=1).get_layer("block")
         assert type(conv.kernel_quantizer) is quantizers.ScaledSign
         assert "block: a 1×1 kernel has no codebook and stays at 1 bit" in caplog.text
+
+    def test_sub_bit_interval(self):
+        assert methods.SubBit().kernel_quantizer(3, "conv").interval == 25
+        assert methods.SubBit(interval=5).kernel_quantizer(3, "conv").interval == 5
+        with pytest.raises(UsageError, match="interval must be at least 1"):
+            methods.get("subbit", interval=0)
 
     def test_sub_bit_seeds(self):
         assert layer_seed(0, "a") == layer_seed(0, "a")
