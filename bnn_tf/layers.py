@@ -81,6 +81,20 @@ class LeakyClip(tf.keras.layers.Layer):
 
 
 @_serializable
+class Flip(tf.keras.layers.Layer):
+    """The map turned by 180°: rows and columns of `(n, h, w, c)` in reverse order.
+
+    With every kernel turned as well, a network computes what it did before, except for the padding of
+    strided layers: TensorFlow's `same` pads even sizes at the bottom and right, PyTorch's `padding` at the
+    top and left. Behind a `Flip`, a network with turned kernels is the PyTorch network exactly.
+    """
+
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        """Reverses both spatial axes."""
+        return tf.reverse(inputs, axis=[1, 2])
+
+
+@_serializable
 class ChannelPad(tf.keras.layers.Layer):
     """Zero channels on both sides: `(…, c)` becomes `(…, before + c + after)`.
 

@@ -20,6 +20,7 @@ def _bireal_net(
     num_classes: int,
     pad_values: float,
     weights: str | os.PathLike | None,
+    torch_padding: bool = False,
 ) -> tf.keras.Model:
     """The network with `convs[i]` binary convolutions in stage i; see `BiRealNet18`."""
     binary = blocks.binarizer(methods.get(method), pad_values)
@@ -29,7 +30,7 @@ def _bireal_net(
         return blocks.add(binary(x, filters, name, strides=strides), shortcut, f"{name}_add")
 
     image = blocks.inputs(input_shape)
-    x = blocks.imagenet_stem(image, _WIDTHS[0])
+    x = blocks.imagenet_stem(blocks.oriented(image, torch_padding), _WIDTHS[0])
     x = blocks.stages(x, convs, _WIDTHS, block)
     return blocks.finish(image, blocks.classifier(x, num_classes), name, weights)
 
@@ -41,6 +42,7 @@ def BiRealNet18(
     num_classes: int = 1000,
     pad_values: float = 0.0,
     weights: str | os.PathLike | None = None,
+    torch_padding: bool = False,
 ) -> tf.keras.Model:
     """Bi-Real Net with 18 layers.
 
@@ -53,17 +55,23 @@ def BiRealNet18(
         num_classes: Number of logits.
         pad_values: Padding of the binary convolutions: 0 as in the paper, or 1 (faster on device).
         weights: `None` for a random start, or the path of a weights file.
+        torch_padding: Pad strided layers as PyTorch does at even sizes: the image is turned by 180°, and
+            the kernels must be turned too, as `bnn-tf import-torch` leaves them.
 
     Returns:
         A Keras model from normalised images to logits.
 
     Raises:
         UserError: the weights do not load, or there is no such method.
+        ValueError: the input size does not go with `torch_padding`.
 
     References:
         [Bi-Real Net](https://arxiv.org/abs/1808.00278)
     """
-    return _bireal_net("bireal_net18", (4, 4, 4, 4), method, input_shape, num_classes, pad_values, weights)
+    return _bireal_net(
+        "bireal_net18", (4, 4, 4, 4),
+        method, input_shape, num_classes, pad_values, weights, torch_padding,
+    )  # fmt: skip
 
 
 def BiRealNet34(
@@ -73,13 +81,17 @@ def BiRealNet34(
     num_classes: int = 1000,
     pad_values: float = 0.0,
     weights: str | os.PathLike | None = None,
+    torch_padding: bool = False,
 ) -> tf.keras.Model:
     """Bi-Real Net with 34 layers; arguments as `BiRealNet18`.
 
     21,797,672 parameters, 32 binary convolutions, 43.7 Mbit, 1.93e8 operations at 224×224. Published
     ImageNet accuracy: top-1 62.2 %, top-5 83.9 %.
     """
-    return _bireal_net("bireal_net34", (6, 8, 12, 6), method, input_shape, num_classes, pad_values, weights)
+    return _bireal_net(
+        "bireal_net34", (6, 8, 12, 6),
+        method, input_shape, num_classes, pad_values, weights, torch_padding,
+    )  # fmt: skip
 
 
 def _bottleneck(
@@ -118,6 +130,7 @@ def BiRealNet50(
     num_classes: int = 1000,
     pad_values: float = 0.0,
     weights: str | os.PathLike | None = None,
+    torch_padding: bool = False,
 ) -> tf.keras.Model:
     """Bi-Real Net with 50 layers in bottlenecks and two residual streams; arguments as `BiRealNet18`.
 
@@ -126,7 +139,7 @@ def BiRealNet50(
     """
     binary = blocks.binarizer(methods.get(method), pad_values)
     image = blocks.inputs(input_shape)
-    narrow = wide = blocks.imagenet_stem(image, _WIDTHS[0])
+    narrow = wide = blocks.imagenet_stem(blocks.oriented(image, torch_padding), _WIDTHS[0])
     for stage, (count, filters) in enumerate(zip((3, 4, 6, 3), _WIDTHS, strict=True), start=1):
         for index in range(count):
             strides = 2 if stage > 1 and index == 0 else 1

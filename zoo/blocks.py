@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from bnn_tf import methods
 from bnn_tf._tensorflow import tf
 from bnn_tf.errors import UserError
-from bnn_tf.layers import ChannelPad, HardTanh, LearnableBias
+from bnn_tf.layers import ChannelPad, Flip, HardTanh, LearnableBias
 
 Block = Callable[..., tf.Tensor]
 
@@ -136,6 +136,44 @@ def inputs(input_shape: Sequence[int | None]) -> tf.Tensor:
     return tf.keras.layers.Input(shape=tuple(input_shape), name="image")
 
 
+def oriented(image: tf.Tensor, torch_padding: bool) -> tf.Tensor:
+    """The image as it is, or turned by 180° for a network with PyTorch's padding and turned kernels."""
+    return Flip(name="flip")(image) if torch_padding else image
+
+
+def torch_phase(x: tf.Tensor, name: str, torch_padding: bool) -> tf.Tensor:
+    """What a 1×1 convolution with stride 2 shall see, so that it takes the pixels that PyTorch takes.
+
+    These are rows and columns 0, 2, 4, …; of a turned map with an even size that means 1, 3, 5, ….
+
+    Raises:
+        ValueError: the size of the map is unknown.
+    """
+    if not torch_padding:
+        return x
+    _require_known_size(x.shape)
+    rows, columns = (1 - size % 2 for size in x.shape[1:3])
+    return tf.keras.layers.Cropping2D(((rows, 0), (columns, 0)), name=name)(x)
+
+
+def _require_known_size(shape: Sequence[int | None]) -> None:
+    if None in shape[1:3]:
+        raise ValueError("torch_padding needs a known input size")
+
+
+def _require_even_pools(model: tf.keras.Model) -> None:
+    """PyTorch's 2×2 pools leave out the last row of an odd size, which a turned map has first."""
+    pools = (tf.keras.layers.AveragePooling2D, tf.keras.layers.MaxPool2D)
+    for layer in model.layers:
+        if isinstance(layer, pools) and layer.pool_size == (2, 2):
+            _require_known_size(layer.input_shape)
+            if any(size % 2 for size in layer.input_shape[1:3]):
+                raise ValueError(
+                    f"torch_padding needs an input size that stays even up to {layer.name}, "
+                    f"which halves {'×'.join(map(str, layer.input_shape[1:3]))} pixels"
+                )
+
+
 def finish(
     image: tf.Tensor, logits: tf.Tensor, name: str, weights: str | os.PathLike | None
 ) -> tf.keras.Model:
@@ -143,8 +181,11 @@ def finish(
 
     Raises:
         UserError: the file does not exist or does not fit the architecture.
+        ValueError: the network is one with PyTorch's padding, and a 2×2 pool sees an odd size.
     """
     model = tf.keras.Model(image, logits, name=name)
+    if any(isinstance(layer, Flip) for layer in model.layers):
+        _require_even_pools(model)
     if weights is not None:
         try:
             model.load_weights(weights)

@@ -22,11 +22,13 @@ def _build(
     num_classes: int,
     pad_values: float,
     weights: str | os.PathLike | None,
+    torch_padding: bool,
     clip_stem: bool = False,
 ) -> tf.keras.Model:
     """3×3 stem, stages of blocks, BatchNorm before the classifier."""
     image = blocks.inputs(input_shape)
-    x = blocks.batch_norm(blocks.conv(image, widths[0], 3, "stem_conv"), "stem_bn")
+    x = blocks.conv(blocks.oriented(image, torch_padding), widths[0], 3, "stem_conv")
+    x = blocks.batch_norm(x, "stem_bn")
     if clip_stem:
         x = blocks.hard_tanh(x, "stem_clip")
     block = make_block(blocks.binarizer(methods.get(method), pad_values))
@@ -35,11 +37,13 @@ def _build(
 
 
 def _shortcut(
-    binary: blocks.Block, kind: str, x: tf.Tensor, filters: int, strides: int, name: str
+    binary: blocks.Block, kind: str, x: tf.Tensor, filters: int, strides: int, name: str, torch_padding: bool
 ) -> tf.Tensor:
     if strides == 1 and x.shape[-1] == filters:
         return x
     if kind == "conv":
+        if strides == 2:
+            x = blocks.torch_phase(x, f"{name}_shortcut_crop", torch_padding)
         return binary(x, filters, f"{name}_shortcut", kernel_size=1, strides=strides)
     return blocks.padded_shortcut(x, filters, name, strides)
 
@@ -57,12 +61,12 @@ def _short_blocks(binary: blocks.Block) -> Callable[..., tf.Tensor]:
     return block
 
 
-def _basic_blocks(kind: str) -> Callable[[blocks.Block], Callable[..., tf.Tensor]]:
+def _basic_blocks(kind: str, torch_padding: bool) -> Callable[[blocks.Block], Callable[..., tf.Tensor]]:
     """Two convolutions inside one shortcut, hard-tanh between them and after the sum."""
 
     def make(binary: blocks.Block) -> Callable[..., tf.Tensor]:
         def block(x: tf.Tensor, filters: int, strides: int, name: str) -> tf.Tensor:
-            shortcut = _shortcut(binary, kind, x, filters, strides, name)
+            shortcut = _shortcut(binary, kind, x, filters, strides, name, torch_padding)
             x = blocks.hard_tanh(binary(x, filters, f"{name}a", strides=strides), f"{name}a_clip")
             x = binary(x, filters, f"{name}b")
             return blocks.hard_tanh(blocks.add(x, shortcut, f"{name}_add"), f"{name}_clip")
@@ -72,12 +76,12 @@ def _basic_blocks(kind: str) -> Callable[[blocks.Block], Callable[..., tf.Tensor
     return make
 
 
-def _bottleneck_blocks(kind: str) -> Callable[[blocks.Block], Callable[..., tf.Tensor]]:
+def _bottleneck_blocks(kind: str, torch_padding: bool) -> Callable[[blocks.Block], Callable[..., tf.Tensor]]:
     """1×1, 3×3, 1×1 (four times as wide) inside one shortcut, hard-tanh between and after the sum."""
 
     def make(binary: blocks.Block) -> Callable[..., tf.Tensor]:
         def block(x: tf.Tensor, filters: int, strides: int, name: str) -> tf.Tensor:
-            shortcut = _shortcut(binary, kind, x, 4 * filters, strides, name)
+            shortcut = _shortcut(binary, kind, x, 4 * filters, strides, name, torch_padding)
             x = blocks.hard_tanh(binary(x, filters, f"{name}a", kernel_size=1), f"{name}a_clip")
             x = blocks.hard_tanh(binary(x, filters, f"{name}b", strides=strides), f"{name}b_clip")
             x = binary(x, 4 * filters, f"{name}c", kernel_size=1)
@@ -95,6 +99,7 @@ def CifarResNet20(
     num_classes: int = 10,
     pad_values: float = 0.0,
     weights: str | os.PathLike | None = None,
+    torch_padding: bool = False,
 ) -> tf.keras.Model:
     """ResNet-20 for CIFAR: 16, 32, 64 channels, a shortcut around every binary convolution.
 
@@ -107,19 +112,22 @@ def CifarResNet20(
         num_classes: Number of logits.
         pad_values: Padding of the binary convolutions: 0 as in the papers, or 1 (faster on device).
         weights: `None` for a random start, or the path of a weights file.
+        torch_padding: Pad strided layers as PyTorch does at even sizes: the image is turned by 180°, and
+            the kernels must be turned too, as `bnn-tf import-torch` leaves them.
 
     Returns:
         A Keras model from normalised images to logits.
 
     Raises:
         UserError: the weights do not load, or there is no such method.
+        ValueError: the input size does not go with `torch_padding`.
 
     References:
         [ReCU](https://arxiv.org/abs/2103.12369), [OvSW](https://arxiv.org/abs/2407.05257)
     """
     return _build(
         "cifar_resnet20", (3, 3, 3), (16, 32, 64), _short_blocks,
-        method, input_shape, num_classes, pad_values, weights, clip_stem=True,
+        method, input_shape, num_classes, pad_values, weights, torch_padding, clip_stem=True,
     )  # fmt: skip
 
 
@@ -131,6 +139,7 @@ def CifarResNet18(
     pad_values: float = 0.0,
     weights: str | os.PathLike | None = None,
     shortcut: str = "pool",
+    torch_padding: bool = False,
 ) -> tf.keras.Model:
     """ResNet-18 for CIFAR: 64 to 512 channels, one shortcut per two binary convolutions.
 
@@ -145,30 +154,45 @@ def CifarResNet18(
         weights: `None` for a random start, or the path of a weights file.
         shortcut: Where the shape changes: `"pool"` averages and pads channels (ReCU), `"conv"` is a
             binary 1×1 convolution with BatchNorm (OvSW).
+        torch_padding: Pad strided layers as PyTorch does at even sizes: the image is turned by 180°, and
+            the kernels must be turned too, as `bnn-tf import-torch` leaves them.
 
     Returns:
         A Keras model from normalised images to logits.
 
     Raises:
         UserError: the weights do not load, or there is no such method.
-        ValueError: `shortcut` is something else.
+        ValueError: `shortcut` is something else, or the input size does not go with `torch_padding`.
 
     References:
         [ReCU](https://arxiv.org/abs/2103.12369), [OvSW](https://arxiv.org/abs/2407.05257)
     """
     return _resnet(
         "cifar_resnet18", (2, 2, 2, 2), _WIDTHS, False,
-        shortcut, method, input_shape, num_classes, pad_values, weights,
+        shortcut, method, input_shape, num_classes, pad_values, weights, torch_padding,
     )  # fmt: skip
 
 
 def _resnet(
-    name: str, counts: Sequence[int], widths: Sequence[int], bottleneck: bool, shortcut: str, *options: Any
+    name: str,
+    counts: Sequence[int],
+    widths: Sequence[int],
+    bottleneck: bool,
+    shortcut: str,
+    method: Any,
+    input_shape: Sequence[int | None],
+    num_classes: int,
+    pad_values: float,
+    weights: str | os.PathLike | None,
+    torch_padding: bool,
 ) -> tf.keras.Model:
     if shortcut not in _SHORTCUTS:
         raise ValueError(f"shortcut must be 'pool' or 'conv', not {shortcut!r}")
-    make_block = (_bottleneck_blocks if bottleneck else _basic_blocks)(shortcut)
-    return _build(name, counts, widths, make_block, *options)
+    make_block = (_bottleneck_blocks if bottleneck else _basic_blocks)(shortcut, torch_padding)
+    return _build(
+        name, counts, widths, make_block,
+        method, input_shape, num_classes, pad_values, weights, torch_padding,
+    )  # fmt: skip
 
 
 def _variant(
@@ -184,10 +208,11 @@ def _variant(
         pad_values: float = 0.0,
         weights: str | os.PathLike | None = None,
         shortcut: str = "pool",
+        torch_padding: bool = False,
     ) -> tf.keras.Model:
         return _resnet(
             snake, counts, widths, bottleneck,
-            shortcut, method, input_shape, num_classes, pad_values, weights,
+            shortcut, method, input_shape, num_classes, pad_values, weights, torch_padding,
         )  # fmt: skip
 
     build.__name__ = build.__qualname__ = name

@@ -20,6 +20,7 @@ def _react_resnet(
     num_classes: int,
     pad_values: float,
     weights: str | os.PathLike | None,
+    torch_padding: bool = False,
 ) -> tf.keras.Model:
     """The network with `convs[i]` binary convolutions in stage i; see `ReActResNet18`."""
     binary = blocks.binarizer(methods.get(method), pad_values)
@@ -31,7 +32,7 @@ def _react_resnet(
         return blocks.react_activation(x, name)
 
     image = blocks.inputs(input_shape)
-    x = blocks.imagenet_stem(image, _WIDTHS[0])
+    x = blocks.imagenet_stem(blocks.oriented(image, torch_padding), _WIDTHS[0])
     x = blocks.stages(x, convs, _WIDTHS, block)
     return blocks.finish(image, blocks.classifier(x, num_classes), name, weights)
 
@@ -43,6 +44,7 @@ def ReActResNet18(
     num_classes: int = 1000,
     pad_values: float = 0.0,
     weights: str | os.PathLike | None = None,
+    torch_padding: bool = False,
 ) -> tf.keras.Model:
     """ResNet-18 of ReActNet blocks, the network of SNN and of ReCU's two-stage training.
 
@@ -55,19 +57,23 @@ def ReActResNet18(
         num_classes: Number of logits.
         pad_values: Padding of the binary convolutions: 0 as in the papers, or 1 (faster on device).
         weights: `None` for a random start, or the path of a weights file.
+        torch_padding: Pad strided layers as PyTorch does at even sizes: the image is turned by 180°, and
+            the kernels must be turned too, as `bnn-tf import-torch` leaves them.
 
     Returns:
         A Keras model from normalised images to logits.
 
     Raises:
         UserError: the weights do not load, or there is no such method.
+        ValueError: the input size does not go with `torch_padding`.
 
     References:
         [SNN](https://arxiv.org/abs/2110.09195), [ReActNet](https://arxiv.org/abs/2003.03488)
     """
     return _react_resnet(
-        "react_resnet18", (4, 4, 4, 4), method, input_shape, num_classes, pad_values, weights
-    )
+        "react_resnet18", (4, 4, 4, 4),
+        method, input_shape, num_classes, pad_values, weights, torch_padding,
+    )  # fmt: skip
 
 
 def ReActResNet34(
@@ -77,11 +83,13 @@ def ReActResNet34(
     num_classes: int = 1000,
     pad_values: float = 0.0,
     weights: str | os.PathLike | None = None,
+    torch_padding: bool = False,
 ) -> tf.keras.Model:
     """ResNet-34 of ReActNet blocks; arguments as `ReActResNet18`.
 
     21,827,432 parameters without codebooks; 32 binary convolutions.
     """
     return _react_resnet(
-        "react_resnet34", (6, 8, 12, 6), method, input_shape, num_classes, pad_values, weights
-    )
+        "react_resnet34", (6, 8, 12, 6),
+        method, input_shape, num_classes, pad_values, weights, torch_padding,
+    )  # fmt: skip

@@ -12,9 +12,11 @@ _WIDTHS = (64, 128, 256, 512)
 _GAMMA = 1e-8  # start of the BatchNorm scales
 
 
-def _shortcut(x: tf.Tensor, filters: int, name: str, strides: int) -> tf.Tensor:
+def _shortcut(x: tf.Tensor, filters: int, name: str, strides: int, torch_padding: bool) -> tf.Tensor:
     if strides == 1 and x.shape[-1] == filters:
         return x
+    if strides == 2:
+        x = blocks.torch_phase(x, f"{name}_shortcut_crop", torch_padding)
     x = blocks.conv(x, filters, 1, f"{name}_shortcut_conv", strides=strides)
     return blocks.batch_norm(x, f"{name}_shortcut_bn", _GAMMA)
 
@@ -27,17 +29,18 @@ def _resnet(
     num_classes: int,
     pad_values: float,
     weights: str | os.PathLike | None,
+    torch_padding: bool = False,
 ) -> tf.keras.Model:
     """The network with `convs[i]` binary convolutions in stage i; see `ResNet18`."""
     binary = blocks.binarizer(methods.get(method), pad_values, _GAMMA)
 
     def block(x: tf.Tensor, filters: int, strides: int, name: str) -> tf.Tensor:
-        shortcut = _shortcut(x, filters, name, strides)
+        shortcut = _shortcut(x, filters, name, strides, torch_padding)
         x = blocks.add(binary(x, filters, name, strides=strides), shortcut, f"{name}_add")
         return blocks.hard_tanh(x, f"{name}_clip")
 
     image = blocks.inputs(input_shape)
-    x = blocks.imagenet_stem(image, _WIDTHS[0], _GAMMA, clip=True)
+    x = blocks.imagenet_stem(blocks.oriented(image, torch_padding), _WIDTHS[0], _GAMMA, clip=True)
     x = blocks.stages(x, convs, _WIDTHS, block)
     return blocks.finish(image, blocks.classifier(x, num_classes, normalize=True), name, weights)
 
@@ -49,6 +52,7 @@ def ResNet18(
     num_classes: int = 1000,
     pad_values: float = 0.0,
     weights: str | os.PathLike | None = None,
+    torch_padding: bool = False,
 ) -> tf.keras.Model:
     """ResNet-18 for ImageNet as ReCU and OvSW binarize it.
 
@@ -62,17 +66,23 @@ def ResNet18(
         num_classes: Number of logits.
         pad_values: Padding of the binary convolutions: 0 as in the papers, or 1 (faster on device).
         weights: `None` for a random start, or the path of a weights file.
+        torch_padding: Pad strided layers as PyTorch does at even sizes: the image is turned by 180°, and
+            the kernels must be turned too, as `bnn-tf import-torch` leaves them.
 
     Returns:
         A Keras model from normalised images to logits.
 
     Raises:
         UserError: the weights do not load, or there is no such method.
+        ValueError: the input size does not go with `torch_padding`.
 
     References:
         [ReCU](https://arxiv.org/abs/2103.12369), [OvSW](https://arxiv.org/abs/2407.05257)
     """
-    return _resnet("resnet18", (4, 4, 4, 4), method, input_shape, num_classes, pad_values, weights)
+    return _resnet(
+        "resnet18", (4, 4, 4, 4),
+        method, input_shape, num_classes, pad_values, weights, torch_padding,
+    )  # fmt: skip
 
 
 def ResNet34(
@@ -82,10 +92,14 @@ def ResNet34(
     num_classes: int = 1000,
     pad_values: float = 0.0,
     weights: str | os.PathLike | None = None,
+    torch_padding: bool = False,
 ) -> tf.keras.Model:
     """ResNet-34 for ImageNet as ReCU and OvSW binarize it; arguments as `ResNet18`.
 
     21,806,248 parameters with ReCU, 21,798,696 with OvSW; 32 binary convolutions. Published ImageNet
     accuracy: ReCU top-1 65.10 %, top-5 85.78 % (finetuned 65.25 %, 85.98 %).
     """
-    return _resnet("resnet34", (6, 8, 12, 6), method, input_shape, num_classes, pad_values, weights)
+    return _resnet(
+        "resnet34", (6, 8, 12, 6),
+        method, input_shape, num_classes, pad_values, weights, torch_padding,
+    )  # fmt: skip

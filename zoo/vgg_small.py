@@ -26,6 +26,7 @@ def VGGSmall(
     pad_values: float = 0.0,
     weights: str | os.PathLike | None = None,
     last_activation: str = "hard_tanh",
+    torch_padding: bool = False,
 ) -> tf.keras.Model:
     """VGG-Small: six convolutions of 128 to 512 channels; max pools before BatchNorm after the 2nd, 4th, 6th.
 
@@ -39,20 +40,23 @@ def VGGSmall(
         pad_values: Padding of the binary convolutions: 0 as in the papers, or 1 (faster on device).
         weights: `None` for a random start, or the path of a weights file.
         last_activation: `"hard_tanh"` (ReCU) or `"prelu"`, with one slope per channel (OvSW).
+        torch_padding: Pad strided layers as PyTorch does at even sizes: the image is turned by 180°, and
+            the kernels must be turned too, as `bnn-tf import-torch` leaves them.
 
     Returns:
         A Keras model from normalised images to logits.
 
     Raises:
         UserError: the weights do not load, or there is no such method.
-        ValueError: `last_activation` is something else.
+        ValueError: `last_activation` is something else, or the input size does not go with
+            `torch_padding`.
 
     References:
         [ReCU](https://arxiv.org/abs/2103.12369), [OvSW](https://arxiv.org/abs/2407.05257)
     """
     resolved = methods.get(method)
     image = blocks.inputs(input_shape)
-    x = blocks.batch_norm(blocks.conv(image, 128, 3, "stem_conv"), "stem_bn")
+    x = blocks.batch_norm(blocks.conv(blocks.oriented(image, torch_padding), 128, 3, "stem_conv"), "stem_bn")
     for index, filters in enumerate((128, 256, 256, 512, 512), start=2):
         x = blocks.hard_tanh(x, f"block{index}_clip")
         x = resolved.binary_conv(x, filters, pad_values=pad_values, name=f"block{index}_conv")

@@ -13,6 +13,7 @@ LAYERS = {
     "hard_tanh": layers.HardTanh,
     "leaky_clip": layers.LeakyClip,
     "leaky_clip_steep": lambda: layers.LeakyClip(slope=0.25),
+    "flip": layers.Flip,
     "channel_pad": lambda: layers.ChannelPad(1, 2),
 }
 X = np.array([-3.0, -1.0, -0.5, 0.0, 0.5, 1.0, 3.0], np.float32).reshape(1, 7, 1, 1)
@@ -95,6 +96,11 @@ def test_channel_pad(rng):
     assert y.shape == (2, 3, 3, 7)
     np.testing.assert_array_equal(y[..., 2:6], x)
     np.testing.assert_array_equal(y[..., [0, 1, 6]], np.zeros((2, 3, 3, 3)))
+
+
+def test_flip(rng):
+    x = rng.normal(size=(2, 3, 4, 2)).astype(np.float32)
+    np.testing.assert_array_equal(layers.Flip()(x), x[:, ::-1, ::-1])
 
 
 @pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5 file")
