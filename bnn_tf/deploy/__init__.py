@@ -1,12 +1,29 @@
-"""From a trained Keras model to a checked file for Larq Compute Engine."""
+"""From a trained Keras model to a checked file for Larq Compute Engine.
 
-from bnn_tf.deploy import parity
-from bnn_tf.deploy.conversion import ConversionReport, convert
-from bnn_tf.deploy.errors import ConversionError
-from bnn_tf.deploy.flatbuffer import operators
-from bnn_tf.deploy.folding import fold
-from bnn_tf.deploy.freezing import freeze
-from bnn_tf.deploy.interpreter import Interpreter
+Names are imported when they are first used, so that expanding a `.snn` file needs no TensorFlow.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from bnn_tf.deploy import parity
+    from bnn_tf.deploy.conversion import ConversionReport, convert
+    from bnn_tf.deploy.errors import ConversionError
+    from bnn_tf.deploy.flatbuffer import operators
+    from bnn_tf.deploy.folding import fold
+    from bnn_tf.deploy.freezing import freeze
+    from bnn_tf.deploy.interpreter import Interpreter
+
+_HOMES = {
+    "ConversionError": "errors",
+    "ConversionReport": "conversion",
+    "Interpreter": "interpreter",
+    "convert": "conversion",
+    "fold": "folding",
+    "freeze": "freezing",
+    "operators": "flatbuffer",
+}
 
 __all__ = [
     "ConversionError",
@@ -18,3 +35,11 @@ __all__ = [
     "operators",
     "parity",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(importlib.import_module(f"bnn_tf.deploy.{_HOMES[name]}"), name)
+    if name == "parity":
+        return importlib.import_module("bnn_tf.deploy.parity")
+    raise AttributeError(f"module 'bnn_tf.deploy' has no attribute {name!r}")

@@ -68,6 +68,17 @@ def test_runs_alone(sample, tmp_path):
     assert (tmp_path / "out.tflite").read_bytes() == model
 
 
+def test_the_command_needs_no_tensorflow(sample, tmp_path):
+    model, data = sample
+    (tmp_path / "in.snn").write_bytes(data)
+    blocked = "import sys; sys.modules.update(dict.fromkeys(('tensorflow', 'tf_keras', 'larq'))); "
+    command = [sys.executable, "-c", f"{blocked}from bnn_tf.cli import main; main()"]
+    arguments = ["expand", "in.snn", "-o", "out.tflite"]
+    result = subprocess.run([*command, *arguments], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert (tmp_path / "out.tflite").read_bytes() == model
+
+
 def test_fails_alone_with_one_line(sample, tmp_path):
     result = alone(tmp_path, sample[1][:-1])
     assert result.returncode == 1
