@@ -111,3 +111,44 @@ def test_mixed_precision_training():
 def overflows(model):
     """Steps that loss scaling skipped: each halved the scale, which starts at 2¹⁵."""
     return 15 - np.log2(float(model.optimizer.loss_scale))
+
+
+class Resumable:
+    """A layer with the paper's interval, trained step by step, and its checkpoint."""
+
+    def __init__(self):
+        self.quantizer = quantizers.SubBit(bits=4, seed=0)
+        self.quantizer.codebook.assign(self.quantizer.codebook * 0.01)
+        layer = lq.layers.QuantConv2D(
+            8, 3, kernel_quantizer=self.quantizer, kernel_initializer=tf.keras.initializers.GlorotNormal(0)
+        )
+        self.model = tf.keras.Sequential(
+            [tf.keras.Input(X.shape[1:]), layer, tf.keras.layers.GlobalAveragePooling2D()]
+        )
+        self.model.compile(optimizers.Adam(0.05), "mse")
+        self.checkpoint = tf.train.Checkpoint(model=self.model, optimizer=self.model.optimizer)
+
+    def train(self, first, last):
+        for step in range(first, last):
+            batch = slice(step % STEPS * 4, step % STEPS * 4 + 4)
+            self.model.train_on_batch(X[batch], Y[batch])
+        return self.model.get_weights()
+
+
+def test_resumed_at_step_37_as_if_never_stopped(tmp_path):
+    """Between two refinements, at steps 25, 50 and 75, with the optimizer's moments under way."""
+    whole = Resumable()
+    start = whole.quantizer.memory.numpy()
+    whole.train(0, 37)
+    middle = whole.quantizer.memory.numpy()
+    path = whole.checkpoint.write(str(tmp_path / "at37"))
+    end = whole.train(37, 80)
+    assert (start != middle).any()
+    assert (middle != whole.quantizer.memory.numpy()).any()
+    assert len(np.unique(whole.quantizer.memory.numpy(), axis=0)) == 16
+
+    resumed = Resumable()
+    resumed.checkpoint.read(path)
+    for expected, found in zip(end, resumed.train(37, 80), strict=True):
+        np.testing.assert_array_equal(expected, found)
+    assert int(resumed.quantizer.step) == 80
