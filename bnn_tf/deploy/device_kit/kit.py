@@ -15,7 +15,6 @@ from bnn_tf.deploy.device_kit.reference import Reference
 from bnn_tf.errors import UserError
 
 FILES = Path(__file__).parent / "files"
-_PROGRAMS = (".sh", ".py")
 _LIKELIEST = 5
 
 
@@ -84,7 +83,7 @@ def write(
         for source in FILES.iterdir():
             if source.is_file():
                 shutil.copyfile(source, folder / source.name)
-                (folder / source.name).chmod(0o755 if source.suffix in _PROGRAMS else 0o644)
+                (folder / source.name).chmod(0o755 if source.read_bytes().startswith(b"#!") else 0o644)
         names = [" ".join(label.split()) for label in labels]  # a line holds one name
         (folder / "labels.txt").write_text("\n".join(names) + "\n", encoding="utf-8")
         _write_json(folder / "preprocessing.json", rule(preprocessing))
@@ -108,8 +107,8 @@ def rule(preprocessing: Preprocessing) -> dict[str, Any]:
     return {
         "cover": [preprocessing.short_side] * 2 if shrinks else crop,
         "crop": crop,
-        "resize": "in proportion, to the smallest size that covers `cover`; bilinear with half-pixel centres, "
-        "anti-aliased, rounded to whole pixels; not at all where the size is `cover` already",
+        "resize": "in proportion, to the smallest size that covers `cover`; bilinear with half-pixel "
+        "centres, anti-aliased, rounded to whole pixels; not at all where the size is `cover` already",
         "position": "centre",
         "mean": list(preprocessing.mean),
         "std": list(preprocessing.std),

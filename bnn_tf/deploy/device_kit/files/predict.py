@@ -20,6 +20,7 @@ from preprocess import HERE, preprocess, read_picture, read_rule, write_array
 def predict(inputs: np.ndarray) -> np.ndarray:
     """The network's output for `[1, height, width, 3]`."""
     os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")  # before TensorFlow is imported: Larq needs Keras 2
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     from larq_compute_engine.tflite.python.interpreter import Interpreter
 
     return Interpreter((HERE / "model.tflite").read_bytes()).predict(inputs)

@@ -31,7 +31,8 @@ def preprocess(image: np.ndarray, rule: Rule) -> np.ndarray:
     cut out; each channel becomes `(pixel / 255 - mean) / std`.
 
     Args:
-        image: uint8 pixels, `[height, width, 3]`, `[height, width, 1]` or `[height, width]`; red, green, blue.
+        image: uint8 pixels, `[height, width, 3]` (red, green, blue), `[height, width, 1]` or
+            `[height, width]`.
         rule: what `read_rule` returns.
 
     Returns:
@@ -102,7 +103,7 @@ def _filters(have: int, want: int) -> tuple[np.ndarray, np.ndarray]:
 def _colour(image: np.ndarray) -> np.ndarray:
     if image.dtype != np.uint8 or image.ndim not in (2, 3):
         raise ValueError(
-            f"a picture is a uint8 array of height, width, channels, not {image.dtype} {image.shape}"
+            f"a picture is uint8 [height, width, channels], not {image.dtype} {image.shape}"
         )
     image = image[..., None] if image.ndim == 2 else image
     if image.shape[2] not in (1, 3) or 0 in image.shape:
@@ -118,7 +119,7 @@ def read_picture(path: Path) -> np.ndarray:
         from PIL import Image
     except ImportError:
         raise ValueError(
-            f"Pillow reads {path.name}: pip install pillow, or save its pixels as .npy"
+            f"{path.name} needs Pillow (pip install pillow), or make it a .npy"
         ) from None
     with Image.open(path) as picture:
         return np.array(picture.convert("RGB"))

@@ -1,0 +1,90 @@
+"""What stands in the folder, and which image is the reference."""
+
+import json
+
+import numpy as np
+import pytest
+
+from bnn_tf.data import Preprocessing
+from bnn_tf.deploy import device_kit
+from bnn_tf.errors import UserError
+
+
+def test_files(kit):
+    names = {path.name for path in kit.iterdir()}
+    assert names == {
+        "README.md", "model.tflite", "labels.txt", "preprocessing.json", "preprocess.py", "compare.py",
+        "predict.py", "common.sh", "run_on_android.sh", "run_on_pi.sh", "input_shape.txt", "expected.json",
+        "expected_output.npy", "reference_image.npy", "reference_image.png", "reference_input.npy",
+        "reference_input.bin",
+    }  # fmt: skip
+    assert (kit / "labels.txt").read_text() == "cat\ndog\na bird\n"
+    assert (kit / "input_shape.txt").read_text() == "1,8,8,3\n"
+    executable = {path.name for path in kit.iterdir() if path.stat().st_mode & 0o111}
+    assert executable == {"preprocess.py", "compare.py", "predict.py", "run_on_android.sh", "run_on_pi.sh"}
+    readme = (kit / "README.md").read_text()
+    for name in names - {"README.md", "common.sh", "input_shape.txt"}:
+        stem, _, suffix = name.partition(".")
+        assert name in readme or f"`{stem}." in readme and f"`.{suffix}`" in readme, name
+
+
+def test_expected(kit):
+    expected = json.loads((kit / "expected.json").read_text())
+    assert [entry["label"] for entry in expected["top"]] == ["a bird", "cat", "dog"]
+    assert expected["tolerance"] == pytest.approx(3.25e-3)
+    assert json.loads((kit / "preprocessing.json").read_text())["shape"] == [1, 8, 8, 3]
+
+
+def test_labels_stay_on_their_lines(kit, tmp_path):
+    reference = device_kit.Reference(
+        np.zeros((4, 4, 3), np.uint8), np.zeros((1, 4, 4, 3)), np.eye(2)[:1], 0.0
+    )
+    pre = Preprocessing(image_size=(4, 4))
+    device_kit.write(tmp_path / "x", kit / "model.tflite", ["a\nb", "größer"], pre, reference)
+    assert (tmp_path / "x" / "labels.txt").read_text(encoding="utf-8") == "a b\ngrößer\n"
+
+
+def test_a_folder_that_cannot_be_made(kit, tmp_path):
+    reference = device_kit.Reference(
+        np.zeros((4, 4, 3), np.uint8), np.zeros((1, 4, 4, 3)), np.eye(2)[:1], 0.0
+    )
+    pre = Preprocessing(image_size=(4, 4))
+    with pytest.raises(UserError, match="cannot write the kit to"):
+        device_kit.write(kit / "model.tflite" / "x", kit / "model.tflite", ["a", "b"], pre, reference)
+
+
+class TestChoice:
+    """Of the inputs 0, 1, 2, …, whose outputs are chosen to depend on rounding or not."""
+
+    images = np.arange(4, dtype=np.uint8).reshape(4, 1, 1, 1).repeat(3, axis=-1)
+    inputs = images.astype(np.float32)
+
+    def test_the_image_on_which_keras_and_lce_agree(self):
+        def keras(inputs):
+            return inputs[:, 0, 0, :2] + np.array([[0.5], [0.2], [0.0], [0.1]])
+
+        found = device_kit.choose(lambda inputs: inputs[:, 0, 0, :2], keras, self.images, self.inputs)
+        assert found.image[0, 0, 0] == 2
+        assert found.outputs.tolist() == [[2, 2]]
+        assert found.inputs.shape == (1, 1, 1, 3)
+        assert found.spread == pytest.approx(2e-6, rel=0.2)
+        assert found.steady
+
+    @pytest.mark.parametrize("nudge", [5e-7, -5e-7])
+    def test_not_one_at_a_threshold(self, nudge):
+        """Image 2 lies half a nudge above or below where its outputs jump."""
+
+        def lite(inputs):
+            return (inputs[:, 0, 0, :2] > 2 * (1 + nudge)).astype(np.float32)
+
+        images, inputs = self.images[[2, 3]], self.inputs[[2, 3]]
+        found = device_kit.choose(lite, lite, images, inputs)
+        assert (found.image[0, 0, 0], found.spread) == (3, 0)
+        assert device_kit.choose(lite, lite, images[:1], inputs[:1]).spread == 1
+
+    def test_where_every_image_moves(self):
+        found = device_kit.choose(
+            lambda x: x[:, 0, 0], lambda x: x[:, 0, 0] + np.nan, self.images, self.inputs
+        )
+        assert found.spread == np.inf
+        assert not found.steady
