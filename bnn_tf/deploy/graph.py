@@ -68,12 +68,15 @@ class Call:
         inputs: Tensors in the order in which the layer was given them.
         outputs: Tensors it returns, flattened.
         arguments: Makes the positional and keyword arguments of the call from the input tensors.
+        restores: Where folding changed what a layer that takes signs reads: the functions that make of
+            it, one after the other, what the layer read before.
     """
 
     layer: Spec
     inputs: list[Tensor]
     outputs: list[Tensor]
     arguments: Callable[[list[Any]], tuple[Any, Any]] = lambda tensors: (tensors, {})
+    restores: list[Callable[[np.ndarray], np.ndarray]] = dataclasses.field(default_factory=list)
 
 
 @dataclasses.dataclass(eq=False)
@@ -91,6 +94,10 @@ class Graph:
         tensor = len(self.shapes)
         self.shapes[tensor] = shape
         return tensor
+
+    def producer(self, tensor: Tensor) -> Call:
+        """The call that makes `tensor`."""
+        return next(call for call in self.calls if tensor in call.outputs)
 
     def consumers(self, tensor: Tensor) -> list[Call]:
         """The calls that read `tensor`."""
@@ -113,7 +120,7 @@ class Graph:
         """Puts a shape-keeping `layer` between `tensor` and all that read it."""
         result = self.new_tensor(self.shapes[tensor])
         self._redirect(tensor, result)
-        position = next(i for i, call in enumerate(self.calls) if tensor in call.outputs) + 1
+        position = self.calls.index(self.producer(tensor)) + 1
         call = Call(layer, [tensor], [result])
         self.calls.insert(position, call)
         return call
