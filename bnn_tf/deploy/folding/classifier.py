@@ -52,5 +52,5 @@ def _takes(reader: Call, affine: Affine) -> bool:
 
 def _spread(affine: Affine, reader: Call) -> Affine:
     """The map for all inputs of a layer that sees every channel of every pixel."""
-    pixels = reader.layer.weights["kernel"].shape[-2] // len(affine.scale)
+    pixels = linear.inputs(reader.layer) // len(affine.scale)
     return Affine(np.tile(affine.scale, pixels), np.tile(affine.bias, pixels))

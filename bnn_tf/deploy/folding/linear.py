@@ -34,23 +34,29 @@ def is_fused(graph: Graph, call: Call) -> bool:
 
 def takes_shift(layer: Spec) -> bool:
     """Whether a constant per input channel is a constant per output channel: no zeros are padded."""
-    return is_linear(layer) and (layer.kind in _DENSE or not pads(layer))
+    return is_linear(layer) and not pads(layer)
 
 
 def takes_scale(layer: Spec) -> bool:
     """Whether scales of the input channels can go into the kernel."""
-    constant_pads = layer.kind not in _CONVOLUTIONS or not pads(layer) or pad_value(layer) == 0
-    return is_linear(layer) and constant_pads
+    return is_linear(layer) and pads_with_zeros(layer)
 
 
 def pads(layer: Spec) -> bool:
-    """Whether a convolution sees anything but its input."""
+    """Whether a convolution or dense layer sees anything but its input."""
+    if layer.kind in _DENSE:
+        return False
     return layer.config["padding"] != "valid" and tuple(layer.config["kernel_size"]) != (1, 1)
 
 
-def pad_value(layer: Spec) -> float:
-    """What a convolution pads its (quantized) input with."""
-    return layer.config.get("pad_values", 0.0)
+def pads_with_zeros(layer: Spec) -> bool:
+    """Whether a layer sees nothing but its input and zeros."""
+    return not pads(layer) or layer.config.get("pad_values", 0.0) == 0
+
+
+def inputs(layer: Spec) -> int:
+    """Input channels of a convolution, inputs of a dense layer."""
+    return layer.weights["kernel"].shape[-2]
 
 
 def shifted(layer: Spec, offset: np.ndarray) -> np.ndarray:

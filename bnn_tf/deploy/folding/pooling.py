@@ -1,7 +1,7 @@
 """Pools: affine maps move before them, where convolutions take them, and global ones get a size."""
 
 from bnn_tf._tensorflow import tf
-from bnn_tf.deploy.folding import linear, signs
+from bnn_tf.deploy.folding import flips, linear
 from bnn_tf.deploy.folding.affine import affine_of, layer_of
 from bnn_tf.deploy.graph import Call, Graph, Spec, unique_name
 
@@ -18,7 +18,7 @@ def move_affine_before(graph: Graph) -> None:
     """Moves affine maps from behind pools to before them, where a convolution takes them for nothing.
 
     `mean(a x + b) = a mean(x) + b`, and for `a >= 0` also `max(a x + b) = a max(x) + b`. Channels with
-    `a < 0` behind a max pool stay, unless only signs of them are taken, see `signs.with_positive_scale`.
+    `a < 0` behind a max pool stay, unless kernels can take the minus, see `flips.with_positive_scale`.
     A sign that thus follows a max pool directly is taken before it by LCE's converter (`LceBMaxPool2d`).
     """
     while any(_move(graph, call) for call in list(graph.calls) if is_pool(call.layer)):
@@ -31,7 +31,7 @@ def _move(graph: Graph, pool: Call) -> bool:
     if follower is None or affine is None or not _follows_convolution(graph, pool):
         return False
     if pool.layer.kind in _MAXIMA:
-        affine = signs.with_positive_scale(graph, follower.outputs[0], affine)
+        affine = flips.with_positive_scale(graph, follower.outputs[0], affine)
         if affine is None:
             return False
     graph.remove(follower)

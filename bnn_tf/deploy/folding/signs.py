@@ -6,8 +6,6 @@ from typing import Any
 import numpy as np
 
 from bnn_tf._tensorflow import lq, tf
-from bnn_tf.deploy.folding import linear
-from bnn_tf.deploy.folding.affine import Affine
 from bnn_tf.deploy.graph import Call, Graph, Spec, Tensor
 
 _RESHAPING = (
@@ -72,34 +70,3 @@ def view(calls: list[Call], restore: Callable[[np.ndarray], np.ndarray]) -> None
     """Notes for the proof of a conversion how to get back what `calls` read before folding."""
     for call in calls:
         call.restores.insert(0, restore)
-
-
-def with_positive_scale(graph: Graph, tensor: Tensor, affine: Affine) -> Affine | None:
-    """A map with scales above 0 that may stand for `affine`, which makes `tensor`; None if there is none.
-
-    Where only signs are seen, `sign(a x + b) = -sign(|a| x - b)` for `a < 0`. The minus goes into the
-    kernels behind, provided that they pad with zeros or not at all. At `a x + b = 0` the sign is +1, so
-    that the bias moves a little to keep it: to `-b - ε` with `ε = 1e-6 max(|b|, |a|)`, which is about the
-    rounding error of float32.
-    """
-    negative = affine.scale < 0
-    if not negative.any():
-        return affine
-    found = readers(graph, tensor)
-    if not found or not all(_takes_flips(graph, call) for call in found):
-        return None
-    flip = np.where(negative, -1.0, 1.0)
-    for call in found:
-        linear.scale_inputs(call.layer, flip)
-    view(found, lambda values: values * flip.astype(values.dtype))
-    size = np.abs(affine.scale)
-    nudge = np.where(negative, 1e-6 * np.maximum(np.abs(affine.bias), size), 0.0)
-    return Affine(size, flip * affine.bias - nudge)
-
-
-def _takes_flips(graph: Graph, call: Call) -> bool:
-    layer = call.layer
-    if not linear.is_convolution(layer) or layer.config.get("groups", 1) != 1 or graph.is_shared(layer):
-        return False
-    same_channels = graph.shapes[call.inputs[0]][-1] == layer.weights["kernel"].shape[-2]
-    return same_channels and (not linear.pads(layer) or linear.pad_value(layer) == 0)

@@ -1,6 +1,6 @@
 """Affine maps before signs."""
 
-from bnn_tf.deploy.folding import linear, signs
+from bnn_tf.deploy.folding import flips, linear, signs
 from bnn_tf.deploy.folding.affine import Affine, affine_of, shift
 from bnn_tf.deploy.graph import Call, Graph
 
@@ -8,7 +8,7 @@ from bnn_tf.deploy.graph import Call, Graph
 def fold_thresholds(graph: Graph) -> None:
     """Makes mere shifts of maps before signs: `sign(a x + b) = sign(x + b / a)` for `a > 0`.
 
-    For `a < 0` see `signs.with_positive_scale`. Maps behind a convolution stay, for they cost nothing there.
+    For `a < 0` see `flips.with_positive_scale`. Maps behind a convolution stay, for they cost nothing there.
     """
     for call in list(graph.calls):
         affine = affine_of(graph, call)
@@ -16,7 +16,7 @@ def fold_thresholds(graph: Graph) -> None:
             continue
         if (affine.scale == 0).any() or not signs.readers(graph, call.outputs[0]):
             continue
-        positive = signs.with_positive_scale(graph, call.outputs[0], affine)
+        positive = flips.with_positive_scale(graph, call.outputs[0], affine)
         if positive is not None:
             _to_shift(graph, call, positive)
 
