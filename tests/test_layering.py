@@ -27,6 +27,7 @@ ROWS = (
     ("bnn_tf.methods",),
     ("zoo",),
     ("bnn_tf.training",),
+    ("bnn_tf.torch_import",),
     ("bnn_tf.deploy", "bnn_tf.analysis"),
     ("bnn_tf.commands", "bnn_tf.cli", "bnn_tf.__main__"),
     ("scripts",),

@@ -4,7 +4,7 @@ from bnn_tf.data.errors import DataError, UnknownDatasetError, clear_errors
 from bnn_tf.data.pipeline import evaluation_batches, steps, take, training_batches
 from bnn_tf.data.preprocessing import AUGMENTATIONS, NORMALIZATIONS, Preprocessing
 from bnn_tf.data.registry import list_datasets, load
-from bnn_tf.data.source import Source
+from bnn_tf.data.source import Source, placeholder_names
 
 __all__ = [
     "AUGMENTATIONS",
@@ -17,6 +17,7 @@ __all__ = [
     "evaluation_batches",
     "list_datasets",
     "load",
+    "placeholder_names",
     "steps",
     "take",
     "training_batches",

@@ -15,6 +15,11 @@ from bnn_tf.errors import UsageError
 Arrays = tuple[np.ndarray, np.ndarray]
 
 
+def placeholder_names(count: int) -> tuple[str, ...]:
+    """Names for classes of which only the number is known: `class 0`, `class 1`, …."""
+    return tuple(f"class {label}" for label in range(count))
+
+
 @dataclass(frozen=True)
 class ArraySplit:
     """Examples that fit into memory; they are loaded when first used.

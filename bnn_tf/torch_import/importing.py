@@ -1,0 +1,178 @@
+"""From a checkpoint file to a run directory."""
+
+import dataclasses
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from bnn_tf import data, methods
+from bnn_tf.errors import UsageError, UserError
+from bnn_tf.torch_import.checkpoint import Checkpoint, read
+from bnn_tf.torch_import.settings import Settings, infer
+from bnn_tf.torch_import.weights import Matching, assign
+from bnn_tf.training import Run, RunConfig, build
+from bnn_tf.training.run import write_atomically
+from zoo import recipes
+from zoo.recipes import Recipe
+from zoo.registry import get_model
+
+_SMALL = {10: "cifar10", 100: "cifar100", 200: "tiny_imagenet"}  # datasets by their number of classes
+_NO_NAMES = "the classes are numbered: no {dataset} is at hand to name them; --data-dir or --class-names does"
+
+
+@dataclasses.dataclass(frozen=True)
+class Request:
+    """What to import, and what is known of it.
+
+    Args:
+        file: The checkpoint.
+        output: The run directory to make.
+        model: Name of the architecture.
+        method: Name of the method; `None` reads it off the checkpoint.
+        dataset: Name of the dataset; `None` is the one that the authors trained the network on.
+        data_dir: Folder of the dataset, where its class names come from.
+        normalization: Name of mean and deviation; `None` is the authors'.
+        class_names: The labels' names; `None` takes the dataset's.
+        settings: Changes of the recipe: `("model.pad_values", 0.0)`.
+        ignore: Patterns of names in the checkpoint to leave out.
+    """
+
+    file: Path
+    output: Path
+    model: str
+    method: str | None = None
+    dataset: str | None = None
+    data_dir: str | None = None
+    normalization: str | None = None
+    class_names: Sequence[str] | None = None
+    settings: Sequence[tuple[str, Any]] = ()
+    ignore: Sequence[str] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Imported:
+    """A finished import.
+
+    Args:
+        run: The run directory, which holds the same in `import.json`.
+        matching: What became of every name.
+        source: The file's name, and what it says of itself: `epoch`, `best_prec1`, ….
+    """
+
+    run: Run
+    matching: Matching
+    source: Mapping[str, Any]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        recipe = self.run.config.recipe
+        return {
+            "run_dir": str(self.run.path),
+            "source": dict(self.source),
+            "model": recipe.model,
+            "model_options": dict(recipe.model_options),
+            "method": build.phase_method(recipe, recipe.phases[-1]).get_config(),
+            "dataset": recipe.dataset,
+            "image_size": list(recipe.image_size),
+            "normalization": recipe.normalization,
+            "classes": len(self.run.config.class_names),
+            **self.matching.to_dict(),
+        }
+
+
+def import_checkpoint(request: Request) -> Imported:
+    """Makes a run directory whose network has the logits of a PyTorch network of the four papers.
+
+    Raises:
+        UserError: the file cannot be read, is the checkpoint of another network, or the directory is
+            not empty; nothing is written then.
+    """
+    check(request)
+    return import_arrays(request, read(request.file))
+
+
+def check(request: Request) -> None:
+    """Says what can be said before a large file is read.
+
+    Raises:
+        UserError: there is no such model or method, or the directory is not empty.
+    """
+    get_model(request.model)
+    if request.method is not None:
+        methods.get(request.method)
+    if request.output.exists() and (not request.output.is_dir() or any(request.output.iterdir())):
+        raise UserError(f"{request.output} is not empty; name another folder with -o")
+
+
+def import_arrays(request: Request, checkpoint: Checkpoint) -> Imported:
+    """Like `import_checkpoint`, with what is in the file; needs no PyTorch."""
+    found = infer(checkpoint.arrays, request.model, request.method)
+    recipe = _recipe(request, found)
+    class_names, notes = _class_names(request, recipe, found.classes)
+    network = build.model(recipe, len(class_names))
+    matching = assign(network, checkpoint.arrays, request.model, request.ignore)
+    matching = dataclasses.replace(matching, notes=(*matching.notes, *notes))
+    # Started from itself: what `--resume` continues are then these weights.
+    config = RunConfig(
+        recipe,
+        data_dir=None if request.data_dir is None else os.path.abspath(request.data_dir),
+        init_from=os.path.abspath(request.output),
+        class_names=class_names,
+    )
+    run = Run.create(config, request.output)
+    network.save_weights(run.weights_path)
+    imported = Imported(run, matching, {**checkpoint.facts, "file": str(request.file)})
+    write_atomically(run.path / "import.json", json.dumps(imported.to_dict(), indent=2) + "\n")
+    return imported
+
+
+def _recipe(request: Request, found: Settings) -> Recipe:
+    """The authors' recipe of the network, reduced to its last phase, with all that is known put in."""
+    dataset = request.dataset or _usual_dataset(request.model, found.classes)
+    recipe = recipes.find(found.method, request.model, dataset)
+    inferred = [
+        *((f"method.{key}", value) for key, value in found.method_options.items()),
+        *((f"model.{key}", value) for key, value in found.model_options.items()),
+    ]
+    if request.normalization is not None:
+        inferred.append(("normalization", request.normalization))
+    for key, value in (*inferred, *request.settings):
+        recipe = recipes.override(recipe, key, value)
+    if recipe.model_options["torch_padding"] is not True:
+        raise UsageError("a PyTorch checkpoint needs model.torch_padding=true")
+    return dataclasses.replace(
+        recipe, phases=recipe.phases[-1:], note=f"imported from {request.file.name}; {recipe.note}"
+    )
+
+
+def _usual_dataset(model: str, classes: int) -> str:
+    large = not model.startswith(("cifar_", "vgg_")) or classes == 1000
+    return _SMALL.get(classes, "imagenet2012" if large else "cifar10")
+
+
+def _class_names(request: Request, recipe: Recipe, classes: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The labels' names, and a note where there are none."""
+    named = request.class_names
+    if named is None:
+        named = _names_of_dataset(request, recipe, classes)
+    if named is None:
+        return data.placeholder_names(classes), (_NO_NAMES.format(dataset=recipe.dataset),)
+    if len(named) != classes:
+        raise UserError(f"{request.file} has {classes} logits, but {len(named)} class names are given")
+    return tuple(named), ()
+
+
+def _names_of_dataset(request: Request, recipe: Recipe, classes: int) -> Sequence[str] | None:
+    """The dataset's class names, where it is at hand and fits or was asked for."""
+    try:
+        found = data.load(recipe.dataset, request.data_dir, download=False).class_names
+    except data.UnknownDatasetError:
+        raise
+    except data.DataError:
+        if request.data_dir is not None:
+            raise
+        return None
+    asked = request.dataset is not None or request.data_dir is not None
+    return found if asked or classes == len(found) else None

@@ -1,0 +1,170 @@
+"""The state dict of an author's network into the network of ours that computes the same."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from fnmatch import fnmatchcase
+from typing import Any
+
+import numpy as np
+
+from bnn_tf._tensorflow import lq, tf
+from bnn_tf.codebook import DEAD_ZONE, SLICE
+from bnn_tf.errors import UserError
+from bnn_tf.quantizers import IdentitySign, ScaledSign
+from bnn_tf.torch_import import layout, names
+from bnn_tf.training.transfer import Key, variables
+from bnn_tf.transforms import latent_value
+
+_OWN = ("tau", "memory", "step")  # have no influence on logits, or follow from others
+_SHOWN = 4  # names of each kind in a refusal
+
+
+@dataclasses.dataclass(frozen=True)
+class Matching:
+    """What an assignment did.
+
+    Args:
+        matched: `layer/variable` of ours for each PyTorch name that was taken.
+        ignored: Names that were not taken, and why.
+        kept: Variables of ours that have no source and need none.
+        notes: What else one should know.
+    """
+
+    matched: Mapping[str, str]
+    ignored: Mapping[str, str]
+    kept: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return dataclasses.asdict(self)
+
+
+def assign(
+    network: tf.keras.Model, arrays: Mapping[str, np.ndarray], model: str, ignore: Sequence[str] = ()
+) -> Matching:
+    """Gives every variable of a network with `torch_padding` its array, all or none.
+
+    Args:
+        network: The network, built with `torch_padding=True`.
+        arrays: The authors' state dict, in PyTorch's names and layout.
+        model: Name of the architecture, as in `zoo.MODELS`.
+        ignore: Patterns (`*`, `?`) of names to leave out.
+
+    Raises:
+        UserError: a name has no place, a variable no source, or shapes differ: it is the checkpoint of
+            another network.
+    """
+    wanted = variables(network)
+    full = _full_codebooks(arrays, wanted)
+    ignored = {name: reason for name in arrays if (reason := _reason(name, ignore, full))}
+    keys = _keys(model, [name for name in arrays if name not in ignored])
+    values, mismatched = _values(network, arrays, keys, wanted)
+    homeless = [name for name, key in keys.items() if key not in wanted]
+    empty = [key for key in wanted if key not in set(keys.values()) and key[1] not in _OWN]
+    if homeless or mismatched or empty:
+        raise UserError(_misfit(network, mismatched, homeless, empty))
+    for key, value in values.items():
+        wanted[key].assign(value)
+    notes = [*_derive_memory(wanted, values), *_zeros(network)]
+    return Matching(
+        matched={name: "/".join(key) for name, key in keys.items() if key is not None},
+        ignored=ignored,
+        kept=tuple("/".join(key) for key in wanted if key not in values),
+        notes=tuple(notes),
+    )
+
+
+def _keys(model: str, given: Sequence[str]) -> dict[str, Key | None]:
+    """Our variable for each name; only the first of two names has it."""
+    keys: dict[str, Key | None] = {}
+    for name in given:
+        key = names.our_key(model, name)
+        keys[name] = None if key in keys.values() else key
+    return keys
+
+
+def _reason(name: str, ignore: Sequence[str], full: frozenset[str]) -> str | None:
+    """Why a name is left out, or `None`."""
+    if any(fnmatchcase(name, pattern) for pattern in ignore):
+        return "as asked for"
+    if name in full:
+        return "holds all 512 patterns, which is the plain sign"
+    return names.unused(name)
+
+
+def _full_codebooks(arrays: Mapping[str, np.ndarray], wanted: Mapping[Key, tf.Variable]) -> frozenset[str]:
+    """Codebooks with every pattern (nine bits), for a network that has none."""
+    if any(variable == "codebook" for _, variable in wanted):
+        return frozenset()
+    return frozenset(
+        name
+        for name, array in arrays.items()
+        if name.endswith(".binarize.patterns")
+        and array.shape == (2**SLICE, SLICE)
+        and len(np.unique(array > 0, axis=0)) == len(array)
+    )
+
+
+def _values(
+    network: tf.keras.Model,
+    arrays: Mapping[str, np.ndarray],
+    keys: Mapping[str, Key | None],
+    wanted: Mapping[Key, tf.Variable],
+) -> tuple[dict[Key, np.ndarray], list[str]]:
+    """Converted arrays by variable, and a description of each that does not fit."""
+    map_size = tuple(network.get_layer("flatten").input_shape[1:3])
+    values, mismatched = {}, []
+    for name, key in keys.items():
+        if key is None or key not in wanted:
+            continue
+        shape = tuple(wanted[key].shape)
+        value = layout.convert(arrays[name], key[1], shape, map_size)
+        if value is None:
+            expected = layout.torch_shape(key[1], shape)
+            mismatched.append(f"{name} is {arrays[name].shape}, {'/'.join(key)} wants {expected}")
+        else:
+            values[key] = value
+    return values, mismatched
+
+
+def _misfit(network: tf.keras.Model, mismatched: list[str], homeless: list[str], empty: list[Key]) -> str:
+    """One sentence with the first names of each kind."""
+    parts = [
+        f"{len(found)} {what}: {', '.join(found[:_SHOWN])}{', …' if len(found) > _SHOWN else ''}"
+        for what, found in (
+            ("of other shapes", mismatched),
+            ("names without a place", homeless),
+            ("variables without a source", ["/".join(key) for key in empty]),
+        )
+        if found
+    ]
+    return f"this is no checkpoint of {network.name} with that method and these options: {'; '.join(parts)}"
+
+
+def _derive_memory(wanted: Mapping[Key, tf.Variable], values: Mapping[Key, np.ndarray]) -> list[str]:
+    """Sets the patterns in force, which SNN's code keeps outside its checkpoints, to the latent signs."""
+    undecided = 0
+    for (layer, variable), latent in values.items():
+        if variable == "codebook" and (layer, "memory") not in values:
+            wanted[layer, "memory"].assign(np.where(latent >= 0, 1, -1).astype(np.float32))
+            undecided += int(np.sum(np.abs(latent) < DEAD_ZONE))
+    if not any(variable == "codebook" for _, variable in values):
+        return []
+    note = "patterns in force are the signs of the latent ones: the authors' checkpoints do not hold them"
+    return [
+        f"{note}; {undecided} elements below {DEAD_ZONE} may have had the other sign" if undecided else note
+    ]
+
+
+def _zeros(network: tf.keras.Model) -> list[str]:
+    """PyTorch's sign of 0 is 0, which no binary kernel can hold."""
+    count = sum(
+        int(np.sum(latent_value(layer.kernel).numpy() == 0))
+        for layer in network.layers
+        if isinstance(layer, lq.layers.QuantConv2D)
+        and isinstance(layer.kernel_quantizer, (IdentitySign, ScaledSign))
+    )
+    if not count:
+        return []
+    return [f"{count} binary weights are exactly 0: PyTorch leaves them out, here they count as +1"]
