@@ -1,10 +1,27 @@
 """`bnn-tf convert`."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from bnn_tf.commands import options, targets
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from bnn_tf.deploy import Int8
+
+_FINETUNE_BATCH = 64
+
+
+class _Form(click.Choice):
+    """The form after `--int8`; the option may stand alone, but not directly before TARGET."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        if value not in self.choices and Path(value).exists():
+            self.fail(f"it was given {value!r}; write TARGET first, or --int8 mixed {value}", param, ctx)
+        return super().convert(value, param, ctx)
 
 
 @click.command()
@@ -23,6 +40,37 @@ from bnn_tf.commands import options, targets
     help="Images to compare with Keras on.",
 )
 @click.option("--no-fold", is_flag=True, help="Keep scales and biases as operators of their own.")
+@click.option(
+    "--int8",
+    "form",
+    type=_Form(["mixed", "full"]),
+    is_flag=False,
+    flag_value="mixed",
+    help="Make parts int8. mixed (the default of --int8): input, first convolution, classifier; "
+    "full: everything that is not binary, needs one-padding.",
+)
+@click.option(
+    "--calibration",
+    type=click.Choice(["minmax", "percentile"]),
+    default="minmax",
+    show_default=True,
+    help="Int8 ranges: all values, or all but the outermost 0.01 % on either side.",
+)
+@click.option(
+    "--calibration-images",
+    type=click.IntRange(min=1),
+    default=512,
+    show_default=True,
+    help="Training images to measure int8 ranges on.",
+)
+@click.option("--int8-input", is_flag=True, help="Take int8 images instead of float32 ones.")
+@click.option("--int8-output", is_flag=True, help="Return int8 logits instead of float32 ones.")
+@click.option(
+    "--int8-finetune",
+    type=click.IntRange(min=1),
+    metavar="EPOCHS",
+    help="Train the real-valued weights for some epochs to make up for int8.",
+)
 @options.json_option
 def convert(
     target: Path,
@@ -33,6 +81,7 @@ def convert(
     images: int,
     no_fold: bool,
     as_json: bool,
+    **int8: Any,
 ) -> None:
     """Convert TARGET (a run or a saved Keras model) to a .tflite file for Larq Compute Engine.
 
@@ -49,12 +98,53 @@ def convert(
         output = target / "model.tflite"
     if not output.parent.is_dir():
         raise UsageError(f"there is no folder {output.parent} to write {output.name} to")
+    if int8["form"] is None:
+        _refuse_orphans()
     network = targets.load_network(target)
-    found, samples = None, None
+    found, samples, settings, calibration = None, None, None, None
     if dataset is not None or targets.knows_images(target):
         found = targets.load_images(target, dataset, data_dir, normalization, network.input_shape[1:3])
         samples, _ = data.take(found.source(), found.pre(), images)
-    report = convert_model(network, output, images=samples, fold=not no_fold)
+    if int8["form"] is not None:
+        settings, calibration = _int8(found, **int8)
+    report = convert_model(
+        network, output, images=samples, fold=not no_fold, int8=settings, calibration=calibration
+    )
     if found is not None:
         targets.write_sidecar(output, found)
     options.emit(report.to_dict(), as_json, str(report))
+
+
+def _refuse_orphans() -> None:
+    """Raises UsageError if an option that belongs to int8 was given without it."""
+    from bnn_tf.errors import UsageError
+
+    context = click.get_current_context()
+    given = click.core.ParameterSource.COMMANDLINE
+    for name in ("calibration", "calibration_images", "int8_input", "int8_output", "int8_finetune"):
+        if context.get_parameter_source(name) is given:
+            raise UsageError(f"--{name.replace('_', '-')} needs --int8")
+
+
+def _int8(
+    found: targets.Images | None,
+    form: str,
+    calibration: str,
+    calibration_images: int,
+    int8_input: bool,
+    int8_output: bool,
+    int8_finetune: int | None,
+) -> "tuple[Int8, np.ndarray]":
+    """The settings, and the images to calibrate on."""
+    from bnn_tf import data
+    from bnn_tf.deploy import Finetune, Int8
+    from bnn_tf.errors import UsageError
+
+    if found is None:
+        raise UsageError("--int8 measures ranges on images; name a --dataset and a --normalization")
+    source, pre = found.source(), found.pre()
+    images, _ = data.take(source, pre, calibration_images, split="train")
+    finetune = None
+    if int8_finetune is not None:
+        finetune = Finetune(data.training_batches(source, pre, _FINETUNE_BATCH, epochs=int8_finetune))
+    return Int8(form, calibration, int8_input, int8_output, finetune), images

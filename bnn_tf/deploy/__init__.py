@@ -10,14 +10,18 @@ if TYPE_CHECKING:
     from bnn_tf.deploy import parity
     from bnn_tf.deploy.conversion import ConversionReport, convert
     from bnn_tf.deploy.errors import ConversionError
+    from bnn_tf.deploy.finetuning import Finetune
     from bnn_tf.deploy.flatbuffer import operators
     from bnn_tf.deploy.folding import fold
     from bnn_tf.deploy.freezing import freeze
+    from bnn_tf.deploy.int8 import Int8
     from bnn_tf.deploy.interpreter import Interpreter
 
 _HOMES = {
     "ConversionError": "errors",
     "ConversionReport": "conversion",
+    "Finetune": "finetuning",
+    "Int8": "int8",
     "Interpreter": "interpreter",
     "convert": "conversion",
     "fold": "folding",
@@ -28,6 +32,8 @@ _HOMES = {
 __all__ = [
     "ConversionError",
     "ConversionReport",
+    "Finetune",
+    "Int8",
     "Interpreter",
     "convert",
     "fold",

@@ -15,8 +15,9 @@ from bnn_tf.deploy.binary import BinaryConvolution
 from bnn_tf.deploy.errors import ConversionError
 from bnn_tf.deploy.flatbuffer import Operator, operators
 from bnn_tf.deploy.graph import Graph, is_functional, not_functional, read
+from bnn_tf.deploy.int8 import Int8, Int8Report, quantize_graph, report_of
 from bnn_tf.deploy.interpreter import Interpreter
-from bnn_tf.deploy.lce import to_flatbuffer
+from bnn_tf.deploy.lce import to_flatbuffer, with_int8_ends
 from bnn_tf.errors import UserError
 
 _BINARY = "LceBconv2d"
@@ -38,7 +39,9 @@ class ConversionReport:
         expected_binary_convs: Convolutions of the model with binary inputs and kernels.
         actual_binary_convs: `LceBconv2d` operators in the file.
         operators: How often each operator stands in the file, by name.
-        parity: Comparison with Keras; None where it was not asked for.
+        parity: Comparison with Keras (with the fake-quantized network, for int8); None where it was not
+            asked for.
+        int8: The 8-bit parts; None where there are none.
     """
 
     path: Path
@@ -47,6 +50,7 @@ class ConversionReport:
     actual_binary_convs: int
     operators: dict[str, int]
     parity: parities.ParityReport | None
+    int8: Int8Report | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """The report with plain values, for JSON."""
@@ -57,6 +61,7 @@ class ConversionReport:
             "actual_binary_convs": self.actual_binary_convs,
             "operators": self.operators,
             "parity": self.parity.to_dict() if self.parity else None,
+            "int8": dataclasses.asdict(self.int8) if self.int8 else None,
         }
 
     def __str__(self) -> str:
@@ -65,7 +70,7 @@ class ConversionReport:
             f"{self.path}: {self.size:,} bytes\n"
             f"binary convolutions: {self.actual_binary_convs} of {self.expected_binary_convs} as LceBconv2d\n"
             f"operators: {counts}\n"
-            f"agreement with Keras: {self.parity or 'not checked'}"
+            f"agreement with Keras: {self.parity or 'not checked'}" + (f"\n{self.int8}" if self.int8 else "")
         )
 
 
@@ -75,6 +80,8 @@ def convert(
     images: np.ndarray | None = None,
     parity: bool = True,
     fold: bool = True,
+    int8: Int8 | str | None = None,
+    calibration: np.ndarray | None = None,
 ) -> ConversionReport:
     """Converts a model for Larq Compute Engine and proves that it computes the same.
 
@@ -89,31 +96,66 @@ def convert(
             64 images of standard normal noise (seed 0) by default. See `bnn_tf.deploy.parity` for the limits.
         parity: Whether to compare with Keras at all.
         fold: Whether to fold scales and biases first, see `bnn_tf.deploy.fold`.
+        int8: `"mixed"`, `"full"` or an `Int8`, for 8-bit parts. What the file computes is then compared
+            with the fake-quantized Keras network, and its agreement with `model` is told separately.
+        calibration: Preprocessed training images on which int8 ranges are measured.
 
     Raises:
-        ConversionError: The model cannot be converted, a binary convolution stayed float, or the outputs
-            disagree. Nothing is written.
+        ConversionError: The model cannot be converted as asked, a binary convolution stayed float, or the
+            outputs disagree. Nothing is written.
     """
+    settings = Int8(int8) if isinstance(int8, str) else int8
     _check_interface(model)
     model = freezing.in_float32(model)
     graph = freezing.read_frozen(model)
     expected = binary.binary_convolutions(graph)
     if fold:
         folding.fold_graph(graph)
-    content = to_flatbuffer(graph.build())
+    layers = _quantize(graph, settings, calibration, fold)
+    float_ends = to_flatbuffer(graph.build())
+    content = (
+        with_int8_ends(float_ends, settings.int8_input, settings.int8_output) if settings else float_ends
+    )
     found = operators(content)
     _check_binary(expected, found, fold)
     interpreter = _interpreter(content, expected, found)
-    comparison = _compare(model, graph, content, interpreter, images) if parity else None
+    report = _report(Path(path), content, expected, found)
+    if settings is not None and calibration is not None:
+        report = dataclasses.replace(report, int8=report_of(settings, len(calibration), layers, interpreter))
+    if parity:
+        report = _compared(report, model, graph, float_ends, interpreter, images)
     _write(Path(path), content)
+    return report
+
+
+def _quantize(graph: Graph, settings: Int8 | None, calibration: np.ndarray | None, folded: bool) -> list[str]:
+    """Names of the layers that became int8."""
+    if settings is None:
+        return []
+    if calibration is None:
+        raise ConversionError("Int8 ranges are measured on training images; pass some as calibration=.")
+    if not folded:
+        raise ConversionError("Int8 needs a folded network; leave out fold=False (--no-fold).")
+    return quantize_graph(graph, np.asarray(calibration), settings)
+
+
+def _with_ends(content: bytes, settings: Int8 | None) -> bytes:
+    if settings is None or not (settings.int8_input or settings.int8_output):
+        return content
+    return with_int8_ends(content, settings.int8_input, settings.int8_output)
+
+
+def _report(
+    path: Path, content: bytes, expected: list[BinaryConvolution], found: list[Operator]
+) -> ConversionReport:
     counts = collections.Counter(operator.name for operator in found)
     return ConversionReport(
-        path=Path(path),
+        path=path,
         size=len(content),
         expected_binary_convs=len(expected),
         actual_binary_convs=counts[_BINARY],
         operators=dict(counts.most_common()),
-        parity=comparison,
+        parity=None,
     )
 
 
@@ -181,22 +223,37 @@ def _interpreter(content: bytes, expected: list[BinaryConvolution], found: list[
         raise ConversionError(f"LCE's interpreter cannot run the converted model: {reason}.") from error
 
 
-def _compare(
+def _compared(
+    report: ConversionReport,
     model: tf.keras.Model,
-    deployed: Graph,
-    content: bytes,
+    graph: Graph,
+    float_ends: bytes,
     interpreter: Interpreter,
     images: np.ndarray | None,
-) -> parities.ParityReport:
-    """Compares the logits; where they look wrong, the layers decide."""
+) -> ConversionReport:
+    """The report with what the comparison of the logits tells."""
     if images is None:
         shape = (_DEFAULT_IMAGES, *model.input_shape[1:])
         images = np.random.default_rng(0).standard_normal(shape, np.float32)
     images = np.asarray(images)
     if not len(images):
         raise ConversionError("There are no images to compare the converted model with Keras on.")
-    lite_logits = interpreter.predict(images)  # first, because it checks the shape
-    comparison = parities.compare(model.predict(images, verbose=0), lite_logits)
+    logits = interpreter.predict(images)  # first, because it checks the shape
+    if report.int8 is None:
+        return dataclasses.replace(report, parity=_compare(model, graph, float_ends, images, logits))
+    before = parities.compare(model.predict(images, verbose=0), logits)
+    return dataclasses.replace(
+        report,
+        parity=_compare(graph.build(), graph, float_ends, images, logits),
+        int8=dataclasses.replace(report.int8, float_agreement=before.agreement),
+    )
+
+
+def _compare(
+    model: tf.keras.Model, deployed: Graph, content: bytes, images: np.ndarray, logits: np.ndarray
+) -> parities.ParityReport:
+    """Compares the logits; where they look wrong, the layers decide."""
+    comparison = parities.compare(model.predict(images, verbose=0), logits)
     if comparison.agrees:
         return comparison
     divergence = layerwise.first_divergence(read(model), deployed, content, images)

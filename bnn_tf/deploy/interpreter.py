@@ -45,17 +45,25 @@ class Interpreter:
 
     @property
     def input_type(self) -> np.dtype:
-        """Element type of the input."""
+        """Element type of the input, float32 or int8."""
         return np.dtype(self._interpreter.input_types[0])
+
+    @property
+    def output_type(self) -> np.dtype:
+        """Element type of the output, float32 or int8."""
+        return np.dtype(self._interpreter.output_types[0])
 
     def predict(self, images: np.ndarray) -> np.ndarray:
         """The model's output for each image.
+
+        Where the model takes int8, floats are quantized as the device must do it, `round(x / s) + z` with
+        the scale s and zero point z of the input; an int8 output becomes `s · (y - z)`.
 
         Args:
             images: `(n, height, width, channels)`, preprocessed as in training.
 
         Returns:
-            `(n, ...)`, the outputs in the order of the images.
+            `(n, ...)`, the outputs in the order of the images, float32.
 
         Raises:
             UserError: The images have another shape than the model's input.
@@ -66,11 +74,27 @@ class Interpreter:
                 f"{self._name} takes images of shape {self.input_shape[1:]} one by one, "
                 f"but was given an array of shape {images.shape}."
             )
-        if images.dtype.kind == "f" and self.input_type.kind != "f":
-            raise UserError(f"{self._name} takes {self.input_type} images, but was given floats.")
         if not len(images):
             return np.zeros((0, *self.output_shape[1:]), np.float32)
-        return self._interpreter.predict(np.ascontiguousarray(images, self.input_type))
+        outputs = self._interpreter.predict(self._given(images))
+        if self.output_type != np.int8:
+            return outputs
+        scale, zero = self._interpreter.output_scales[0], self._interpreter.output_zero_points[0]
+        return (outputs.astype(np.float32) - zero) * np.float32(scale)
+
+    def _given(self, images: np.ndarray) -> np.ndarray:
+        """The images as the model takes them."""
+        if self.input_type == np.int8 and images.dtype.kind == "f":
+            scale, zero = self._interpreter.input_scales[0], self._interpreter.input_zero_points[0]
+            levels = np.asarray(images, np.float32) / np.float32(scale)
+            away = np.trunc(levels + np.copysign(np.float32(0.5), levels))  # ties as TFLite rounds them
+            images = np.clip(away + zero, -128, 127)
+        elif self.input_type.kind != "f" and images.dtype != self.input_type:
+            raise UserError(
+                f"{self._name} takes {self.input_type} images, but was given {images.dtype}; "
+                "floats are quantized for int8 models only."
+            )
+        return np.ascontiguousarray(images, self.input_type)
 
 
 def run(content: bytes, images: np.ndarray) -> list[np.ndarray]:

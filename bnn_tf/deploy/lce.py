@@ -39,6 +39,26 @@ def to_flatbuffer(model: tf.keras.Model) -> bytes:
             raise ConversionError(f"LCE's converter refuses '{model.name}': {reason[:300]}") from error
 
 
+def with_int8_ends(content: bytes, images: bool, logits: bool) -> bytes:
+    """The file without the operator that quantizes its input, or dequantizes its output.
+
+    Where there is no such operator the type stays float32; nothing is checked.
+
+    Args:
+        content: A file with one input and one output.
+        images: Whether the input is to be int8.
+        logits: Whether the output is to be int8.
+    """
+    types = {True: tf.int8, False: tf.float32}
+    with _quiet():
+        from larq_compute_engine.mlir.python.util import modify_integer_quantized_model_io_type
+
+        try:
+            return modify_integer_quantized_model_io_type(content, types[images], types[logits])
+        except ValueError:  # it quantizes nothing
+            return content
+
+
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     logger = tf.get_logger()
