@@ -29,7 +29,7 @@ _MODULES = (
     "training",
     "transforms",
 )
-_FUNCTIONS = {"convert": "deploy", "load_model": "saving"}
+_FUNCTIONS = {"convert": "deploy", "lint": "deploy.linting", "load_model": "saving"}
 
 __all__ = [
     "__version__",
@@ -40,6 +40,7 @@ __all__ = [
     "deploy",
     "distillation",
     "layers",
+    "lint",
     "load_model",
     "methods",
     "optimizers",

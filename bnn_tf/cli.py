@@ -11,7 +11,18 @@ from collections.abc import Sequence
 import click
 
 import bnn_tf
-from bnn_tf.commands import compress, convert, device_kit, evaluate, listings, report, summary, sweep, train
+from bnn_tf.commands import (
+    compress,
+    convert,
+    device_kit,
+    evaluate,
+    lint,
+    listings,
+    report,
+    summary,
+    sweep,
+    train,
+)
 from bnn_tf.errors import UserError
 
 
@@ -26,6 +37,7 @@ for command in (
     train.train,
     sweep.sweep,
     evaluate.evaluate,
+    lint.lint,
     convert.convert,
     device_kit.device_kit,
     summary.summary,

@@ -52,16 +52,17 @@ def binary_convolutions(graph: Graph) -> list[BinaryConvolution]:
     return [
         BinaryConvolution(name, layer)
         for call in graph.calls
-        for name, layer in _larq_layers(call.layer.name, call.layer.origin)
+        for name, layer in larq_layers(call.layer.name, call.layer.origin)
         if isinstance(layer, (lq.layers.QuantConv2D, *_UNSUPPORTED))
         and is_binary(layer.input_quantizer)
         and _has_binary_kernel(layer)
     ]
 
 
-def _larq_layers(
+def larq_layers(
     name: str, origin: tf.keras.layers.Layer | None
 ) -> Iterator[tuple[str, tf.keras.layers.Layer]]:
+    """The layer called `name` and all layers inside it, with their names."""
     if origin is not None:
         for layer in origin._flatten_layers():
             yield (name if layer is origin else f"{name}/{layer.name}"), layer
