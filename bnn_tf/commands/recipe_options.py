@@ -18,7 +18,7 @@ _FIELDS = (
     ("--weight-decay", "weight_decay", float, "Coupled L2 decay per step."),
     ("--momentum", "momentum", float, "Momentum of SGD."),
     ("--schedule", "schedule", str, "cosine, linear, multistep or constant."),
-    ("--teacher", "teacher", str, "Run directory or saved Keras model to distil from."),
+    ("--teacher", "teacher", str, "Run, saved Keras model, keras:NAME or larq-zoo:NAME to distil from."),
     ("--bits", "method.bits", click.IntRange(1, 9), "Bits per 3×3 slice of --method subbit."),
 )
 

@@ -42,7 +42,7 @@ _RANGE = re.compile(r"(?P<low>[^:/,]+?)\.\.(?P<high>[^:/,]+)(?P<log>:log)?")
 @click.option("--sweep-dir", metavar="DIR", help="Where to keep the sweep: sweep.db, and runs/.")
 @click.option("--resume", metavar="DIR", help="Continue, or help with, the sweep in DIR as it was started.")
 @click.option("--show", metavar="DIR", help="Only print the results of the sweep in DIR so far.")
-@click.option("--init-from", metavar="RUN", help="Start from the weights of another run.")
+@click.option("--init-from", metavar="RUN", help="Start from the weights of another run, or larq-zoo:NAME.")
 @options.limit
 @click.option("--gpus", type=click.IntRange(min=0), help="GPUs to use; default: all.")
 @click.option("--workers", type=click.IntRange(min=1), help="Parallel image preparation; default: automatic.")

@@ -1,4 +1,4 @@
-"""What a command was pointed at: a run, a saved Keras model, or a converted file, and its images."""
+"""What a command was pointed at: a run, a saved Keras model, a name of Larq Zoo, or a converted file."""
 
 import dataclasses
 import json
@@ -73,7 +73,7 @@ def load_images(
     normalization: str | None = None,
     input_size: tuple[int | None, ...] = (),
 ) -> Images:
-    """The images of a run, or of a model with a sidecar; the other arguments override what they say.
+    """The images of a run, a model with a sidecar, or Larq Zoo (ImageNet); the other arguments override.
 
     Args:
         path: The run or model.
@@ -85,10 +85,15 @@ def load_images(
     Raises:
         UsageError: nothing says which images, and dataset or normalization is not given.
     """
+    from bnn_tf.training import larq_zoo
+
     if is_run(path):
         found = _of_run(path)
     elif sidecar(path).is_file():
         found = _read(sidecar(path))
+    elif larq_zoo.is_name(path):
+        preprocessing = larq_zoo.preprocessing(larq_zoo.parse(path).size)
+        found = Images("imagenet2012", data_dir, preprocessing, [])
     elif dataset is None or normalization is None:
         raise UsageError(
             f"{path} does not say which images it takes; name a --dataset and a --normalization "
@@ -133,14 +138,16 @@ def _read(path: Path) -> Images:
 
 
 def load_network(path: Path) -> "tf.keras.Model":
-    """The Keras model of a run or of a saved model.
+    """The Keras model of a run, of a saved model, or of a name of Larq Zoo (`bnn_tf.training.larq_zoo`).
 
     Raises:
-        UserError: there is neither.
+        UserError: there is none of them.
     """
     from bnn_tf.saving import load_model
-    from bnn_tf.training import Run, build
+    from bnn_tf.training import Run, build, larq_zoo
 
+    if larq_zoo.is_name(path):
+        return larq_zoo.load(path)
     if is_run(path):
         return build.load_run_model(Run.open(path))
     if not path.exists():

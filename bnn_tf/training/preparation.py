@@ -4,7 +4,8 @@ from rich.console import Console
 
 from bnn_tf import math
 from bnn_tf._tensorflow import lq, tf
-from bnn_tf.training import build
+from bnn_tf.training import build, larq_zoo
+from bnn_tf.training.positional import transfer_in_order
 from bnn_tf.training.run import Run, RunConfig
 from bnn_tf.training.transfer import TransferReport, require_complete, require_some, transfer
 from bnn_tf.transforms import latent_value
@@ -55,11 +56,13 @@ def origin(config: RunConfig, index: int) -> str | None:
 
 
 def start_from(path: str, network: tf.keras.Model) -> TransferReport:
-    """Gives a network the weights of a run, as far as they fit.
+    """Gives a network the weights of a run, as far as they fit, or of a network of Larq Zoo.
 
     Raises:
-        UserError: there is no such run, or nothing of it fits.
+        UserError: there is no such run or network, or nothing of it fits.
     """
+    if larq_zoo.is_name(path):
+        return transfer_in_order(larq_zoo.load(path), network)
     report = transfer(build.load_run_model(Run.open(path)), network)
     require_some(report)
     return report

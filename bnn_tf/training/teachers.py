@@ -7,7 +7,7 @@ from bnn_tf import data
 from bnn_tf._tensorflow import tf
 from bnn_tf.errors import UserError, unknown
 from bnn_tf.saving import load_model
-from bnn_tf.training import build
+from bnn_tf.training import build, larq_zoo
 from bnn_tf.training.run import Run, RunConfig
 from zoo.recipes import Recipe
 
@@ -17,15 +17,17 @@ _KERAS = "keras:"
 def load(config: RunConfig) -> tf.keras.Model:
     """The teacher that the recipe names, from images to logits.
 
-    A run directory, a saved Keras model, or `keras:NAME` for a network of `tf.keras.applications` with
-    its ImageNet weights.
+    A run directory, a saved Keras model, `keras:NAME` for a network of `tf.keras.applications` with its
+    ImageNet weights, or `larq-zoo:NAME` for one of Larq Zoo.
 
     Raises:
         UserError: the recipe names none, it does not load, or it is for other images or classes.
     """
     recipe = config.recipe
     if recipe.teacher is None:
-        raise UserError("the distribution loss needs a --teacher (RUN, SAVED_MODEL or keras:ResNet50)")
+        raise UserError(
+            "the distribution loss needs a --teacher (RUN, SAVED_MODEL, keras:ResNet50 or larq-zoo:QuickNet)"
+        )
     if Run.exists(recipe.teacher):
         run = Run.open(recipe.teacher)
         theirs = run.config.recipe.normalization
@@ -37,6 +39,8 @@ def load(config: RunConfig) -> tf.keras.Model:
         teacher = build.load_run_model(run)
     elif recipe.teacher.startswith(_KERAS):
         teacher = keras_application(recipe.teacher.removeprefix(_KERAS), recipe)
+    elif larq_zoo.is_name(recipe.teacher):
+        teacher = larq_zoo.for_normalization(larq_zoo.load(recipe.teacher), recipe.normalization)
     else:
         teacher = load_model(recipe.teacher)
     _check(teacher, config)

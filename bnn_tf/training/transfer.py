@@ -39,6 +39,11 @@ class TransferReport:
         return "\n".join(lines)
 
 
+def own_name(variable: tf.Variable) -> str:
+    """The variable's name without its layer's: `kernel`, `gamma`, …."""
+    return variable.name.split("/")[-1].split(":")[0]
+
+
 def variables(model: tf.keras.Model) -> dict[Key, tf.Variable]:
     """The model's variables by layer and own name, those of nested models included.
 
@@ -50,7 +55,7 @@ def variables(model: tf.keras.Model) -> dict[Key, tf.Variable]:
         if isinstance(layer, tf.keras.Model):
             inner = variables(layer)
         else:
-            inner = {(layer.name, v.name.split("/")[-1].split(":")[0]): v for v in layer.weights}
+            inner = {(layer.name, own_name(v)): v for v in layer.weights}
         for key, variable in inner.items():
             if found.setdefault(key, variable) is not variable:
                 raise UserError(f"model {model.name}: two variables are called {'/'.join(key)}")
