@@ -16,6 +16,7 @@ from bnn_tf.commands import (
     convert,
     device_kit,
     evaluate,
+    import_torch,
     lint,
     listings,
     report,
@@ -36,6 +37,7 @@ def cli(debug: bool) -> None:
 for command in (
     train.train,
     sweep.sweep,
+    import_torch.import_torch,
     evaluate.evaluate,
     lint.lint,
     convert.convert,
