@@ -25,7 +25,8 @@ _DEFAULT_IMAGES = 64
 _NAMED = 5  # layers named in a message
 _USUAL_CAUSE = (
     "LCE is known to miscompute symmetric padding by hand (ZeroPadding2D, tf.pad) before a 'valid' "
-    "convolution with stride 2; use padding='same' there."
+    "convolution with stride 2 (use padding='same' there), and binary convolutions that pad a map smaller "
+    "than their kernel with zeros (use pad_values=1, or larger images)."
 )
 
 
@@ -254,13 +255,15 @@ def _compare(
 ) -> parities.ParityReport:
     """Compares the logits; where they look wrong, the layers decide."""
     comparison = parities.compare(model.predict(images, verbose=0), logits)
+    proof = layerwise.prove(read(model), deployed, content, images)
+    comparison = dataclasses.replace(comparison, layers=proof.layers)
     if comparison.agrees:
         return comparison
-    divergence = layerwise.first_divergence(read(model), deployed, content, images)
-    if divergence is None:
+    if proof.divergence is None:
         return dataclasses.replace(comparison, layers_agree=True)
-    raise ConversionError(
-        f"The converted model disagrees with Keras: {comparison.problem}; {divergence}. {_USUAL_CAUSE}"
+    raise parities.Disagreement(
+        f"The converted model disagrees with Keras: {comparison.problem}; {proof.divergence}. {_USUAL_CAUSE}",
+        comparison,
     )
 
 

@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import struct
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,8 +47,8 @@ def operators(model: bytes | str | os.PathLike[str]) -> list[Operator]:
     Raises:
         UserError: There is no such file, or it is not a TFLite model.
     """
-    schema, parsed = _schema(), _parse(model)
-    types, builtins = _names(schema.TensorType), _names(schema.BuiltinOperator)
+    parsed = parse(model)
+    types, kinds = _names(_schema().TensorType), operator_names(parsed)
     graph = parsed.subgraphs[0]
 
     def tensors(indices: Any) -> tuple[TensorInfo, ...]:
@@ -59,24 +60,52 @@ def operators(model: bytes | str | os.PathLike[str]) -> list[Operator]:
         is_constant = parsed.buffers[tensor.buffer].data is not None
         return TensorInfo(tensor.name.decode(), shape, types[tensor.type], is_constant)
 
-    def name(operator: Any) -> str:
-        code = parsed.operatorCodes[operator.opcodeIndex]
+    return [
+        Operator(kinds[op.opcodeIndex], tensors(op.inputs), tensors(op.outputs)) for op in graph.operators
+    ]
+
+
+def operator_names(parsed: Any) -> list[str]:
+    """The names of the kinds of operators of a parsed file, in the order of its operator codes."""
+    builtins = _names(_schema().BuiltinOperator)
+
+    def name(code: Any) -> str:
         if code.customCode is not None:
             return code.customCode.decode()
         return builtins[max(code.builtinCode, code.deprecatedBuiltinCode)]
 
-    return [Operator(name(op), tensors(op.inputs), tensors(op.outputs)) for op in graph.operators]
+    return [name(code) for code in parsed.operatorCodes]
 
 
 def output_order(model: bytes) -> list[int]:
     """For each output in the order of its name in the signature, its position in the file."""
-    parsed = _parse(model)
+    parsed = parse(model)
     positions = list(parsed.subgraphs[0].outputs)
     outputs = sorted(parsed.signatureDefs[0].outputs, key=lambda output: output.name)
     return [positions.index(output.tensorIndex) for output in outputs]
 
 
-def _parse(model: bytes | str | os.PathLike[str]) -> Any:
+def with_outputs(model: bytes, tensors: Sequence[int]) -> bytes:
+    """The file with the tensors of these numbers as further outputs, in the order of `output_order`."""
+    import flatbuffers
+
+    schema, parsed = _schema(), parse(model)
+    for number, tensor in enumerate(tensors):
+        entry = schema.TensorMapT()
+        entry.name, entry.tensorIndex = f"probe_{number:04d}".encode(), tensor
+        parsed.signatureDefs[0].outputs.append(entry)
+    parsed.subgraphs[0].outputs = [*parsed.subgraphs[0].outputs, *tensors]
+    builder = flatbuffers.Builder(len(model) + 1024)
+    builder.Finish(parsed.Pack(builder), b"TFL3")
+    return bytes(builder.Output())
+
+
+def parse(model: bytes | str | os.PathLike[str]) -> Any:
+    """The whole file as objects of TFLite's schema (`ModelT`).
+
+    Raises:
+        UserError: There is no such file, or it is not a TFLite model.
+    """
     schema, content = _schema(), read_model(model)
     try:
         return schema.ModelT.InitFromObj(schema.Model.GetRootAsModel(content, 0))

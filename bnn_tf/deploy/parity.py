@@ -14,6 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from bnn_tf.deploy.errors import ConversionError
+
 MOVED = 1e-3
 """An image has moved if one of its logits differs by more than this times the deviation of all logits."""
 MOVED_LIMIT = 0.25
@@ -22,6 +24,29 @@ NEAR_TIE = 0.1
 """Two logits of an image closer than this times the deviation of all logits are a near tie."""
 DISAGREEMENT_LIMIT = 0.01
 """Largest share of images whose top-1 class differs without a near tie."""
+
+
+@dataclasses.dataclass(frozen=True)
+class LayerSigns:
+    """Signs that a layer takes, in Keras and in the file, both given the same signs before.
+
+    Attributes:
+        layer: Name of the layer.
+        signs: Number of signs compared.
+        flipped: How many differ.
+        wrong: How many of these belong to values further from zero than rounding reaches.
+        largest: Largest value of Keras, in magnitude, whose sign differs.
+    """
+
+    layer: str
+    signs: int
+    flipped: int
+    wrong: int
+    largest: float
+
+    def __str__(self) -> str:
+        wrong = f", {self.wrong:,} not near zero (up to {self.largest:.2g})" if self.wrong else ""
+        return f"{self.layer}: {self.flipped:,} of {self.signs:,} signs flipped{wrong}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,6 +65,7 @@ class ParityReport:
         deviation: Standard deviation of all logits of Keras, the unit of the limits.
         layers_agree: The logits did not settle it, but every layer by itself computes the same
             (`bnn_tf.deploy.layerwise`).
+        layers: Flipped signs of each layer that takes some, in the order of the network.
     """
 
     images: int
@@ -52,6 +78,7 @@ class ParityReport:
     max_difference: float
     deviation: float
     layers_agree: bool = False
+    layers: tuple[LayerSigns, ...] = ()
 
     @property
     def problem(self) -> str | None:
@@ -81,6 +108,10 @@ class ParityReport:
         """The report with plain values, for JSON."""
         return {**dataclasses.asdict(self), "agrees": self.agrees}
 
+    def table(self) -> str:
+        """Flipped signs, a line per layer."""
+        return "\n".join(f"  {layer}" for layer in self.layers)
+
     def __str__(self) -> str:
         return (
             f"{self.agreement:.2%} of {self.images} images classified alike, {self.moved_share:.1%} moved, "
@@ -91,6 +122,18 @@ class ParityReport:
                 else ""
             )
         )
+
+
+class Disagreement(ConversionError):
+    """The converted model computes something else; nothing was written.
+
+    Attributes:
+        report: The comparison, with the flipped signs of each layer.
+    """
+
+    def __init__(self, message: str, report: ParityReport) -> None:
+        super().__init__(message)
+        self.report = report
 
 
 def compare(keras_logits: np.ndarray, lite_logits: np.ndarray) -> ParityReport:

@@ -45,8 +45,8 @@ CHAINS = {
     ),
     "bn without scale": (lambda: [layers.BatchNormalization(scale=False, center=False)], 1),
     "relu, bn": (lambda: [layers.ReLU(), layers.BatchNormalization()], 0),
-    "scale, pool, bn": (lambda: [scale_layer(1), layers.MaxPooling2D(), layers.BatchNormalization()], 0),
-    "scale, pool, scale": (lambda: [scale_layer(1), layers.MaxPooling2D(), scale_layer(2)], 0),
+    "scale, pool, bn": (lambda: [scale_layer(1), layers.MaxPooling2D(), layers.BatchNormalization()], 1),
+    "scale, pool, scale": (lambda: [scale_layer(1), layers.MaxPooling2D(), scale_layer(2)], 1),
     "prelu, pool, bn": (
         lambda: [layers.PReLU(shared_axes=[1, 2]), layers.AveragePooling2D(), layers.BatchNormalization()],
         0,
