@@ -27,7 +27,7 @@ class Material:
         config: Its configuration, plain values.
         recipe: The recipe from which it started, plain values; the run may have changed any of it.
         environment: Versions and hardware.
-        metrics: The rows of metrics.csv, at least one.
+        metrics: The rows of metrics.csv; none of a run whose weights were imported.
         records: What `diagnostics.KernelDiagnostics` wrote.
         network: The network with the weights of the last complete epoch.
     """
@@ -88,15 +88,8 @@ def _pictures(
     material: Material, found: Sequence[BinaryKernel], layers: Mapping[str, Mapping[str, Any]]
 ) -> Iterator[tuple[str, str, Figure]]:
     """File name, caption and figure of every picture that the material allows."""
-    recipe = material.config["recipe"]
-    yield (
-        "training",
-        "Accuracy, loss and learning rate",
-        curves.training(material.metrics, recipe["published_top1"]),
-    )
-    flips = curves.telemetry(material.metrics)
-    if flips is not None:
-        yield "flips", "Sign flips and silent weights", flips
+    if material.metrics:
+        yield from _pictures_of_epochs(material)
     records = _last_phase(material.records)
     if records:
         yield "kernels", "Binary kernels over training", curves.diagnostics(records)
@@ -115,6 +108,14 @@ def _pictures(
                 yield f"codebook-{name}-history", f"Codebook of {name} over training", drawn
 
 
+def _pictures_of_epochs(material: Material) -> Iterator[tuple[str, str, Figure]]:
+    published = material.config["recipe"]["published_top1"]
+    yield "training", "Accuracy, loss and learning rate", curves.training(material.metrics, published)
+    flips = curves.telemetry(material.metrics)
+    if flips is not None:
+        yield "flips", "Sign flips and silent weights", flips
+
+
 def _last_phase(records: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     return [record for record in records if record["phase"] == records[-1]["phase"]]
 
@@ -122,6 +123,8 @@ def _last_phase(records: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]
 def _result(material: Material) -> dict[str, Any]:
     """Accuracies in percent: last epoch, best epoch of the last phase, the paper's."""
     recipe, rows = material.config["recipe"], material.metrics
+    if not rows:
+        return _no_result(recipe)
     last = [row for row in rows if row["phase"] == rows[-1]["phase"]]
     top1 = 100 * curves.column(last, "val_accuracy")
     best = int(np.nanargmax(top1))
@@ -138,6 +141,20 @@ def _result(material: Material) -> dict[str, Any]:
         "published_top5": recipe["published_top5"],
         "difference": None if published is None else _rounded(top1[-1] - published),
         "seconds": round(float(np.nansum(curves.column(rows, "seconds"))), 1),
+    }
+
+
+def _no_result(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """What there is to say of a run without epochs."""
+    unknown = ("top1", "top5", "best_top1", "best_epoch", "difference")
+    return {
+        "epochs": 0,
+        "epochs_planned": sum(phase["epochs"] for phase in recipe["phases"]),
+        "phase": recipe["phases"][-1]["name"],
+        **dict.fromkeys(unknown),
+        "published_top1": recipe["published_top1"],
+        "published_top5": recipe["published_top5"],
+        "seconds": 0.0,
     }
 
 
@@ -202,12 +219,13 @@ def _result_table(figures: Mapping[str, Any], recipe: Mapping[str, Any]) -> str:
     best = f"its best epoch on these images: {figures['best_epoch']}"
     if len(recipe["phases"]) > 1:
         best += f" of phase {figures['phase']}"
-    rows = [
-        [after, _percent(figures["top1"]), _percent(figures["top5"])],
-        [best, _percent(figures["best_top1"]), ""],
-    ]
+    rows = []
+    if figures["epochs"]:
+        rows.append([after, _percent(figures["top1"]), _percent(figures["top5"])])
+        rows.append([best, _percent(figures["best_top1"]), ""])
     if figures["published_top1"] is not None:
         rows.append(["the paper", _percent(figures["published_top1"]), _percent(figures["published_top5"])])
+    if figures["difference"] is not None:
         rows.append(["this run − the paper (points)", f"{figures['difference']:+.2f}", ""])
     return _table([f"test images of {recipe['dataset']}", "top-1", "top-5"], rows)
 
@@ -216,7 +234,9 @@ def _caveats(material: Material, figures: Mapping[str, Any]) -> Iterator[str]:
     """What must be known before the result is compared with the paper's."""
     if figures["published_top1"] is None:
         yield "The paper has no result for this combination of network and dataset."
-    if figures["epochs"] < figures["epochs_planned"]:
+    if not figures["epochs"]:
+        yield "No epoch was trained here: the weights were imported. `bnn-tf evaluate` measures them."
+    elif figures["epochs"] < figures["epochs_planned"]:
         yield f"The run is not complete: {figures['epochs']} of {figures['epochs_planned']} epochs."
     limit = material.config["limit"]
     if limit is not None:

@@ -27,7 +27,7 @@ def report(run: Path, output: Path | None, as_json: bool) -> None:
 
     opened = Run.open(run)
     rows = opened.metrics()
-    if not rows:
+    if not rows and not (run / "import.json").is_file():  # what was imported has weights, but no epochs
         raise UserError(f"{run} has nothing to report yet: not one epoch is complete")
     recipe = opened.config.recipe
     environment = run / "environment.json"

@@ -112,7 +112,7 @@ def import_arrays(request: Request, checkpoint: Checkpoint) -> Imported:
     recipe = _recipe(request, found)
     class_names, notes = _class_names(request, recipe, found.classes)
     network = build.model(recipe, len(class_names))
-    matching = assign(network, checkpoint.arrays, request.model, request.ignore)
+    matching = assign(network, checkpoint.arrays, request.model, request.ignore, str(request.file))
     matching = dataclasses.replace(matching, notes=(*matching.notes, *notes))
     # Started from itself: what `--resume` continues are then these weights.
     config = RunConfig(

@@ -41,7 +41,11 @@ class Matching:
 
 
 def assign(
-    network: tf.keras.Model, arrays: Mapping[str, np.ndarray], model: str, ignore: Sequence[str] = ()
+    network: tf.keras.Model,
+    arrays: Mapping[str, np.ndarray],
+    model: str,
+    ignore: Sequence[str] = (),
+    source: str = "this",
 ) -> Matching:
     """Gives every variable of a network with `torch_padding` its array, all or none.
 
@@ -50,6 +54,7 @@ def assign(
         arrays: The authors' state dict, in PyTorch's names and layout.
         model: Name of the architecture, as in `zoo.MODELS`.
         ignore: Patterns (`*`, `?`) of names to leave out.
+        source: What errors call the checkpoint.
 
     Raises:
         UserError: a name has no place, a variable no source, or shapes differ: it is the checkpoint of
@@ -63,7 +68,8 @@ def assign(
     homeless = [name for name, key in keys.items() if key not in wanted]
     empty = [key for key in wanted if key not in set(keys.values()) and key[1] not in _OWN]
     if homeless or mismatched or empty:
-        raise UserError(_misfit(network, mismatched, homeless, empty))
+        what = f"{source} is no checkpoint of {model} with that method and these options"
+        raise UserError(f"{what}: {_misfit(mismatched, homeless, empty)}")
     for key, value in values.items():
         wanted[key].assign(value)
     notes = [*_derive_memory(wanted, values), *_zeros(network)]
@@ -128,8 +134,8 @@ def _values(
     return values, mismatched
 
 
-def _misfit(network: tf.keras.Model, mismatched: list[str], homeless: list[str], empty: list[Key]) -> str:
-    """One sentence with the first names of each kind."""
+def _misfit(mismatched: list[str], homeless: list[str], empty: list[Key]) -> str:
+    """The first names of each kind."""
     parts = [
         f"{len(found)} {what}: {', '.join(found[:_SHOWN])}{', …' if len(found) > _SHOWN else ''}"
         for what, found in (
@@ -139,7 +145,7 @@ def _misfit(network: tf.keras.Model, mismatched: list[str], homeless: list[str],
         )
         if found
     ]
-    return f"this is no checkpoint of {network.name} with that method and these options: {'; '.join(parts)}"
+    return "; ".join(parts)
 
 
 def _derive_memory(wanted: Mapping[Key, tf.Variable], values: Mapping[Key, np.ndarray]) -> list[str]:

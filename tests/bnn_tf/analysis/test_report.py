@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import re
 
@@ -49,6 +50,18 @@ def material(rows, records):
         records=records,
         network=network(),
     )
+
+
+def test_imported_weights_have_no_epochs(material, tmp_path):
+    material = dataclasses.replace(material, metrics=[], records=[])
+    written = report.write(material, tmp_path / "report")
+    figures = written.to_dict()
+    assert (figures["epochs"], figures["top1"], figures["published_top1"]) == (0, None, 75.5)
+    assert not (tmp_path / "report" / "training.png").exists()
+    text = written.path.read_text()
+    assert "the weights were imported. `bnn-tf evaluate` measures them." in text
+    assert "| the paper | 75.50 % |  |" in text
+    assert "this run" not in text
 
 
 def test_result_beside_the_papers(material, tmp_path):
