@@ -1,9 +1,10 @@
 """From a checkpoint file to a run directory."""
 
 import dataclasses
+import inspect
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -132,19 +133,32 @@ def _recipe(request: Request, found: Settings) -> Recipe:
     """The authors' recipe of the network, reduced to its last phase, with all that is known put in."""
     dataset = request.dataset or _usual_dataset(request.model, found.classes)
     recipe = recipes.find(found.method, request.model, dataset)
-    inferred = [
-        *((f"method.{key}", value) for key, value in found.method_options.items()),
-        *((f"model.{key}", value) for key, value in found.model_options.items()),
-    ]
-    if request.normalization is not None:
-        inferred.append(("normalization", request.normalization))
-    for key, value in (*inferred, *request.settings):
+    for key, value in _inferred(recipe, found):
         recipe = recipes.override(recipe, key, value)
-    if recipe.model_options["torch_padding"] is not True:
+    if request.normalization is not None:
+        recipe = recipes.override(recipe, "normalization", request.normalization)
+    for key, value in request.settings:
+        recipe = recipes.override(recipe, key, value)
+    if recipe.model_options.get("torch_padding", True) is not True:
         raise UsageError("a PyTorch checkpoint needs model.torch_padding=true")
     return dataclasses.replace(
-        recipe, phases=recipe.phases[-1:], note=f"imported from {request.file.name}; {recipe.note}"
+        recipe,
+        phases=recipe.phases[-1:],
+        model_options={**recipe.model_options, "torch_padding": True},
+        note=f"imported from {request.file.name}; {recipe.note}",
     )
+
+
+def _inferred(recipe: Recipe, found: Settings) -> Iterator[tuple[str, Any]]:
+    """Settings that the checkpoint shows and the recipe does not have anyway."""
+    method = build.phase_method(recipe, recipe.phases[-1]).get_config()
+    for key, value in found.method_options.items():
+        if method[key] != value:
+            yield f"method.{key}", value
+    parameters = inspect.signature(get_model(recipe.model)).parameters
+    for key, value in found.model_options.items():
+        if recipe.model_options.get(key, parameters[key].default) != value:
+            yield f"model.{key}", value
 
 
 def _usual_dataset(model: str, classes: int) -> str:

@@ -71,7 +71,7 @@ def _method_options(arrays: Mapping[str, np.ndarray], method: str) -> dict[str, 
 
 
 def _model_options(arrays: Mapping[str, np.ndarray], model: str) -> dict[str, Any]:
-    options: dict[str, Any] = {"torch_padding": True}
+    options: dict[str, Any] = {}
     if model.startswith("cifar_") and model != "cifar_resnet20":
         conv = any(".shortcut.0." in name for name in arrays)
         options["shortcut"] = "conv" if conv else "pool"

@@ -7,7 +7,13 @@ from bnn_tf._tensorflow import lq, tf
 from bnn_tf.training import build, larq_zoo
 from bnn_tf.training.positional import transfer_in_order
 from bnn_tf.training.run import Run, RunConfig
-from bnn_tf.training.transfer import TransferReport, require_complete, require_some, transfer
+from bnn_tf.training.transfer import (
+    TransferReport,
+    require_complete,
+    require_same_orientation,
+    require_some,
+    transfer,
+)
 from bnn_tf.transforms import latent_value
 from zoo.recipes import Phase
 
@@ -59,11 +65,16 @@ def start_from(path: str, network: tf.keras.Model) -> TransferReport:
     """Gives a network the weights of a run, as far as they fit, or of a network of Larq Zoo.
 
     Raises:
-        UserError: there is no such run or network, or nothing of it fits.
+        UserError: there is no such run or network, nothing of it fits, or its kernels are turned (see
+            `bnn_tf.layers.Flip`) and the network's are not.
     """
     if larq_zoo.is_name(path):
-        return transfer_in_order(larq_zoo.load(path), network)
-    report = transfer(build.load_run_model(Run.open(path)), network)
+        source = larq_zoo.load(path)
+        require_same_orientation(source, network)
+        return transfer_in_order(source, network)
+    source = build.load_run_model(Run.open(path))
+    require_same_orientation(source, network)
+    report = transfer(source, network)
     require_some(report)
     return report
 

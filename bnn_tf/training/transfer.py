@@ -5,6 +5,7 @@ from collections.abc import Collection
 
 from bnn_tf._tensorflow import tf
 from bnn_tf.errors import UserError
+from bnn_tf.layers import Flip
 from bnn_tf.transforms import latent_value
 
 Key = tuple[str, str]
@@ -78,6 +79,22 @@ def transfer(source: tf.keras.Model, target: tf.keras.Model) -> TransferReport:
         unused=_names(given.keys() - wanted.keys()),
         mismatched=tuple(sorted(mismatched)),
     )
+
+
+def require_same_orientation(source: tf.keras.Model, target: tf.keras.Model) -> None:
+    """Checks that both networks have their kernels the same way up (see `bnn_tf.layers.Flip`).
+
+    Raises:
+        UserError: one has `torch_padding`, the other has not.
+    """
+    turned, wanted = (any(isinstance(layer, Flip) for layer in model.layers) for model in (source, target))
+    if turned and not wanted:
+        raise UserError(
+            "the source's kernels are turned by 180°, as PyTorch's padding asks for; "
+            "add --set model.torch_padding=true"
+        )
+    if wanted and not turned:
+        raise UserError("the source's kernels are not turned by 180°; leave out model.torch_padding")
 
 
 def _names(keys: Collection[Key]) -> tuple[str, ...]:

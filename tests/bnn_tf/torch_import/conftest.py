@@ -15,8 +15,8 @@ from zoo import bireal_net, cifar_resnet, react_resnet, registry, resnet
 
 _path = Path(__file__).with_name("authors.py")
 _spec = importlib.util.spec_from_file_location("authors", _path)
-authors = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(authors)
+numpy_networks = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(numpy_networks)
 
 ONES = (1, 1, 1, 1)
 CLASSES = 20
@@ -63,47 +63,67 @@ SMALL = {
 
 
 def _react(binary, **names):
-    return authors.single(ONES, WIDTHS, binary, react=True, **names)
+    return numpy_networks.single(ONES, WIDTHS, binary, react=True, **names)
 
 
 TWO_STAGE = {"conv_name": "conv", "bn": "bn", "act": "nonlinear", "stem": ("conv", "bn")}
 EXAMPLES = {
     # one of each paper
     "bireal": Example(
-        authors.single(ONES, WIDTHS, authors.bireal_conv), "bireal_net18", "bireal", SMALL["bireal"], size=64
+        numpy_networks.single(ONES, WIDTHS, numpy_networks.bireal_conv),
+        "bireal_net18",
+        "bireal",
+        SMALL["bireal"],
+        size=64,
     ),
-    "recu": Example(authors.cifar20(authors.recu_conv), "cifar_resnet20", "recu"),
-    "snn": Example(_react(authors.snn_conv(5)), "react_resnet18", "subbit", SMALL["react"], size=64),
+    "recu": Example(numpy_networks.cifar20(numpy_networks.recu_conv), "cifar_resnet20", "recu"),
+    "snn": Example(_react(numpy_networks.snn_conv(5)), "react_resnet18", "subbit", SMALL["react"], size=64),
     "ovsw": Example(
-        authors.cifar18(WIDTHS, authors.ovsw_conv, True, True, ONES), "cifar_resnet18", "ovsw", _small_cifar
+        numpy_networks.cifar18(WIDTHS, numpy_networks.ovsw_conv, True, True, ONES),
+        "cifar_resnet18",
+        "ovsw",
+        _small_cifar,
     ),
     # further blocks and layers
     "recu_imagenet": Example(
-        authors.pairs(ONES, WIDTHS, authors.recu_conv), "resnet18", "recu", SMALL["resnet"], size=64
+        numpy_networks.pairs(ONES, WIDTHS, numpy_networks.recu_conv),
+        "resnet18",
+        "recu",
+        SMALL["resnet"],
+        size=64,
     ),
     "recu_cifar18": Example(
-        authors.cifar18(WIDTHS, authors.recu_conv, blocks=ONES), "cifar_resnet18", "recu", _small_cifar
+        numpy_networks.cifar18(WIDTHS, numpy_networks.recu_conv, blocks=ONES),
+        "cifar_resnet18",
+        "recu",
+        _small_cifar,
     ),
     "recu_two_stage": Example(
-        _react(authors.recu_conv, **TWO_STAGE), "react_resnet18", "recu", SMALL["react"]
+        _react(numpy_networks.recu_conv, **TWO_STAGE), "react_resnet18", "recu", SMALL["react"]
     ),
     "ovsw_imagenet": Example(
-        authors.pairs(ONES, WIDTHS, authors.ovsw_conv), "resnet18", "ovsw", SMALL["resnet"], size=33
+        numpy_networks.pairs(ONES, WIDTHS, numpy_networks.ovsw_conv),
+        "resnet18",
+        "ovsw",
+        SMALL["resnet"],
+        size=33,
     ),
-    "ovsw_learned": Example(authors.cifar20(authors.learned_scale_conv), "cifar_resnet20", "ovsw"),
-    "ovsw_vgg": Example(authors.vgg(authors.ovsw_conv, prelu=True), "vgg_small", "ovsw"),
-    "snn_4": Example(_react(authors.snn_conv(4)), "react_resnet18", "subbit", SMALL["react"]),
-    "snn_6": Example(_react(authors.snn_conv(6)), "react_resnet18", "subbit", SMALL["react"]),
-    "snn_9": Example(_react(authors.snn_conv(9)), "react_resnet18", "subbit", SMALL["react"]),
+    "ovsw_learned": Example(
+        numpy_networks.cifar20(numpy_networks.learned_scale_conv), "cifar_resnet20", "ovsw"
+    ),
+    "ovsw_vgg": Example(numpy_networks.vgg(numpy_networks.ovsw_conv, prelu=True), "vgg_small", "ovsw"),
+    "snn_4": Example(_react(numpy_networks.snn_conv(4)), "react_resnet18", "subbit", SMALL["react"]),
+    "snn_6": Example(_react(numpy_networks.snn_conv(6)), "react_resnet18", "subbit", SMALL["react"]),
+    "snn_9": Example(_react(numpy_networks.snn_conv(9)), "react_resnet18", "subbit", SMALL["react"]),
     "snn_step1": Example(
-        _react(authors.real_conv),
+        _react(numpy_networks.real_conv),
         "react_resnet18",
         "real",
         SMALL["react"],
         options={"method": "real", "settings": (("method.activation_name", "sign"),)},
     ),
     "reactnet": Example(
-        _react(functools.partial(authors.bireal_conv, flat=False)),
+        _react(functools.partial(numpy_networks.bireal_conv, flat=False)),
         "react_resnet18",
         "bireal",
         SMALL["react"],
@@ -113,6 +133,12 @@ EXAMPLES = {
 
 
 PAPERS = ("bireal", "recu", "snn", "ovsw")
+
+
+@pytest.fixture
+def authors():
+    """The module with the authors' networks."""
+    return numpy_networks
 
 
 @pytest.fixture(params=PAPERS)
@@ -137,7 +163,7 @@ def method_of():
 def built():
     """State dict, images and logits of an example, computed once in a file."""
     return functools.cache(
-        lambda name: authors.example(
+        lambda name: numpy_networks.example(
             EXAMPLES[name].forward, EXAMPLES[name].size, CLASSES, EXAMPLES[name].seed,
             candidates=4 if name == "ovsw_vgg" else 8,
         )

@@ -99,3 +99,17 @@ def test_the_report_reads_well():
     assert str(TransferReport(("a/kernel", "b/kernel"), (), (), ())) == "2 variables took their weights"
     lines = str(TransferReport(("a/kernel",), ("b/tau",), (), ("c/bias (1,) -> (2,)",))).splitlines()
     assert lines[1:] == ["1 without a source: b/tau", "1 of another shape: c/bias (1,) -> (2,)"]
+
+
+def test_kernels_of_both_networks_must_be_the_same_way_up():
+    from bnn_tf.layers import Flip
+    from bnn_tf.training.transfer import require_same_orientation
+
+    plain = tf.keras.Sequential([tf.keras.Input((4, 4, 1)), tf.keras.layers.Conv2D(2, 3)])
+    turned = tf.keras.Sequential([tf.keras.Input((4, 4, 1)), Flip(), tf.keras.layers.Conv2D(2, 3)])
+    require_same_orientation(plain, plain)
+    require_same_orientation(turned, turned)
+    with pytest.raises(UserError, match="are turned by 180°.* add --set model.torch_padding=true"):
+        require_same_orientation(turned, plain)
+    with pytest.raises(UserError, match="are not turned by 180°; leave out model.torch_padding"):
+        require_same_orientation(plain, turned)
