@@ -41,6 +41,12 @@ _CANDIDATES = 32  # images among which the reference is chosen
     show_default=True,
     help="Images to compare with Keras on.",
 )
+@click.option(
+    "--class-names",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="The labels' names, one a line; default: as trained, or the dataset's.",
+)
 @options.json_option
 def device_kit(
     target: Path,
@@ -51,6 +57,7 @@ def device_kit(
     data_dir: str | None,
     normalization: str | None,
     images: int,
+    class_names: Path | None,
     as_json: bool,
 ) -> None:
     """Write a folder that takes TARGET (a run or a saved Keras model) to a phone or board.
@@ -63,6 +70,7 @@ def device_kit(
     from bnn_tf.deploy import Interpreter, device_kit
 
     _require_empty(output, force)
+    names = None if class_names is None else targets.read_class_names(class_names)
     network = targets.load_network(target)
     found = targets.load_images(target, dataset, data_dir, normalization, network.input_shape[1:3])
     source, pre = found.source(), found.pre()
@@ -75,9 +83,15 @@ def device_kit(
         reference = _reference(
             network, interpreter, pixels[:_CANDIDATES], pre.normalize(pixels[:_CANDIDATES])
         )
-        names = found.class_names or list(source.class_names)
-        labels = _labels(names, reference.outputs.size)
-        report = device_kit.write(output, file, labels, pre, reference)
+        report = device_kit.write(
+            output,
+            file,
+            _labels(names, found.class_names or list(source.class_names), reference.outputs.size),
+            pre,
+            reference,
+            interpreter.input_quantization,
+            interpreter.output_quantization,
+        )
     options.emit(report.to_dict(), as_json, str(report))
 
 
@@ -101,8 +115,9 @@ def _reference(
     )
 
 
-def _labels(names: list[str], count: int) -> list[str]:
-    """A name for each output; those that the dataset does not know are called by their number."""
-    if len(names) > count:
-        raise UserError(f"the network has {count} outputs, the dataset {len(names)} classes")
-    return names + [str(number) for number in range(len(names), count)]
+def _labels(given: list[str] | None, known: list[str], count: int) -> list[str]:
+    """A name for each output; their numbers where the dataset has another number of classes."""
+    if given is not None and len(given) != count:
+        raise UserError(f"--class-names gives {len(given)} names, the network has {count} outputs")
+    names = known if given is None else given
+    return names if len(names) == count else [str(number) for number in range(count)]

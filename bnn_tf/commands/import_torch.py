@@ -5,8 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bnn_tf.commands import options
-from bnn_tf.errors import UsageError, UserError
+from bnn_tf.commands import options, targets
 
 if TYPE_CHECKING:
     from bnn_tf.torch_import import Imported
@@ -60,22 +59,12 @@ def import_torch(
 
     request = Request(
         file,
-        class_names=None if class_names is None else _lines(class_names),
+        class_names=None if class_names is None else targets.read_class_names(class_names),
         settings=[options.parse_setting(text) for text in settings],
         **given,
     )
     imported = import_checkpoint(request)
     options.emit(imported.to_dict(), as_json, _text(imported))
-
-
-def _lines(path: Path) -> list[str]:
-    try:
-        names = [line.strip() for line in path.read_text().splitlines() if line.strip()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"the class names in {path} cannot be read: {error}") from error
-    if not names:
-        raise UsageError(f"{path} holds no class names")
-    return names
 
 
 def _text(imported: "Imported") -> str:

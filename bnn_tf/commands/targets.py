@@ -110,11 +110,14 @@ def load_images(
 
 
 def _of_run(path: Path) -> Images:
+    from bnn_tf import data
     from bnn_tf.training import Run, build
 
     config = Run.open(path).config
     preprocessing = dataclasses.asdict(build.preprocessing(config.recipe))
-    return Images(config.recipe.dataset, config.data_dir, preprocessing, list(config.class_names))
+    names = config.class_names
+    known = [] if names == data.placeholder_names(len(names)) else list(names)
+    return Images(config.recipe.dataset, config.data_dir, preprocessing, known)
 
 
 def _statistics(normalization: str | None) -> dict[str, Any]:
@@ -135,6 +138,21 @@ def _read(path: Path) -> Images:
     except (OSError, ValueError, TypeError) as error:
         raise UserError(f"{path} cannot be read: {error}") from error
     return found
+
+
+def read_class_names(path: Path) -> list[str]:
+    """The names in a file, one a line.
+
+    Raises:
+        UserError: it cannot be read, or holds none.
+    """
+    try:
+        names = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"the class names in {path} cannot be read: {error}") from error
+    if not names:
+        raise UsageError(f"{path} holds no class names")
+    return names
 
 
 def load_network(path: Path) -> "tf.keras.Model":

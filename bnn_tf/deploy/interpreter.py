@@ -53,6 +53,20 @@ class Interpreter:
         """Element type of the output, float32 or int8."""
         return np.dtype(self._interpreter.output_types[0])
 
+    @property
+    def input_quantization(self) -> tuple[float, int] | None:
+        """Scale and zero point of an int8 input; None for a float32 one."""
+        return self._quantization("input") if self.input_type == np.int8 else None
+
+    @property
+    def output_quantization(self) -> tuple[float, int] | None:
+        """Scale and zero point of an int8 output; None for a float32 one."""
+        return self._quantization("output") if self.output_type == np.int8 else None
+
+    def _quantization(self, end: str) -> tuple[float, int]:
+        scales, zeros = (getattr(self._interpreter, f"{end}_{name}") for name in ("scales", "zero_points"))
+        return float(scales[0]), int(zeros[0])
+
     def predict(self, images: np.ndarray) -> np.ndarray:
         """The model's output for each image.
 

@@ -11,8 +11,11 @@ import numpy as np
 
 from bnn_tf._tensorflow import tf
 from bnn_tf.data import Preprocessing
+from bnn_tf.deploy.device_kit.files import preprocess
 from bnn_tf.deploy.device_kit.reference import Reference
 from bnn_tf.errors import UserError
+
+Quantization = tuple[float, int] | None
 
 FILES = Path(__file__).parent / "files"
 _LIKELIEST = 5
@@ -45,6 +48,8 @@ class KitReport:
             "top": list(self.top),
             "spread": self.reference.spread,
             "tolerance": self.reference.tolerance,
+            "keras_difference": self.reference.keras_gap,
+            "keras_agreement": self.reference.agreement,
         }
 
     def __str__(self) -> str:
@@ -52,6 +57,8 @@ class KitReport:
         lines = [
             f"{self.path}: {len(self.files)} files, model {self.size:,} bytes; start with README.md",
             f"expected for the reference image: {likely}",
+            f"differs from Keras by {self.reference.keras_gap:.2g} on it; "
+            f"{self.reference.agreement:.0%} of the images tried for it are classified alike",
         ]
         if not self.reference.steady:
             lines.append(
@@ -62,7 +69,13 @@ class KitReport:
 
 
 def write(
-    folder: Path, model: Path, labels: Sequence[str], preprocessing: Preprocessing, reference: Reference
+    folder: Path,
+    model: Path,
+    labels: Sequence[str],
+    preprocessing: Preprocessing,
+    reference: Reference,
+    input_quantization: Quantization = None,
+    output_quantization: Quantization = None,
 ) -> KitReport:
     """Fills a folder with the kit; files of the same names are replaced.
 
@@ -72,11 +85,14 @@ def write(
         labels: A name for each output.
         preprocessing: How an image becomes an input.
         reference: The example.
+        input_quantization: Scale and zero point of an int8 input.
+        output_quantization: Scale and zero point of an int8 output.
 
     Raises:
         UserError: the folder cannot be written to.
     """
-    expected = _expected(labels, reference)
+    expected = {**_expected(labels, reference), "quantization": output_quantization}
+    how = rule(preprocessing, input_quantization)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(model, folder / "model.tflite")
@@ -86,9 +102,9 @@ def write(
                 (folder / source.name).chmod(0o755 if source.read_bytes().startswith(b"#!") else 0o644)
         names = [" ".join(label.split()) for label in labels]  # a line holds one name
         (folder / "labels.txt").write_text("\n".join(names) + "\n", encoding="utf-8")
-        _write_json(folder / "preprocessing.json", rule(preprocessing))
+        _write_json(folder / "preprocessing.json", how)
         _write_json(folder / "expected.json", expected)
-        _write_arrays(folder, reference)
+        _write_arrays(folder, reference, preprocess.preprocess(reference.image, how))
     except OSError as error:
         raise UserError(f"cannot write the kit to {folder}: {error.strerror or error}") from error
     return KitReport(
@@ -100,7 +116,7 @@ def write(
     )
 
 
-def rule(preprocessing: Preprocessing) -> dict[str, Any]:
+def rule(preprocessing: Preprocessing, quantization: Quantization = None) -> dict[str, Any]:
     """What `preprocessing.json` says; `files/preprocess.py` computes it."""
     shrinks = preprocessing.augmentation in ("random_resized_crop", "resize_crop_flip")
     crop = list(preprocessing.image_size)
@@ -116,7 +132,8 @@ def rule(preprocessing: Preprocessing) -> dict[str, Any]:
         "channels": "RGB",
         "layout": "NHWC",
         "shape": [1, *crop, 3],
-        "dtype": "float32",
+        "dtype": "int8" if quantization else "float32",
+        "quantization": quantization,
     }
 
 
@@ -127,6 +144,7 @@ def _expected(labels: Sequence[str], reference: Reference) -> dict[str, Any]:
         "top": [{"label": labels[i], "class": int(i), "output": float(outputs[i])} for i in order],
         "tolerance": reference.tolerance,
         "moved_by_rounding": reference.spread,
+        "differs_from_keras": reference.keras_gap,
         "computed_by": "Larq Compute Engine's interpreter on the computer that made this kit",
     }
 
@@ -135,11 +153,11 @@ def _write_json(path: Path, value: dict[str, Any]) -> None:
     path.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
 
 
-def _write_arrays(folder: Path, reference: Reference) -> None:
+def _write_arrays(folder: Path, reference: Reference, inputs: np.ndarray) -> None:
     np.save(folder / "reference_image.npy", reference.image)
     (folder / "reference_image.png").write_bytes(tf.io.encode_png(reference.image).numpy())
-    np.save(folder / "reference_input.npy", reference.inputs)
-    (folder / "reference_input.bin").write_bytes(reference.inputs.astype("<f4").tobytes())
+    for name in ("reference_input.npy", "reference_input.bin"):
+        preprocess.write_array(folder / name, inputs)
     np.save(folder / "expected_output.npy", reference.outputs)
-    shape = ",".join(str(size) for size in reference.inputs.shape)
+    shape = ",".join(str(size) for size in inputs.shape)
     (folder / "input_shape.txt").write_text(shape + "\n")

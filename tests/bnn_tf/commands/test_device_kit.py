@@ -92,6 +92,34 @@ def test_json_and_a_converted_file(command, trained, tmp_path):
     assert (tmp_path / "kit" / "model.tflite").read_bytes() == (tmp_path / "own.tflite").read_bytes()
 
 
+def test_int8_input_and_output(command, trained, tmp_path):
+    """The kit feeds a file that takes and gives int8 what it takes, and reads what it gives."""
+    code, _, err = command(
+        "convert", trained, "-o", tmp_path / "int8.tflite", "--images", 20,
+        "--int8", "mixed", "--int8-input", "--int8-output",
+    )  # fmt: skip
+    assert (code, err) == (0, "")
+    arguments = ("device-kit", trained, "--tflite", tmp_path / "int8.tflite", "--images", 8)
+    code, out, err = command(*arguments, "-o", tmp_path / "kit")
+    assert (code, err) == (0, "")
+    assert "differs from Keras by" in out
+    inputs = np.load(tmp_path / "kit" / "reference_input.npy")
+    assert inputs.dtype == np.int8
+    found = Interpreter(tmp_path / "int8.tflite").predict(inputs)
+    np.testing.assert_array_equal(found, np.load(tmp_path / "kit" / "expected_output.npy"))
+
+
+def test_class_names(command, trained, tmp_path):
+    (tmp_path / "names.txt").write_text("\n".join(f"number {digit}" for digit in range(10)) + "\n")
+    arguments = ("device-kit", trained, "-o", tmp_path / "kit", "--images", 4)
+    assert command(*arguments, "--class-names", tmp_path / "names.txt")[0] == 0
+    assert (tmp_path / "kit" / "labels.txt").read_text().splitlines()[3] == "number 3"
+    (tmp_path / "names.txt").write_text("one\ntwo\n")
+    code, _, err = command(*arguments, "--force", "--class-names", tmp_path / "names.txt")
+    assert code == 1
+    assert "--class-names gives 2 names, the network has 10 outputs" in err
+
+
 def test_a_saved_model_with_its_dataset(command, tiny, tmp_path):
     tiny().save(tmp_path / "model.keras")
     arguments = ("device-kit", tmp_path / "model.keras", "-o", tmp_path / "kit", "--images", 20)

@@ -8,6 +8,8 @@ code 0: they agree, 1: they do not, 2: OUTPUT cannot be read. `--show` only name
 classes, for other pictures than the reference.
 """
 
+from __future__ import annotations
+
 import argparse
 import json
 import sys
@@ -18,8 +20,8 @@ import numpy as np
 HERE = Path(__file__).resolve().parent
 
 
-def read_output(path: Path, expected: np.ndarray) -> np.ndarray:
-    """A .npy file or raw little-endian bytes, in the shape of `expected`.
+def read_output(path: Path, expected: np.ndarray, quantization: list[float] | None) -> np.ndarray:
+    """A .npy file or raw little-endian bytes, in the shape of `expected`; of int8 what it stands for.
 
     Raises:
         ValueError: it holds something else.
@@ -27,10 +29,18 @@ def read_output(path: Path, expected: np.ndarray) -> np.ndarray:
     if path.suffix == ".npy":
         found = np.load(path, allow_pickle=False)
     else:
-        found = np.frombuffer(path.read_bytes(), expected.dtype.newbyteorder("<"))
+        found = np.frombuffer(path.read_bytes(), "<f4" if quantization is None else np.int8)
     if found.size != expected.size:
         raise ValueError(f"{path} holds {found.size} numbers, the network has {expected.size} outputs")
-    return found.reshape(expected.shape)
+    return dequantized(found, quantization).reshape(expected.shape)
+
+
+def dequantized(outputs: np.ndarray, quantization: list[float] | None) -> np.ndarray:
+    """What int8 outputs stand for: `scale * (output - zero point)`; others as they are."""
+    if quantization is None or outputs.dtype != np.int8:
+        return outputs
+    scale, zero = quantization
+    return (outputs.astype(np.float32) - np.float32(zero)) * np.float32(scale)
 
 
 def difference(found: np.ndarray, expected: np.ndarray) -> float:
@@ -57,16 +67,16 @@ def main() -> int:
     given = parser.parse_args()
     labels = (HERE / "labels.txt").read_text(encoding="utf-8").splitlines()
     expected = np.load(HERE / "expected_output.npy", allow_pickle=False)
+    facts = json.loads((HERE / "expected.json").read_text())
     try:
-        found = read_output(given.output, expected)
+        found = read_output(given.output, expected, facts["quantization"])
     except (OSError, ValueError) as error:
         print(f"compare.py: {error}", file=sys.stderr)
         return 2
     show(found, labels)
     if given.show:
         return 0
-    usual = json.loads((HERE / "expected.json").read_text())["tolerance"]
-    tolerance = usual if given.tolerance is None else given.tolerance
+    tolerance = facts["tolerance"] if given.tolerance is None else given.tolerance
     gap = difference(found, expected)
     agrees = gap <= tolerance and found.argmax() == expected.argmax()
     print(f"{'AGREES' if agrees else 'DISAGREES'}: largest difference {gap:.3g}, allowed {tolerance:.3g}")

@@ -8,17 +8,18 @@ the scripts run_on_pi.sh and run_on_android.sh run the file.
 """
 
 import argparse
+import json
 import os
 import sys
 from pathlib import Path
 
 import numpy as np
-from compare import show
+from compare import dequantized, show
 from preprocess import HERE, preprocess, read_picture, read_rule, write_array
 
 
 def predict(inputs: np.ndarray) -> np.ndarray:
-    """The network's output for `[1, height, width, 3]`."""
+    """The network's output for `[1, height, width, 3]`, float32 or int8 as the device gives it."""
     os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")  # before TensorFlow is imported: Larq needs Keras 2
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     from larq_compute_engine.tflite.python.interpreter import Interpreter
@@ -38,7 +39,9 @@ def main() -> None:
             write_array(given.output, outputs)
     except (ImportError, OSError, ValueError) as error:
         sys.exit(f"predict.py: {error}")
-    show(outputs, (HERE / "labels.txt").read_text(encoding="utf-8").splitlines())
+    quantization = json.loads((HERE / "expected.json").read_text())["quantization"]
+    labels = (HERE / "labels.txt").read_text(encoding="utf-8").splitlines()
+    show(dequantized(outputs, quantization), labels)
 
 
 if __name__ == "__main__":

@@ -28,7 +28,8 @@ def preprocess(image: np.ndarray, rule: Rule) -> np.ndarray:
     """The network's input for one picture.
 
     The picture is scaled, keeping its proportions, until it just covers `cover`; the centre `crop` of it is
-    cut out; each channel becomes `(pixel / 255 - mean) / std`.
+    cut out; each channel becomes `(pixel / 255 - mean) / std`. Where the network takes int8, that is divided
+    by the scale, rounded (half away from zero), moved by the zero point, and cut off at -128 and 127.
 
     Args:
         image: uint8 pixels, `[height, width, 3]` (red, green, blue), `[height, width, 1]` or
@@ -36,7 +37,7 @@ def preprocess(image: np.ndarray, rule: Rule) -> np.ndarray:
         rule: what `read_rule` returns.
 
     Returns:
-        float32 `[1, height, width, 3]`.
+        float32 or int8 `[1, height, width, 3]`.
 
     Raises:
         ValueError: the array is no such picture.
@@ -44,7 +45,14 @@ def preprocess(image: np.ndarray, rule: Rule) -> np.ndarray:
     pixels = view(_colour(image), rule)
     mean, std = np.array(rule["mean"]), np.array(rule["std"])
     scale, offset = (1 / (255 * std)).astype(np.float32), (-mean / std).astype(np.float32)
-    return (pixels.astype(np.float32) * scale + offset)[None]
+    inputs = (pixels.astype(np.float32) * scale + offset)[None]
+    return inputs if rule["quantization"] is None else _quantized(inputs, *rule["quantization"])
+
+
+def _quantized(inputs: np.ndarray, scale: float, zero: int) -> np.ndarray:
+    levels = inputs / np.float32(scale)
+    rounded = np.trunc(levels + np.copysign(np.float32(0.5), levels))
+    return np.clip(rounded + zero, -128, 127).astype(np.int8)
 
 
 def view(image: np.ndarray, rule: Rule) -> np.ndarray:
@@ -102,9 +110,7 @@ def _filters(have: int, want: int) -> tuple[np.ndarray, np.ndarray]:
 
 def _colour(image: np.ndarray) -> np.ndarray:
     if image.dtype != np.uint8 or image.ndim not in (2, 3):
-        raise ValueError(
-            f"a picture is uint8 [height, width, channels], not {image.dtype} {image.shape}"
-        )
+        raise ValueError(f"a picture is uint8 [height, width, channels], not {image.dtype} {image.shape}")
     image = image[..., None] if image.ndim == 2 else image
     if image.shape[2] not in (1, 3) or 0 in image.shape:
         raise ValueError(f"a picture has one channel or three, not the shape {image.shape}")
@@ -118,9 +124,7 @@ def read_picture(path: Path) -> np.ndarray:
     try:
         from PIL import Image
     except ImportError:
-        raise ValueError(
-            f"{path.name} needs Pillow (pip install pillow), or make it a .npy"
-        ) from None
+        raise ValueError(f"{path.name} needs Pillow (pip install pillow), or make it a .npy") from None
     with Image.open(path) as picture:
         return np.array(picture.convert("RGB"))
 

@@ -25,7 +25,7 @@ def kit(tmp_path, rng) -> Path:
     pre = Preprocessing(image_size=(8, 8))
     image = rng.integers(0, 256, (8, 8, 3), np.uint8)
     outputs = np.array([[0.5, -2.0, 3.25]], np.float32)
-    reference = device_kit.Reference(image, pre.normalize(image)[None], outputs, 1e-6)
+    reference = device_kit.Reference(image, pre.normalize(image)[None], outputs, 1e-6, 1e-6)
     device_kit.write(tmp_path / "a kit", tmp_path / "model.tflite", ["cat", "dog", "a bird"], pre, reference)
     return tmp_path / "a kit"
 

@@ -1,6 +1,8 @@
 """What stands in the folder, and which image is the reference."""
 
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -37,7 +39,7 @@ def test_expected(kit):
 
 def test_labels_stay_on_their_lines(kit, tmp_path):
     reference = device_kit.Reference(
-        np.zeros((4, 4, 3), np.uint8), np.zeros((1, 4, 4, 3)), np.eye(2)[:1], 0.0
+        np.zeros((4, 4, 3), np.uint8), np.zeros((1, 4, 4, 3)), np.eye(2)[:1], 0.0, 0.0
     )
     pre = Preprocessing(image_size=(4, 4))
     device_kit.write(tmp_path / "x", kit / "model.tflite", ["a\nb", "größer"], pre, reference)
@@ -46,7 +48,7 @@ def test_labels_stay_on_their_lines(kit, tmp_path):
 
 def test_a_folder_that_cannot_be_made(kit, tmp_path):
     reference = device_kit.Reference(
-        np.zeros((4, 4, 3), np.uint8), np.zeros((1, 4, 4, 3)), np.eye(2)[:1], 0.0
+        np.zeros((4, 4, 3), np.uint8), np.zeros((1, 4, 4, 3)), np.eye(2)[:1], 0.0, 0.0
     )
     pre = Preprocessing(image_size=(4, 4))
     with pytest.raises(UserError, match="cannot write the kit to"):
@@ -69,6 +71,15 @@ class TestChoice:
         assert found.inputs.shape == (1, 1, 1, 3)
         assert found.spread == pytest.approx(2e-6, rel=0.2)
         assert found.steady
+        assert (found.keras_gap, found.agreement) == (0, 1)
+
+    def test_where_keras_never_agrees_the_nudges_decide(self):
+        def lite(inputs):
+            return (inputs[:, 0, 0, :2] > np.array([[1], [2], [0]])).astype(np.float32)
+
+        found = device_kit.choose(lite, lambda x: lite(x) + 0.5, self.images[1:], self.inputs[1:])
+        assert found.image[0, 0, 0] == 3
+        assert (found.spread, found.keras_gap, found.agreement) == (0, 0.5, 1)
 
     @pytest.mark.parametrize("nudge", [5e-7, -5e-7])
     def test_not_one_at_a_threshold(self, nudge):
@@ -82,9 +93,42 @@ class TestChoice:
         assert (found.image[0, 0, 0], found.spread) == (3, 0)
         assert device_kit.choose(lite, lite, images[:1], inputs[:1]).spread == 1
 
-    def test_where_every_image_moves(self):
-        found = device_kit.choose(
-            lambda x: x[:, 0, 0], lambda x: x[:, 0, 0] + np.nan, self.images, self.inputs
+    def test_where_nothing_is_a_number(self):
+        blind = device_kit.choose(
+            lambda x: x[:, 0, 0] * np.nan, lambda x: x[:, 0, 0], self.images, self.inputs
         )
-        assert found.spread == np.inf
-        assert not found.steady
+        assert blind.spread == np.inf
+        assert not blind.steady
+
+
+class TestInt8:
+    """An int8 input is quantized, an int8 output stands for floats."""
+
+    @pytest.fixture
+    def int8_kit(self, kit, tmp_path, rng):
+        image = rng.integers(0, 256, (8, 8, 3), np.uint8)
+        pre = Preprocessing(image_size=(8, 8))
+        outputs = np.array([[0.5, -2.0, 3.0]], np.float32)
+        reference = device_kit.Reference(image, pre.normalize(image)[None], outputs, 0.0, 0.2)
+        ends = ((0.008, -3), (0.25, 4))
+        folder = tmp_path / "int8"
+        device_kit.write(folder, kit / "model.tflite", ["a", "b", "c"], pre, reference, *ends)
+        return folder
+
+    def test_input(self, int8_kit):
+        found = np.load(int8_kit / "reference_input.npy")
+        pixels = np.load(int8_kit / "reference_image.npy").astype(np.float64)
+        exact = (pixels / 127.5 - 1) / 0.008 - 3
+        assert found.dtype == np.int8
+        assert np.abs(found[0] - np.clip(exact, -128, 127)).max() < 0.5001
+        assert (int8_kit / "reference_input.bin").read_bytes() == found.tobytes()
+        rule = json.loads((int8_kit / "preprocessing.json").read_text())
+        assert (rule["dtype"], rule["quantization"]) == ("int8", [0.008, -3])
+
+    @pytest.mark.parametrize(("found", "code"), [([6, -4, 16], 0), ([6, -4, 17], 1)])
+    def test_output(self, int8_kit, tmp_path, found, code):
+        (tmp_path / "out.bin").write_bytes(np.array(found, np.int8).tobytes())
+        command = [sys.executable, int8_kit / "compare.py", tmp_path / "out.bin"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == code, done.stderr
+        assert "c  (class 2, output 3." in done.stdout
