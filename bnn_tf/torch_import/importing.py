@@ -111,6 +111,7 @@ def import_arrays(request: Request, checkpoint: Checkpoint) -> Imported:
     """Like `import_checkpoint`, with what is in the file; needs no PyTorch."""
     found = infer(checkpoint.arrays, request.model, request.method)
     recipe = _recipe(request, found)
+    build.preprocessing(recipe)  # says what is wrong with it
     class_names, notes = _class_names(request, recipe, found.classes)
     network = build.model(recipe, len(class_names))
     matching = assign(network, checkpoint.arrays, request.model, request.ignore, str(request.file))
