@@ -31,8 +31,9 @@ class Range:
         its sign differs.
         """
         zero = round(-255 * self.minimum / (self.maximum - self.minimum))  # levels below 0
-        steps = [self.maximum / (255 - zero)] * (zero < 255) + [-self.minimum / zero] * (zero > 0)
-        fraction, exponent = math.frexp(max(steps))
+        above = self.maximum / (255 - zero) if zero < 255 else 0.0
+        below = -self.minimum / zero if zero > 0 else 0.0
+        fraction, exponent = math.frexp(max(above, below))
         step = math.ldexp(math.ceil(fraction * 2**_STEP_BITS), exponent - _STEP_BITS)
         return Range(-zero * step, (255 - zero) * step)
 

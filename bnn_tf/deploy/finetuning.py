@@ -49,7 +49,7 @@ def finetune_graph(graph: Graph, settings: Finetune) -> None:
         gradients = tape.gradient(value, weights, unconnected_gradients=tf.UnconnectedGradients.ZERO)
         optimizer.apply_gradients(zip(gradients, weights, strict=True))
         for layer in rounded:
-            layer.fit_range()
+            layer.kernel_range.assign(layer.range_of(layer.kernel))
 
     for images, labels in settings.batches:
         step(images, labels)

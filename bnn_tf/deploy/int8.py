@@ -26,6 +26,7 @@ FORMS = ("mixed", "full")
 """`mixed`: input, first convolution and classifier; `full`: everything that is not binary."""
 _NAMED = 5  # layers named in a message
 _GUARD = 2.0
+_PROBABILITIES = Range(0.0, 255 / 256)  # the only range that TFLite's int8 operators for them have
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,11 +118,14 @@ def quantize_graph(graph: Graph, images: np.ndarray, settings: Int8) -> list[str
     if not sites.tensors:
         raise ConversionError(f"'{graph.name}' has no convolution or dense layer that could be int8.")
     ranges = calibration.ranges(graph, sites.tensors, images, settings.calibration)
+    ranges |= dict.fromkeys(sites.probabilities, _PROBABILITIES)
     for call in sites.layers:
         call.layer = _with_int8_kernel(call.layer)
     _insert(graph, sites, ranges)
     if settings.finetune is not None:
         finetune_graph(graph, settings.finetune)
+    for call in sites.layers:
+        _round_bias(graph, call)
     return [call.layer.name for call in sites.layers]
 
 
@@ -186,9 +190,7 @@ def _with_int8_kernel(layer: Spec) -> Spec:
     dense = issubclass(layer.kind, tf.keras.layers.Dense)
     kind = FakeQuantDense if dense else FakeQuantConv2D
     plain = tf.keras.layers.Dense(1) if dense else tf.keras.layers.Conv2D(1, 1)
-    kernel = layer.weights["kernel"]
-    magnitude = np.abs(kernel).reshape(-1, kernel.shape[-1]).max(axis=0)
-    weights = {**layer.weights, "kernel_range": np.maximum(magnitude, 1e-6).astype(np.float32)}
+    weights = {**layer.weights, "kernel_range": np.asarray(kind.range_of(layer.weights["kernel"]))}
     return Spec(kind, {key: layer.config[key] for key in plain.get_config()}, weights)
 
 
@@ -205,6 +207,15 @@ def _insert(graph: Graph, sites: Sites, ranges: dict[Tensor, Range]) -> None:
     for tensor, found in ranges.items():
         config = {"name": unique_name(graph, f"{names[tensor]}_int8"), **dataclasses.asdict(found)}
         graph.insert_after(tensor, Spec(FakeQuant, config | {"dtype": "float32"}))
+
+
+def _round_bias(graph: Graph, call: Call) -> None:
+    """Makes the bias a multiple of the steps of input and kernel, as the file's int32 bias is one."""
+    weights = call.layer.weights
+    source = graph.producer(int8_sites.source(graph, call.inputs[0]))
+    if "bias" in weights and source.layer.kind is FakeQuant:
+        own = source.layer.build().step * weights["kernel_range"].astype(np.float64) / 127
+        weights["bias"] = (np.round(weights["bias"] / own) * own).astype(np.float32)
 
 
 def _guard(name: str, channels: int) -> Spec:

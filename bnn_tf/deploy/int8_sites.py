@@ -37,17 +37,19 @@ class Sites:
         averages: Average-pooled tensors that take the range of what was pooled, with that tensor.
         guarded: Average-pooled tensors through which the range of a layer's input must not reach what
             was pooled, with that layer's call.
+        probabilities: Outputs of softmax and sigmoid behind a classifier, whose range is fixed.
     """
 
     layers: list[Call] = dataclasses.field(default_factory=list)
     tensors: list[Tensor] = dataclasses.field(default_factory=list)
     averages: dict[Tensor, Tensor] = dataclasses.field(default_factory=dict)
     guarded: list[tuple[Tensor, Call]] = dataclasses.field(default_factory=list)
+    probabilities: list[Tensor] = dataclasses.field(default_factory=list)
 
-    def add(self, graph: Graph, call: Call, source: Tensor) -> None:
-        """Makes a layer int8, with its input (rounded at `source`) and output."""
+    def add(self, graph: Graph, call: Call, before: Tensor) -> None:
+        """Makes a layer int8, with its input (rounded at `before`) and output."""
         self.layers.append(call)
-        self.tensors += [source, _fusion(graph, call)[-1]]
+        self.tensors += [before, _fusion(graph, call)[-1]]
 
 
 def mixed(graph: Graph) -> Sites:
@@ -56,7 +58,10 @@ def mixed(graph: Graph) -> Sites:
     stem = _stem(graph)
     if stem is not None:
         sites.add(graph, stem, graph.inputs[0])
-    for call in _classifier(graph):
+    classifier = _classifier(graph)
+    if classifier:
+        sites.probabilities += _probabilities(graph)
+    for call in classifier:
         if call is not stem:
             sites.add(graph, call, call.inputs[0])
             sites.guarded += [(pooled, call) for pooled in _averages_before(graph, call.inputs[0])]
@@ -65,19 +70,25 @@ def mixed(graph: Graph) -> Sites:
 
 def full(graph: Graph) -> Sites:
     """Everything that is not binary."""
-    sites = Sites(layers=[call for call in graph.calls if is_real(graph, call)])
+    layers = [call for call in graph.calls if is_real(graph, call)]
+    sites = Sites(layers=layers, probabilities=_probabilities(graph))
     chains = [_fusion(graph, call) for call in graph.calls if call.layer.kind in _FUSING]
     fused = {tensor for chain in chains for tensor in chain[:-1]}
     binary_ends = {_fusion(graph, call)[-1] for call in graph.calls if is_binary_kernel(call)}
     for call in graph.calls:
         output = call.outputs[0]
-        if len(call.outputs) > 1 or output in fused or _keeps_values(call.layer) or _is_last(call.layer):
+        if (
+            len(call.outputs) > 1
+            or output in fused
+            or _keeps_values(call.layer)
+            or output in sites.probabilities
+        ):
             continue
         if output in binary_ends and _only_signs_read(graph, output):
             continue  # the convolution gives bits
-        source = _source(graph, call.inputs[0]) if call.layer.kind is _layers.AveragePooling2D else None
-        if source in sites.tensors:
-            sites.averages[output] = source
+        pooled = source(graph, call.inputs[0]) if call.layer.kind is _layers.AveragePooling2D else None
+        if pooled in sites.tensors:
+            sites.averages[output] = pooled
         else:
             sites.tensors.append(output)
     return sites
@@ -138,7 +149,7 @@ def _classifier(graph: Graph) -> list[Call]:
     for call in _backwards(graph, graph.outputs[0]):
         if call.layer.kind in _DENSE and is_real(graph, call):
             found.append(call)
-        elif not (_keeps_values(call.layer) or _is_relu(call.layer) or _is_last(call.layer)):
+        elif not (_keeps_values(call.layer) or _is_relu(call.layer) or _gives_probabilities(call.layer)):
             break
     return found[::-1]
 
@@ -153,17 +164,17 @@ def _averages_before(graph: Graph, tensor: Tensor) -> list[Tensor]:
     return []
 
 
-def _source(graph: Graph, tensor: Tensor) -> Tensor:
+def source(graph: Graph, tensor: Tensor) -> Tensor:
     """The tensor whose range `tensor` has, before pools and layers that only hand on values."""
-    maker = next(call for call in graph.calls if tensor in call.outputs)
+    maker = graph.producer(tensor)
     keeps = _keeps_values(maker.layer) or maker.layer.kind is _layers.AveragePooling2D
-    return _source(graph, maker.inputs[0]) if keeps else tensor
+    return source(graph, maker.inputs[0]) if keeps else tensor
 
 
 def _backwards(graph: Graph, tensor: Tensor) -> Iterator[Call]:
     """The calls that made `tensor`, last first, as long as each has one input that nothing else reads."""
     while True:
-        maker = next(call for call in graph.calls if tensor in call.outputs)
+        maker = graph.producer(tensor)
         yield maker
         if len(maker.inputs) != 1 or graph.sole_consumer(maker.inputs[0]) is not maker:
             return
@@ -221,8 +232,11 @@ def _is_relu(layer: Spec) -> bool:
     return layer.kind is HardTanh
 
 
-def _is_last(layer: Spec) -> bool:
-    """Whether a layer stands behind the logits; it stays float."""
+def _probabilities(graph: Graph) -> list[Tensor]:
+    return [tensor for tensor in graph.outputs if _gives_probabilities(graph.producer(tensor).layer)]
+
+
+def _gives_probabilities(layer: Spec) -> bool:
     return layer.kind is _layers.Softmax or (
         layer.kind is _layers.Activation and layer.config["activation"] in ("softmax", "sigmoid")
     )

@@ -1,0 +1,297 @@
+import collections
+import json
+
+import numpy as np
+import pytest
+
+import bnn_tf
+from bnn_tf._tensorflow import lq, tf
+from bnn_tf.deploy import ConversionError, Finetune, Int8, Interpreter, folding, freezing, int8, operators
+from bnn_tf.deploy.fake_quant import FakeQuant, FakeQuantConv2D, FakeQuantDense
+from bnn_tf.errors import UsageError
+from bnn_tf.layers import HardTanh, LearnableBias
+
+layers = tf.keras.layers
+
+
+def one_padded(conv):
+    """Binary convolutions: with a shortcut, with a strided real one, and two of which one gives bits."""
+
+    def trunk(x):
+        y = layers.BatchNormalization()(conv("conv1")(x))
+        x = layers.add([x, y])
+        y = layers.BatchNormalization()(conv("conv2", strides=2)(x))
+        shortcut = layers.Conv2D(32, 1, use_bias=False, name="shortcut")(layers.AveragePooling2D()(x))
+        x = layers.add([y, layers.BatchNormalization()(shortcut)])
+        x = layers.BatchNormalization()(conv("conv3")(x))
+        return layers.BatchNormalization()(conv("conv4")(x))
+
+    return trunk
+
+
+def with_pooled_head(network, trunk):
+    """The network with a whole-map average pool, as the zoo's have."""
+    body = network(trunk)
+    x = next(layer for layer in body.layers[::-1] if layer.output.shape.rank == 4).output
+    x = layers.Flatten()(layers.AveragePooling2D(x.shape[1:3], name="pool")(x))
+    model = tf.keras.Model(body.input, layers.Dense(10, name="logits")(x))
+    model.layers[-1].kernel.assign(np.random.default_rng(1).normal(0, 0.2, model.layers[-1].kernel.shape))
+    return model
+
+
+def kinds(path):
+    """Operators with the type of their output."""
+    return collections.Counter(f"{op.name}:{op.outputs[0].type}" for op in operators(path))
+
+
+@pytest.fixture
+def calibration(rng):
+    return rng.standard_normal((32, 8, 8, 3), np.float32)
+
+
+def quantized(model, calibration, form):
+    graph = freezing.read_frozen(model)
+    folding.fold_graph(graph)
+    names = int8.quantize_graph(graph, calibration, Int8(form))
+    return graph, names
+
+
+def test_mixed_leaves_the_trunk_alone(network, residual, images, calibration, tmp_path):
+    model = with_pooled_head(network, residual)  # conv2 pads with zeros
+    report = bnn_tf.convert(
+        model, tmp_path / "model.tflite", images=images, int8="mixed", calibration=calibration
+    )
+    assert report.int8.layers == ["stem", "logits"]
+    found = [op.name for op in operators(report.path)]
+    assert found[:2] == ["QUANTIZE", "CONV_2D"]
+    assert found[-3:] == ["QUANTIZE", "FULLY_CONNECTED", "DEQUANTIZE"]
+    trunk = operators(report.path)[3:-3]
+    assert {op.name for op in trunk} == {"LceQuantize", "LceBconv2d", "ADD", "AVERAGE_POOL_2D", "MUL"}
+    assert not any(tensor.type == "INT8" for op in trunk for tensor in op.outputs)
+    assert report.actual_binary_convs == 2
+
+
+def test_full_leaves_no_float_tensor_inside(network, conv, images, calibration, tmp_path):
+    model = with_pooled_head(network, one_padded(conv))
+    report = bnn_tf.convert(
+        model, tmp_path / "model.tflite", images=images, int8="full", calibration=calibration
+    )
+    assert report.int8.layers == ["stem", "shortcut", "logits"]
+    found = kinds(report.path)
+    assert found["LceBconv2d:INT8"] == 3
+    assert found["LceBconv2d:INT32"] == 1  # only a sign reads conv3
+    assert found["ADD:INT8"] == 2
+    assert found["QUANTIZE:INT8"] == found["DEQUANTIZE:FLOAT32"] == 1  # input and output
+    assert not any(name.endswith("FLOAT32") for name in found if not name.startswith("DEQUANTIZE"))
+
+
+def test_the_file_computes_what_the_fake_quantized_network_does(network, conv, images, calibration, tmp_path):
+    model = with_pooled_head(network, one_padded(conv))
+    graph, _ = quantized(model, calibration, "full")
+    settings = Int8("full", int8_input=True, int8_output=True)
+    report = bnn_tf.convert(
+        model, tmp_path / "model.tflite", images=images, int8=settings, calibration=calibration
+    )
+    expected = graph.build().predict(images, verbose=0)
+    logits = Interpreter(report.path).predict(images)
+    step = [layer for layer in graph.build().layers if isinstance(layer, FakeQuant)][-1].step
+    assert np.median(np.abs(logits - expected)) <= 1.01 * step
+    assert np.corrcoef(logits.ravel(), expected.ravel())[0, 1] > 0.99
+
+
+def test_full_refuses_zero_padding(network, residual, calibration, tmp_path):
+    with pytest.raises(ConversionError, match="1 pad with zeros: 'conv2'.*model.pad_values=1.*--int8 mixed"):
+        bnn_tf.convert(network(residual), tmp_path / "model.tflite", int8="full", calibration=calibration)
+    assert not list(tmp_path.iterdir())
+
+
+def test_full_takes_convolutions_that_do_not_pad(network, conv, calibration):
+    def trunk(x):
+        x = layers.BatchNormalization()(conv("point", kernel_size=1, pad_values=0.0)(x))
+        return layers.BatchNormalization()(conv("valid", padding="valid", pad_values=0.0)(x))
+
+    _, names = quantized(network(trunk), calibration, "full")
+    assert names == ["stem", "logits"]
+
+
+@pytest.mark.parametrize("ends", [(True, False), (False, True), (True, True)])
+def test_int8_input_and_output_are_real(network, residual, images, calibration, tmp_path, ends):
+    model = network(residual)
+    settings = Int8(int8_input=ends[0], int8_output=ends[1])
+    plain = bnn_tf.convert(
+        model, tmp_path / "plain.tflite", images=images, int8="mixed", calibration=calibration
+    )
+    report = bnn_tf.convert(
+        model, tmp_path / "model.tflite", images=images, int8=settings, calibration=calibration
+    )
+    names = {True: "int8", False: "float32"}
+    interpreter = Interpreter(report.path)
+    assert (report.int8.input_type, report.int8.output_type) == tuple(names[end] for end in ends)
+    assert (interpreter.input_type, interpreter.output_type) == tuple(names[end] for end in ends)
+    found = operators(report.path)
+    assert found[0].inputs[0].type == names[ends[0]].upper()
+    assert found[-1].outputs[0].type == names[ends[1]].upper()
+    logits = interpreter.predict(images)
+    assert logits.dtype == np.float32
+    np.testing.assert_array_equal(logits, Interpreter(plain.path).predict(images))
+
+
+def test_int8_images_are_taken_as_they_are(network, residual, images, calibration, tmp_path):
+    settings = Int8(int8_input=True)
+    path = tmp_path / "model.tflite"
+    bnn_tf.convert(network(residual), path, images=images, int8=settings, calibration=calibration)
+    interpreter = Interpreter(path)
+    scale, zero = interpreter.input_quantization
+    levels = np.clip(np.round(images / scale) + zero, -128, 127)
+    np.testing.assert_array_equal(
+        interpreter.predict(levels.astype(np.int8)), interpreter.predict((levels - zero) * scale)
+    )
+
+
+def test_an_output_that_cannot_be_int8_is_refused(network, residual, calibration, tmp_path):
+    base = network(residual)
+    model = tf.keras.Model(base.input, layers.Activation("exponential")(base.output))
+    with pytest.raises(ConversionError, match="The output of the file stayed float32"):
+        bnn_tf.convert(model, tmp_path / "model.tflite", int8=Int8(int8_output=True), calibration=calibration)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "last", [layers.Softmax(), layers.Activation("softmax"), layers.Activation("sigmoid")]
+)
+def test_probabilities_become_int8(network, residual, images, calibration, tmp_path, last):
+    base = network(residual)
+    model = tf.keras.Model(base.input, last(base.output))
+    settings = Int8(int8_output=True)
+    path = tmp_path / "model.tflite"
+    report = bnn_tf.convert(model, path, images=images, int8=settings, calibration=calibration)
+    assert report.int8.output_type == "int8"
+    assert Interpreter(path).output_quantization == (1 / 256, -128)
+    assert report.parity.median_difference <= 1 / 256
+
+
+def test_an_input_that_cannot_be_int8_is_refused(conv, calibration, tmp_path):
+    image = tf.keras.Input((8, 8, 3))
+    x = layers.BatchNormalization()(conv("first")(image))
+    model = tf.keras.Model(image, layers.Dense(4)(layers.GlobalAveragePooling2D()(x)))
+    with pytest.raises(ConversionError, match="The input of the file stayed float32"):
+        bnn_tf.convert(model, tmp_path / "model.tflite", int8=Int8(int8_input=True), calibration=calibration)
+
+
+def test_a_network_without_real_layers_is_refused(conv, calibration, tmp_path):
+    image = tf.keras.Input((8, 8, 3))
+    model = tf.keras.Model(image, layers.BatchNormalization()(conv("first")(image)), name="binary")
+    with pytest.raises(ConversionError, match="'binary' has no convolution or dense layer"):
+        bnn_tf.convert(model, tmp_path / "model.tflite", int8="mixed", calibration=calibration)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({}, "pass some as calibration="),
+        ({"calibration": np.zeros((0, 8, 8, 3), np.float32)}, "no images to measure the ranges"),
+        ({"calibration": np.zeros((4, 9, 9, 3), np.float32)}, r"images of shape \(8, 8, 3\)"),
+        ({"calibration": np.zeros((4, 8, 8, 3), np.float32), "fold": False}, "needs a folded network"),
+    ],
+)
+def test_missing_or_wrong_calibration_is_refused(network, residual, tmp_path, options, message):
+    with pytest.raises(ConversionError, match=message):
+        bnn_tf.convert(network(residual), tmp_path / "model.tflite", int8="mixed", **options)
+
+
+def test_unknown_settings_are_refused():
+    with pytest.raises(UsageError, match="no form of int8 called 'ful'; did you mean 'full'"):
+        Int8("ful")
+    with pytest.raises(UsageError, match="no calibration called 'percentil'"):
+        Int8(calibration="percentil")
+
+
+def test_report_is_readable_and_json(network, residual, images, calibration, tmp_path):
+    report = bnn_tf.convert(
+        network(residual), tmp_path / "model.tflite", images=images, int8="mixed", calibration=calibration
+    )
+    plain = json.loads(json.dumps(report.to_dict()))["int8"]
+    assert (plain["form"], plain["calibration"], plain["calibration_images"]) == ("mixed", "minmax", 32)
+    assert 0.5 < plain["float_agreement"] <= 1
+    assert "int8: mixed, 2 layers with int8 kernels" in str(report)
+    assert "agreement with the model before quantization" in str(report)
+
+
+def test_batch_norms_are_folded_into_real_kernels(network, conv, images, calibration):
+    def trunk(x):
+        x = layers.MaxPooling2D()(HardTanh()(layers.BatchNormalization()(x)))
+        return layers.add([x, layers.BatchNormalization()(conv("conv")(x))])
+
+    model = network(trunk)
+    graph, _ = quantized(model, calibration, "mixed")
+    built = graph.build()
+    assert isinstance(built.get_layer("stem"), FakeQuantConv2D)
+    assert isinstance(built.get_layer("logits"), FakeQuantDense)
+    order = [type(layer) for layer in built.layers][:6]
+    assert order[:5] == [layers.InputLayer, FakeQuant, FakeQuantConv2D, HardTanh, FakeQuant]
+    clip = built.layers[4]
+    assert -1.02 < clip.minimum <= -1
+    assert 1 <= clip.maximum < 1.02
+
+
+def test_activations_inside_layers_are_kept(conv, images, calibration):
+    image = tf.keras.Input((8, 8, 3))
+    x = layers.Conv2D(32, 3, activation="relu", name="stem")(image)
+    x = layers.BatchNormalization()(conv("conv")(x))
+    x = layers.Dense(16, activation="relu", name="hidden")(layers.Flatten()(x))
+    model = tf.keras.Model(image, layers.Dense(4, name="logits")(x))
+    graph, names = quantized(model, calibration, "mixed")
+    assert names == ["stem", "hidden", "logits"]
+    expected = model.predict(images, verbose=0)
+    result = graph.build().predict(images, verbose=0)
+    assert np.corrcoef(expected.ravel(), result.ravel())[0, 1] > 0.9
+
+
+def test_thresholds_and_prelus_become_int8(network, conv, images, calibration, tmp_path):
+    def trunk(x):
+        y = layers.BatchNormalization()(conv("conv1")(LearnableBias()(x)))
+        x = layers.PReLU(shared_axes=[1, 2])(layers.add([x, y]))
+        x = LearnableBias()(x)
+        return layers.add([x, layers.BatchNormalization()(conv("conv2")(LearnableBias()(x)))])
+
+    model = network(trunk)
+    for layer in model.layers:
+        if isinstance(layer, LearnableBias):
+            layer.bias.assign(np.random.default_rng(2).normal(0, 0.3, layer.bias.shape))
+    report = bnn_tf.convert(
+        model, tmp_path / "model.tflite", images=images, int8="full", calibration=calibration
+    )
+    found = kinds(report.path)
+    assert found["PRELU:INT8"] == 1
+    assert not any(name.endswith("FLOAT32") for name in found if not name.startswith("DEQUANTIZE"))
+
+
+def test_finetuning_trains_real_weights_only(network, residual, images, calibration, rng):
+    model = network(residual)
+    labels = rng.integers(0, 10, len(calibration))
+    batches = tf.data.Dataset.from_tensor_slices((calibration, labels)).repeat(20).batch(32)
+    plain, _ = quantized(model, calibration, "mixed")
+    graph = freezing.read_frozen(model)
+    folding.fold_graph(graph)
+    int8.quantize_graph(graph, calibration, Int8(finetune=Finetune(batches, learning_rate=1e-2)))
+    for before, after in zip(plain.calls, graph.calls, strict=True):
+        if isinstance(before.layer.config.get("input_quantizer"), lq.quantizers.Quantizer):
+            np.testing.assert_array_equal(before.layer.weights["kernel"], after.layer.weights["kernel"])
+    changed = {
+        call.layer.name: any((after.layer.weights[key] != w).any() for key, w in call.layer.weights.items())
+        for call, after in zip(plain.calls, graph.calls, strict=True)
+        if call.layer.weights and not call.layer.config.get("input_quantizer")
+    }
+    assert changed["stem"]
+    assert changed["logits"]
+    loss = tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    before, after = (loss(labels, net.build()(calibration, training=False)) for net in (plain, graph))
+    assert after < 0.8 * before
+
+
+def test_finetuning_needs_a_finite_dataset(network, residual, calibration):
+    endless = tf.data.Dataset.from_tensors((calibration, np.zeros(32, np.int64))).repeat()
+    graph = freezing.read_frozen(network(residual))
+    folding.fold_graph(graph)
+    with pytest.raises(ConversionError, match="finite number of batches"):
+        int8.quantize_graph(graph, calibration, Int8(finetune=Finetune(endless)))
