@@ -100,6 +100,8 @@ def convert(
         raise UsageError(f"there is no folder {output.parent} to write {output.name} to")
     if int8["form"] is None:
         _refuse_orphans()
+    elif no_fold:
+        raise UsageError("--int8 needs folding; leave out --no-fold")
     network = targets.load_network(target)
     found, samples, settings, calibration = None, None, None, None
     if dataset is not None or targets.knows_images(target):
@@ -146,5 +148,7 @@ def _int8(
     images, _ = data.take(source, pre, calibration_images, split="train")
     finetune = None
     if int8_finetune is not None:
+        epochs = "epoch" if int8_finetune == 1 else "epochs"
+        click.echo(f"finetuning for {int8_finetune} {epochs}", err=True)
         finetune = Finetune(data.training_batches(source, pre, _FINETUNE_BATCH, epochs=int8_finetune))
     return Int8(form, calibration, int8_input, int8_output, finetune), images
