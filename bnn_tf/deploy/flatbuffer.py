@@ -48,7 +48,7 @@ def operators(model: bytes | str | os.PathLike[str]) -> list[Operator]:
         UserError: There is no such file, or it is not a TFLite model.
     """
     parsed = parse(model)
-    types, kinds = _names(_schema().TensorType), operator_names(parsed)
+    types, kinds = type_names(), operator_names(parsed)
     graph = parsed.subgraphs[0]
 
     def tensors(indices: Any) -> tuple[TensorInfo, ...]:
@@ -75,6 +75,11 @@ def operator_names(parsed: Any) -> list[str]:
         return builtins[max(code.builtinCode, code.deprecatedBuiltinCode)]
 
     return [name(code) for code in parsed.operatorCodes]
+
+
+def type_names() -> dict[int, str]:
+    """The names of the element types, e.g. `"FLOAT32"`, by their numbers."""
+    return _names(_schema().TensorType)
 
 
 def output_order(model: bytes) -> list[int]:

@@ -109,13 +109,6 @@ def prove(original: Graph, deployed: Graph, content: bytes, images: np.ndarray) 
     return Proof(layers, divergence)
 
 
-def first_divergence(
-    original: Graph, deployed: Graph, content: bytes, images: np.ndarray
-) -> Divergence | None:
-    """Where the converted network first computes something else than Keras; None if nowhere."""
-    return prove(original, deployed, content, images).divergence
-
-
 def _values_differ(place: str, theirs: np.ndarray | None, ours: np.ndarray, step: float) -> Divergence | None:
     if theirs is None:
         return None

@@ -11,7 +11,7 @@ import numpy as np
 
 from bnn_tf.deploy import flatbuffer, interpreter
 
-_BINARY, _QUANTIZE = "LceBconv2d", "LceQuantize"
+_BINARY, _QUANTIZE, _POOL = "LceBconv2d", "LceQuantize", "LceBMaxPool2d"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,7 +93,7 @@ class _Finder:
 
     def __init__(self, model: Any) -> None:
         self._model, self._graph = model, model.subgraphs[0]
-        self._names = flatbuffer.operator_names(model)
+        self._names, self._types = flatbuffer.operator_names(model), flatbuffer.type_names()
         self._free = self._by_name(_BINARY)
         self._maker = {t: op for name, op in self._operators() for t in op.outputs}
 
@@ -132,10 +132,11 @@ class _Finder:
         return _unpack(words, channels)
 
     def _by_layer(self, place: Place) -> int | None:
-        for operator in self._by_name(_QUANTIZE):
+        for operator in (op for name in (_QUANTIZE, _BINARY, _POOL) for op in self._by_name(name)):
             signs = int(operator.outputs[0])
-            name = self._graph.tensors[signs].name.decode()
-            if f"/{place.layer}/" in name and self._fits(signs, place):
+            tensor = self._graph.tensors[signs]
+            packed = self._types[tensor.type] == "INT32"
+            if packed and f"/{place.layer}/" in tensor.name.decode() and self._fits(signs, place):
                 return signs
         return None
 

@@ -24,7 +24,7 @@ def fold_inputs(graph: Graph) -> None:
     Average pools, Flatten and Dropout may stand between. Convolutions that pad take scales only. Maps
     behind a convolution stay, for they cost nothing there.
     """
-    for call in list(graph.calls):
+    for call in reversed(list(graph.calls)):
         affine = affine_of(graph, call)
         if affine is None or graph.is_shared(call.layer) or linear.is_fused(graph, call):
             continue

@@ -75,5 +75,6 @@ def _size(graph: Graph, call: Call, shape: tuple[int | None, ...]) -> None:
     call.layer = Spec(tf.keras.layers.AveragePooling2D, config, origin=call.layer.origin)
     if flat:
         name = unique_name(graph, f"{call.layer.name}_flatten")
-        graph.insert_after(call.outputs[0], Spec(tf.keras.layers.Flatten, {"name": name, "dtype": "float32"}))
+        flatten = {"name": name, "data_format": "channels_last", "dtype": "float32"}
+        graph.insert_after(call.outputs[0], Spec(tf.keras.layers.Flatten, flatten))
         graph.shapes[call.outputs[0]] = (shape[0], 1, 1, shape[3])

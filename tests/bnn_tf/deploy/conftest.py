@@ -5,6 +5,7 @@ import pytest
 
 import bnn_tf.quantizers  # noqa: F401  (registers the methods' quantizers)
 from bnn_tf._tensorflow import lq, tf
+from bnn_tf.layers import LearnableBias
 
 
 def binary_conv(name, filters=32, **settings):
@@ -33,6 +34,8 @@ def randomize(model, seed=0):
             layer.kernel.assign(rng.normal(0, 0.1, layer.kernel.shape))
             if getattr(layer, "bias", None) is not None:
                 layer.bias.assign(rng.normal(0, 1, layer.bias.shape))
+        elif isinstance(layer, LearnableBias):
+            layer.bias.assign(rng.normal(0, 1, layer.bias.shape))
         elif isinstance(layer, tf.keras.layers.PReLU):
             layer.alpha.assign(rng.uniform(0.1, 0.4, layer.alpha.shape))
     return model
@@ -74,3 +77,9 @@ def residual(conv):
 @pytest.fixture
 def images(rng):
     return rng.standard_normal((16, 8, 8, 3), np.float32)
+
+
+@pytest.fixture
+def randomized():
+    """`randomized(model, seed=0)`: the model with random weights, as of a trained network."""
+    return randomize
