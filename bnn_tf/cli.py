@@ -12,6 +12,7 @@ import click
 
 import bnn_tf
 from bnn_tf.commands import (
+    benchmark,
     compress,
     convert,
     device_kit,
@@ -41,6 +42,7 @@ for command in (
     evaluate.evaluate,
     lint.lint,
     convert.convert,
+    benchmark.benchmark,
     device_kit.device_kit,
     summary.summary,
     report.report,

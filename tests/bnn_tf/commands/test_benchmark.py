@@ -1,0 +1,88 @@
+"""`bnn-tf benchmark` of runs, saved models and files."""
+
+import json
+
+import pytest
+
+QUICK = ("--threads", "1", "--rounds", "1", "--runs", "2")
+
+
+@pytest.fixture
+def file(command, trained, tmp_path):
+    """The converted run, as a file alone."""
+    assert command("convert", trained, "-o", tmp_path / "tiny.tflite")[0] == 0
+    return tmp_path / "tiny.tflite"
+
+
+def test_a_file(command, file):
+    code, out, err = command("benchmark", file, *QUICK)
+    assert (code, err) == (0, "")
+    header, row = out.splitlines()[:2]
+    assert header.split()[:4] == ["candidate", "form", "size", "threads"]
+    assert row.split()[:2] == [str(file), "LCE"]
+    assert "1 LceBconv2d bits→float32" in out
+    assert "Host: " in out
+    assert "LCE's interpreter measures no single operators" in out
+
+
+def test_a_run_compared(command, trained, tmp_path):
+    options = (*QUICK, "--compare", "--calibration-images", "8", "-o", tmp_path / "built", "--json")
+    code, out, err = command("benchmark", trained, *options)
+    assert (code, err) == (0, "")
+    found = json.loads(out)
+    assert [candidate["form"] for candidate in found["candidates"]] == ["LCE", "float32", "int8"]
+    assert {candidate["name"] for candidate in found["candidates"]} == {str(trained)}
+    sizes = {
+        f"{trained.name}{suffix}": candidate["size"]
+        for suffix, candidate in zip(
+            (".tflite", ".float32.tflite", ".int8.tflite"), found["candidates"], strict=True
+        )
+    }
+    assert {path.name: path.stat().st_size for path in (tmp_path / "built").iterdir()} == sizes
+    for candidate in found["candidates"]:
+        (measurement,) = candidate["measurements"]
+        assert measurement["inferences"] == 2
+        assert measurement["median_ms"] > 0
+    assert not (trained / "model.tflite").exists()
+
+
+def test_a_converted_run_is_taken_as_it_is(command, trained):
+    assert command("convert", trained)[0] == 0
+    written = (trained / "model.tflite").stat().st_mtime_ns
+    code, out, _ = command("benchmark", trained, *QUICK, "--json")
+    (candidate,) = json.loads(out)["candidates"]
+    assert (code, candidate["name"], candidate["form"]) == (0, str(trained), "LCE")
+    assert (trained / "model.tflite").stat().st_mtime_ns == written
+
+
+def test_a_saved_model_and_a_file(command, tiny, file, tmp_path):
+    tiny().save(tmp_path / "model.keras")
+    code, out, _ = command("benchmark", tmp_path / "model.keras", file, *QUICK, "--json")
+    found = json.loads(out)
+    assert code == 0
+    assert [candidate["name"] for candidate in found["candidates"]] == [
+        str(tmp_path / "model.keras"), str(file)
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        ((), 2, "TARGET…"),
+        (("nothing.tflite",), 1, "nothing.tflite"),
+        (("nothing",), 1, "there is no run and no model at nothing"),
+        (("text.tflite",), 1, "is not a TFLite model"),
+        (("text.tflite", "--compare"), 2, "--compare needs a run or a saved Keras model"),
+        (("text.tflite", "--threads", "1,x"), 2, "'1,x' is no list of numbers of threads such as 1,2"),
+        (("text.tflite", "--threads", "0"), 2, "'0' is no list"),
+        (("text.tflite", "--rounds", "0"), 2, "'--rounds'"),
+        (("text.tflite", "--run", "1"), 2, "--runs"),
+    ],
+)
+def test_wrong_usage(command, tmp_path, monkeypatch, arguments, code, message):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "text.tflite").write_text("not a model")
+    found, out, err = command("benchmark", *arguments)
+    assert (found, out) == (code, "")
+    assert message in err
+    assert len(err.splitlines()) == 1
