@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from bnn_tf._tensorflow import lq, tf
 from bnn_tf.deploy import binary
 from bnn_tf.deploy.graph import Call, Graph, Spec, Tensor
-from bnn_tf.layers import ChannelPad, HardTanh, LearnableBias, OutputScale
+from bnn_tf.layers import ChannelPad, Flip, HardTanh, LearnableBias, OutputScale
 
 _layers = tf.keras.layers
 _CONVOLUTIONS = (_layers.Conv2D, lq.layers.QuantConv2D)
@@ -23,6 +23,7 @@ _SAME_VALUES = (
     _layers.Reshape,
     _layers.ZeroPadding2D,
     ChannelPad,
+    Flip,
 )
 """Layers that only hand on values and zeros, so that their output needs no range of its own."""
 

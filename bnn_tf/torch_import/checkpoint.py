@@ -14,7 +14,7 @@ import numpy as np
 from bnn_tf.errors import UserError
 
 _LEAST_TORCH = (2, 6)  # before it, `weights_only` had a hole (CVE-2025-32434)
-_INSTALL = "pip install torch --index-url https://download.pytorch.org/whl/cpu, or pip install bnn-tf[torch]"
+_INSTALL = "pip install 'bnn-tf[torch]' (the CPU build of torch is enough)"
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "network")
 _PREFIXES = ("module.", "_orig_mod.")  # DataParallel, torch.compile
 
@@ -58,9 +58,7 @@ def _torch() -> Any:
     try:
         torch = importlib.import_module("torch")
     except ImportError as error:
-        raise UserError(
-            f"reading PyTorch's checkpoints needs PyTorch (the CPU build is enough): {_INSTALL}"
-        ) from error
+        raise UserError(f"reading PyTorch's checkpoints needs PyTorch: {_INSTALL}") from error
     version = tuple(int(number) for number in re.findall(r"\d+", torch.__version__)[:2])
     if version < _LEAST_TORCH:
         raise UserError(f"PyTorch {torch.__version__} cannot read files safely; 2.6 or later can: {_INSTALL}")
