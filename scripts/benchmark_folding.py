@@ -1,0 +1,129 @@
+"""Prints what folding removes from every network of the zoo with every method, and checks each file.
+
+The networks are not trained: kernels and biases are random, some scales of BatchNorm are negative, and its
+statistics come from real images. Each is converted without folding and with it; the folded file is compared
+with Keras on further images. Activations are all tensors that operators make, added up.
+
+Usage: python scripts/benchmark_folding.py [--models vgg_small,...] [--methods recu,...] [--size 96]
+"""
+
+import collections
+import math
+import tempfile
+import time
+from pathlib import Path
+
+import click
+import numpy as np
+
+import zoo
+from bnn_tf import data, deploy
+from bnn_tf._tensorflow import tf
+from bnn_tf.layers import LearnableBias, OutputScale
+
+METHODS = "bireal,recu,subbit,ovsw"
+BYTES = {"FLOAT32": 4, "INT32": 4, "INT8": 1}
+GROUPS = {
+    "ADD": ("ADD",),
+    "MUL": ("MUL",),
+    "clip": ("RELU_N1_TO_1",),
+    "PRELU": ("PRELU",),
+    "LceQuantize": ("LceQuantize",),
+    "pools": ("MAX_POOL_2D", "AVERAGE_POOL_2D", "MEAN"),
+    "LceBMaxPool2d": ("LceBMaxPool2d",),
+}
+COLUMNS = ("network", "method", "input", "binary", "alike", "flipped", *GROUPS, "operators", "activations kB")
+
+
+def randomize(model: tf.keras.Model, images: np.ndarray, positive: bool) -> None:
+    """Gives scales, biases and slopes random values, and BatchNorm the statistics of the images."""
+    rng = np.random.default_rng(0)
+    for layer in model.layers:
+        if isinstance(layer, tf.keras.layers.BatchNormalization):
+            channels = layer.gamma.shape
+            signs = 1 if positive else rng.choice([1, -1], channels, p=[0.95, 0.05])
+            layer.gamma.assign(signs * rng.uniform(0.5, 1.5, channels))
+            layer.beta.assign(rng.normal(0, 0.3, channels))
+            layer.momentum = 0.0
+        elif isinstance(layer, LearnableBias):
+            layer.bias.assign(rng.normal(0, 0.3, layer.bias.shape))
+        elif isinstance(layer, OutputScale):
+            layer.scale.assign(rng.uniform(0.1, 1, layer.scale.shape))
+        elif isinstance(layer, tf.keras.layers.PReLU):
+            layer.alpha.assign(rng.uniform(0.1, 0.4, layer.alpha.shape))
+    model(images, training=True)
+
+
+def measure(path: Path) -> tuple[collections.Counter, float]:
+    """The operators of a file by name, and the kilobytes that they write."""
+    found = deploy.operators(path)
+    made = [tensor for operator in found for tensor in operator.outputs]
+    size = sum(BYTES[tensor.type] * math.prod(tensor.shape) for tensor in made)
+    return collections.Counter(operator.name for operator in found), size / 1e3
+
+
+def row(
+    name: str, method: str, size: int, pad_values: float, positive: bool, images: np.ndarray
+) -> list[str]:
+    """The cells of one network with one method."""
+    model = zoo.get_model(name)(
+        method=method, input_shape=(size, size, 3), num_classes=10, pad_values=pad_values
+    )
+    images = tf.image.resize(images, (size, size)).numpy()
+    half = len(images) // 2
+    randomize(model, images[:half], positive)
+    with tempfile.TemporaryDirectory() as folder:
+        before, after = Path(folder) / "before.tflite", Path(folder) / "after.tflite"
+        try:
+            report = deploy.convert(model, after, images=images[half:])
+            deploy.convert(model, before, fold=False, parity=False)
+        except deploy.ConversionError as error:
+            return [name, method, str(size), str(error)]
+        (old, old_size), (new, new_size) = measure(before), measure(after)
+    parity = report.parity
+    assert parity is not None
+    alike = f"{parity.agreement:.1%}" + (" (layers agree)" if parity.layers_agree else "")
+    counts = [
+        f"{sum(old[kind] for kind in kinds)} → {sum(new[kind] for kind in kinds)}"
+        for kinds in (*GROUPS.values(), [*old, *(new.keys() - old.keys())])
+    ]
+    binary = f"{report.actual_binary_convs} of {report.expected_binary_convs}"
+    flipped = f"{sum(one.flipped for one in parity.layers)} of {sum(one.signs for one in parity.layers):,}"
+    return [name, method, str(size), binary, alike, flipped, *counts, f"{old_size:,.0f} → {new_size:,.0f}"]
+
+
+@click.command()
+@click.option("--models", default=",".join(zoo.list_models()), help="Networks, with commas between.")
+@click.option("--methods", default=METHODS, show_default=True, help="Methods, with commas between.")
+@click.option("--size", default=96, show_default=True, help="Image size of the networks for ImageNet.")
+@click.option("--pad-values", default=0.0, show_default=True, help="Padding of the binary convolutions.")
+@click.option("--positive", is_flag=True, help="Let no scale of BatchNorm be negative.")
+@click.option("--images", "count", default=64, show_default=True, help="Images; half of them calibrate.")
+@click.option("--dataset", default="cifar10", show_default=True)
+@click.option("--data-dir", default=None, help="Folder with the dataset.")
+def main(
+    models: str,
+    methods: str,
+    size: int,
+    pad_values: float,
+    positive: bool,
+    count: int,
+    dataset: str,
+    data_dir: str | None,
+) -> None:
+    """Prints the table in Markdown, row by row."""
+    pre = data.Preprocessing(image_size=(32, 32))
+    images, _ = data.take(data.load(dataset, data_dir=data_dir), pre, count)
+    click.echo(f"| {' | '.join(COLUMNS)} |\n|{' --- |' * len(COLUMNS)}")
+    for name in models.split(","):
+        for method in methods.split(","):
+            start = time.monotonic()
+            native = 32 if name.startswith(("cifar", "vgg")) else size
+            cells = row(name, method, native, pad_values, positive, images)
+            click.echo(f"| {' | '.join(cells)} |")
+            click.echo(f"{name} {method}: {time.monotonic() - start:.0f} s", err=True)
+            tf.keras.backend.clear_session()
+
+
+if __name__ == "__main__":
+    main()
