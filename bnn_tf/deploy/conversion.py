@@ -114,9 +114,7 @@ def convert(
         folding.fold_graph(graph)
     layers = _quantize(graph, settings, calibration, fold)
     float_ends = to_flatbuffer(graph.build())
-    content = (
-        with_int8_ends(float_ends, settings.int8_input, settings.int8_output) if settings else float_ends
-    )
+    content = _with_ends(float_ends, settings)
     found = operators(content)
     _check_binary(expected, found, fold)
     interpreter = _interpreter(content, expected, found)

@@ -15,7 +15,7 @@ from bnn_tf.deploy.calibration import Range
 from bnn_tf.deploy.errors import ConversionError
 from bnn_tf.deploy.fake_quant import FakeQuant, FakeQuantConv2D, FakeQuantDense
 from bnn_tf.deploy.finetuning import Finetune, finetune_graph
-from bnn_tf.deploy.folding import affine_of
+from bnn_tf.deploy.folding import activations, affine_of
 from bnn_tf.deploy.graph import Call, Graph, Spec, Tensor, unique_name
 from bnn_tf.deploy.int8_sites import Sites
 from bnn_tf.deploy.interpreter import Interpreter
@@ -112,7 +112,7 @@ def quantize_graph(graph: Graph, images: np.ndarray, settings: Int8) -> list[str
         _check_padding(graph)
     for call in list(graph.calls):
         if int8_sites.is_real(graph, call):
-            _split_activation(graph, call)
+            activations.split(graph, call)
             _fold_into_kernel(graph, call)
     sites = int8_sites.full(graph) if settings.form == "full" else int8_sites.mixed(graph)
     if not sites.tensors:
@@ -163,16 +163,6 @@ def _check_padding(graph: Graph) -> None:
             f"zeros: {', '.join(names[:_NAMED] + more)}. Train with one-padding (--set model.pad_values=1), "
             "or convert with --int8 mixed."
         )
-
-
-def _split_activation(graph: Graph, call: Call) -> None:
-    """Makes the activation inside a layer one of its own, so that maps can be folded before it."""
-    activation = call.layer.config["activation"]
-    if activation != "linear":
-        name = unique_name(graph, f"{call.layer.name}_activation")
-        config = {"name": name, "activation": activation, "dtype": "float32"}
-        graph.insert_after(call.outputs[0], Spec(tf.keras.layers.Activation, config))
-        call.layer.config["activation"] = "linear"
 
 
 def _fold_into_kernel(graph: Graph, call: Call) -> None:

@@ -6,8 +6,20 @@ import pytest
 
 import bnn_tf
 from bnn_tf._tensorflow import lq, tf
-from bnn_tf.deploy import ConversionError, Finetune, Int8, Interpreter, folding, freezing, int8, operators
+from bnn_tf.deploy import (
+    ConversionError,
+    Finetune,
+    Int8,
+    Interpreter,
+    folding,
+    freezing,
+    int8,
+    layerwise,
+    lce,
+    operators,
+)
 from bnn_tf.deploy.fake_quant import FakeQuant, FakeQuantConv2D, FakeQuantDense
+from bnn_tf.deploy.graph import read as graph_of
 from bnn_tf.errors import UsageError
 from bnn_tf.layers import HardTanh, LearnableBias
 
@@ -97,6 +109,21 @@ def test_the_file_computes_what_the_fake_quantized_network_does(network, conv, i
     step = [layer for layer in graph.build().layers if isinstance(layer, FakeQuant)][-1].step
     assert np.median(np.abs(logits - expected)) <= 1.01 * step
     assert np.corrcoef(logits.ravel(), expected.ravel())[0, 1] > 0.99
+
+
+@pytest.mark.parametrize("form", ["mixed", "full"])
+def test_layers_agree_up_to_a_step_and_errors_are_found(network, conv, images, calibration, form):
+    model = with_pooled_head(network, one_padded(conv))
+    graph, _ = quantized(model, calibration, form)
+    content = lce.to_flatbuffer(graph.build())
+    proof = layerwise.prove(graph_of(graph.build()), graph, content, images)
+    assert proof.divergence is None
+    assert len(proof.layers) == 4
+    assert all(layer.wrong == 0 for layer in proof.layers)
+    stem = next(call.layer for call in graph.calls if call.layer.name == "stem")
+    stem.weights["kernel"] = 1.2 * stem.weights["kernel"]
+    proof = layerwise.prove(graph_of(graph.build()), graph, content, images)
+    assert proof.divergence.sources == ("stem",)
 
 
 def test_full_refuses_zero_padding(network, residual, calibration, tmp_path):
