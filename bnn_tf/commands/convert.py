@@ -71,6 +71,7 @@ class _Form(click.Choice):
     metavar="EPOCHS",
     help="Train the real-valued weights for some epochs to make up for int8.",
 )
+@click.option("--layers", is_flag=True, help="Show how many signs of each layer differ from Keras'.")
 @options.json_option
 def convert(
     target: Path,
@@ -80,6 +81,7 @@ def convert(
     normalization: str | None,
     images: int,
     no_fold: bool,
+    layers: bool,
     as_json: bool,
     **int8: Any,
 ) -> None:
@@ -87,9 +89,11 @@ def convert(
 
     Nothing is written, and the exit code is 1, where a binary convolution would stay float or the file
     does not compute what Keras does on held-out images (on noise, for a Keras model without --dataset).
+    Then the first layer that differs is named, and the flipped signs of each layer are shown.
     """
     from bnn_tf import convert as convert_model
     from bnn_tf import data
+    from bnn_tf.deploy.parity import Disagreement
     from bnn_tf.errors import UsageError
 
     if output is None:
@@ -109,12 +113,18 @@ def convert(
         samples, _ = data.take(found.source(), found.pre(), images)
     if int8["form"] is not None:
         settings, calibration = _int8(found, **int8)
-    report = convert_model(
-        network, output, images=samples, fold=not no_fold, int8=settings, calibration=calibration
-    )
+    try:
+        report = convert_model(
+            network, output, images=samples, fold=not no_fold, int8=settings, calibration=calibration
+        )
+    except Disagreement as error:
+        if as_json or error.report.layers:
+            options.emit({"parity": error.report.to_dict()}, as_json, error.report.table())
+        raise
     if found is not None:
         targets.write_sidecar(output, found)
-    options.emit(report.to_dict(), as_json, str(report))
+    table = f"\n{report.parity.table()}" if layers and report.parity else ""
+    options.emit(report.to_dict(), as_json, f"{report}{table}")
 
 
 def _refuse_orphans() -> None:

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from bnn_tf import deploy
-from bnn_tf._tensorflow import tf
+from bnn_tf._tensorflow import lq, tf
 
 
 def test_a_run(command, trained):
@@ -25,14 +25,16 @@ def test_json(command, trained, tmp_path):
     assert found["path"] == str(tmp_path / "x.tflite")
     assert found["size"] == (tmp_path / "x.tflite").stat().st_size
     assert found["expected_binary_convs"] == found["actual_binary_convs"] == 1
+    assert [layer["layer"] for layer in found["parity"]["layers"]] == ["body_conv"]
     assert not (trained / "model.tflite").exists()
 
 
 def test_a_saved_model_needs_no_dataset(command, tiny, tmp_path):
     tiny(method="recu").save(tmp_path / "model.keras")
-    code, out, _ = command("convert", tmp_path / "model.keras", "-o", tmp_path / "model.tflite")
+    code, out, _ = command("convert", tmp_path / "model.keras", "-o", tmp_path / "model.tflite", "--layers")
     assert code == 0
     assert "1 of 1 as LceBconv2d" in out
+    assert "body_conv: 0 of 2,048 signs flipped" in out
     assert not (tmp_path / "model.tflite.json").exists()  # nothing is known of its images
 
 
@@ -44,6 +46,32 @@ def test_a_saved_model_with_its_dataset(command, tiny, tmp_path):
     )  # fmt: skip
     assert code == 0
     assert json.loads((tmp_path / "model.tflite.json").read_text())["preprocessing"]["image_size"] == [8, 8]
+
+
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_a_wrong_conversion_names_the_layer_and_counts_the_signs(command, tmp_path, form):
+    x = image = tf.keras.Input((8, 8, 3))
+    for number, strides in enumerate((1, 2)):
+        x = tf.keras.layers.Conv2D(32, 3, strides, name=f"real{number}")(tf.keras.layers.ZeroPadding2D(1)(x))
+        x = lq.layers.QuantConv2D(
+            32, 3, padding="same", pad_values=1.0, input_quantizer="ste_sign", kernel_quantizer="ste_sign",
+            name=f"binary{number}",
+        )(x)  # fmt: skip
+        x = tf.keras.layers.BatchNormalization(beta_initializer="ones")(x)
+    x = tf.keras.layers.Dense(4)(tf.keras.layers.Flatten()(x))
+    tf.keras.Model(image, x).save(tmp_path / "model.keras")
+    options = ["--json"] if form == "json" else []
+    code, out, err = command("convert", tmp_path / "model.keras", "-o", tmp_path / "x.tflite", *options)
+    assert code == 1
+    assert "the input of 'binary1' is the first to differ" in err
+    assert "computed by 'binary0', 'real1'" in err
+    assert len(err.splitlines()) == 1
+    if form == "json":
+        right, wrong = json.loads(out)["parity"]["layers"]
+        assert right["wrong"] == 0 < wrong["wrong"] <= wrong["flipped"]
+    else:
+        assert "binary0: 0 of 16,384 signs flipped" in out.splitlines()[0]
+        assert "not near zero" in out.splitlines()[1]
 
 
 @pytest.fixture
