@@ -144,6 +144,7 @@ def _calibration(
     from bnn_tf import data
 
     if dataset is None and not targets.knows_images(target):
+        click.echo(f"{target}: int8 ranges are of noise; name a --dataset and a --normalization", err=True)
         shape = (calibration_images, *network.input_shape[1:])
         return np.random.default_rng(0).standard_normal(shape, np.float32)
     found = targets.load_images(target, dataset, data_dir, normalization, network.input_shape[1:3])

@@ -65,6 +65,19 @@ def test_a_saved_model_and_a_file(command, tiny, file, tmp_path):
     ]  # fmt: skip
 
 
+def test_ranges_of_noise_are_admitted(command, tiny, tmp_path):
+    tiny().save(tmp_path / "model.keras")
+    code, out, err = command(
+        "benchmark", tmp_path / "model.keras", *QUICK, "--compare", "--calibration-images", "4", "--json"
+    )
+    assert code == 0
+    assert [candidate["form"] for candidate in json.loads(out)["candidates"]] == ["LCE", "float32", "int8"]
+    assert (
+        err
+        == f"{tmp_path / 'model.keras'}: int8 ranges are of noise; name a --dataset and a --normalization\n"
+    )
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
