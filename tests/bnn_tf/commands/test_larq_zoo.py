@@ -34,6 +34,19 @@ def test_summary(command):
     assert found["total"]["binary_parameters"] > 4e6
 
 
+def test_lint(command):
+    code, out, _ = command("lint", NAME, "--json")
+    found = json.loads(out)
+    assert (code, found["model"], found["errors"]) == (0, "quicknet_small", 0)
+
+
+@pytest.mark.slow
+def test_benchmark(command):
+    code, out, _ = command("benchmark", NAME, "--threads", 1, "--rounds", 1, "--runs", 1, "--json")
+    assert code == 0
+    assert "LceBconv2d" in out
+
+
 def test_convert_evaluate_and_device_kit(command, tmp_path):
     file = tmp_path / "x.tflite"
     code, out, err = command("convert", NAME, "-o", file, "--dataset", "digits", "--images", 8)
