@@ -36,10 +36,14 @@ def with_positive_scale(graph: Graph, tensor: Tensor, affine: Affine) -> Affine 
     flip = np.where(negative, -1.0, 1.0)
     for call in found:
         _flip_inputs(call, np.tile(flip, linear.inputs(call.layer) // len(flip)))
-    takers = [call for call in found if signs.takes_signs(call.layer)]
-    size = np.abs(affine.scale)
-    nudge = 1e-6 * np.maximum(np.abs(affine.bias), size) if takers else np.zeros_like(size)
-    return Affine(size, flip * affine.bias - np.where(negative, nudge, 0.0))
+    return absolute(affine, any(signs.takes_signs(call.layer) for call in found))
+
+
+def absolute(affine: Affine, strict: bool = True) -> Affine:
+    """The map with the channels of negative scale turned around, 0 becoming a little less if `strict`."""
+    size, negative = np.abs(affine.scale), affine.scale < 0
+    nudge = 1e-6 * np.maximum(np.abs(affine.bias), size) if strict else 0.0
+    return Affine(size, np.where(negative, -affine.bias - nudge, affine.bias))
 
 
 def _flip_inputs(call: Call, flip: np.ndarray) -> None:

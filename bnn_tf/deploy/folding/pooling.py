@@ -1,7 +1,7 @@
 """Pools: affine maps move before them, where convolutions take them, and global ones get a size."""
 
 from bnn_tf._tensorflow import tf
-from bnn_tf.deploy.folding import flips, linear
+from bnn_tf.deploy.folding import borders, flips, linear
 from bnn_tf.deploy.folding.affine import affine_of, layer_of
 from bnn_tf.deploy.graph import Call, Graph, Spec, unique_name
 
@@ -18,7 +18,7 @@ def move_affine_before(graph: Graph) -> None:
     """Moves affine maps from behind pools to before them, where a convolution takes them for nothing.
 
     `mean(a x + b) = a mean(x) + b`, and for `a >= 0` also `max(a x + b) = a max(x) + b`. Channels with
-    `a < 0` behind a max pool stay, unless kernels can take the minus, see `flips.with_positive_scale`.
+    `a < 0` behind a max pool stay, unless kernels can take the minus, see `flips` and `borders`.
     A sign that thus follows a max pool directly is taken before it by LCE's converter (`LceBMaxPool2d`).
     """
     while any(_move(graph, call) for call in list(graph.calls) if is_pool(call.layer)):
@@ -28,10 +28,13 @@ def move_affine_before(graph: Graph) -> None:
 def _move(graph: Graph, pool: Call) -> bool:
     follower = graph.sole_consumer(pool.outputs[0])
     affine = affine_of(graph, follower) if follower else None
-    if follower is None or affine is None or not _follows_convolution(graph, pool):
+    makers = _from_convolution(graph, pool)
+    if follower is None or affine is None or not makers:
         return False
     if pool.layer.kind in _MAXIMA:
-        affine = flips.with_positive_scale(graph, follower.outputs[0], affine)
+        given = affine
+        affine = flips.with_positive_scale(graph, follower.outputs[0], given)
+        affine = affine or borders.with_constant_channels(graph, [*makers, follower], given)
         if affine is None:
             return False
     graph.remove(follower)
@@ -39,19 +42,19 @@ def _move(graph: Graph, pool: Call) -> bool:
     return True
 
 
-def _follows_convolution(graph: Graph, pool: Call) -> bool:
-    """Whether nothing but affine maps stands between a convolution and the pool, and all is read once."""
-    call: Call | None = pool
-    while call is not None:
-        tensor = call.inputs[0]
-        if graph.sole_consumer(tensor) is not call:
-            return False
-        call = graph.producer(tensor)
+def _from_convolution(graph: Graph, pool: Call) -> list[Call]:
+    """The calls from a convolution to the pool, if there are but affine maps between and all is read once."""
+    calls = [pool]
+    while graph.sole_consumer(calls[0].inputs[0]) is calls[0]:
+        call = graph.producer(calls[0].inputs[0])
+        calls = [call, *calls]
+        if graph.is_shared(call.layer):
+            return []
         if linear.is_convolution(call.layer):
-            return not graph.is_shared(call.layer) and not linear.has_activation(call.layer)
-        if graph.is_shared(call.layer) or affine_of(graph, call) is None:
-            return False
-    return False
+            return [] if linear.has_activation(call.layer) else calls
+        if affine_of(graph, call) is None:
+            return []
+    return []
 
 
 def size_global_pools(graph: Graph) -> None:

@@ -123,10 +123,8 @@ def test_norms_move_before_max_pools(network, conv, images, scale, pad_values):
     if scale != "mixed":
         gamma.assign(tf.abs(gamma) * ([0.0, 1.0] * 16 if scale == "zeros" else 1.0))
     folded = assert_same(model, images)
-    moves = scale != "mixed" or pad_values == 0
-    assert (order(folded, "bn", "pool") == ["bn", "pool"]) is moves
-    if moves:
-        assert (folded.get_layer("bn").gamma.numpy() >= 0).all()
+    assert order(folded, "bn", "pool") == ["bn", "pool"]
+    assert (folded.get_layer("bn").gamma.numpy() >= 0).all()
 
 
 def test_ties_keep_their_sign_where_the_minus_moves(network, conv, images):
@@ -167,10 +165,11 @@ def test_norms_before_signs_become_thresholds(network, conv, images):
 
 
 def test_vgg_small_stays_bit_packed(randomized, rng):
-    model = zoo.VGGSmall(method="recu", input_shape=(16, 16, 3), pad_values=1.0)
-    for layer in randomized(model).layers:
-        if isinstance(layer, layers.BatchNormalization):
-            layer.gamma.assign(np.abs(layer.gamma))
+    model = randomized(zoo.VGGSmall(method="recu", input_shape=(16, 16, 3), pad_values=1.0))
+    for layer in model.layers:
+        if isinstance(layer, layers.BatchNormalization):  # some scales stay negative, as after training
+            gamma = np.abs(layer.gamma)
+            layer.gamma.assign(gamma * np.where(np.arange(gamma.size) % 16, 1, -1))
     folded = assert_same(model, rng.standard_normal((8, 16, 16, 3), np.float32))
     found = [operator.name for operator in operators(lce.to_flatbuffer(folded))]
     assert found == [
