@@ -90,7 +90,7 @@ NAMES = [
 @pytest.mark.parametrize("name", NAMES)
 def test_logits(name, authors, tmp_path):
     forward, model, options = full(authors)[name]
-    state, images, logits = authors.example(forward, 32, 10, candidates=4)
+    state, images, logits = authors.example(forward, 32, 10, images=1, candidates=4)
     settings = (("image_size", (32, 32)), *options.get("settings", ()))
     request = Request(tmp_path / "net.pth", tmp_path / "run", model, **{**options, "settings": settings})
     result = import_arrays(request, Checkpoint(state))
