@@ -92,7 +92,7 @@ def quantize_graph(graph: Graph, images: np.ndarray, settings: Int8) -> list[str
     """Puts fake quantization into a folded graph; returns the names of the layers with int8 kernels.
 
     Batch normalisation behind real-valued convolutions is folded into their kernels first. Kernels get
-    ranges per output channel, symmetric around 0, activations one range each.
+    ranges symmetric around 0 (convolutions one per output channel), activations one range each.
 
     Args:
         graph: A graph that `fold_graph` has folded; it is changed.
