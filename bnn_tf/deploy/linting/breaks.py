@@ -1,4 +1,4 @@
-"""Checks for binary layers that stay float, or that LCE's interpreter cannot run.
+"""Checks for binary layers that stay float, or that LCE's interpreter cannot run or computes wrongly.
 
 All were measured with larq-compute-engine 0.16 by converting a small network.
 """
@@ -144,6 +144,24 @@ def int8_zero_padding(network: Network) -> Iterator[Finding]:
             reason = "it pads with zeros and its output is int8, which LCE's interpreter cannot run"
             remedy = 'Use pad_values=1 or padding="valid", or leave its output float'
             yield _error("int8-zero-padding", layer, reason, remedy)
+
+
+def small_map(network: Network) -> Iterator[Finding]:
+    """Zero-padded binary convolutions of maps smaller than their kernel, at any stride."""
+    for layer in network.convolutions:
+        extents = [
+            (size - 1) * dilation + 1
+            for size, dilation in zip(layer.layer.kernel_size, layer.layer.dilation_rate, strict=True)
+        ]
+        sides = network.graph.shapes[layer.call.inputs[0]][1:3]
+        small = any(side and side < extent for side, extent in zip(sides, extents, strict=True))
+        if layer.pads_zeros and small:
+            kernel, found = ("×".join(map(str, shape)) for shape in (extents, sides))
+            reason = (
+                f"its {kernel} kernel is larger than its {found} map, which it pads with zeros: "
+                "LCE's interpreter computes something else, silently"
+            )
+            yield _error("small-map", layer, reason, "Use pad_values=1, or larger images")
 
 
 def _error(code: str, layer: Quantized, reason: str, remedy: str) -> Finding:

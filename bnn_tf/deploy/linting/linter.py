@@ -27,6 +27,7 @@ CHECKS: tuple[Check, ...] = (
     breaks.unrecognized_sign,
     breaks.padded_signs,
     breaks.int8_zero_padding,
+    breaks.small_map,
     strided.strided_padding,
     slow.zero_padding,
     slow.channels,

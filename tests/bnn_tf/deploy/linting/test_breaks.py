@@ -189,6 +189,22 @@ def test_int8_output_of_a_zero_padded_convolution(network, conv):
     Interpreter(deployed(fine))
 
 
+@pytest.mark.parametrize(
+    ("size", "settings"), [(2, {}), (2, {"strides": 2}), (4, {"kernel_size": 5}), (4, {"dilation_rate": 2})]
+)
+def test_maps_smaller_than_the_kernel(rng, conv, size, settings):
+    def differs(size, **settings):
+        image = tf.keras.Input((size, size, 32))
+        model = tf.keras.Model(image, conv("bad", **settings)(image))
+        images = rng.standard_normal((4, size, size, 32), np.float32)
+        difference = model.predict(images, verbose=0) - Interpreter(deployed(model)).predict(images)
+        return np.abs(difference).max() > 0.1, codes(bnn_tf.lint(model).errors)
+
+    assert differs(size, pad_values=0.0, **settings) == (True, [("small-map", "bad")])
+    assert differs(size + 1, pad_values=0.0, **settings) == (False, [])
+    assert differs(size, pad_values=1.0, **settings) == (False, [])
+
+
 def test_dead_filters_are_folded_away(network, residual, images):
     model = network(residual)
     kernel = model.get_layer("conv1").kernel
