@@ -291,6 +291,8 @@ def test_a_process_stopped_in_an_epoch(number, command, tiny_options, tmp_path):
     process = subprocess.Popen(
         [sys.executable, "-c", SLOW_TRAINING, *options, "--run-dir", run],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        # Where the tests run in the background of a shell, Ctrl-C would be ignored from the start.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
     while not (line := process.stdout.readline()).startswith("train 1/2"):
         assert line, process.stderr.read()
