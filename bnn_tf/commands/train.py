@@ -34,7 +34,7 @@ _SESSION = ("resume", "data_dir", "workers", "gpus", "print_every", "until_phase
     show_default=True,
     help="Seed of weights, order and augmentation.",
 )
-@click.option("-o", "--run-dir", metavar="DIR", help="Where to keep the run; default: a new folder under runs/.")
+@click.option("-o", "--run-dir", metavar="DIR", help="Folder of the run; default: a new one under runs/.")
 @click.option("--init-from", metavar="RUN", help="Start from the weights of another run, or larq-zoo:NAME.")
 @click.option("--resume", metavar="RUN", help="Continue a stopped run after its last complete epoch.")
 @click.option("--from-phase", metavar="PHASE", help="Leave out earlier phases; start from --init-from.")
