@@ -32,13 +32,7 @@ class _Form(click.Choice):
 @options.dataset
 @options.data_dir
 @options.normalization
-@click.option(
-    "--images",
-    type=click.IntRange(min=1),
-    default=512,
-    show_default=True,
-    help="Images to compare with Keras on.",
-)
+@options.images
 @click.option("--no-fold", is_flag=True, help="Keep scales and biases as operators of their own.")
 @click.option(
     "--int8",

@@ -34,13 +34,7 @@ _CANDIDATES = 32  # images among which the reference is chosen
 @options.dataset
 @options.data_dir
 @options.normalization
-@click.option(
-    "--images",
-    type=click.IntRange(min=1),
-    default=512,
-    show_default=True,
-    help="Images to compare with Keras on.",
-)
+@options.images
 @click.option(
     "--class-names",
     metavar="FILE",

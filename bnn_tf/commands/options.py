@@ -21,6 +21,13 @@ limit = click.option(
     metavar="N",
     help="Use only N images of each split, for a quick try.",
 )
+images = click.option(
+    "--images",
+    type=click.IntRange(min=1),
+    default=512,
+    show_default=True,
+    help="Images to compare with Keras on.",
+)
 dataset = click.option(
     "--dataset", metavar="NAME", help="digits (embedded), cifar10, …, any TFDS name, or folder."
 )
