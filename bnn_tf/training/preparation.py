@@ -68,12 +68,11 @@ def start_from(path: str, network: tf.keras.Model) -> TransferReport:
         UserError: there is no such run or network, nothing of it fits, or its kernels are turned (see
             `bnn_tf.layers.Flip`) and the network's are not.
     """
-    if larq_zoo.is_name(path):
-        source = larq_zoo.load(path)
-        require_same_orientation(source, network)
-        return transfer_in_order(source, network)
-    source = build.load_run_model(Run.open(path))
+    other_names = larq_zoo.is_name(path)
+    source = larq_zoo.load(path) if other_names else build.load_run_model(Run.open(path))
     require_same_orientation(source, network)
+    if other_names:
+        return transfer_in_order(source, network)
     report = transfer(source, network)
     require_some(report)
     return report
