@@ -64,14 +64,19 @@ def multistep(
     epoch: int,
     epochs: int,
     learning_rate: float,
-    milestones: Sequence[int] = (),
+    milestones: Sequence[float] = (),
     factor: float = 0.1,
     warmup: int = 0,
 ) -> float:
-    """Linear warm-up, then `learning_rate · factor^k`, k the number of `milestones` at or before epoch e."""
+    """Linear warm-up, then `learning_rate · factor^k`, k the number of `milestones` at or before epoch e.
+
+    A milestone is an epoch, or, below 1, a share of all epochs: 0.5 is epoch 10 of 20, and stays in the
+    middle of a shorter training.
+    """
     if epoch < warmup:
         return learning_rate * (epoch + 1) / warmup
-    return learning_rate * factor ** sum(epoch >= milestone for milestone in milestones)
+    reached = sum(epoch >= (m * epochs if 0 < m < 1 else m) for m in milestones)
+    return learning_rate * factor**reached
 
 
 SCHEDULES: dict[str, Callable[..., float]] = {

@@ -90,6 +90,14 @@ def test_multistep_by_hand():
     np.testing.assert_allclose(rates, [1, 1, 0.1, 0.1, 0.01, 0.01])
 
 
+@pytest.mark.parametrize(("epochs", "at"), [(20, (10, 15)), (40, (20, 30)), (10, (5, 8)), (2, (1,)), (1, ())])
+def test_milestones_as_shares(epochs, at):
+    """Rounded up where they fall between epochs, as a rate changes at an epoch's start."""
+    shares = functools.partial(schedules.multistep, learning_rate=1.0, milestones=(0.5, 0.75))
+    whole = functools.partial(schedules.multistep, learning_rate=1.0, milestones=at)
+    assert curve(shares, epochs) == curve(whole, epochs)
+
+
 def test_constant_by_hand():
     assert curve(functools.partial(schedules.constant, learning_rate=2.0, warmup=2), 4) == [1, 2, 2, 2]
     assert curve(functools.partial(schedules.constant, learning_rate=2.0), 2) == [2, 2]
