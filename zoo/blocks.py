@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from bnn_tf import methods
 from bnn_tf._tensorflow import tf
 from bnn_tf.errors import UserError
-from bnn_tf.layers import ChannelPad, Flip, HardTanh, LearnableBias
+from bnn_tf.layers import ChannelPad, Flip, LearnableBias
 
 Block = Callable[..., tf.Tensor]
 
@@ -32,12 +32,18 @@ def conv(x: tf.Tensor, filters: int, kernel_size: int, name: str, strides: int =
     )(x)
 
 
-def binarizer(method: methods.Method, pad_values: float, gamma: float = 1.0) -> Block:
+def binarizer(method: methods.Method, pad_values: float, gamma: float = 1.0, activate: bool = True) -> Block:
     """A function `(x, filters, name, kernel_size=3, strides=1)`: binary convolution, then BatchNorm."""
 
     def apply(x: tf.Tensor, filters: int, name: str, kernel_size: int = 3, strides: int = 1) -> tf.Tensor:
         x = method.binary_conv(
-            x, filters, kernel_size, strides=strides, pad_values=pad_values, name=f"{name}_conv"
+            x,
+            filters,
+            kernel_size,
+            strides=strides,
+            pad_values=pad_values,
+            activate=activate,
+            name=f"{name}_conv",
         )
         return batch_norm(x, f"{name}_bn", gamma)
 
@@ -56,11 +62,6 @@ def stages(
             strides = 2 if stage > 1 and index == 0 else 1
             x = block(x, filters, strides, f"stage{stage}_block{index + 1}")
     return x
-
-
-def hard_tanh(x: tf.Tensor, name: str) -> tf.Tensor:
-    """Clip to [-1, 1]."""
-    return HardTanh(name=name)(x)
 
 
 def add(x: tf.Tensor, shortcut: tf.Tensor, name: str) -> tf.Tensor:
@@ -92,11 +93,13 @@ def padded_shortcut(x: tf.Tensor, filters: int, name: str, strides: int) -> tf.T
     return x
 
 
-def imagenet_stem(x: tf.Tensor, filters: int, gamma: float = 1.0, clip: bool = False) -> tf.Tensor:
-    """7×7/2 convolution, BatchNorm, hard-tanh if `clip`, 3×3/2 max pool."""
+def imagenet_stem(
+    x: tf.Tensor, filters: int, gamma: float = 1.0, clip: Callable[..., tf.Tensor] | None = None
+) -> tf.Tensor:
+    """7×7/2 convolution, BatchNorm, `clip(x, name)` if there is one, 3×3/2 max pool."""
     x = batch_norm(conv(x, filters, 7, "stem_conv", strides=2), "stem_bn", gamma)
     if clip:
-        x = hard_tanh(x, "stem_clip")
+        x = clip(x, "stem_clip")
     return tf.keras.layers.MaxPool2D(3, strides=2, padding="same", name="stem_pool")(x)
 
 

@@ -8,6 +8,8 @@ from bnn_tf import methods
 from bnn_tf._tensorflow import tf
 from zoo import blocks
 
+Clip = Callable[[tf.Tensor, str], tf.Tensor]
+
 _WIDTHS = (64, 128, 256, 512)
 _SHORTCUTS = ("pool", "conv")
 
@@ -16,7 +18,7 @@ def _build(
     name: str,
     counts: Sequence[int],
     widths: Sequence[int],
-    make_block: Callable[[blocks.Block], Callable[..., tf.Tensor]],
+    make_block: Callable[[blocks.Block, Clip], Callable[..., tf.Tensor]],
     method: Any,
     input_shape: Sequence[int | None],
     num_classes: int,
@@ -29,9 +31,9 @@ def _build(
     image = blocks.inputs(input_shape)
     x = blocks.conv(blocks.oriented(image, torch_padding), widths[0], 3, "stem_conv")
     x = blocks.batch_norm(x, "stem_bn")
-    if clip_stem:
-        x = blocks.hard_tanh(x, "stem_clip")
-    block = make_block(blocks.binarizer(methods.get(method), pad_values))
+    resolved = methods.get(method)
+    x = resolved.clip(x, "stem_clip") if clip_stem else resolved.activation(x, "stem_activation")
+    block = make_block(blocks.binarizer(resolved, pad_values, activate=False), resolved.clip)
     x = blocks.stages(x, counts, widths, block)
     return blocks.finish(image, blocks.classifier(x, num_classes, normalize=True), name, weights)
 
@@ -48,44 +50,46 @@ def _shortcut(
     return blocks.padded_shortcut(x, filters, name, strides)
 
 
-def _short_blocks(binary: blocks.Block) -> Callable[..., tf.Tensor]:
+def _short_blocks(binary: blocks.Block, clip: Clip) -> Callable[..., tf.Tensor]:
     """Two convolutions, each with a shortcut of its own and a hard-tanh after the sum."""
 
     def block(x: tf.Tensor, filters: int, strides: int, name: str) -> tf.Tensor:
         for half, stride in (("a", strides), ("b", 1)):
             shortcut = blocks.padded_shortcut(x, filters, f"{name}{half}", stride)
             x = binary(x, filters, f"{name}{half}", strides=stride)
-            x = blocks.hard_tanh(blocks.add(x, shortcut, f"{name}{half}_add"), f"{name}{half}_clip")
+            x = clip(blocks.add(x, shortcut, f"{name}{half}_add"), f"{name}{half}_clip")
         return x
 
     return block
 
 
-def _basic_blocks(kind: str, torch_padding: bool) -> Callable[[blocks.Block], Callable[..., tf.Tensor]]:
+def _basic_blocks(kind: str, torch_padding: bool) -> Callable[[blocks.Block, Clip], Callable[..., tf.Tensor]]:
     """Two convolutions inside one shortcut, hard-tanh between them and after the sum."""
 
-    def make(binary: blocks.Block) -> Callable[..., tf.Tensor]:
+    def make(binary: blocks.Block, clip: Clip) -> Callable[..., tf.Tensor]:
         def block(x: tf.Tensor, filters: int, strides: int, name: str) -> tf.Tensor:
             shortcut = _shortcut(binary, kind, x, filters, strides, name, torch_padding)
-            x = blocks.hard_tanh(binary(x, filters, f"{name}a", strides=strides), f"{name}a_clip")
+            x = clip(binary(x, filters, f"{name}a", strides=strides), f"{name}a_clip")
             x = binary(x, filters, f"{name}b")
-            return blocks.hard_tanh(blocks.add(x, shortcut, f"{name}_add"), f"{name}_clip")
+            return clip(blocks.add(x, shortcut, f"{name}_add"), f"{name}_clip")
 
         return block
 
     return make
 
 
-def _bottleneck_blocks(kind: str, torch_padding: bool) -> Callable[[blocks.Block], Callable[..., tf.Tensor]]:
+def _bottleneck_blocks(
+    kind: str, torch_padding: bool
+) -> Callable[[blocks.Block, Clip], Callable[..., tf.Tensor]]:
     """1×1, 3×3, 1×1 (four times as wide) inside one shortcut, hard-tanh between and after the sum."""
 
-    def make(binary: blocks.Block) -> Callable[..., tf.Tensor]:
+    def make(binary: blocks.Block, clip: Clip) -> Callable[..., tf.Tensor]:
         def block(x: tf.Tensor, filters: int, strides: int, name: str) -> tf.Tensor:
             shortcut = _shortcut(binary, kind, x, 4 * filters, strides, name, torch_padding)
-            x = blocks.hard_tanh(binary(x, filters, f"{name}a", kernel_size=1), f"{name}a_clip")
-            x = blocks.hard_tanh(binary(x, filters, f"{name}b", strides=strides), f"{name}b_clip")
+            x = clip(binary(x, filters, f"{name}a", kernel_size=1), f"{name}a_clip")
+            x = clip(binary(x, filters, f"{name}b", strides=strides), f"{name}b_clip")
             x = binary(x, 4 * filters, f"{name}c", kernel_size=1)
-            return blocks.hard_tanh(blocks.add(x, shortcut, f"{name}_add"), f"{name}_clip")
+            return clip(blocks.add(x, shortcut, f"{name}_add"), f"{name}_clip")
 
         return block
 

@@ -32,15 +32,16 @@ def _resnet(
     torch_padding: bool = False,
 ) -> tf.keras.Model:
     """The network with `convs[i]` binary convolutions in stage i; see `ResNet18`."""
-    binary = blocks.binarizer(methods.get(method), pad_values, _GAMMA)
+    resolved = methods.get(method)
+    binary = blocks.binarizer(resolved, pad_values, _GAMMA, activate=False)
 
     def block(x: tf.Tensor, filters: int, strides: int, name: str) -> tf.Tensor:
         shortcut = _shortcut(x, filters, name, strides, torch_padding)
         x = blocks.add(binary(x, filters, name, strides=strides), shortcut, f"{name}_add")
-        return blocks.hard_tanh(x, f"{name}_clip")
+        return resolved.clip(x, f"{name}_clip")
 
     image = blocks.inputs(input_shape)
-    x = blocks.imagenet_stem(blocks.oriented(image, torch_padding), _WIDTHS[0], _GAMMA, clip=True)
+    x = blocks.imagenet_stem(blocks.oriented(image, torch_padding), _WIDTHS[0], _GAMMA, clip=resolved.clip)
     x = blocks.stages(x, convs, _WIDTHS, block)
     return blocks.finish(image, blocks.classifier(x, num_classes, normalize=True), name, weights)
 

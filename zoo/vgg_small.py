@@ -9,9 +9,9 @@ from bnn_tf._tensorflow import tf
 from zoo import blocks
 
 
-def _last_activation(x: tf.Tensor, kind: str) -> tf.Tensor:
+def _last_activation(method: methods.Method, x: tf.Tensor, kind: str) -> tf.Tensor:
     if kind == "hard_tanh":
-        return blocks.hard_tanh(x, "last_clip")
+        return method.clip(x, "last_clip")
     if kind == "prelu":
         start = tf.keras.initializers.Constant(0.25)
         return tf.keras.layers.PReLU(alpha_initializer=start, shared_axes=[1, 2], name="last_prelu")(x)
@@ -58,10 +58,10 @@ def VGGSmall(
     image = blocks.inputs(input_shape)
     x = blocks.batch_norm(blocks.conv(blocks.oriented(image, torch_padding), 128, 3, "stem_conv"), "stem_bn")
     for index, filters in enumerate((128, 256, 256, 512, 512), start=2):
-        x = blocks.hard_tanh(x, f"block{index}_clip")
-        x = resolved.binary_conv(x, filters, pad_values=pad_values, name=f"block{index}_conv")
+        x = resolved.clip(x, f"block{index}_clip")
+        x = resolved.binary_conv(x, filters, pad_values=pad_values, activate=False, name=f"block{index}_conv")
         if index % 2 == 0:
             x = tf.keras.layers.MaxPool2D(2, name=f"block{index}_pool")(x)
         x = blocks.batch_norm(x, f"block{index}_bn")
-    x = _last_activation(x, last_activation)
+    x = _last_activation(resolved, x, last_activation)
     return blocks.finish(image, blocks.dense(x, num_classes), "vgg_small", weights)

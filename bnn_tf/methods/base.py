@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 from bnn_tf import transforms
 from bnn_tf._tensorflow import lq, tf
 from bnn_tf.errors import unknown
+from bnn_tf.layers import HardTanh
 from bnn_tf.optimizers import OPTIMIZERS
 
 
@@ -25,6 +26,10 @@ class Method:
     def activation(self, x: tf.Tensor, name: str) -> tf.Tensor:
         """What comes before the convolution and is no quantizer; nothing by default."""
         return x
+
+    def clip(self, x: tf.Tensor, name: str) -> tf.Tensor:
+        """What bounds the activations in networks that do that between their layers; hard-tanh by default."""
+        return HardTanh(name=name)(x)
 
     def input_quantizer(self) -> lq.quantizers.Quantizer | None:
         """A new quantizer of activations, or None for real ones."""
@@ -46,6 +51,7 @@ class Method:
         *,
         strides: int = 1,
         pad_values: float = 0.0,
+        activate: bool = True,
         name: str,
     ) -> tf.Tensor:
         """The method's convolution without bias, `same` padding: NHWC to NHWC.
@@ -57,6 +63,7 @@ class Method:
             strides: Stride in both directions.
             pad_values: What `same` pads the binarized activations with: 0 (the papers), or 1, which
                 Larq Compute Engine runs faster.
+            activate: Whether `activation` comes first; not where the network's `clip` has done it.
             name: Name of the layer that holds the kernel; weights move between runs by it.
         """
         conv = lq.layers.QuantConv2D(
@@ -71,7 +78,9 @@ class Method:
             kernel_initializer=self.kernel_initializer,
             name=name,
         )
-        return self.output_scale(conv(self.activation(x, f"{name}_activation")), conv)
+        if activate:
+            x = self.activation(x, f"{name}_activation")
+        return self.output_scale(conv(x), conv)
 
     def transforms(self) -> tuple[transforms.Transform, ...]:
         """New gradient transforms of the method, in order."""

@@ -21,6 +21,9 @@ class Real(Method):
 
     `relu`, `leaky_clip` and `clip` are the first three steps of Bi-Real Net's own training; `sign`
     (binary activations, real weights) is the first step of SNN's and of ReCU's two-stage training.
+
+    The activation stands before each convolution, or, in networks that have a hard-tanh after their sums
+    (CIFAR's, ReCU's and OvSW's), in its place; `sign` leaves the hard-tanh where it is.
     """
 
     activation_name: str = "relu"
@@ -37,6 +40,11 @@ class Real(Method):
         """The real-valued activation."""
         layer = _ACTIVATIONS.get(self.activation_name)
         return layer(name=name)(x) if layer else x
+
+    def clip(self, x: tf.Tensor, name: str) -> tf.Tensor:
+        """The real-valued activation; hard-tanh before a sign."""
+        layer = _ACTIVATIONS.get(self.activation_name, layers.HardTanh)
+        return layer(name=name)(x)
 
     def input_quantizer(self) -> lq.quantizers.Quantizer | None:
         """The approximate sign where that is the activation."""

@@ -9,6 +9,7 @@ import zoo
 from bnn_tf import methods
 from bnn_tf._tensorflow import lq, tf
 from bnn_tf.errors import UsageError, UserError
+from bnn_tf.layers import HardTanh, LeakyClip
 from bnn_tf.training.transfer import variables
 
 PROMISED = ("method", "input_shape", "num_classes", "pad_values", "weights")
@@ -114,6 +115,32 @@ def test_a_method_with_options_is_taken_in_every_form():
     for method in (methods.SubBit(bits=4), {"name": "subbit", "bits": 4}):
         model = zoo.VGGSmall(method=method)
         assert binary_layers(model)[0].kernel_quantizer.codebook.shape == (16, 9)
+
+
+@pytest.mark.parametrize(
+    ("name", "count"),
+    [
+        ("bireal_net18", 16),
+        ("cifar_resnet18a", 17),
+        ("cifar_resnet20", 19),
+        ("resnet18", 17),
+        ("vgg_small", 6),
+    ],
+)
+@pytest.mark.parametrize("kind", [LeakyClip, HardTanh])
+def test_real_networks_activate_once(name, count, kind):
+    """Before every convolution that will be binary, or in place of the hard-tanh, but never twice."""
+    method = methods.Real("leaky_clip" if kind is LeakyClip else "clip")
+    model = zoo.get_model(name)(method=method)
+    assert [sum(isinstance(layer, k) for layer in model.layers) for k in (LeakyClip, HardTanh)] == (
+        [count, 0] if kind is LeakyClip else [0, count]
+    )
+    for layer in model.layers:
+        if isinstance(layer, lq.layers.QuantConv2D):
+            before = layer.input._keras_history.layer
+            while isinstance(before, tf.keras.layers.MaxPool2D):
+                before = before.input._keras_history.layer
+            assert isinstance(before, kind)
 
 
 @pytest.mark.parametrize("size", [(None, None), (30, 23)])

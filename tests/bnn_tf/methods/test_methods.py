@@ -212,6 +212,29 @@ class TestReal:
         x = np.array([-3.0, -0.5, 0.5, 3.0], "f").reshape(1, 1, 4, 1)
         np.testing.assert_allclose(model(x).numpy().ravel(), expected, rtol=1e-6)
 
+    @pytest.mark.parametrize(
+        ("method", "expected"),
+        [
+            (methods.Real("relu"), [0.0, 0.5, 3.0]),
+            (methods.Real("leaky_clip"), [-1.2, 0.5, 1.2]),
+            (methods.Real("clip"), [-1.0, 0.5, 1.0]),
+            (methods.Real("sign"), [-1.0, 0.5, 1.0]),
+            (methods.ReCU(), [-1.0, 0.5, 1.0]),
+        ],
+    )
+    def test_clip(self, method, expected):
+        """What takes the place of hard-tanh; binary methods and `sign` keep it."""
+        x = tf.constant([-3.0, 0.5, 3.0])
+        np.testing.assert_allclose(method.clip(x, "clip"), expected, rtol=1e-6)
+
+    def test_an_activation_elsewhere(self):
+        """With `activate=False` a 1×1 kernel of ones is the identity."""
+        image = tf.keras.Input((1, 2, 1))
+        method = methods.Real("relu")
+        model = tf.keras.Model(image, method.binary_conv(image, 1, 1, activate=False, name="block"))
+        model.get_layer("block").set_weights([np.ones((1, 1, 1, 1), "f")])
+        np.testing.assert_array_equal(model(np.float32([[[[-3.0], [2.0]]]])).numpy().ravel(), [-3.0, 2.0])
+
     def test_kernels_stay_real(self):
         conv = built("real").get_layer("block")
         assert conv.kernel_quantizer is None
