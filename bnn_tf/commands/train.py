@@ -63,6 +63,8 @@ def train(context: click.Context, **given: Any) -> None:
         return
     console.print(f"Run directory: {run.path}")
     console.print(f"Recipe: {run.config.recipe.note}")
+    for remark in _remarks(run):
+        console.print(remark)
     _train(run, given, console)
 
 
@@ -102,6 +104,18 @@ def _new(given: dict[str, Any]) -> "Run | None":
         _print_plan(config, given["as_json"])
         return None
     return Run.create(config, given["run_dir"])
+
+
+def _remarks(run: "Run") -> list[str]:
+    """What may surprise about the configuration."""
+    from bnn_tf.training import build
+
+    return [
+        f"Phase {phase.name}: its {phase.epochs} epoch(s) end within its {build.warmup_epochs(phase)} warm-up"
+        " epochs, before the full rate; --set schedule.warmup=0 does without them"
+        for phase in run.config.recipe.phases
+        if phase.epochs < build.warmup_epochs(phase)
+    ]
 
 
 def _print_plan(config: "RunConfig", as_json: bool) -> None:

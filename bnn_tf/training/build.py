@@ -103,6 +103,12 @@ def learning_rate(phase: Phase) -> schedules.Schedule:
     return schedule
 
 
+def warmup_epochs(phase: Phase) -> int:
+    """How many epochs the phase's schedule takes to its full rate."""
+    default = inspect.signature(schedules.SCHEDULES[phase.schedule]).parameters["warmup"].default
+    return phase.schedule_options.get("warmup", default)
+
+
 def loss(phase: Phase) -> tf.keras.losses.Loss:
     """The loss on labels."""
     return losses.SmoothedCrossentropy(phase.label_smoothing)

@@ -51,6 +51,16 @@ class TestOutput:
         _, out, _ = command("train", "--method", "bireal", *tiny_options, "--epochs", 1, "--run-dir", run)
         assert out.splitlines()[0] == f"Run directory: {run}"
 
+    @pytest.mark.parametrize(("warmup", "remarks"), [(1, 0), (2, 1)])
+    def test_a_phase_that_is_all_warm_up(self, warmup, remarks, command, tiny_options, tmp_path, quick_fit):
+        _, out, _ = command(
+            "train", "--method", "recu", *tiny_options, "--epochs", 1, "--run-dir", tmp_path / "run",
+            "--set", f"schedule.warmup={warmup}",
+        )  # fmt: skip
+        found = [line for line in out.splitlines() if line.startswith("Phase ")]
+        assert len(found) == remarks
+        assert all("train: its 1 epoch(s) end within its 2 warm-up epochs" in line for line in found)
+
     def test_the_default_folder(self, command, tiny_options, tmp_path, quick_fit, monkeypatch):
         monkeypatch.chdir(tmp_path)
         _, out, _ = command("train", "--method", "bireal", *tiny_options, "--epochs", 1)
