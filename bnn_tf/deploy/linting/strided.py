@@ -46,7 +46,7 @@ def _finding(call: Call, padding: Padding) -> Finding:
     )
     remedy = (
         "Use padding='same' in the layer itself and train with it; to keep PyTorch weights exact, flip the "
-        "images and all kernels in both directions"
+        "images and all kernels in both directions, as torch_padding=True does in the zoo's networks"
     )
     reason += "other sides here: the file computes something else, silently"
     return Finding("strided-padding", Severity.ERROR, call.layer.name, reason, remedy)
