@@ -11,7 +11,7 @@ import numpy as np
 
 from bnn_tf.deploy import flatbuffer, interpreter
 
-_BINARY, _QUANTIZE, _POOL = "LceBconv2d", "LceQuantize", "LceBMaxPool2d"
+_BINARY, _QUANTIZE, _POOL, _FILL = "LceBconv2d", "LceQuantize", "LceBMaxPool2d", "FILL"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,10 +126,17 @@ class _Finder:
         return None
 
     def _bits(self, tensor: int, channels: int) -> np.ndarray:
-        info = self._graph.tensors[tensor]
-        data = self._model.buffers[info.buffer].data
-        words = np.frombuffer(np.asarray(data, np.uint8).tobytes(), "<i4").reshape(info.shape)
-        return _unpack(words, channels)
+        """The signs of a kernel; one whose words are all alike comes from a `FILL` with that word."""
+        shape = self._graph.tensors[tensor].shape
+        maker = self._maker.get(tensor)
+        if maker is not None and self._names[maker.opcodeIndex] != _FILL:
+            return np.empty(0, np.uint8)
+        words = self._words(tensor if maker is None else maker.inputs[1])
+        return _unpack(np.broadcast_to(words, shape) if words.size == 1 else words.reshape(shape), channels)
+
+    def _words(self, tensor: int) -> np.ndarray:
+        data = self._model.buffers[self._graph.tensors[tensor].buffer].data
+        return np.frombuffer(np.asarray(data, np.uint8).tobytes(), "<i4")
 
     def _by_layer(self, place: Place) -> int | None:
         for operator in (op for name in (_QUANTIZE, _BINARY, _POOL) for op in self._by_name(name)):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from bnn_tf._tensorflow import lq, tf
-from bnn_tf.deploy import convert, folding, freezing, graph, layerwise, lce
+from bnn_tf.deploy import convert, folding, freezing, graph, layerwise, lce, operators
 from bnn_tf.deploy.parity import Disagreement
 from bnn_tf.layers import HardTanh, LearnableBias
 
@@ -183,6 +183,18 @@ def test_dense_layers_and_shared_layers(network, conv, images):
     proof = prove(network(trunk), images)
     assert proof.divergence is None
     assert [layer.layer for layer in proof.layers] == ["shared", "shared", "dense"]
+
+
+def test_a_kernel_of_one_sign_is_read_from_the_operator_that_fills_it(network, conv, images, tmp_path):
+    """As of an untrained sub-bit network, whose kernels start positive."""
+    model = network(conv("all_minus", 512), channels=512)
+    model.get_layer("all_minus").kernel.assign(tf.fill((3, 3, 512, 512), -0.1))
+    content = lce.to_flatbuffer(freezing.read_frozen(model).build())
+    (tmp_path / "fill.tflite").write_bytes(content)
+    assert "FILL" in [operator.name for operator in operators(tmp_path / "fill.tflite")]
+    proof = prove(model, images)
+    assert proof.divergence is None
+    assert [(layer.layer, layer.flipped) for layer in proof.layers] == [("all_minus", 0)]
 
 
 def test_the_table_stands_in_the_report(deep, images, tmp_path):
