@@ -92,7 +92,8 @@ def quantize_graph(graph: Graph, images: np.ndarray, settings: Int8) -> list[str
     """Puts fake quantization into a folded graph; returns the names of the layers with int8 kernels.
 
     Batch normalisation behind real-valued convolutions is folded into their kernels first. Kernels get
-    ranges symmetric around 0 (convolutions one per output channel), activations one range each.
+    ranges symmetric around 0 (convolutions one per output channel), activations one range each. From here
+    on the folded network is the one that the file is compared with, not what its layers read before.
 
     Args:
         graph: A graph that `fold_graph` has folded; it is changed.
@@ -110,6 +111,8 @@ def quantize_graph(graph: Graph, images: np.ndarray, settings: Int8) -> list[str
         raise ConversionError("There are no images to measure the ranges of the activations on.")
     if settings.form == "full":
         _check_padding(graph)
+    for call in graph.calls:
+        call.restores = []
     for call in list(graph.calls):
         if int8_sites.is_real(graph, call):
             activations.split(graph, call)

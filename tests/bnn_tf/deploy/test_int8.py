@@ -126,6 +126,46 @@ def test_layers_agree_up_to_a_step_and_errors_are_found(network, conv, images, c
     assert proof.divergence.sources == ("stem",)
 
 
+def rounded_often(conv):
+    """A pool with ties, a convolution of it and a sum: integers may go astray at each."""
+
+    def trunk(x):
+        y = layers.BatchNormalization()(conv("conv1", strides=2)(x))
+        shortcut = layers.Conv2D(32, 1, use_bias=False, name="shortcut")(layers.AveragePooling2D()(x))
+        x = layers.PReLU(shared_axes=[1, 2])(layers.add([y, layers.BatchNormalization()(shortcut)]))
+        return layers.add([x, layers.BatchNormalization()(conv("conv2")(x))])
+
+    return trunk
+
+
+def test_roundings_may_add_up_but_errors_are_found(network, conv, images, calibration):
+    graph, _ = quantized(network(rounded_often(conv)), calibration, "full")
+    content = lce.to_flatbuffer(graph.build())
+    assert layerwise.prove(graph_of(graph.build()), graph, content, images).divergence is None
+    shortcut = next(call.layer for call in graph.calls if call.layer.name == "shortcut")
+    right = shortcut.weights["bias"]
+    for wrong in (right + 0.5 * right.std(), right * 0.5):
+        shortcut.weights["bias"] = wrong
+        proof = layerwise.prove(graph_of(graph.build()), graph, content, images)
+        assert proof.divergence.place == "the input of 'conv2'"
+        assert proof.divergence.sources == ("conv1", "shortcut")
+
+
+def test_channels_that_folding_turned_around(network, conv, images, calibration, tmp_path):
+    """Behind a max pool, negative scales turn signs and add channels; the file is compared with that."""
+
+    def trunk(x):
+        x = layers.BatchNormalization()(layers.MaxPooling2D()(conv("conv1")(x)))
+        return layers.BatchNormalization()(conv("conv2")(HardTanh()(x)))
+
+    model = network(trunk)
+    report = bnn_tf.convert(
+        model, tmp_path / "model.tflite", images=images, int8="full", calibration=calibration
+    )
+    assert kinds(report.path)["LceBMaxPool2d:INT32"] == 1
+    assert [(layer.layer, layer.wrong) for layer in report.parity.layers] == [("conv1", 0), ("conv2", 0)]
+
+
 def test_full_refuses_zero_padding(network, residual, calibration, tmp_path):
     with pytest.raises(ConversionError, match="1 pad with zeros: 'conv2'.*model.pad_values=1.*--int8 mixed"):
         bnn_tf.convert(network(residual), tmp_path / "model.tflite", int8="full", calibration=calibration)
