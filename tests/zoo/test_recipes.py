@@ -162,6 +162,14 @@ class TestPapers:
         assert (last.epochs, last.binarize_kernels, last.trainable) == (1, True, "batch_norm")
         assert build.phase_method(recipe, last) == methods.BiReal(clip_value=None, scaled=False)
 
+    def test_multistep_on_digits_is_the_same_five_steps_in_small(self):
+        small, full = (recipes.find("bireal", dataset=d, variant="multistep") for d in ("digits", "cifar10"))
+        assert [phase.name for phase in small.phases] == [phase.name for phase in full.phases]
+        assert {(phase.batch_size, phase.augmentation) for phase in small.phases} == {(64, "none")}
+        assert [build.phase_method(small, phase) for phase in small.phases] == [
+            build.phase_method(full, phase) for phase in full.phases
+        ]
+
     @pytest.mark.parametrize("model", ["cifar_resnet18", "cifar_resnet20", "vgg_small"])
     @pytest.mark.parametrize("method", ["recu", "ovsw"])
     def test_recu_and_ovsw_on_cifar(self, method, model):
