@@ -1,5 +1,10 @@
 """Sweeps with tasks for the tiny network."""
 
+import json
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
 from bnn_tf.training import RunConfig
@@ -31,3 +36,17 @@ def start(tasks, tmp_path):
         return Sweep.start(path, {"grid": GRID, **asked}, GRID, lambda: tasks)
 
     return make
+
+
+@pytest.fixture
+def worker(tasks, tmp_path):
+    """`worker("all")` and `worker("one")` start a process that works on the sweep, see `worker.py`."""
+    described = [{"number": t.number, "choices": t.choices, "config": t.config.to_dict()} for t in tasks]
+    (tmp_path / "tasks.json").write_text(json.dumps({"grid": GRID, "tasks": described}))
+    script = Path(__file__).with_name("worker.py")
+
+    def begin(how_many):
+        arguments = [sys.executable, script, tmp_path / "tasks.json", tmp_path / "sweep", how_many]
+        return subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True)
+
+    return begin

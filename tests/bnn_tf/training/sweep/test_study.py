@@ -1,8 +1,6 @@
 """The bookkeeping of sweeps: nothing is lost, nothing is done twice, whoever dies when."""
 
 import contextlib
-import os
-import signal
 import sqlite3
 
 import optuna
@@ -17,22 +15,6 @@ RESULT = {"top1": 0.5, "top5": 1.0}
 
 def states(sweep):
     return [outcome.state for outcome in sweep.outcomes()]
-
-
-@contextlib.contextmanager
-def process(work):
-    """Runs `work` in another process; gives its id and a file that the process writes to."""
-    readable, writable = os.pipe()
-    child = os.fork()
-    if not child:
-        status = 1
-        with contextlib.suppress(BaseException), os.fdopen(writable, "w") as pipe:
-            work(pipe)
-            status = 0
-        os._exit(status)
-    os.close(writable)
-    with os.fdopen(readable) as pipe:
-        yield child, pipe
 
 
 def test_tasks_come_in_order_and_once(start, tasks):
@@ -67,21 +49,13 @@ def test_a_dead_process_leaves_its_task_to_others_and_a_live_one_keeps_it(start,
     assert len(sweep.study.trials) == 8
 
 
-def test_kill_9_is_survived(start, tasks):
+def test_kill_9_is_survived(start, worker, tasks):
     start()
-
-    def claim_and_wait(pipe):
-        claim = start().claim()
-        pipe.write(claim.task.name + "\n")
-        pipe.flush()
-        signal.pause()
-
-    with process(claim_and_wait) as (child, pipe):
-        name = pipe.readline().strip()
+    with worker("one") as killed:
+        name = killed.stdout.readline().strip()
         assert name == tasks[0].name
         assert states(start())[0] == "running"
-        os.kill(child, signal.SIGKILL)
-        os.waitpid(child, 0)
+        killed.kill()
     assert states(start())[0] == "waiting"
     sweep = start()
     claims = [sweep.claim() for _ in range(8)]
@@ -89,17 +63,10 @@ def test_kill_9_is_survived(start, tasks):
     assert sweep.finish(claims[-1], RESULT) == sweep.outcomes()[0]
 
 
-def test_several_processes_share_the_work(start, tasks):
-    def work(pipe):
-        sweep = start()
-        while (claim := sweep.claim()) is not None:
-            pipe.write(claim.task.name + "\n")
-            sweep.finish(claim, RESULT)
-            claim.lock.close()
-
-    with process(work) as (one, first), process(work) as (two, second), process(work) as (three, third):
-        done = [line.strip() for pipe in (first, second, third) for line in pipe]
-        assert [os.waitpid(child, 0)[1] for child in (one, two, three)] == [0, 0, 0]
+def test_several_processes_share_the_work(start, worker, tasks):
+    with worker("all") as one, worker("all") as two, worker("all") as three:
+        done = [line.strip() for process in (one, two, three) for line in process.stdout]
+    assert [process.returncode for process in (one, two, three)] == [0, 0, 0]
     assert sorted(done) == sorted(task.name for task in tasks)
     assert states(start()) == ["complete"] * 8
     assert len(start().study.trials) == 8  # also where all three made the sweep at once
