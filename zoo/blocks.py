@@ -9,6 +9,7 @@ from bnn_tf.errors import UserError
 from bnn_tf.layers import ChannelPad, Flip, LearnableBias
 
 Block = Callable[..., tf.Tensor]
+Clip = Callable[[tf.Tensor, str], tf.Tensor]
 
 
 def batch_norm(x: tf.Tensor, name: str, gamma: float = 1.0) -> tf.Tensor:
@@ -93,9 +94,7 @@ def padded_shortcut(x: tf.Tensor, filters: int, name: str, strides: int) -> tf.T
     return x
 
 
-def imagenet_stem(
-    x: tf.Tensor, filters: int, gamma: float = 1.0, clip: Callable[..., tf.Tensor] | None = None
-) -> tf.Tensor:
+def imagenet_stem(x: tf.Tensor, filters: int, gamma: float = 1.0, clip: Clip | None = None) -> tf.Tensor:
     """7×7/2 convolution, BatchNorm, `clip(x, name)` if there is one, 3×3/2 max pool."""
     x = batch_norm(conv(x, filters, 7, "stem_conv", strides=2), "stem_bn", gamma)
     if clip:

@@ -8,8 +8,6 @@ from bnn_tf import methods
 from bnn_tf._tensorflow import tf
 from zoo import blocks
 
-Clip = Callable[[tf.Tensor, str], tf.Tensor]
-
 _WIDTHS = (64, 128, 256, 512)
 _SHORTCUTS = ("pool", "conv")
 
@@ -18,7 +16,7 @@ def _build(
     name: str,
     counts: Sequence[int],
     widths: Sequence[int],
-    make_block: Callable[[blocks.Block, Clip], Callable[..., tf.Tensor]],
+    make_block: Callable[[blocks.Block, blocks.Clip], Callable[..., tf.Tensor]],
     method: Any,
     input_shape: Sequence[int | None],
     num_classes: int,
@@ -50,7 +48,7 @@ def _shortcut(
     return blocks.padded_shortcut(x, filters, name, strides)
 
 
-def _short_blocks(binary: blocks.Block, clip: Clip) -> Callable[..., tf.Tensor]:
+def _short_blocks(binary: blocks.Block, clip: blocks.Clip) -> Callable[..., tf.Tensor]:
     """Two convolutions, each with a shortcut of its own and a hard-tanh after the sum."""
 
     def block(x: tf.Tensor, filters: int, strides: int, name: str) -> tf.Tensor:
@@ -63,10 +61,12 @@ def _short_blocks(binary: blocks.Block, clip: Clip) -> Callable[..., tf.Tensor]:
     return block
 
 
-def _basic_blocks(kind: str, torch_padding: bool) -> Callable[[blocks.Block, Clip], Callable[..., tf.Tensor]]:
+def _basic_blocks(
+    kind: str, torch_padding: bool
+) -> Callable[[blocks.Block, blocks.Clip], Callable[..., tf.Tensor]]:
     """Two convolutions inside one shortcut, hard-tanh between them and after the sum."""
 
-    def make(binary: blocks.Block, clip: Clip) -> Callable[..., tf.Tensor]:
+    def make(binary: blocks.Block, clip: blocks.Clip) -> Callable[..., tf.Tensor]:
         def block(x: tf.Tensor, filters: int, strides: int, name: str) -> tf.Tensor:
             shortcut = _shortcut(binary, kind, x, filters, strides, name, torch_padding)
             x = clip(binary(x, filters, f"{name}a", strides=strides), f"{name}a_clip")
@@ -80,10 +80,10 @@ def _basic_blocks(kind: str, torch_padding: bool) -> Callable[[blocks.Block, Cli
 
 def _bottleneck_blocks(
     kind: str, torch_padding: bool
-) -> Callable[[blocks.Block, Clip], Callable[..., tf.Tensor]]:
+) -> Callable[[blocks.Block, blocks.Clip], Callable[..., tf.Tensor]]:
     """1×1, 3×3, 1×1 (four times as wide) inside one shortcut, hard-tanh between and after the sum."""
 
-    def make(binary: blocks.Block, clip: Clip) -> Callable[..., tf.Tensor]:
+    def make(binary: blocks.Block, clip: blocks.Clip) -> Callable[..., tf.Tensor]:
         def block(x: tf.Tensor, filters: int, strides: int, name: str) -> tf.Tensor:
             shortcut = _shortcut(binary, kind, x, 4 * filters, strides, name, torch_padding)
             x = clip(binary(x, filters, f"{name}a", kernel_size=1), f"{name}a_clip")

@@ -127,15 +127,15 @@ def _values_differ(
     if theirs is None:
         return None
     difference = np.abs(theirs - ours)
-    share = float(np.mean(~(difference <= _rounding(ours, steps))))
-    if share <= OUTLIERS and difference.mean() <= _rounding(ours, _Steps(steps.largest, steps.largest)):
+    share = float(np.mean(~(difference <= _rounding(ours, steps.together))))
+    if share <= OUTLIERS and difference.mean() <= _rounding(ours, steps.largest):
         return None
     return Divergence(place, share, float(difference.max()))
 
 
 def _signs_differ(place: str, taken: Taken, ours: np.ndarray, steps: _Steps) -> Divergence | None:
     flipped = _flipped(taken, ours)
-    wrong = flipped & ~(np.abs(ours) <= _rounding(ours, steps))
+    wrong = flipped & ~(np.abs(ours) <= _rounding(ours, steps.together))
     share = float(np.mean(wrong))
     if taken.values is not None or share <= WRONG_SIGNS:
         return None
@@ -144,7 +144,7 @@ def _signs_differ(place: str, taken: Taken, ours: np.ndarray, steps: _Steps) -> 
 
 def _layer_signs(cut: _Cut, ours: np.ndarray, steps: _Steps) -> LayerSigns:
     flipped = _flipped(cut.taken, ours)
-    near = np.abs(ours) <= _rounding(ours, steps)
+    near = np.abs(ours) <= _rounding(ours, steps.together)
     largest = float(np.abs(ours[flipped]).max(initial=0.0))
     return LayerSigns(cut.layer, flipped.size, int(flipped.sum()), int((flipped & ~near).sum()), largest)
 
@@ -153,8 +153,8 @@ def _flipped(taken: Taken, ours: np.ndarray) -> np.ndarray:
     return (taken.signs >= 0) != (ours >= 0)
 
 
-def _rounding(ours: np.ndarray, steps: _Steps) -> float:
-    return steps.together + TOLERANCE * parity.deviation(ours)
+def _rounding(ours: np.ndarray, step: float) -> float:
+    return step + TOLERANCE * parity.deviation(ours)
 
 
 def _cuts(

@@ -129,10 +129,11 @@ class _Finder:
         """The signs of a kernel; one whose words are all alike comes from a `FILL` with that word."""
         shape = self._graph.tensors[tensor].shape
         maker = self._maker.get(tensor)
-        if maker is not None and self._names[maker.opcodeIndex] != _FILL:
-            return np.empty(0, np.uint8)
-        words = self._words(tensor if maker is None else maker.inputs[1])
-        return _unpack(np.broadcast_to(words, shape) if words.size == 1 else words.reshape(shape), channels)
+        if maker is None:
+            return _unpack(self._words(tensor).reshape(shape), channels)
+        if self._names[maker.opcodeIndex] == _FILL:
+            return _unpack(np.broadcast_to(self._words(maker.inputs[1]), shape), channels)
+        return np.empty(0, np.uint8)
 
     def _words(self, tensor: int) -> np.ndarray:
         data = self._model.buffers[self._graph.tensors[tensor].buffer].data

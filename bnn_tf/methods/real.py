@@ -43,8 +43,7 @@ class Real(Method):
 
     def clip(self, x: tf.Tensor, name: str) -> tf.Tensor:
         """The real-valued activation; hard-tanh before a sign."""
-        layer = _ACTIVATIONS.get(self.activation_name, layers.HardTanh)
-        return layer(name=name)(x)
+        return super().clip(x, name) if self.activation_name == "sign" else self.activation(x, name)
 
     def input_quantizer(self) -> lq.quantizers.Quantizer | None:
         """The approximate sign where that is the activation."""
