@@ -1,0 +1,132 @@
+"""Registries: how a name on the command line or in a file becomes a method, a network or a dataset.
+
+A name is either registered (by this package, by an installed package through an entry point, or by the
+program itself), or says where the object is, as `package.module:Name`. Modules named in the second way are
+imported only if they belong to an installed distribution or if `trust` was called for them: a name that
+stands in a file must not decide which code runs.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import re
+from collections.abc import Callable, Iterator
+from typing import Generic, TypeVar
+
+from bnn_tf.errors import UserError, first_line, unknown
+
+T = TypeVar("T")
+
+_PATH = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
+_trusted: set[str] = set()
+
+
+def is_path(name: str) -> bool:
+    """Whether a name says where an object is, as `package.module:Name`."""
+    return bool(_PATH.fullmatch(name))
+
+
+def trust(name: str) -> None:
+    """Allows the module of `package.module:Name` to be imported: the user named it in this process."""
+    if is_path(name):
+        _trusted.add(name.partition(":")[0])
+
+
+def _is_installed(module: str) -> bool:
+    """Whether a module's top-level package belongs to an installed distribution."""
+    return module.partition(".")[0] in importlib.metadata.packages_distributions()
+
+
+class Registry(Generic[T]):
+    """Objects of one kind by name.
+
+    Args:
+        kind: What the objects are, in the singular, for messages (`"method"`).
+        entry_points: The group of entry points through which installed packages add objects.
+
+    Example:
+        >>> shapes = Registry("shape")
+        >>> @shapes.register("square")
+        ... class Square: ...
+        >>> shapes.get("square") is Square
+        True
+    """
+
+    def __init__(self, kind: str, entry_points: str | None = None) -> None:
+        self.kind, self._group = kind, entry_points
+        self._objects: dict[str, T] = {}
+
+    def register(self, name: str) -> Callable[[T], T]:
+        """A decorator that adds an object under `name`.
+
+        Raises:
+            ValueError: the name is taken by another object or is no plain name.
+        """
+        if not re.fullmatch(r"[\w.-]+", name):
+            raise ValueError(f"{name!r} cannot be the name of a {self.kind}: use letters, digits, _ - .")
+
+        def add(thing: T) -> T:
+            known = self._objects.get(name, thing)
+            # A module that is imported again (a notebook's autoreload) defines the same object once more.
+            same = getattr(known, "__qualname__", known) == getattr(thing, "__qualname__", thing)
+            if known is not thing and not (same and known.__module__ == thing.__module__):
+                raise ValueError(f"there is a {self.kind} called {name!r} already")
+            self._objects[name] = thing
+            return thing
+
+        return add
+
+    def names(self) -> list[str]:
+        """All registered names in the order of registration; entry points come last."""
+        return [*self._objects, *(name for name in self._entry_points() if name not in self._objects)]
+
+    def __contains__(self, name: str) -> bool:
+        """Whether the name is registered, here or by an installed package."""
+        return name in self._objects or name in self._entry_points()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.names())
+
+    def get(self, name: str) -> T:
+        """The object called `name`.
+
+        Raises:
+            UsageError: there is none.
+            UserError: the module that `package.module:Name` or an entry point names cannot be imported, may
+                not be, or lacks the object.
+        """
+        if name in self._objects:
+            return self._objects[name]
+        if is_path(name):
+            return self._load(name)
+        if name in (points := self._entry_points()):
+            try:
+                self._objects[name] = points[name].load()
+            except Exception as error:  # whatever the package does when it is imported
+                raise UserError(
+                    f"the {self.kind} {name!r} of an installed package does not load: {first_line(error)}"
+                ) from error
+            return self._objects[name]
+        raise unknown(self.kind, name, self.names())
+
+    def _entry_points(self) -> dict[str, importlib.metadata.EntryPoint]:
+        if self._group is None:
+            return {}
+        return {point.name: point for point in importlib.metadata.entry_points(group=self._group)}
+
+    def _load(self, name: str) -> T:
+        module, _, attribute = name.partition(":")
+        if module not in _trusted and not _is_installed(module):
+            raise UserError(
+                f"the {self.kind} {name!r} is in the module {module!r}, which is not installed; it is only "
+                f"imported if you name the {self.kind} yourself in this command or program"
+            )
+        try:
+            return getattr(importlib.import_module(module), attribute)
+        except AttributeError:
+            raise UserError(f"the module {module!r} has no {attribute!r}") from None
+        except Exception as error:  # whatever the module does when it is imported
+            raise UserError(
+                f"the {self.kind} {name!r} does not load: {type(error).__name__}: {first_line(error)}"
+            ) from error

@@ -1,0 +1,73 @@
+"""Names become objects: registered ones, those of installed packages, and `package.module:Name`."""
+
+import sys
+
+import pytest
+
+from bnn_tf import registry
+from bnn_tf.errors import UsageError, UserError
+from bnn_tf.registry import Registry
+
+
+@pytest.fixture
+def shapes():
+    shapes = Registry("shape")
+
+    @shapes.register("square")
+    class Square: ...
+
+    return shapes
+
+
+@pytest.fixture
+def module(tmp_path, monkeypatch):
+    """An importable module that is not installed."""
+    (tmp_path / "someones_module.py").write_text("class Circle: ...\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(registry, "_trusted", set())
+    yield "someones_module"
+    sys.modules.pop("someones_module", None)
+
+
+def test_registered_names(shapes):
+    assert shapes.names() == ["square"]
+    assert shapes.get("square").__name__ == "Square"
+    assert "square" in shapes
+    assert "circle" not in shapes
+
+
+def test_an_unknown_name_names_the_nearest(shapes):
+    with pytest.raises(UsageError, match="no shape called 'sqare'; did you mean 'square'"):
+        shapes.get("sqare")
+
+
+def test_a_name_is_given_once(shapes):
+    with pytest.raises(ValueError, match="already"):
+
+        @shapes.register("square")
+        class Other: ...
+
+    with pytest.raises(ValueError, match="cannot be the name"):
+        shapes.register("a b")
+
+
+def test_a_path_is_imported_only_when_it_is_trusted(shapes, module):
+    name = f"{module}:Circle"
+    with pytest.raises(UserError, match="not installed; it is only imported if you name"):
+        shapes.get(name)
+    assert module not in sys.modules
+    registry.trust(name)
+    assert shapes.get(name).__name__ == "Circle"
+
+
+def test_errors_of_a_named_module_are_one_line(shapes, module, tmp_path):
+    registry.trust(f"{module}:Circle")
+    with pytest.raises(UserError, match="has no 'Cone'"):
+        shapes.get(f"{module}:Cone")
+    registry.trust("not_there:Circle")
+    with pytest.raises(UserError, match="does not load: ModuleNotFoundError"):
+        shapes.get("not_there:Circle")
+
+
+def test_installed_packages_need_no_trust(shapes):
+    assert shapes.get("numpy:ndarray").__name__ == "ndarray"
