@@ -14,7 +14,7 @@ use_legacy_keras()
 __version__ = "0.1.0"
 
 _MODULES = (
-    "analysis",
+    "report",
     "callbacks",
     "codebook",
     "data",

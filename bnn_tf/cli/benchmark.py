@@ -1,0 +1,188 @@
+"""`bnn-tf benchmark`."""
+
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from bnn_tf.cli import options, tables, targets
+from bnn_tf.errors import UsageError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from bnn_tf._tensorflow import tf
+    from bnn_tf.deploy.benchmarking import BenchmarkReport, Candidate
+
+
+class _Threads(click.ParamType):
+    name = "N[,N…]"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> tuple[int, ...]:
+        if isinstance(value, tuple):
+            return value
+        parts = str(value).split(",")
+        if not all(part.isascii() and part.isdigit() and 1 <= int(part) <= 64 for part in parts):
+            self.fail(f"{value!r} is no list of numbers of threads such as 1,2", param, ctx)
+        return tuple(dict.fromkeys(map(int, parts)))
+
+
+@click.command()
+@click.argument("files", metavar="TARGET…", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--compare", is_flag=True, help="Add plain float32 and int8 TFLite builds of runs and models.")
+@click.option("--threads", type=_Threads(), default="1,2", show_default=True, help="Numbers of threads.")
+@click.option("--rounds", type=click.IntRange(min=1), default=5, show_default=True, help="Turns of each.")
+@click.option("--runs", type=click.IntRange(min=1), default=10, show_default=True, help="Inferences a turn.")
+@click.option("--xnnpack", is_flag=True, help="Use TFLite's XNNPACK kernels for what is not binary.")
+@options.dataset
+@options.data_dir
+@options.normalization
+@click.option(
+    "--calibration-images",
+    type=click.IntRange(min=1),
+    default=64,
+    show_default=True,
+    help="Images to measure the ranges of int8 builds on.",
+)
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path, file_okay=False), help="Folder to keep built files in."
+)
+@options.json_option
+def benchmark(
+    files: tuple[Path, ...],
+    compare: bool,
+    threads: tuple[int, ...],
+    rounds: int,
+    runs: int,
+    xnnpack: bool,
+    output: Path | None,
+    as_json: bool,
+    **images: Any,
+) -> None:
+    """Latency, peak memory, size and operators of each TARGET on this machine.
+
+    TARGET is a .tflite file, a run, or a saved Keras model; of a run its model.tflite is taken, else it is
+    converted. All take turns, each in a process of its own, on LCE's interpreter, which runs plain TFLite
+    files as well. It has no profile of single operators.
+    """
+    from bnn_tf.deploy import benchmarking
+
+    if compare and all(target.suffix == ".tflite" for target in files):
+        raise UsageError("--compare needs a run or a saved Keras model, to build the other forms of")
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = output or Path(temporary)
+        folder.mkdir(parents=True, exist_ok=True)
+        candidates = [
+            candidate
+            for target, stem in zip(files, _stems(files, folder), strict=True)
+            for candidate in _candidates(target, compare, images, stem)
+        ]
+        report = benchmarking.benchmark(
+            candidates, threads, rounds, runs, xnnpack=xnnpack, progress=_progress(rounds)
+        )
+        if as_json:
+            options.emit(report.to_dict(), True, "")
+        else:
+            _print(report)
+
+
+def _stems(files: tuple[Path, ...], folder: Path) -> list[Path]:
+    """What files built for each target start with, unlike each other."""
+    names = [file.resolve().name.removesuffix(".keras") for file in files]
+    return [
+        folder / (name if names.count(name) == 1 else f"{name}-{position}")
+        for position, name in enumerate(names, 1)
+    ]
+
+
+def _candidates(target: Path, compare: bool, images: dict[str, Any], stem: Path) -> "list[Candidate]":
+    """What a target stands for; the names of files that must be built start with `stem`."""
+    from bnn_tf import convert
+    from bnn_tf.deploy.benchmarking import Candidate
+
+    if target.suffix == ".tflite":
+        return [Candidate.of_file(target)]
+    path = target / "model.tflite"
+    converted = targets.is_run(target) and path.is_file()
+    if converted and not compare:
+        return [Candidate.of_file(path, str(target))]
+    network = targets.load_network(target)
+    if not converted:
+        path = stem.with_name(f"{stem.name}.tflite")
+        convert(network, path, parity=False)  # only time is measured; bnn-tf convert checks
+    found = [Candidate.of_file(path, str(target))]
+    return found + (_plain(target, network, images, stem) if compare else [])
+
+
+def _plain(target: Path, network: "tf.keras.Model", images: dict[str, Any], stem: Path) -> "list[Candidate]":
+    """Float32 and int8 builds of the same architecture with real weights and activations."""
+    from bnn_tf.deploy.benchmarking import Candidate, plain_tflite, real_valued
+
+    real = real_valued(network)
+    calibration = _calibration(target, network, **images)
+    found = []
+    for form, ranges in (("float32", None), ("int8", calibration)):
+        path = stem.with_name(f"{stem.name}.{form}.tflite")
+        path.write_bytes(plain_tflite(real, ranges))
+        found.append(Candidate(str(target), form, path))
+    return found
+
+
+def _calibration(
+    target: Path,
+    network: "tf.keras.Model",
+    dataset: str | None,
+    data_dir: str | None,
+    normalization: str | None,
+    calibration_images: int,
+) -> "np.ndarray":
+    """Images of the dataset; noise where nothing says which."""
+    import numpy as np
+
+    from bnn_tf import data
+
+    if dataset is None and not targets.knows_images(target):
+        click.echo(f"{target}: int8 ranges are of noise; name a --dataset and a --normalization", err=True)
+        shape = (calibration_images, *network.input_shape[1:])
+        return np.random.default_rng(0).standard_normal(shape, np.float32)
+    found = targets.load_images(target, dataset, data_dir, normalization, network.input_shape[1:3])
+    return data.take(found.source(), found.pre(), calibration_images)[0]
+
+
+def _progress(rounds: int) -> Any:
+    def show(completed: int) -> None:
+        if sys.stderr.isatty():
+            click.echo(f"\rround {completed} of {rounds}" + "\n" * (completed == rounds), nl=False, err=True)
+
+    return show
+
+
+def _print(report: "BenchmarkReport") -> None:
+    from bnn_tf.deploy.benchmarking.report import MEMORY, OPERATORS
+
+    columns = ["candidate", "form", "size", "threads", "median ms", "p90 ms", "peak memory"]
+    tables.print_table(columns, [_row(measurement) for measurement in report.measurements], numbers_from=2)
+    click.echo()
+    for candidate in report.candidates:
+        listed = ", ".join(map(str, candidate.operators()))
+        click.echo(f"{candidate.name} ({candidate.form}): {listed}")
+    click.echo()
+    click.echo(f"Host: {report.host}")
+    click.echo(f"Interpreter: {report.interpreter}; {report.rounds} rounds of {report.runs} inferences.")
+    for note in (report.host.caveat, MEMORY, OPERATORS):
+        click.echo(note)
+
+
+def _row(measurement: Any) -> list[str]:
+    candidate = measurement.candidate
+    return [
+        candidate.name,
+        candidate.form,
+        f"{candidate.size / 1e6:.3f} MB",
+        str(measurement.threads),
+        f"{measurement.percentile(50):.2f}",
+        f"{measurement.percentile(90):.2f}",
+        f"{measurement.memory / 1e6:.1f} MB",
+    ]

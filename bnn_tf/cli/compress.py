@@ -1,0 +1,44 @@
+"""`bnn-tf compress` and `bnn-tf expand`."""
+
+from pathlib import Path
+
+import click
+
+from bnn_tf.cli import options
+
+
+@click.command()
+@click.argument("source", type=click.Path(path_type=Path))
+@click.option(
+    "-o", "--output", required=True, type=click.Path(path_type=Path), help="The .snn file to write."
+)
+@options.json_option
+def compress(source: Path, output: Path, as_json: bool) -> None:
+    """Store the sub-bit kernels of a .tflite file as codebooks and indices; `expand` undoes it exactly."""
+    from bnn_tf.deploy.subbit import compress_file
+
+    report = compress_file(source, output)
+    lines = [
+        f"{layer.name}: {layer.patterns} patterns, {layer.bits} bits, "
+        f"{layer.raw_bytes:,} -> {layer.coded_bytes:,} bytes"
+        for layer in report.layers
+    ]
+    total = f"{output}: {report.original_bytes:,} -> {report.compressed_bytes:,} bytes; binary kernels"
+    lines.append(f"{total} {report.raw_bytes:,} -> {report.coded_bytes:,}")
+    if report.note:
+        lines.append(report.note)
+    options.emit(report.to_dict(), as_json, "\n".join(lines))
+
+
+@click.command()
+@click.argument("source", type=click.Path(path_type=Path))
+@click.option(
+    "-o", "--output", required=True, type=click.Path(path_type=Path), help="The .tflite file to write."
+)
+@options.json_option
+def expand(source: Path, output: Path, as_json: bool) -> None:
+    """Restore the .tflite file that was compressed, bit for bit."""
+    from bnn_tf.deploy.subbit import expand_file
+
+    size = expand_file(source, output)
+    options.emit({"path": str(output), "size": size}, as_json, f"{output}: {size:,} bytes, checksum verified")

@@ -1,0 +1,117 @@
+"""`bnn-tf device-kit`."""
+
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from bnn_tf.cli import options, targets
+from bnn_tf.errors import UserError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from bnn_tf._tensorflow import tf
+    from bnn_tf.deploy import Interpreter
+    from bnn_tf.deploy.device_kit import Reference
+
+_CANDIDATES = 32  # images among which the reference is chosen
+
+
+@click.command("device-kit")
+@click.argument("target", type=click.Path(path_type=Path))
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), required=True, metavar="DIR", help="Folder to write."
+)
+@click.option(
+    "--tflite",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    metavar="FILE",
+    help="Take this converted file instead of converting TARGET.",
+)
+@click.option("--force", is_flag=True, help="Write into a folder that holds something; replace our files.")
+@options.dataset
+@options.data_dir
+@options.normalization
+@options.images
+@click.option(
+    "--class-names",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="The labels' names, one a line; default: as trained, or the dataset's.",
+)
+@options.json_option
+def device_kit(
+    target: Path,
+    output: Path,
+    tflite: Path | None,
+    force: bool,
+    dataset: str | None,
+    data_dir: str | None,
+    normalization: str | None,
+    images: int,
+    class_names: Path | None,
+    as_json: bool,
+) -> None:
+    """Write a folder that takes TARGET (a run or a saved Keras model) to a phone or board.
+
+    It holds the converted model, its preprocessing in NumPy, a reference image with its expected output,
+    scripts that run it on an Android phone or a 64-bit Raspberry Pi and compare, and a README. It needs
+    nothing of bnn-tf.
+    """
+    from bnn_tf import convert, data
+    from bnn_tf.deploy import Interpreter, device_kit
+
+    _require_empty(output, force)
+    names = None if class_names is None else targets.read_class_names(class_names)
+    network = targets.load_network(target)
+    found = targets.load_images(target, dataset, data_dir, normalization, network.input_shape[1:3])
+    source, pre = found.source(), found.pre()
+    pixels, _ = data.take(source, pre, images, normalize=False)
+    with tempfile.TemporaryDirectory() as folder:
+        file = tflite or Path(folder) / "model.tflite"
+        if tflite is None:
+            convert(network, file, images=pre.normalize(pixels))
+        interpreter = Interpreter(file)
+        reference = _reference(
+            network, interpreter, pixels[:_CANDIDATES], pre.normalize(pixels[:_CANDIDATES])
+        )
+        report = device_kit.write(
+            output,
+            file,
+            _labels(names, found.class_names or list(source.class_names), reference.outputs.size),
+            pre,
+            reference,
+            interpreter.input_quantization,
+            interpreter.output_quantization,
+        )
+    options.emit(report.to_dict(), as_json, str(report))
+
+
+def _require_empty(folder: Path, force: bool) -> None:
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"{folder} is a file; name another folder with -o")
+    if folder.is_dir() and any(folder.iterdir()) and not force:
+        raise UserError(f"{folder} is not empty; name another folder with -o, or add --force")
+
+
+def _reference(
+    network: "tf.keras.Model", interpreter: "Interpreter", pixels: "np.ndarray", inputs: "np.ndarray"
+) -> "Reference":
+    from bnn_tf.deploy import device_kit
+
+    theirs, ours = interpreter.output_shape[1:], tuple(network.output_shape[1:])
+    if theirs != ours:
+        raise UserError(f"the .tflite file gives outputs of shape {theirs}, the network {ours}")
+    return device_kit.choose(
+        interpreter.predict, lambda batch: network.predict(batch, verbose=0), pixels, inputs
+    )
+
+
+def _labels(given: list[str] | None, known: list[str], count: int) -> list[str]:
+    """A name for each output; their numbers where the dataset has another number of classes."""
+    if given is not None and len(given) != count:
+        raise UserError(f"--class-names gives {len(given)} names, the network has {count} outputs")
+    names = known if given is None else given
+    return names if len(names) == count else [str(number) for number in range(count)]

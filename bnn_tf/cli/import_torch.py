@@ -1,0 +1,104 @@
+"""`bnn-tf import-torch`."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from bnn_tf.cli import options, targets
+
+if TYPE_CHECKING:
+    from bnn_tf.torch_import import Imported
+
+_SHOWN = 3  # names of each kind of ignored key
+
+
+@click.command("import-torch")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--model", metavar="NAME", required=True, help="Architecture; `bnn-tf models` lists them.")
+@click.option(
+    "-o",
+    "--output",
+    metavar="RUN",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="Run directory to make.",
+)
+@click.option(
+    "--method", metavar="NAME", help="bireal, recu, subbit, ovsw, or real; default: as the checkpoint shows."
+)
+@click.option("--dataset", metavar="NAME", help="What it was trained on; default: as the authors.")
+@options.data_dir
+@click.option(
+    "--class-names",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="The labels' names, one a line; default: the dataset's.",
+)
+@click.option(
+    "--normalization", metavar="NAME", help="imagenet, cifar, unit or none; default: as the authors."
+)
+@options.settings
+@click.option(
+    "--ignore", metavar="PATTERN", multiple=True, help="Leave out names of the checkpoint: 'aux.*'."
+)
+@options.json_option
+def import_torch(
+    file: Path, as_json: bool, class_names: Path | None, settings: tuple[str, ...], **given: Any
+) -> None:
+    """Import FILE, a PyTorch checkpoint of the four papers, as a run with exactly its logits.
+
+    FILE is a state dict or a dictionary that holds one. Only tensors and plain values are read, no code.
+    Every tensor needs its place and every variable its tensor, else nothing is written. `evaluate`,
+    `convert` and `train --init-from` take the run like any other.
+
+    The network turns its image by 180°, because TensorFlow pads strided layers on the other side than
+    PyTorch; the kernels are turned as well (model.torch_padding).
+    """
+    from bnn_tf.torch_import import Request, import_checkpoint
+
+    request = Request(
+        file,
+        class_names=None if class_names is None else targets.read_class_names(class_names),
+        settings=[options.parse_setting(text) for text in settings],
+        **given,
+    )
+    imported = import_checkpoint(request)
+    options.emit(imported.to_dict(), as_json, _text(imported))
+
+
+def _text(imported: "Imported") -> str:
+    found, matching = imported.to_dict(), imported.matching
+    method = dict(found["method"])
+    lines = [
+        f"{found['run_dir']}: {found['model']} × {method.pop('name')} × {found['dataset']}, "
+        f"{found['classes']} classes",
+        *(
+            f"{what}: {_pairs(found[key])}"
+            for what, key in (("network", "model_options"), ("file", "source"))
+        ),
+        f"method: {_pairs(method)}" if method else "",
+        f"images: {found['image_size'][0]}×{found['image_size'][1]}, normalization {found['normalization']}",
+        f"matched {len(matching.matched)} variables, ignored {len(matching.ignored)} names",
+        *_ignored(matching.ignored),
+        f"without a source, and needing none: {_some(list(matching.kept))}" if matching.kept else "",
+        *(f"note: {note}" for note in matching.notes),
+    ]
+    return "\n".join(line for line in lines if line)
+
+
+def _pairs(values: dict[str, Any]) -> str:
+    return ", ".join(f"{key} {value}" for key, value in values.items())
+
+
+def _ignored(ignored: Any) -> list[str]:
+    """A line for each reason, with the first names."""
+    reasons: dict[str, list[str]] = {}
+    for name, reason in ignored.items():
+        reasons.setdefault(reason, []).append(name)
+    return [f"ignored, {reason}: {_some(names)}" for reason, names in reasons.items()]
+
+
+def _some(names: list[str]) -> str:
+    more = f", … ({len(names)} in all)" if len(names) > _SHOWN else ""
+    return ", ".join(names[:_SHOWN]) + more

@@ -1,0 +1,25 @@
+"""`bnn-tf lint`."""
+
+from typing import Any
+
+import click
+
+from bnn_tf.cli import networks, options
+
+
+@click.command()
+@networks.target_or_model
+@click.option("--strict", is_flag=True, help="Fail on warnings, too.")
+@options.json_option
+@click.pass_context
+def lint(context: click.Context, strict: bool, as_json: bool, **given: Any) -> None:
+    """What will break or be slow on Larq Compute Engine, before any training.
+
+    Takes TARGET (a run or a saved Keras model) or a --model with --method. The exit code is 1 where a layer
+    would stay float although it is binary, or the converted file would not run or compute something else.
+    """
+    from bnn_tf import lint as lint_model
+
+    report = lint_model(networks.find(**given))
+    options.emit(report.to_dict(), as_json, str(report))
+    context.exit(1 if report.errors or (strict and report.warnings) else 0)

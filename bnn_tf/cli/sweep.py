@@ -1,0 +1,262 @@
+"""`bnn-tf sweep`."""
+
+import json
+import re
+import shlex
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from bnn_tf.cli import options, recipe_options, tables
+from bnn_tf.errors import UsageError, UserError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from bnn_tf.training import RunConfig
+    from bnn_tf.training import sweep as sweeps
+
+# What chooses the recipe, to which the other keys then apply.
+_SELECTORS = ("method", "model", "dataset", "variant")
+# Options that say where and how to run, which is all that can be said when a sweep is resumed or shown.
+_SESSION = ("resume", "show", "data_dir", "workers", "gpus", "verbose", "as_json")
+_WHOLE = {"from_phase": None, "until_phase": None}  # of a recipe's phases, a sweep trains all
+_RANGE = re.compile(r"(?P<low>[^:/,]+?)\.\.(?P<high>[^:/,]+)(?P<log>:log)?")
+
+
+@click.command()
+@options.method
+@options.model
+@options.dataset
+@options.data_dir
+@click.option("--variant", default="default", help="Variant of the recipe; `bnn-tf recipes` lists them.")
+@click.option("--epochs", metavar="N[,N…]", help="Epochs, of all phases or one number for each.")
+@recipe_options.recipe_options
+@options.settings
+@click.option("--grid", multiple=True, metavar="KEY=A,B,…", help="Values, combined with all of other keys.")
+@click.option("--random", type=click.IntRange(min=1), metavar="N", help="Draw N configurations by --search.")
+@click.option("--search", multiple=True, metavar="KEY=LOW..HIGH[:log]|A,B,…", help="Where --random draws.")
+@click.option("--search-seed", type=click.IntRange(min=0), default=1, show_default=True, help="Of --random.")
+@click.option("--seeds", default="1", show_default=True, metavar="N,…", help="Seeds of each configuration.")
+@click.option("--sweep-dir", metavar="DIR", help="Where to keep the sweep: sweep.db, and runs/.")
+@click.option("--resume", metavar="DIR", help="Continue, or help with, the sweep in DIR as it was started.")
+@click.option("--show", metavar="DIR", help="Only print the results of the sweep in DIR so far.")
+@click.option("--init-from", metavar="RUN", help="Start from the weights of another run, or larq-zoo:NAME.")
+@options.limit
+@click.option("--gpus", type=click.IntRange(min=0), help="GPUs to use; default: all.")
+@click.option("--workers", type=click.IntRange(min=1), help="Parallel image preparation; default: automatic.")
+@click.option("--deterministic", is_flag=True, help="Reproducible to the last bit, somewhat slower.")
+@click.option("--verbose", is_flag=True, help="Also print each epoch.")
+@options.json_option
+@click.pass_context
+def sweep(context: click.Context, **given: Any) -> None:
+    """Train configurations × seeds and compare them: mean ± standard deviation of the test accuracy.
+
+    A KEY is anything that --set takes, or method, model, dataset, variant. Stopped or killed, the same
+    command continues. Started in several terminals at once, it shares the work.
+    """
+    _require_consistent(context, given)
+    from rich.console import Console
+
+    from bnn_tf.training import strategies
+    from bnn_tf.training import sweep as sweeps
+
+    strategies.devices(given["gpus"])
+    if given["show"]:
+        _report(sweeps.Sweep.open(given["show"]), given["as_json"])
+        return
+    # With --json standard output carries the result alone.
+    console = Console(stderr=given["as_json"], soft_wrap=True, markup=False, highlight=False)
+    found = sweeps.Sweep.open(given["resume"]) if given["resume"] else _started(given, console)
+    console.print(f"Sweep directory: {found.path}")
+    _work(found, given, console)
+    _report(found, given["as_json"])
+    _require_success(found)
+
+
+def _require_consistent(context: click.Context, given: dict[str, Any]) -> None:
+    source = click.core.ParameterSource.COMMANDLINE
+    typed = [name for name in given if context.get_parameter_source(name) == source]
+    for name, allowed in (("show", ("show", "as_json")), ("resume", _SESSION)):
+        if given[name]:
+            clash = [other for other in typed if other not in allowed]
+            if clash:
+                flags = ", ".join(f"--{'set' if n == 'settings' else n.replace('_', '-')}" for n in clash)
+                raise UsageError(f"--{name} takes a sweep as it was started; leave out {flags}")
+            return
+    if not given["sweep_dir"]:
+        raise UsageError("name a --sweep-dir for the sweep, or one to --resume or to --show")
+    if given["random"] and (given["grid"] or not given["search"]):
+        raise UsageError("--random draws from --search KEY=LOW..HIGH or KEY=A,B,…, and goes without --grid")
+    if given["search"] and not given["random"]:
+        raise UsageError("--search needs --random N, the number of configurations to draw")
+
+
+def _started(given: dict[str, Any], console: "Console") -> "sweeps.Sweep":
+    """The sweep that the options describe, new or as far as it got."""
+    from bnn_tf.training import sweep as sweeps
+
+    seeds = _seeds(given["seeds"])
+    axes = _axes("--search", given["search"]) if given["random"] else _axes("--grid", given["grid"])
+    if given["method"] is None and "method" not in axes:
+        raise UsageError("name a --method (bireal, recu, subbit, ovsw), or a sweep to --resume")
+
+    def prepare() -> "list[sweeps.Task]":
+        drawn = sweeps.draw(axes, given["random"], given["search_seed"]) if given["random"] else None
+        chosen = sweeps.grid(axes) if drawn is None else drawn  # type: ignore[arg-type]
+        console.print(f"Checking {len(chosen)} configurations, of {len(seeds)} seeds each")
+        return sweeps.plan(chosen, seeds, lambda choices: _configuration(given, choices))
+
+    asked = {name: value for name, value in given.items() if name not in (*_SESSION, "sweep_dir")}
+    plain = {key: str(axis) if isinstance(axis, sweeps.Range) else axis for key, axis in axes.items()}
+    asked |= {"seeds": seeds, "search" if given["random"] else "grid": plain}
+    return sweeps.Sweep.start(given["sweep_dir"], asked, axes, prepare)
+
+
+def _configuration(given: dict[str, Any], choices: dict[str, Any]) -> "RunConfig":
+    from bnn_tf.training import RunConfig
+    from zoo import recipes
+
+    recipe = recipe_options.resolve(
+        {**given, **_WHOLE, **{key: choices[key] for key in _SELECTORS if key in choices}}
+    )
+    for key, value in choices.items():
+        if key == "epochs" and isinstance(value, list):
+            recipe = recipes.with_epochs(recipe, recipe_options.numbers(",".join(map(str, value))))
+        elif key not in _SELECTORS:
+            recipe = recipes.override(recipe, key, value)
+    names = ("data_dir", "limit", "deterministic", "workers", "init_from")
+    return RunConfig(recipe=recipe, **{name: given[name] for name in names})
+
+
+def _seeds(text: str) -> list[int]:
+    if not re.fullmatch(r"\d+(,\d+)*", text):
+        raise UsageError(f"--seeds takes whole numbers (1,2,3), not {text!r}")
+    seeds = [int(part) for part in text.split(",")]
+    if len(set(seeds)) < len(seeds):
+        raise UsageError(f"--seeds {text} names a seed twice")
+    return seeds
+
+
+def _axes(flag: str, texts: Sequence[str]) -> "dict[str, sweeps.Axis]":
+    """The axes that `--grid` or `--search` name.
+
+    Raises:
+        UsageError: one is not KEY=VALUES, or a key or value is there twice.
+    """
+    axes: dict[str, sweeps.Axis] = {}
+    for text in texts:
+        key, equals, values = (part.strip() for part in text.partition("="))
+        if not equals or not key or not values:
+            raise UsageError(f"{flag} takes KEY=A,B,…, not {text!r}")
+        if key in ("seed", "seeds"):
+            raise UsageError(f"seeds are swept by --seeds {values}, not by {flag}")
+        if key in axes:
+            raise UsageError(f"{flag} names {key} twice; give all its values at once")
+        interval = _RANGE.fullmatch(values)
+        axes[key] = _range(flag, text, interval) if interval else _values(flag, key, values)
+    return axes
+
+
+def _range(flag: str, text: str, interval: re.Match[str]) -> "sweeps.Range":
+    from bnn_tf.training import sweep as sweeps
+
+    if flag != "--search":
+        raise UsageError(f"{flag} takes values, not a range ({text}); --random N --search draws from ranges")
+    try:
+        low, high = (_number(interval[bound]) for bound in ("low", "high"))
+    except ValueError:
+        raise UsageError(f"--search takes KEY=LOW..HIGH with two numbers, not {text!r}") from None
+    return sweeps.Range(low, high, log=interval["log"] is not None)
+
+
+def _number(text: str) -> float:
+    try:
+        return int(text)
+    except ValueError:
+        return float(text)
+
+
+def _values(flag: str, key: str, text: str) -> list[Any]:
+    try:
+        values = json.loads(f"[{text}]")
+    except ValueError:
+        values = [options.parse_setting(f"{key}={part.strip()}")[1] for part in text.split(",")]
+    if "" in values:
+        raise UsageError(f"{flag} {key}={text} has an empty value")
+    for index, value in enumerate(values):
+        if value in values[:index]:
+            raise UsageError(f"{flag} {key}={text} names {value} twice")
+    return values
+
+
+def _work(found: "sweeps.Sweep", given: dict[str, Any], console: "Console") -> None:
+    from rich.console import Console
+
+    from bnn_tf.training import Session
+    from bnn_tf.training import sweep as sweeps
+
+    moved = {name: given[name] for name in ("data_dir", "workers") if given[name] is not None}
+    session = Session(console if given["verbose"] else Console(quiet=True), given["gpus"])
+    outcomes = found.outcomes()
+    done = sum(outcome.state == "complete" for outcome in outcomes)
+    console.print(f"{len(outcomes)} trainings, {done} of them complete")
+    try:
+        for finished in sweeps.work(found, session, moved):
+            console.print(_line(finished, found.outcomes()))
+    except KeyboardInterrupt:
+        again = f"bnn-tf sweep --resume {shlex.quote(str(found.path))}"
+        raise UserError(f"stopped; continue with: {again}") from None
+
+
+def _line(finished: "sweeps.Finished", outcomes: "list[sweeps.Outcome]") -> str:
+    from bnn_tf.training.callbacks import duration
+
+    outcome = finished.outcome
+    over = sum(other.state in ("complete", "failed") for other in outcomes)
+    if outcome.result is not None:
+        figure = f"test accuracy {outcome.result['top1']:.2%}"
+    else:
+        figure = f"failed: {outcome.error}"
+    resumed = f" (resumed after epoch {finished.resumed_epochs})" if finished.resumed_epochs else ""
+    left = "" if finished.left is None else f"  left {duration(finished.left)}"
+    return f"{over}/{len(outcomes)}  {outcome.task}  {figure}  {duration(finished.seconds)}{resumed}{left}"
+
+
+def _report(found: "sweeps.Sweep", as_json: bool) -> None:
+    """Prints the table, or everything as JSON."""
+    from bnn_tf.training import sweep as sweeps
+
+    outcomes = found.outcomes()
+    summaries = sweeps.summarize(outcomes)
+    counts = sweeps.counts(outcomes)
+    if as_json:
+        configurations = [summary.to_dict() for summary in summaries]
+        options.emit({"sweep_dir": str(found.path), **counts, "configurations": configurations}, True, "")
+        return
+    keys = list(summaries[0].choices)
+    rows = [[_cell(summary.choices[key]) for key in keys] + _figures(summary) for summary in summaries]
+    tables.print_table([*keys, "test accuracy", "n"], rows, numbers_from=len(keys))
+    left = [f"{counts[state]} {state}" for state in ("running", "waiting", "failed") if counts[state]]
+    if left:
+        click.echo(f"not complete: {', '.join(left)} of {len(outcomes)}; {found.path} keeps what is done")
+
+
+def _cell(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _figures(summary: "sweeps.Summary") -> list[str]:
+    if summary.mean is None:
+        return ["–", "0"]
+    spread = "" if summary.deviation is None else f" ± {100 * summary.deviation:.2f}"
+    return [f"{100 * summary.mean:.2f}{spread} %", str(len(summary.accuracies))]
+
+
+def _require_success(found: "sweeps.Sweep") -> None:
+    failed = [outcome for outcome in found.outcomes() if outcome.state == "failed"]
+    if failed:
+        again = f"bnn-tf sweep --resume {shlex.quote(str(found.path))}"
+        first = f"{failed[0].run_dir}: {failed[0].error}"
+        raise UserError(f"{len(failed)} trainings failed, the first in {first}; {again} tries them again")

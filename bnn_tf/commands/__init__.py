@@ -1,1 +1,0 @@
-"""The commands of `bnn-tf`, one file each; they parse and delegate."""

@@ -1,0 +1,231 @@
+"""`bnn-tf sweep`."""
+
+import json
+
+import pytest
+
+from bnn_tf import cli
+from bnn_tf.cli import sweep
+from bnn_tf.errors import UsageError, UserError
+from bnn_tf.training.sweep import Range, Sweep
+
+GRID = ("--grid", "method.delta=0.02,0.04", "--grid", "epochs=2,3", "--seeds", "1,2")
+
+
+@pytest.fixture
+def run(capsys):
+    """`run("--seeds", "1")`: exit code, standard output, standard error."""
+
+    def call(*arguments):
+        with pytest.raises(SystemExit) as left:
+            cli.main(["sweep", *map(str, arguments)])
+        return left.value.code, *capsys.readouterr()
+
+    return call
+
+
+@pytest.fixture
+def here(tmp_path):
+    """Options for the tiny network in a sweep directory."""
+    method = ("--method", "ovsw", "--model", "tiny", "--dataset", "digits", "--limit", "40")
+    return (*method, "--set", "image_size=[8,8]", "--sweep-dir", tmp_path / "sweep")
+
+
+@pytest.fixture
+def trained(monkeypatch, tiny):
+    """Replaces training; accuracy is 0.1 per epoch, and 0.02 more for seed 2."""
+    calls, errors = [], {}
+
+    def stub(run, session):
+        calls.append(run)
+        if run.path.name in errors:
+            raise errors.pop(run.path.name)
+        top1 = run.config.recipe.epochs / 10 + 0.02 * (run.config.seed == 2)
+        return {"top1": top1, "top5": 1.0}
+
+    monkeypatch.setattr("bnn_tf.training.sweep.worker.train_run", stub)
+    return calls, errors
+
+
+def test_a_grid_is_trained_and_tabulated(run, here, trained, tmp_path):
+    code, out, err = run(*here, *GRID)
+    assert (code, err) == (0, "")
+    lines = out.splitlines()
+    assert lines[:3] == [
+        "Checking 4 configurations, of 2 seeds each",
+        f"Sweep directory: {tmp_path / 'sweep'}",
+        "8 trainings, 0 of them complete",
+    ]
+    assert lines[3].startswith("1/8  method.delta=0.02 epochs=2 seed 1  test accuracy 20.00%  ")
+    assert "  left " in lines[3]
+    assert lines[10].startswith("8/8  method.delta=0.04 epochs=3 seed 2  test accuracy 32.00%  ")
+    assert "left" not in lines[10]
+    assert [line.split() for line in lines[11:]] == [
+        ["method.delta", "epochs", "test", "accuracy", "n"],
+        ["0.02", "3", "31.00", "±", "1.41", "%", "2"],
+        ["0.04", "3", "31.00", "±", "1.41", "%", "2"],
+        ["0.02", "2", "21.00", "±", "1.41", "%", "2"],
+        ["0.04", "2", "21.00", "±", "1.41", "%", "2"],
+    ]
+    assert {call.config.recipe.method_options["delta"] for call in trained[0]} == {0.02, 0.04}
+    assert run("--show", tmp_path / "sweep")[1].splitlines() == lines[11:]
+    assert len(trained[0]) == 8
+
+
+def test_an_interrupted_sweep_continues(run, here, trained, tmp_path):
+    trained[1]["002-seed1"] = KeyboardInterrupt()
+    code, _, err = run(*here, *GRID)
+    assert code == 1
+    assert f"stopped; continue with: bnn-tf sweep --resume {tmp_path / 'sweep'}" in err
+    shown = run("--show", tmp_path / "sweep")[1]
+    assert "not complete: 7 waiting of 8" in shown
+    trained[1]["003-seed1"] = KeyboardInterrupt()
+    assert run(*here, *GRID)[0] == 1
+    code, out, _ = run("--resume", tmp_path / "sweep", "--workers", "3")
+    assert code == 0
+    assert "8 trainings, 1 of them complete" in out
+    assert trained[0][-1].config.workers == 3
+    assert [o.state for o in Sweep.open(tmp_path / "sweep").outcomes()] == ["complete"] * 8
+
+
+def test_failures_are_reported_and_retried(run, here, trained, tmp_path):
+    trained[1]["001-seed2"] = UserError("the loss is not finite any more")
+    code, out, err = run(*here, *GRID)
+    assert code == 1
+    assert "failed: the loss is not finite any more" in out
+    assert "1 trainings failed, the first in " in err
+    assert "not complete: 1 failed of 8" in out
+    code, out, err = run("--resume", tmp_path / "sweep")
+    assert (code, err) == (0, "")
+    assert "8/8" in out
+
+
+def test_json_has_every_figure(run, here, trained, tmp_path):
+    code, out, err = run(*here, "--seeds", "1,2", "--epochs", "2", "--json")
+    assert code == 0
+    found = json.loads(out)
+    (configuration,) = found.pop("configurations")
+    assert found == {
+        "sweep_dir": str(tmp_path / "sweep"),
+        "complete": 2,
+        "running": 0,
+        "waiting": 0,
+        "failed": 0,
+    }
+    assert configuration["choices"] == {}
+    assert configuration["mean"] == pytest.approx(0.21)
+    assert configuration["standard_deviation"] == pytest.approx(0.02 / 2**0.5)
+    assert [entry["seed"] for entry in configuration["runs"]] == [1, 2]
+    assert "2/2  seed 2" in err
+
+
+def test_random_search_draws_reproducibly(run, here, trained, tmp_path):
+    search = ("--random", "3", "--search", "learning_rate=1e-3..1:log", "--search", "epochs=2..9")
+    assert run(*here, *search)[0] == 0
+    assert run(*here, *search)[0] == 0
+    assert len(trained[0]) == 3
+    phases = [call.config.recipe.phases[0] for call in trained[0]]
+    assert all(1e-3 <= phase.learning_rate <= 1 and 2 <= phase.epochs <= 9 for phase in phases)
+    code, _, err = run(*here, *search, "--search-seed", "2")
+    assert code == 2
+    assert "holds another sweep: search_seed is 1 there and 2 here" in err
+
+
+def test_a_changed_grid_is_refused(run, here, trained):
+    assert run(*here, "--grid", "epochs=2,3")[0] == 0
+    code, _, err = run(*here, "--grid", "epochs=2,4")
+    assert code == 2
+    assert "holds another sweep: grid epochs is [2, 3] there and [2, 4] here; continue that one" in err
+    assert run(*here, "--grid", "epochs=2,3", "--data-dir", "elsewhere")[0] == 0
+
+
+def test_methods_and_phases_can_be_swept(run, tmp_path, trained):
+    axes = ("--grid", "method=bireal,ovsw", "--grid", "epochs=[2],[3]", "--grid", "crop_scale=[0.1,1]")
+    options = ("--model", "tiny", "--dataset", "digits", "--limit", "40", "--set", "image_size=[8,8]")
+    assert run(*options, *axes, "--sweep-dir", tmp_path / "sweep")[0] == 0
+    found = [(call.config.recipe.method, call.config.recipe.epochs) for call in trained[0]]
+    assert found == [("bireal", 2), ("bireal", 3), ("ovsw", 2), ("ovsw", 3)]
+    assert trained[0][0].config.recipe.phases[0].crop_scale == (0.1, 1)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--grid", "learning-rate=0.1,0.2"), "did you mean 'learning_rate'?"),
+        (("--grid", "method.delta=0.1", "--grid", "method.delta=0.2"), "names method.delta twice"),
+        (("--grid", "epochs=2,2"), "names 2 twice"),
+        (("--grid", "epochs=2,,3"), "has an empty value"),
+        (("--grid", "epochs"), "--grid takes KEY=A,B,…, not 'epochs'"),
+        (("--grid", "seed=1,2"), "seeds are swept by --seeds 1,2"),
+        (("--grid", "epochs=0,1"), "epochs=0: epochs must be at least 1"),
+        (("--grid", "epochs=[1,x]"), "epochs"),
+        (
+            ("--grid", "model=tiny,tinny"),
+            "model=tinny: there is no model called 'tinny'; did you mean 'tiny'?",
+        ),
+        (("--seeds", "1,1"), "names a seed twice"),
+        (("--seeds", "one"), "--seeds takes whole numbers"),
+        (("--random", "2"), "--random draws from --search"),
+        (("--random", "2", "--search", "epochs=1..3", "--grid", "batch_size=8"), "goes without --grid"),
+        (("--search", "epochs=1..3"), "--search needs --random N"),
+        (("--random", "2", "--search", "epochs=few..3"), "with two numbers"),
+        (("--random", "2", "--search", "epochs=3..1"), "from a lower to a higher"),
+        (("--random", "4", "--search", "epochs=1..3"), "only 3 different"),
+        (("--resume", "there"), "leave out "),
+        (("--show", "there"), "leave out "),
+    ],
+)
+def test_wrong_usage_is_said_and_leaves_nothing(run, here, tiny, tmp_path, options, message):
+    code, out, err = run(*here, *options)
+    assert message in err
+    assert code == 2
+    assert err.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_directory_and_a_method_are_needed(run, tmp_path):
+    assert "name a --sweep-dir" in run("--method", "ovsw")[2]
+    assert "name a --method" in run("--sweep-dir", tmp_path / "sweep")[2]
+
+
+@pytest.mark.parametrize("option", ["--show", "--resume"])
+def test_a_folder_without_sweep(run, tmp_path, option):
+    code, _, err = run(option, tmp_path)
+    assert code == 1
+    assert "there is no sweep in" in err
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "values"),
+    [
+        ("k=1,2.5,9e-4", [1, 2.5, 9e-4]),
+        ("k=cosine, linear", ["cosine", "linear"]),
+        ("k=none,kernels", [None, "kernels"]),
+        ("k=[1,2],[3]", [[1, 2], [3]]),
+        ("k=true,false", [True, False]),
+        ("k=a=b", ["a=b"]),
+    ],
+)
+def test_values(text, values):
+    assert sweep._axes("--grid", [text]) == {"k": values}
+
+
+@pytest.mark.parametrize(
+    ("text", "axis"),
+    [
+        ("k=1..3", Range(1, 3)),
+        ("k=.1...5", Range(0.1, 0.5)),
+        ("k=1e-4..1e-1:log", Range(1e-4, 1e-1, log=True)),
+        ("k=-1..1", Range(-1, 1)),
+        ("k=4,5", [4, 5]),
+        ("k=../a,../b", ["../a", "../b"]),
+    ],
+)
+def test_ranges(text, axis):
+    assert sweep._axes("--search", [text]) == {"k": axis}
+
+
+def test_a_range_is_no_grid():
+    with pytest.raises(UsageError, match="--grid takes values, not a range"):
+        sweep._axes("--grid", ["k=1..3"])
