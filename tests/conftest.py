@@ -1,5 +1,6 @@
 """Fixtures that every test may use."""
 
+import json
 import types
 from pathlib import Path
 
@@ -19,10 +20,28 @@ def shared() -> Path:
     return SHARED
 
 
+GOLDEN = Path(__file__).parent / "golden"
+
+
 @pytest.fixture
-def golden(shared):
-    """Loads one file of the authors' arrays: `golden("recu_kernel")["tau85_w"]`."""
-    return lambda name: np.load(shared / "golden" / f"{name}.npz")
+def golden(request):
+    """Loads one file of the authors' arrays: `golden("recu_kernel")["tau85_w"]`.
+
+    The large `forward_*` files (whole networks with their logits) are in `../shared/golden`; a test that asks
+    for one is skipped where they are absent.
+    """
+
+    def load(name):
+        folder = request.getfixturevalue("shared") / "golden" if name.startswith("forward_") else GOLDEN
+        return np.load(folder / f"{name}.npz")
+
+    return load
+
+
+@pytest.fixture(scope="session")
+def golden_networks():
+    """What the authors' networks consist of, by name: layers, shapes, numbers of parameters and operations."""
+    return json.loads((GOLDEN / "models.json").read_text())
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """The networks against the authors' own: parameter counts and logits."""
 
 import importlib.util
-import json
 from pathlib import Path
 
 import numpy as np
@@ -55,8 +54,8 @@ def _binary_kernels(model):
 @pytest.mark.parametrize(
     "name", [pytest.param(n, marks=pytest.mark.slow) if n in DEEPER else n for n in NETWORKS]
 )
-def test_parameter_counts(name, shared):
-    expected = json.loads((shared / "golden" / "models.json").read_text())[name]
+def test_parameter_counts(name, golden_networks):
+    expected = golden_networks[name]
     build, options = NETWORKS[name]
     model = build(**options)
     count = sum(int(np.prod(v.shape)) for v in model.trainable_weights)

@@ -80,8 +80,8 @@ REFERENCES = {
 
 
 @pytest.mark.parametrize("name", REFERENCES)
-def test_agrees_with_the_authors_networks(name, shared):
-    reference = json.loads((shared / "golden" / "models.json").read_text())[name]
+def test_agrees_with_the_authors_networks(name, golden_networks):
+    reference = golden_networks[name]
     account = accounting.account(REFERENCES[name]())
     total = account.total
     assert total.binary_parameters == reference["binary_conv_params"]

@@ -1,7 +1,6 @@
 """The authors' networks at their own depth and width; names as `golden/models.json` lists them."""
 
 import functools
-import json
 
 import numpy as np
 import pytest
@@ -117,9 +116,9 @@ def listed(network):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
-def test_names_of_the_authors_networks(name, shared, authors):
+def test_names_of_the_authors_networks(name, golden_networks, authors):
     """All that the authors' networks are known to hold has its place, and nothing of ours is left."""
-    network = json.loads((shared / "golden" / "models.json").read_text())[name]
+    network = golden_networks[name]
     _, model, options = full(authors)[name]
     method = options.get("method", "subbit" if "step2" in name else name.split("_")[0])
     given = {"shortcut": "conv"} if name == "ovsw_cResNet18_1w1a" else {}
