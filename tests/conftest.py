@@ -40,7 +40,7 @@ def golden(request):
 
 @pytest.fixture(scope="session")
 def golden_networks():
-    """What the authors' networks consist of, by name: layers, shapes, numbers of parameters and operations."""
+    """What the authors' networks consist of, by name: layers, shapes, parameters, operations."""
     return json.loads((GOLDEN / "models.json").read_text())
 
 
