@@ -11,6 +11,7 @@ from __future__ import annotations
 import importlib
 import logging
 import os
+import sys
 import types
 from typing import TYPE_CHECKING, Any
 
@@ -47,13 +48,26 @@ def _import_tensorflow() -> None:
         import tensorflow
 
         tensorflow.config.list_physical_devices()  # looks for GPUs, and complains where there is none
-    logging.getLogger("larq.layers_base").addFilter(_not_about_starved_weights)
+    logging.getLogger("larq.layers_base").addFilter(_is_for_the_user)
     _imported = True
 
 
-def _not_about_starved_weights(record: logging.LogRecord) -> bool:
-    # Our quantizers choose their gradients so that no weight constraint is needed.
-    return "starved weights" not in record.getMessage()
+def _is_for_the_user(record: logging.LogRecord) -> bool:
+    """Whether a message of Larq's is shown: not the one about starved weights where it does not apply.
+
+    Quantizers whose gradient needs no constraint say so (`needs_constraint = False`). Larq warns from the
+    constructor of the layer, which is therefore the caller of the logger.
+    """
+    if "starved weights" not in record.getMessage():
+        return True
+    frame = sys._getframe()
+    while frame is not None and frame.f_globals.get("__name__") != "larq.layers_base":
+        frame = frame.f_back
+    layer = frame.f_locals.get("self") if frame is not None else None
+    kinds = ("kernel_quantizer", "depthwise_quantizer", "pointwise_quantizer")
+    quantizers = (getattr(layer, kind, None) for kind in kinds)
+    binary = [quantizer for quantizer in quantizers if getattr(quantizer, "precision", None) == 1]
+    return not binary or any(getattr(quantizer, "needs_constraint", True) for quantizer in binary)
 
 
 _imported = False

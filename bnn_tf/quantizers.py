@@ -8,8 +8,7 @@ makes everything that a saved model of this package can name known to Keras.
 from typing import Any
 
 import bnn_tf.layers
-import bnn_tf.optimizers
-import bnn_tf.telemetry  # noqa: F401  (saved models name them all; loading must find them)
+import bnn_tf.observe  # noqa: F401  (saved models name them all; loading must find them)
 from bnn_tf import codebook, math
 from bnn_tf._tensorflow import lq, tf
 
@@ -57,6 +56,16 @@ class _KernelQuantizer(lq.quantizers.Quantizer):
     """
 
     precision = 1
+    bits_per_weight: float = 1.0
+    """What a weight costs in storage, codebooks apart."""
+    elementwise = True
+    """Whether each sign is that of the latent weight itself, and depends on no other."""
+    needs_constraint = False
+    """Its gradient is chosen so that no weight is lost without a constraint: Larq need not warn."""
+
+    def patterns(self) -> tf.Tensor | None:
+        """The ±1 patterns `(count, 9)` of which 3×3 slices are made; `None` where all 512 are possible."""
+        return None
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
         """Binarizes a kernel `(…, cout)`."""
@@ -122,6 +131,8 @@ class ReCU(_KernelQuantizer):
         tau: Start of the clamp's quantile `.tau`, a variable that `callbacks.TauSchedule` moves.
         **kwargs: Arguments of `tf.keras.layers.Layer`.
     """
+
+    elementwise = False
 
     def __init__(self, tau: float = 0.85, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -194,6 +205,8 @@ class SubBit(_KernelQuantizer):
         ValueError: `bits` is out of range, or the kernel to quantize is not 3×3.
     """
 
+    elementwise = False
+
     def __init__(self, bits: int = 5, seed: int = 0, interval: int = 25, **kwargs: Any) -> None:
         if not 1 <= bits <= codebook.SLICE:
             raise ValueError(f"bits must be between 1 and {codebook.SLICE}, not {bits}")
@@ -202,6 +215,17 @@ class SubBit(_KernelQuantizer):
         self.codebook = self.memory = self.step = None
         if bits < codebook.SLICE:
             self._create_codebook()
+
+    @property
+    def bits_per_weight(self) -> float:
+        """A slice of nine weights costs `bits`."""
+        return self.bits / codebook.SLICE
+
+    def patterns(self) -> tf.Tensor | None:
+        """The signs in force, `(2^bits, 9)`; `None` for 9 bits."""
+        if self.codebook is None:
+            return None
+        return codebook.current_memory(tf.convert_to_tensor(self.codebook), self.memory)
 
     def _create_codebook(self) -> None:
         patterns = codebook.initial_patterns(self.bits, self.seed)

@@ -27,6 +27,11 @@ def is_path(name: str) -> bool:
     return bool(_PATH.fullmatch(name))
 
 
+def path_of(thing: object) -> str:
+    """Where a class or function is, as `package.module:Name`."""
+    return f"{getattr(thing, '__module__', '')}:{getattr(thing, '__qualname__', '')}"
+
+
 def trust(name: str) -> None:
     """Allows the module of `package.module:Name` to be imported: the user named it in this process."""
     if is_path(name):
@@ -98,6 +103,9 @@ class Registry(Generic[T]):
         """
         if name in self._objects:
             return self._objects[name]
+        for known in self._objects.values():
+            if path_of(known) == name:
+                return known
         if is_path(name):
             return self._load(name)
         if name in (points := self._entry_points()):
@@ -109,6 +117,18 @@ class Registry(Generic[T]):
                 ) from error
             return self._objects[name]
         raise unknown(self.kind, name, self.names())
+
+    def name_of(self, thing: T) -> str:
+        """The name under which another process finds the object.
+
+        That is the registered name only of what this package or an entry point brings: anything else is
+        registered when its module is imported, so that the name must say where it is.
+        """
+        for name, known in self._objects.items():
+            built_in = thing.__module__.partition(".")[0] in ("bnn_tf", "zoo")
+            if known is thing and (built_in or name in self._entry_points()):
+                return name
+        return path_of(thing)
 
     def _entry_points(self) -> dict[str, importlib.metadata.EntryPoint]:
         if self._group is None:

@@ -102,7 +102,7 @@ def _new(
     parameters = inspect.signature(builder).parameters
     given = _options(settings)
     if bits is not None:
-        method = method or "subbit"
+        method = method or methods.SubBit.name
         given["method"]["bits"] = bits
     if input_size is not None:
         given["model"]["input_shape"] = (*input_size, 3)

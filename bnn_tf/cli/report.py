@@ -19,7 +19,7 @@ def report(run: Path, output: Path | None, as_json: bool) -> None:
 
     The folder gets report.md and its pictures (PNG).
     """
-    from bnn_tf import diagnostics
+    from bnn_tf import observe
     from bnn_tf.errors import UserError
     from bnn_tf.report.page import Material, write
     from bnn_tf.training import Run, build
@@ -37,7 +37,7 @@ def report(run: Path, output: Path | None, as_json: bool) -> None:
         recipe=recipes.find(recipe.method, recipe.model, recipe.dataset, recipe.variant).to_dict(),
         environment=json.loads(environment.read_text()) if environment.is_file() else {},
         metrics=rows,
-        records=diagnostics.read(run / "diagnostics.jsonl"),
+        records=observe.read(run / "diagnostics.jsonl"),
         network=build.load_run_model(opened),
     )
     written = write(material, output or run / "report")

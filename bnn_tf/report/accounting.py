@@ -22,7 +22,7 @@ from typing import Any
 from bnn_tf import codebook
 from bnn_tf._tensorflow import lq, tf
 from bnn_tf.errors import UserError
-from bnn_tf.quantizers import ScaledSign, SubBit
+from bnn_tf.quantizers import ScaledSign
 
 REAL_BITS = 32
 BINARY_MACS_PER_OPERATION = 64
@@ -223,7 +223,7 @@ def _kernel_cost(kernel: tf.Variable, binary_input: bool, pixels: int) -> Cost:
     if not is_binary(kernel):
         return Cost(real_parameters=size, real_macs=macs)
     quantizer = kernel.quantizer
-    bits = quantizer.bits if isinstance(quantizer, SubBit) else codebook.SLICE
+    bits = round(codebook.SLICE * getattr(quantizer, "bits_per_weight", 1))
     shared = bits < codebook.SLICE
     cin, cout = kernel.shape[-2:]
     operations = bit_operations(cin, cout, pixels, bits) if shared else macs

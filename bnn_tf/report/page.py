@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from bnn_tf import diagnostics, kernels
+from bnn_tf import observe
 from bnn_tf._tensorflow import tf
-from bnn_tf.kernels import BinaryKernel
+from bnn_tf.observe import BinaryKernel
 from bnn_tf.report import plots
 from bnn_tf.report.accounting import Cost, account
 
@@ -28,7 +28,7 @@ class Material:
         recipe: The recipe from which it started, plain values; the run may have changed any of it.
         environment: Versions and hardware.
         metrics: The rows of metrics.csv; none of a run whose weights were imported.
-        records: What `diagnostics.KernelDiagnostics` wrote.
+        records: What `observe.KernelDiagnostics` wrote.
         network: The network with the weights of the last complete epoch.
     """
 
@@ -63,8 +63,8 @@ class Report:
 def write(material: Material, folder: Path) -> Report:
     """Writes `report.md` and its pictures into a folder, over files of the same names."""
     folder.mkdir(parents=True, exist_ok=True)
-    found = kernels.binary_kernels(material.network)
-    layers = {kernel.name: diagnostics.measure(kernel) for kernel in found}
+    found = observe.binary_kernels(material.network)
+    layers = {kernel.name: observe.measure(kernel) for kernel in found}
     pictures = [
         (caption, plots.save(figure, folder / f"{name}.png"))
         for name, caption, figure in _pictures(material, found, layers)
@@ -276,7 +276,7 @@ def _layer_table(layers: Mapping[str, Mapping[str, Any]]) -> str:
     explanation = (
         "Dead weights lie outside ±Q(τ), where ReCU's clamp gives no gradient. The quantization error is the "
         "share of energy that signs with the best scale per channel miss, after the clamp. Methods without τ "
-        f"are measured at τ = {kernels.REFERENCE_TAU}. The last columns are entropies of what is stored."
+        f"are measured at τ = {observe.REFERENCE_TAU}. The last columns are entropies of what is stored."
     )
     return f"{explanation}\n\n{_table(header, rows)}"
 

@@ -16,9 +16,9 @@ from matplotlib.colors import ListedColormap, Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from bnn_tf import kernels
+from bnn_tf import observe
 from bnn_tf.codebook import all_patterns
-from bnn_tf.kernels import BinaryKernel
+from bnn_tf.observe import BinaryKernel
 
 # From the palette of Okabe and Ito.
 BLUE, ORANGE, GREEN, BLACK = "#0072B2", "#D55E00", "#009E73", "#000000"
@@ -176,7 +176,7 @@ def diagnostics(records: Sequence[Row]) -> Figure:
     """The figures of every binary layer over the epochs of one phase.
 
     Args:
-        records: What `diagnostics.KernelDiagnostics` wrote in the phase.
+        records: What `observe.KernelDiagnostics` wrote in the phase.
     """
     layers = list(dict.fromkeys(record["layer"] for record in records))
     present = [name for name in _FIGURES if any(record[name] is not None for record in records)]
@@ -216,7 +216,7 @@ def histograms(records: Sequence[Row]) -> Figure:
     """Densities of the standardised latent weights W1 in up to six layers, at up to five epochs.
 
     Args:
-        records: What `diagnostics.KernelDiagnostics` wrote in one phase.
+        records: What `observe.KernelDiagnostics` wrote in one phase.
     """
     layers = evenly(list(dict.fromkeys(record["layer"] for record in records)), 6)
     columns = min(3, len(layers))
@@ -228,8 +228,8 @@ def histograms(records: Sequence[Row]) -> Figure:
         chosen = evenly([record for record in records if record["layer"] == layer], 5)
         for record, colour in zip(chosen, shades(len(chosen)), strict=True):
             counts = np.array(record["histogram"])
-            density = counts / counts.sum() / np.diff(kernels.EDGES)
-            ax.stairs(density, kernels.EDGES, color=colour, linewidth=1.3, label=f"epoch {record['epoch']}")
+            density = counts / counts.sum() / np.diff(observe.EDGES)
+            ax.stairs(density, observe.EDGES, color=colour, linewidth=1.3, label=f"epoch {record['epoch']}")
         for side in (-1, 1):
             label = "±Q(τ), last" if side > 0 else None
             ax.axvline(side * chosen[-1]["bound"], color=BLACK, linestyle=":", linewidth=1, label=label)
@@ -245,11 +245,11 @@ def over_tau(found: Sequence[BinaryKernel]) -> Figure:
     made, axes = figure(11, 4, columns=3)
     error, variety, dead = axes[0]
     for kernel, colour in zip(found, shades(len(found)), strict=True):
-        w1 = kernels.standardized(kernel.latent)
+        w1 = observe.standardized(kernel.latent)
         line = {"color": colour, "linewidth": 1.2}
-        error.plot(TAUS, [100 * kernels.quantization_error(w1, tau) for tau in TAUS], **line)
-        variety.plot(TAUS, [kernels.clamped_entropy(w1, tau) for tau in TAUS], **line)
-        dead.plot(TAUS, [100 * kernels.dead_share(w1, tau) for tau in TAUS], **line)
+        error.plot(TAUS, [100 * observe.quantization_error(w1, tau) for tau in TAUS], **line)
+        variety.plot(TAUS, [observe.clamped_entropy(w1, tau) for tau in TAUS], **line)
+        dead.plot(TAUS, [100 * observe.dead_share(w1, tau) for tau in TAUS], **line)
     dead.plot(TAUS, 100 * (2 - 2 * TAUS), color=BLACK, linestyle=":", label="Laplace distribution")
     dead.legend(frameon=False, fontsize=9)
     error.set_title("quantization error (% of energy)", loc="left", fontsize=10)
@@ -303,7 +303,7 @@ def tiles(name: str, pairs: Pairs) -> Figure:
     ax.pcolormesh(cells, cmap=_COLOURS, vmin=0, vmax=4, edgecolors="white", linewidth=1.5)
     ax.set_title(
         f"{name}: {np.count_nonzero(counts)} of {len(pairs)} patterns in use, {counts.sum():,} slices\n"
-        f"entropy {kernels.entropy(counts):.2f} of {np.log2(len(pairs)):.0f} bits; dark +1, pale −1",
+        f"entropy {observe.entropy(counts):.2f} of {np.log2(len(pairs)):.0f} bits; dark +1, pale −1",
         fontsize=9.5,
         loc="left",
     )

@@ -10,7 +10,6 @@ import numpy as np
 from bnn_tf._tensorflow import lq, tf
 from bnn_tf.codebook import DEAD_ZONE, SLICE
 from bnn_tf.errors import UserError
-from bnn_tf.quantizers import IdentitySign, ScaledSign
 from bnn_tf.torch_import import layout, names
 from bnn_tf.training.transfer import Key, variables
 from bnn_tf.transforms import latent_value
@@ -168,8 +167,7 @@ def _zeros(network: tf.keras.Model) -> list[str]:
     count = sum(
         int(np.sum(latent_value(layer.kernel).numpy() == 0))
         for layer in network.layers
-        if isinstance(layer, lq.layers.QuantConv2D)
-        and isinstance(layer.kernel_quantizer, (IdentitySign, ScaledSign))
+        if isinstance(layer, lq.layers.QuantConv2D) and getattr(layer.kernel_quantizer, "elementwise", False)
     )
     if not count:
         return []

@@ -8,9 +8,9 @@ from rich.console import Console
 
 from bnn_tf import data
 from bnn_tf._tensorflow import tf
-from bnn_tf.diagnostics import KernelDiagnostics
-from bnn_tf.distillation import Distiller
 from bnn_tf.errors import UsageError, UserError
+from bnn_tf.losses import Distiller
+from bnn_tf.observe import KernelDiagnostics
 from bnn_tf.training import build, preparation, strategies, teachers
 from bnn_tf.training.callbacks import Checkpointing, EpochProgress, StopAtNaN
 from bnn_tf.training.run import Run

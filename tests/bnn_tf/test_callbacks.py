@@ -5,6 +5,7 @@ import pytest
 
 from bnn_tf import callbacks, methods, quantizers, schedules
 from bnn_tf._tensorflow import lq, tf
+from bnn_tf.errors import UsageError
 
 
 def conv(quantizer, **options):
@@ -27,7 +28,7 @@ def model():
 
 
 def taus(model):
-    return [float(quantizer.tau) for quantizer in callbacks.quantizers_of(model, quantizers.ReCU)]
+    return [float(quantizer.tau) for quantizer in callbacks.tau_quantizers(model)]
 
 
 class Recorder(tf.keras.callbacks.Callback):
@@ -46,7 +47,7 @@ def test_every_quantizer_once(model):
     inputs = tf.keras.Input((10, 10, 1))
     shared = quantizers.ReCU()
     x = conv(shared)(conv(shared)(inputs))
-    assert callbacks.quantizers_of(tf.keras.Model(inputs, x), quantizers.ReCU) == [shared]
+    assert callbacks.tau_quantizers(tf.keras.Model(inputs, x)) == [shared]
 
 
 def test_tau_follows_the_schedule(model, golden):
@@ -62,14 +63,14 @@ def test_in_fit_and_from_a_later_epoch(model):
     model.compile("sgd", "mse")
     whole, later = Recorder(), Recorder()
     history = model.fit(
-        x, y, batch_size=2, epochs=3, verbose=0, callbacks=[callbacks.TauSchedule(3, 0.5, 0.9), whole]
+        x, y, batch_size=2, epochs=3, verbose=0, callbacks=[callbacks.TauSchedule(3, 0.6, 0.9), whole]
     ).history
-    expected = [schedules.recu_tau(epoch, 3, 0.5, 0.9) for epoch in range(3)]
+    expected = [schedules.recu_tau(epoch, 3, 0.6, 0.9) for epoch in range(3)]
     assert history["tau"] == expected
     np.testing.assert_allclose(whole.seen, np.repeat(expected, 2)[:, None] * [1, 1], rtol=1e-6)
     model.fit(
         x, y, batch_size=2, epochs=3, initial_epoch=2, verbose=0,
-        callbacks=[callbacks.TauSchedule(3, 0.5, 0.9), later],
+        callbacks=[callbacks.TauSchedule(3, 0.6, 0.9), later],
     )  # fmt: skip
     assert later.seen == whole.seen[-2:]
 
@@ -79,10 +80,18 @@ def test_the_method_brings_it(model):
     assert (callback.epochs, callback.tau_min, callback.tau_max) == (7, 0.6, 0.8)
 
 
-def test_reaches_a_distiller_s_student(model):
-    from bnn_tf.distillation import Distiller
+def test_moves_a_distiller_s_student_and_not_its_teacher(model):
+    from bnn_tf.losses import Distiller
 
-    callback = callbacks.TauSchedule(10, 0.5, 0.9)
-    callback.set_model(Distiller(model, tf.keras.models.clone_model(model)))
+    teacher = tf.keras.models.clone_model(model)
+    callback = callbacks.TauSchedule(10, 0.6, 0.9)
+    callback.set_model(Distiller(model, teacher))
     callback.on_epoch_begin(0)
-    assert taus(model) == pytest.approx([0.5, 0.5])
+    assert taus(model) == pytest.approx([0.6, 0.6])
+    assert taus(teacher) == pytest.approx([0.85, 0.85])
+
+
+@pytest.mark.parametrize("arguments", [(0,), (10, 0.5), (10, 0.9, 0.8), (10, float("nan")), (10, 0.9, 1.1)])
+def test_nonsense_is_refused(arguments):
+    with pytest.raises(UsageError, match="epochs|tau_min|tau_max"):
+        callbacks.TauSchedule(*arguments)

@@ -15,7 +15,7 @@ from bnn_tf._tensorflow import lq, tf
 
 cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
-from bnn_tf import layers, optimizers, quantizers, telemetry, transforms
+from bnn_tf import layers, observe, optimizers, quantizers, transforms
 
 folder = sys.argv[1]
 rng = np.random.default_rng(0)
@@ -28,7 +28,7 @@ def ovsw_sgd():
         transforms.AdaptiveGradientScale(0.04),
         transforms.SilenceDecay(1e-2, threshold=0.05, momentum=0.8),
         transforms.WeightDecay(1e-3, only="kernels"),
-        telemetry.KernelTelemetry(0.04, momentum=0.8, threshold=0.05),
+        observe.KernelTelemetry(0.04, momentum=0.8, threshold=0.05),
     ])
 
 

@@ -6,7 +6,7 @@ import sys
 import numpy as np
 import pytest
 
-from bnn_tf import layers, optimizers, quantizers, telemetry, transforms
+from bnn_tf import layers, observe, optimizers, quantizers, transforms
 from bnn_tf._tensorflow import lq, tf
 
 pytestmark = pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5 file")
@@ -94,7 +94,7 @@ def saved(tmp_path_factory):
                 transforms.AdaptiveGradientScale(0.04),
                 transforms.SilenceDecay(1e-2, momentum=0.9),
                 transforms.WeightDecay(1e-3, only="kernels"),
-                telemetry.KernelTelemetry(),
+                observe.KernelTelemetry(),
             ],
         ),
         "mse",

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from bnn_tf import diagnostics
-from bnn_tf.kernels import BinaryKernel
+from bnn_tf import observe
+from bnn_tf.observe import BinaryKernel
 
 
 def metrics_row(phase, epoch, accuracy, **more):
@@ -34,5 +34,5 @@ def records(rng):
             numbers = rng.integers(512, size=30) if patterns is None else rng.choice(patterns[:3], 30)
             signs = np.where(numbers >> np.arange(9)[:, None] & 1, 1, -1).reshape(3, 3, 5, 6)
             kernel = BinaryKernel(name, latent, signs, 0.9, patterns)
-            made.append({"phase": "second", "epoch": epoch, "layer": name, **diagnostics.measure(kernel)})
+            made.append({"phase": "second", "epoch": epoch, "layer": name, **observe.measure(kernel)})
     return made

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from bnn_tf import kernels
+from bnn_tf import observe
 from bnn_tf.codebook import all_patterns
 from bnn_tf.report import plots
 
@@ -74,11 +74,11 @@ def test_histograms_are_densities(records):
 
 def test_over_tau(rng):
     latent = rng.standard_normal((3, 3, 8, 8), np.float32)
-    kernel = kernels.BinaryKernel("conv", latent, np.sign(latent), 0.9, None)
+    kernel = observe.BinaryKernel("conv", latent, np.sign(latent), 0.9, None)
     error, entropy, dead, _ = plots.over_tau([kernel]).axes
-    w1 = kernels.standardized(latent)
+    w1 = observe.standardized(latent)
     tau, share = lines(dead)[0][5]
-    assert share == pytest.approx(100 * kernels.dead_share(w1, tau))
+    assert share == pytest.approx(100 * observe.dead_share(w1, tau))
     assert (np.diff(lines(error)[0][:, 1]) > 0).all()
     assert lines(entropy)[1][0, 0] == 0.9  # where τ is now
 

@@ -7,7 +7,7 @@ import re
 import numpy as np
 import pytest
 
-from bnn_tf import diagnostics
+from bnn_tf import observe
 from bnn_tf._tensorflow import tf
 from bnn_tf.errors import UsageError, UserError
 from bnn_tf.training import Run, build, train, trainer
@@ -28,7 +28,7 @@ def rows(run):
 
 def records(run):
     """What was written about the kernels after each epoch."""
-    return diagnostics.read(run.path / "diagnostics.jsonl")
+    return observe.read(run.path / "diagnostics.jsonl")
 
 
 def checkpoint(run, phase):

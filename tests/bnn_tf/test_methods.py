@@ -2,15 +2,16 @@
 
 import dataclasses
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 
-from bnn_tf import layers, methods, quantizers, transforms
-from bnn_tf._tensorflow import tf
+from bnn_tf import layers, methods, observe, quantizers, transforms
+from bnn_tf._tensorflow import lq, tf
 from bnn_tf.callbacks import TauSchedule
-from bnn_tf.errors import UsageError
-from bnn_tf.methods.subbit import layer_seed
+from bnn_tf.errors import UsageError, UserError
 
 OPTIONS = [
     methods.BiReal(clip_value=None),
@@ -19,6 +20,7 @@ OPTIONS = [
     methods.OvSW(delta=None, silence_decay=1e-3, scale="learned"),
     methods.Real(activation_name="sign"),
 ]
+NAN = float("nan")
 BINARY = ("bireal", "recu", "subbit", "ovsw")
 
 
@@ -35,7 +37,7 @@ class TestGet:
 
     @pytest.mark.parametrize("name", methods.METHODS)
     def test_by_name_is_the_default(self, name):
-        assert methods.get(name) == methods.METHODS[name]()
+        assert methods.get(name) == methods.METHODS.get(name)()
         assert methods.get(name).name == name
 
     def test_options_beside_a_name_or_a_configuration(self):
@@ -62,24 +64,118 @@ class TestGet:
     @pytest.mark.parametrize(
         ("name", "options", "message"),
         [
-            ("recu", {"tau_min": "high"}, "option tau_min of method recu must be float, not 'high'"),
-            ("recu", {"tau_min": True}, "must be float, not True"),
-            ("recu", {"tau_min": 85}, "0.5 < tau_min <= tau_max <= 1 must hold, not tau_min=85"),
-            ("recu", {"tau_min": 0.9, "tau_max": 0.8}, "tau_max=0.8"),
-            ("subbit", {"bits": 5.5}, "option bits of method subbit must be int, not 5.5"),
-            ("subbit", {"bits": 10}, "bits must be between 1 and 9, not 10"),
+            (
+                "recu",
+                {"tau_min": "high"},
+                "method recu: tau_min must be a number above 0.5 and at most 1, not 'high'",
+            ),
+            ("recu", {"tau_min": True}, "tau_min must be a number .*, not True"),
+            ("recu", {"tau_min": 85}, "tau_min must be .* at most 1, not 85"),
+            ("recu", {"tau_max": NAN}, "tau_max must be a number .*, not nan"),
+            ("recu", {"tau_min": 0.9, "tau_max": 0.8}, "tau_min must be at most tau_max, not 0.9 and 0.8"),
+            ("bireal", {"clip_value": 0}, "clip_value must be a number above 0, or none, not 0"),
+            ("bireal", {"scaled": 1}, "scaled must be true or false, not 1"),
+            ("subbit", {"bits": 5.5}, "bits must be a whole number at least 1 and at most 9, not 5.5"),
+            ("subbit", {"bits": 0}, "bits must be .*, not 0"),
+            ("subbit", {"seed": 2**32}, "seed must be a whole number at least 0 and below 4294967296"),
+            ("subbit", {"interval": 0}, "interval must be a whole number at least 1, not 0"),
             ("ovsw", {"scale": "none"}, "scale must be standardized or learned, not 'none'"),
-            ("ovsw", {"telemetry": 1}, "option telemetry of method ovsw must be bool"),
-            ("ovsw", {"delta": [0.1]}, r"option delta of method ovsw must be float \| None"),
+            ("ovsw", {"telemetry": 1}, "telemetry must be true or false, not 1"),
+            ("ovsw", {"delta": [0.1]}, "delta must be a number at least 0, or none"),
+            ("ovsw", {"delta": NAN}, "delta must be .*, not nan"),
+            ("ovsw", {"silence_decay": -1e-4}, "silence_decay must be .*, not -0.0001"),
+            ("ovsw", {"silence_momentum": 1.0}, "silence_momentum must be a number at least 0 and below 1"),
             ("real", {"activation_name": "tanh"}, "activation_name must be relu, leaky_clip, clip or sign"),
         ],
     )
     def test_wrong_values(self, name, options, message):
         with pytest.raises(UsageError, match=message):
             methods.get(name, **options)
+        with pytest.raises(UsageError, match=message):
+            methods.METHODS.get(name)(**options)
 
     def test_whole_numbers_and_none_where_they_make_sense(self):
         assert methods.get("ovsw", delta=1, silence_decay=None).delta == 1
+
+
+class TestOwnMethods:
+    """Methods of other packages."""
+
+    @pytest.fixture
+    def signs(self, monkeypatch):
+        monkeypatch.setattr(methods.METHODS, "_objects", {**methods.METHODS._objects})
+
+        @methods.register
+        @dataclasses.dataclass(frozen=True)
+        class PlainSigns(methods.Method):
+            width: float = 1.0
+
+            def input_quantizer(self):
+                return lq.quantizers.SteSign()
+
+            def kernel_quantizer(self, kernel_size, name):
+                return lq.quantizers.SteSign(clip_value=self.width)
+
+        return PlainSigns
+
+    def test_registered(self, signs):
+        assert methods.get("plain_signs", width=2) == signs(2.0)
+        assert built("plain_signs").get_layer("block").kernel.precision == 1
+        # Another process finds it where it is, not under a name that only its module registers.
+        config = signs(2.0).get_config()
+        assert config == {"name": f"{__name__}:{signs.__qualname__}", "width": 2.0}
+        assert methods.get(config) == signs(2.0)
+
+    def test_names_are_taken_once(self, signs):
+        with pytest.raises(ValueError, match="there is a method called 'recu' already"):
+            methods.register(type("ReCU", (methods.ReCU,), {"name": "recu"}))
+
+    def test_by_path(self):
+        assert methods.get("bnn_tf.methods:ReCU", tau_min=0.9) == methods.ReCU(0.9)
+        with pytest.raises(
+            UserError, match="'bnn_tf.math:sign' is no method: it does not derive from Method"
+        ):
+            methods.get("bnn_tf.math:sign")
+        with pytest.raises(UserError, match="module 'os', which is not installed"):
+            methods.get({"name": "os:system", "command": "true"})
+
+    @pytest.mark.parametrize("field", ["clip", "transforms", "name", "diagnostics", "get_config"])
+    def test_a_field_that_hides_a_hook(self, field):
+        with pytest.raises(
+            TypeError, match=f"the field '{field}' of the method Mine hides the hook Method.{field}"
+        ):
+            type("Mine", (methods.Method,), {"__annotations__": {field: "float"}, field: 1.0})
+        if callable(getattr(methods.Method, field, None)):
+            with pytest.raises(TypeError, match=f"Mine.{field} must be a method of its class"):
+                type("Mine", (methods.Method,), {field: 1.0})
+
+
+def test_diagnostics_are_measured_somewhere():
+    known = {*observe.FIGURES, *observe.STEP_FIGURES, "tau", "histogram", "codebook"}
+    for name in methods.METHODS:
+        assert set(methods.METHODS.get(name).diagnostics) <= known
+    assert "tau" not in methods.BiReal.diagnostics
+
+
+def test_listing_needs_no_tensorflow():
+    code = "import sys; from bnn_tf import methods, schedules; methods.get('ovsw').get_config();"
+    code += "list(methods.METHODS); assert not {'tensorflow', 'larq', 'numpy'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize(
+    ("make", "warns"),
+    [
+        (lambda: methods.ReCU().kernel_quantizer(3, "conv"), False),
+        (lambda: methods.BiReal(clip_value=None, scaled=False).kernel_quantizer(3, "conv"), False),
+        (lambda: lq.quantizers.SteSign(), True),
+    ],
+)
+def test_larq_warns_of_starved_weights_where_it_applies(make, warns, caplog):
+    caplog.set_level("WARNING", "larq.layers_base")
+    lq.layers.QuantConv2D(2, 3, kernel_quantizer=make())
+    lq.layers.QuantSeparableConv2D(2, 3, pointwise_quantizer=make())
+    assert caplog.text.count("starved weights") == 2 * warns
 
 
 class TestConvolution:
@@ -164,12 +260,10 @@ class TestConvolution:
     def test_sub_bit_interval(self):
         assert methods.SubBit().kernel_quantizer(3, "conv").interval == 25
         assert methods.SubBit(interval=5).kernel_quantizer(3, "conv").interval == 5
-        with pytest.raises(UsageError, match="interval must be at least 1"):
-            methods.get("subbit", interval=0)
 
     def test_sub_bit_seeds(self):
-        assert layer_seed(0, "a") == layer_seed(0, "a")
-        assert len({layer_seed(0, "a"), layer_seed(0, "b"), layer_seed(1, "a")}) == 3
+        assert methods.layer_seed(0, "a") == methods.layer_seed(0, "a")
+        assert len({methods.layer_seed(0, "a"), methods.layer_seed(0, "b"), methods.layer_seed(1, "a")}) == 3
 
         def codebook(**options):
             return built(methods.SubBit(**options)).get_layer("block").kernel_quantizer.codebook.numpy()
