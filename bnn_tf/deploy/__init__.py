@@ -7,25 +7,22 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from bnn_tf.deploy import parity
+    from bnn_tf.deploy import facts, fold, graph, parity
     from bnn_tf.deploy.conversion import ConversionReport, convert
-    from bnn_tf.deploy.errors import ConversionError
     from bnn_tf.deploy.finetuning import Finetune
     from bnn_tf.deploy.flatbuffer import operators
-    from bnn_tf.deploy.folding import fold
-    from bnn_tf.deploy.freezing import freeze
+    from bnn_tf.deploy.graph import ConversionError, freeze
     from bnn_tf.deploy.int8 import Int8
     from bnn_tf.deploy.interpreter import Interpreter
 
 _HOMES = {
-    "ConversionError": "errors",
+    "ConversionError": "graph",
     "ConversionReport": "conversion",
     "Finetune": "finetuning",
     "Int8": "int8",
     "Interpreter": "interpreter",
     "convert": "conversion",
-    "fold": "folding",
-    "freeze": "freezing",
+    "freeze": "graph",
     "operators": "flatbuffer",
 }
 
@@ -36,8 +33,10 @@ __all__ = [
     "Int8",
     "Interpreter",
     "convert",
+    "facts",
     "fold",
     "freeze",
+    "graph",
     "operators",
     "parity",
 ]
@@ -46,6 +45,6 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name in _HOMES:
         return getattr(importlib.import_module(f"bnn_tf.deploy.{_HOMES[name]}"), name)
-    if name == "parity":
-        return importlib.import_module("bnn_tf.deploy.parity")
+    if name in ("facts", "fold", "graph", "parity"):
+        return importlib.import_module(f"bnn_tf.deploy.{name}")
     raise AttributeError(f"module 'bnn_tf.deploy' has no attribute {name!r}")

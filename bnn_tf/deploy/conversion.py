@@ -9,12 +9,20 @@ from typing import Any
 import numpy as np
 
 from bnn_tf._tensorflow import tf
-from bnn_tf.deploy import binary, folding, freezing, layerwise
+from bnn_tf.deploy import binary, layerwise
+from bnn_tf.deploy import fold as folding
 from bnn_tf.deploy import parity as parities
 from bnn_tf.deploy.binary import BinaryConvolution
-from bnn_tf.deploy.errors import ConversionError
 from bnn_tf.deploy.flatbuffer import Operator, operators
-from bnn_tf.deploy.graph import Graph, is_functional, not_functional, read
+from bnn_tf.deploy.graph import (
+    ConversionError,
+    Graph,
+    in_float32,
+    is_functional,
+    not_functional,
+    read,
+    read_frozen,
+)
 from bnn_tf.deploy.int8 import Int8, Int8Report, quantize_graph, report_of
 from bnn_tf.deploy.interpreter import Interpreter
 from bnn_tf.deploy.lce import to_flatbuffer, with_int8_ends
@@ -107,8 +115,8 @@ def convert(
     """
     settings = Int8(int8) if isinstance(int8, str) else int8
     _check_interface(model)
-    model = freezing.in_float32(model)
-    graph = freezing.read_frozen(model)
+    model = in_float32(model)
+    graph = read_frozen(model)
     expected = binary.binary_convolutions(graph)
     if fold:
         folding.fold_graph(graph)

@@ -5,9 +5,8 @@ import dataclasses
 from bnn_tf._tensorflow import tf
 from bnn_tf.deploy import graph as graphs
 from bnn_tf.deploy import int8_sites
-from bnn_tf.deploy.errors import ConversionError
 from bnn_tf.deploy.fake_quant import FakeQuantConv2D, FakeQuantDense
-from bnn_tf.deploy.graph import Graph
+from bnn_tf.deploy.graph import ConversionError, Graph
 
 
 @dataclasses.dataclass(frozen=True)

@@ -2,8 +2,11 @@
 
 Folding needs to replace, insert and remove layers and to compute with their weights, none of which a
 live Keras model allows. `read` turns a functional model (nested models are inlined) into plain
-records; `Graph.build` makes a Keras model of them. The model that was read is never changed.
+records; `Graph.build` makes a Keras model of them. `read_frozen` also makes the quantized kernels plain
+constants. The model that was read is never changed.
 """
+
+from __future__ import annotations
 
 import contextlib
 import dataclasses
@@ -15,15 +18,37 @@ from typing import Any
 import numpy as np
 
 from bnn_tf._tensorflow import lq, tf
-from bnn_tf.deploy.errors import ConversionError
+from bnn_tf.errors import UserError
 
 QUANTIZERS = ("input_quantizer", "kernel_quantizer", "depthwise_quantizer", "pointwise_quantizer")
 """The attributes (and configuration keys) in which Larq's layers keep their quantizers."""
 
 _FUNCTIONS = ("activation", "initializer", "regularizer", "constraint")
+_KERNELS = {
+    "kernel_quantizer": "kernel",
+    "depthwise_quantizer": "depthwise_kernel",
+    "pointwise_quantizer": "pointwise_kernel",
+}
 
-Tensor = int
-"""Number of a tensor within its graph."""
+
+class ConversionError(UserError):
+    """A model that cannot be converted faithfully; nothing was written."""
+
+
+@dataclasses.dataclass(eq=False)
+class Tensor:
+    """A value that goes from call to call; compared by identity.
+
+    Attributes:
+        shape: Its shape; the batch and unknown sizes are None.
+    """
+
+    shape: tuple[int | None, ...]
+
+    @property
+    def channels(self) -> int | None:
+        """The size of the last axis; None where there is none."""
+        return self.shape[-1] if self.shape else None
 
 
 @dataclasses.dataclass(eq=False)
@@ -87,13 +112,6 @@ class Graph:
     calls: list[Call] = dataclasses.field(default_factory=list)
     inputs: list[Tensor] = dataclasses.field(default_factory=list)
     outputs: list[Tensor] = dataclasses.field(default_factory=list)
-    shapes: dict[Tensor, tuple[int | None, ...]] = dataclasses.field(default_factory=dict)
-
-    def new_tensor(self, shape: tuple[int | None, ...]) -> Tensor:
-        """Number for one more tensor of the given shape."""
-        tensor = len(self.shapes)
-        self.shapes[tensor] = shape
-        return tensor
 
     def producer(self, tensor: Tensor) -> Call:
         """The call that makes `tensor`."""
@@ -112,13 +130,35 @@ class Graph:
         alone = reader.inputs == [tensor] and len(reader.outputs) == 1 and not self.is_shared(reader.layer)
         return reader if alone else None
 
+    def backwards(self, tensor: Tensor, alone: bool = False) -> Iterator[Call]:
+        """The calls that made `tensor`, the last one first, as long as each reads one tensor and gives one.
+
+        Args:
+            tensor: Where to start.
+            alone: Whether to stop where something else reads what a call reads.
+        """
+        while True:
+            call = self.producer(tensor)
+            if len(set(call.inputs)) != 1 or len(call.outputs) != 1:
+                return
+            yield call
+            tensor = call.inputs[0]
+            if alone and self.sole_consumer(tensor) is not call:
+                return
+
+    def forwards(self, tensor: Tensor) -> Iterator[Call]:
+        """The calls behind `tensor`, each being the only reader of the one before."""
+        while (call := self.sole_consumer(tensor)) is not None:
+            yield call
+            tensor = call.outputs[0]
+
     def is_shared(self, layer: Spec) -> bool:
         """Whether `layer` is called more than once."""
         return sum(call.layer is layer for call in self.calls) > 1
 
     def insert_after(self, tensor: Tensor, layer: Spec) -> Call:
         """Puts a shape-keeping `layer` between `tensor` and all that read it."""
-        result = self.new_tensor(self.shapes[tensor])
+        result = Tensor(tensor.shape)
         self._redirect(tensor, result)
         position = self.calls.index(self.producer(tensor)) + 1
         call = Call(layer, [tensor], [result])
@@ -268,7 +308,7 @@ class _Reader:
             spec.config["name"] = f"{prefix}{spec.name}"
             self._specs[id(layer)] = spec
         shapes = [tuple(t.shape) for t in tf.nest.flatten(node.outputs)]
-        results = [self._graph.new_tensor(shape) for shape in shapes]
+        results = list(map(Tensor, shapes))
         self._graph.calls.append(Call(self._specs[id(layer)], inputs, results))
         return results
 
@@ -325,11 +365,53 @@ def _float32_policy() -> Iterator[None]:
 
 
 def unique_name(graph: Graph, stem: str) -> str:
-    """`stem`, with a number if a layer of the graph bears that name already."""
+    """`stem`, with a number if a layer of the graph has that name already."""
     taken = {call.layer.name for call in graph.calls}
-    return next(name for name in _numbered(stem) if name not in taken)
+    names = itertools.chain([stem], (f"{stem}_{number}" for number in itertools.count(1)))
+    return next(name for name in names if name not in taken)
 
 
-def _numbered(stem: str) -> Iterator[str]:
-    yield stem
-    yield from (f"{stem}_{number}" for number in itertools.count(1))
+def freeze(model: tf.keras.Model) -> tf.keras.Model:
+    """The same network with the quantized kernels as plain constants.
+
+    Every Larq layer loses its kernel quantizer, and its kernel variable holds what the quantizer made of
+    the latent kernel; input quantizers stay. Kernel quantizers with gathers, look-ups or variables
+    therefore need no constant folding in LCE's converter. Nested models are inlined, low-precision
+    policies become float32, and the given model stays as it is.
+
+    Args:
+        model: A functional or built Sequential model.
+
+    Raises:
+        ConversionError: The model is subclassed or not built.
+    """
+    return read_frozen(model).build()
+
+
+def read_frozen(model: tf.keras.Model) -> Graph:
+    """The graph of `freeze(model)`."""
+    return read(in_float32(model), _frozen)  # or kernels would be quantized in half precision
+
+
+def in_float32(model: tf.keras.Model) -> tf.keras.Model:
+    """The model itself if it computes in float32 throughout, else the same network rebuilt in float32."""
+    types = [str(getattr(module, "compute_dtype", "")) for module in model.submodules]
+    return read(model).build() if any("float16" in name for name in types) else model
+
+
+def _frozen(layer: tf.keras.layers.Layer) -> Spec:
+    spec = copy_of(layer)
+    for key, kernel in _KERNELS.items():
+        if spec.config.get(key) is None:
+            continue
+        with lq.context.quantized_scope(True):
+            spec.weights[kernel] = getattr(layer, kernel).numpy()
+        spec.config[key] = None
+        spec.weights = {path: w for path, w in spec.weights.items() if not path.startswith(f"{key}.")}
+        role = key.removesuffix("_quantizer")
+        spec.config |= {
+            f"{role}_constraint": None,
+            f"{role}_regularizer": None,
+            f"{role}_initializer": "zeros",
+        }
+    return spec

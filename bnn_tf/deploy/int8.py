@@ -12,11 +12,10 @@ import numpy as np
 from bnn_tf._tensorflow import tf
 from bnn_tf.deploy import calibration, int8_sites
 from bnn_tf.deploy.calibration import Range
-from bnn_tf.deploy.errors import ConversionError
 from bnn_tf.deploy.fake_quant import FakeQuant, FakeQuantConv2D, FakeQuantDense
 from bnn_tf.deploy.finetuning import Finetune, finetune_graph
-from bnn_tf.deploy.folding import activations, affine_of
-from bnn_tf.deploy.graph import Call, Graph, Spec, Tensor, unique_name
+from bnn_tf.deploy.fold import affine_of, split_activation
+from bnn_tf.deploy.graph import Call, ConversionError, Graph, Spec, Tensor, unique_name
 from bnn_tf.deploy.int8_sites import Sites
 from bnn_tf.deploy.interpreter import Interpreter
 from bnn_tf.errors import unknown
@@ -104,8 +103,8 @@ def quantize_graph(graph: Graph, images: np.ndarray, settings: Int8) -> list[str
         ConversionError: Form `full`, and a binary convolution pads with zeros; or there are no images, or
             no layer that could be int8.
     """
-    if images.shape[1:] != tuple(graph.shapes[graph.inputs[0]][1:]):
-        expected = graph.shapes[graph.inputs[0]][1:]
+    if images.shape[1:] != tuple(graph.inputs[0].shape[1:]):
+        expected = graph.inputs[0].shape[1:]
         raise ConversionError(f"Calibration takes images of shape {expected}, but was given {images.shape}.")
     if not len(images):
         raise ConversionError("There are no images to measure the ranges of the activations on.")
@@ -115,7 +114,7 @@ def quantize_graph(graph: Graph, images: np.ndarray, settings: Int8) -> list[str
         call.restores = []
     for call in list(graph.calls):
         if int8_sites.is_real(graph, call):
-            activations.split(graph, call)
+            split_activation(graph, call)
             _fold_into_kernel(graph, call)
     sites = int8_sites.full(graph) if settings.form == "full" else int8_sites.mixed(graph)
     if not sites.tensors:
@@ -171,7 +170,7 @@ def _check_padding(graph: Graph) -> None:
 def _fold_into_kernel(graph: Graph, call: Call) -> None:
     """Makes the affine maps directly behind a real-valued layer part of its kernel and bias."""
     layer = call.layer
-    while (reader := graph.sole_consumer(call.outputs[0])) and (affine := affine_of(graph, reader)):
+    while (reader := graph.sole_consumer(call.outputs[0])) and (affine := affine_of(reader)):
         kernel, bias = layer.weights["kernel"], layer.weights.get("bias", np.float32(0))
         layer.weights["kernel"] = (kernel * affine.scale).astype(np.float32)
         layer.weights["bias"] = (bias * affine.scale + affine.bias).astype(np.float32)
@@ -195,7 +194,7 @@ def _insert(graph: Graph, sites: Sites, ranges: dict[Tensor, Range]) -> None:
         ranges[call.inputs[0]] = Range(_GUARD * found.minimum, _GUARD * found.maximum)
         call.layer.weights["kernel"] = call.layer.weights["kernel"] / np.float32(_GUARD)
         call.layer.weights["kernel_range"] = call.layer.weights["kernel_range"] / np.float32(_GUARD)
-        graph.insert_after(pooled, _guard(unique_name(graph, "pool_scale"), graph.shapes[pooled][-1] or 1))
+        graph.insert_after(pooled, _guard(unique_name(graph, "pool_scale"), pooled.shape[-1] or 1))
     names = {tensor: call.layer.name for call in graph.calls for tensor in call.outputs}
     for tensor, found in ranges.items():
         config = {"name": unique_name(graph, f"{names[tensor]}_int8"), **dataclasses.asdict(found)}

@@ -103,7 +103,7 @@ def is_real(graph: Graph, call: Call) -> bool:
     if config.get("input_quantizer") or config.get("kernel_quantizer"):
         return False
     if call.layer.kind in _DENSE:
-        return len(graph.shapes[call.inputs[0]]) == 2
+        return len(call.inputs[0].shape) == 2
     return (
         config["data_format"] == "channels_last"
         and config.get("groups", 1) == 1

@@ -203,7 +203,7 @@ def _takes_signs(layer: tf.keras.layers.Layer | None) -> bool:
 
 
 def _place(graph: Graph, call: Call) -> Place:
-    return Place(call.layer.name, graph.shapes[call.inputs[0]], _kernel_behind(graph, call))
+    return Place(call.layer.name, call.inputs[0].shape, _kernel_behind(graph, call))
 
 
 def _kernel_behind(graph: Graph, call: Call) -> np.ndarray | None:
@@ -218,13 +218,11 @@ def _kernel_behind(graph: Graph, call: Call) -> np.ndarray | None:
 
 def _in_segments(graph: Graph, cuts: list[_Cut]) -> Graph:
     """The graph cut before signs: each cut becomes an output, and an input that replaces it."""
-    segments = dataclasses.replace(
-        graph, calls=[dataclasses.replace(call) for call in graph.calls], shapes=dict(graph.shapes)
-    )
+    segments = dataclasses.replace(graph, calls=[dataclasses.replace(call) for call in graph.calls])
     for number, cut in enumerate(cuts):
-        shape = graph.shapes[cut.tensor]
+        shape = cut.tensor.shape
         config = {"name": f"cut/{number}", "batch_input_shape": shape, "dtype": "float32"}
-        given = segments.new_tensor(shape)
+        given = Tensor(shape)
         for reader in segments.consumers(cut.tensor):
             reader.inputs = [given if tensor == cut.tensor else tensor for tensor in reader.inputs]
         source = Call(Spec(tf.keras.layers.InputLayer, config), [], [given])

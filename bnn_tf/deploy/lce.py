@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from bnn_tf._runtime import quiet_native_stderr
 from bnn_tf._tensorflow import tf
-from bnn_tf.deploy.errors import ConversionError
+from bnn_tf.deploy.graph import ConversionError
 
 
 def to_flatbuffer(model: tf.keras.Model) -> bytes:

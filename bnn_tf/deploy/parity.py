@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from bnn_tf.deploy.errors import ConversionError
+from bnn_tf.deploy.graph import ConversionError
 
 MOVED = 1e-3
 """An image has moved if one of its logits differs by more than this times the deviation of all logits."""

@@ -8,7 +8,6 @@ import numpy as np
 
 from bnn_tf._runtime import quiet_native_stderr
 from bnn_tf._tensorflow import lq, tf
-from bnn_tf.deploy import freezing
 from bnn_tf.deploy import graph as graphs
 from bnn_tf.deploy.graph import QUANTIZERS, Spec
 from bnn_tf.errors import UserError
@@ -25,7 +24,7 @@ def real_valued(model: tf.keras.Model) -> tf.keras.Model:
     Raises:
         ConversionError: The model is subclassed or not built.
     """
-    return graphs.read(freezing.in_float32(model), _real).build()
+    return graphs.read(graphs.in_float32(model), _real).build()
 
 
 def _real(layer: tf.keras.layers.Layer) -> Spec:

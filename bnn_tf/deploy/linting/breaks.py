@@ -153,7 +153,7 @@ def small_map(network: Network) -> Iterator[Finding]:
             (size - 1) * dilation + 1
             for size, dilation in zip(layer.layer.kernel_size, layer.layer.dilation_rate, strict=True)
         ]
-        sides = network.graph.shapes[layer.call.inputs[0]][1:3]
+        sides = layer.call.inputs[0].shape[1:3]
         small = any(side and side < extent for side, extent in zip(sides, extents, strict=True))
         if layer.pads_zeros and small:
             kernel, found = ("×".join(map(str, shape)) for shape in (extents, sides))

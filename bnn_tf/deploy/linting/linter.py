@@ -4,7 +4,8 @@ import dataclasses
 from collections.abc import Callable, Iterator
 
 from bnn_tf._tensorflow import tf
-from bnn_tf.deploy import folding, freezing
+from bnn_tf.deploy.fold import folded as fold_model
+from bnn_tf.deploy.graph import read_frozen
 from bnn_tf.deploy.linting import breaks, interface, slow, strided
 from bnn_tf.deploy.linting.findings import Finding, LintReport, Severity
 from bnn_tf.deploy.linting.quantized import Network
@@ -69,9 +70,7 @@ def lint(model: tf.keras.Model) -> LintReport:
 
 
 def _networks(model: tf.keras.Model) -> tuple[Network, Network]:
-    graph, folded = freezing.read_frozen(model), freezing.read_frozen(model)
-    folding.fold_graph(folded)
-    return Network(graph), Network(folded)
+    return Network(read_frozen(model)), Network(fold_model(model))
 
 
 def _beyond_folding(before: list[Finding], after: list[Finding]) -> list[Finding]:

@@ -6,9 +6,8 @@ import numpy as np
 
 from bnn_tf._tensorflow import lq, tf
 from bnn_tf.deploy import lce
-from bnn_tf.deploy.errors import ConversionError
 from bnn_tf.deploy.flatbuffer import operators
-from bnn_tf.deploy.graph import Call, Graph, Spec, Tensor
+from bnn_tf.deploy.graph import Call, ConversionError, Graph, Spec, Tensor
 from bnn_tf.deploy.linting import walk
 
 _SIZE = 8
@@ -32,10 +31,10 @@ def of_calls(graph: Graph, tensor: Tensor) -> tf.keras.Model | None:
     if not calls:
         return None
     start = calls[0].inputs[0]
-    shape = (None, *(size or _SIZE for size in graph.shapes[start][1:]))
+    shape = (None, *(size or _SIZE for size in start.shape[1:]))
     config = {"name": "probe/start", "batch_input_shape": shape, "dtype": "float32"}
     source = Call(Spec(tf.keras.layers.InputLayer, config), [], [start])
-    segment = Graph("activations", [source, *calls], [start], [tensor], dict(graph.shapes))
+    segment = Graph("activations", [source, *calls], [start], [tensor])
     return segment.build()
 
 

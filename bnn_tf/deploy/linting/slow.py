@@ -82,7 +82,7 @@ def prelu_axes(network: Network) -> Iterator[Finding]:
     for call in network.graph.calls:
         if not issubclass(call.layer.kind, tf.keras.layers.PReLU):
             continue
-        shape = network.graph.shapes[call.inputs[0]]
+        shape = call.inputs[0].shape
         if len(shape) == 4 and not {1, 2} <= set(call.layer.config["shared_axes"] or ()):
             reason = "it learns, stores and reads a slope for every pixel"
             yield _warning("prelu-axes", call.layer.name, reason, "Use PReLU(shared_axes=[1, 2])")
@@ -98,7 +98,7 @@ def global_pooling(network: Network) -> Iterator[Finding]:
 
 
 def _averages_map(graph: Graph, call: Call) -> bool:
-    if walk.function_of(call.layer) != "math.reduce_mean" or len(graph.shapes[call.inputs[0]]) != 4:
+    if walk.function_of(call.layer) != "math.reduce_mean" or len(call.inputs[0].shape) != 4:
         return False
     args, kwargs = call.arguments([None])
     axes = kwargs.get("axis", args[1] if len(args) > 1 else None)

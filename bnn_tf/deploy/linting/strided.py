@@ -34,7 +34,7 @@ def strided_padding(network: Network) -> Iterator[Finding]:
             continue
         padding, start = found
         fused = padding.value == 0.0 or (padding.value == 1.0 and call in fed_signs)
-        axes = _axes(call, padding, network.graph.shapes[start])
+        axes = _axes(call, padding, start.shape)
         if fused and all(_looks_same(*axis) for axis in axes) and not all(_is_same(*axis) for axis in axes):
             yield _finding(call, padding)
 

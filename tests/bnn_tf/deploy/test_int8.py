@@ -11,15 +11,15 @@ from bnn_tf.deploy import (
     Finetune,
     Int8,
     Interpreter,
-    folding,
-    freezing,
     int8,
     layerwise,
     lce,
     operators,
 )
 from bnn_tf.deploy.fake_quant import FakeQuant, FakeQuantConv2D, FakeQuantDense
+from bnn_tf.deploy.fold import fold_graph
 from bnn_tf.deploy.graph import read as graph_of
+from bnn_tf.deploy.graph import read_frozen
 from bnn_tf.errors import UsageError
 from bnn_tf.layers import HardTanh, LearnableBias
 
@@ -62,8 +62,8 @@ def calibration(rng):
 
 
 def quantized(model, calibration, form):
-    graph = freezing.read_frozen(model)
-    folding.fold_graph(graph)
+    graph = read_frozen(model)
+    fold_graph(graph)
     names = int8.quantize_graph(graph, calibration, Int8(form))
     return graph, names
 
@@ -338,8 +338,8 @@ def test_finetuning_trains_real_weights_only(network, residual, images, calibrat
     labels = rng.integers(0, 10, len(calibration))
     batches = tf.data.Dataset.from_tensor_slices((calibration, labels)).repeat(20).batch(32)
     plain, _ = quantized(model, calibration, "mixed")
-    graph = freezing.read_frozen(model)
-    folding.fold_graph(graph)
+    graph = read_frozen(model)
+    fold_graph(graph)
     int8.quantize_graph(graph, calibration, Int8(finetune=Finetune(batches, learning_rate=1e-2)))
     for before, after in zip(plain.calls, graph.calls, strict=True):
         if isinstance(before.layer.config.get("input_quantizer"), lq.quantizers.Quantizer):
@@ -358,7 +358,7 @@ def test_finetuning_trains_real_weights_only(network, residual, images, calibrat
 
 def test_finetuning_needs_a_finite_dataset(network, residual, calibration):
     endless = tf.data.Dataset.from_tensors((calibration, np.zeros(32, np.int64))).repeat()
-    graph = freezing.read_frozen(network(residual))
-    folding.fold_graph(graph)
+    graph = read_frozen(network(residual))
+    fold_graph(graph)
     with pytest.raises(ConversionError, match="finite number of batches"):
         int8.quantize_graph(graph, calibration, Int8(finetune=Finetune(endless)))

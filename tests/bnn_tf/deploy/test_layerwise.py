@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from bnn_tf._tensorflow import lq, tf
-from bnn_tf.deploy import convert, folding, freezing, graph, layerwise, lce, operators
+from bnn_tf.deploy import convert, fold, graph, layerwise, lce, operators
 from bnn_tf.deploy.parity import Disagreement
 from bnn_tf.layers import HardTanh, LearnableBias
 
@@ -12,8 +12,8 @@ layers = tf.keras.layers
 
 
 def prove(model, images, **broken):
-    deployed = freezing.read_frozen(model)
-    folding.fold_graph(deployed)
+    deployed = graph.read_frozen(model)
+    fold.fold_graph(deployed)
     for call in deployed.calls:
         if call.layer.name in broken:
             broken[call.layer.name](call.layer.weights)
@@ -127,7 +127,7 @@ def test_errors_are_found_where_the_file_has_signs_only(bit_packed, images):
     def shift(weights):
         weights["beta"] = weights["beta"] + 0.5
 
-    names = [call.layer.name for call in freezing.read_frozen(bit_packed).calls]
+    names = [call.layer.name for call in graph.read_frozen(bit_packed).calls]
     first = names[names.index("conv0") + 1]
     divergence = judge(bit_packed, images, **{first: shift})
     assert "'conv1'" in divergence.place
@@ -189,7 +189,7 @@ def test_a_kernel_of_one_sign_is_read_from_the_operator_that_fills_it(network, c
     """As of an untrained sub-bit network, whose kernels start positive."""
     model = network(conv("all_minus", 512), channels=512)
     model.get_layer("all_minus").kernel.assign(tf.fill((3, 3, 512, 512), -0.1))
-    content = lce.to_flatbuffer(freezing.read_frozen(model).build())
+    content = lce.to_flatbuffer(graph.read_frozen(model).build())
     (tmp_path / "fill.tflite").write_bytes(content)
     assert "FILL" in [operator.name for operator in operators(tmp_path / "fill.tflite")]
     proof = prove(model, images)

@@ -7,7 +7,8 @@ import pytest
 
 import bnn_tf
 from bnn_tf._tensorflow import lq, tf
-from bnn_tf.deploy import Interpreter, folding, freezing, lce, operators, parity
+from bnn_tf.deploy import Interpreter, fold, lce, operators, parity
+from bnn_tf.deploy.graph import read_frozen
 from bnn_tf.errors import UserError
 
 layers = tf.keras.layers
@@ -47,8 +48,8 @@ def codes(findings):
 
 def deployed(model):
     """The content of the file that `convert` would make, unchecked."""
-    graph = freezing.read_frozen(model)
-    folding.fold_graph(graph)
+    graph = read_frozen(model)
+    fold.fold_graph(graph)
     return lce.to_flatbuffer(graph.build())
 
 

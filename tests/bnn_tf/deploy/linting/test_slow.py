@@ -6,7 +6,8 @@ import pytest
 
 import bnn_tf
 from bnn_tf._tensorflow import lq, tf
-from bnn_tf.deploy import folding, freezing, lce, operators
+from bnn_tf.deploy import fold, lce, operators
+from bnn_tf.deploy.graph import read_frozen
 from bnn_tf.layers import HardTanh
 
 layers = tf.keras.layers
@@ -21,8 +22,8 @@ def found(model, severity="warnings"):
 
 
 def count(model):
-    graph = freezing.read_frozen(model)
-    folding.fold_graph(graph)
+    graph = read_frozen(model)
+    fold.fold_graph(graph)
     return collections.Counter(operator.name for operator in operators(lce.to_flatbuffer(graph.build())))
 
 

@@ -6,7 +6,7 @@ import pytest
 
 import bnn_tf
 from bnn_tf._tensorflow import lq, tf
-from bnn_tf.deploy import ConversionError, Interpreter, convert, freezing, lce, parity
+from bnn_tf.deploy import ConversionError, Interpreter, convert, graph, lce, parity
 
 layers = tf.keras.layers
 
@@ -62,7 +62,7 @@ RIGHT = {
 
 
 def computes_right(model, images):
-    content = lce.to_flatbuffer(freezing.freeze(model))
+    content = lce.to_flatbuffer(graph.freeze(model))
     logits = Interpreter(content).predict(images)
     return parity.compare(model.predict(images, verbose=0), logits).moved_share == 0
 

@@ -5,8 +5,8 @@ import pytest
 
 import zoo
 from bnn_tf._tensorflow import lq, tf
-from bnn_tf.deploy import fold, lce, operators
-from bnn_tf.deploy.folding import signs
+from bnn_tf.deploy import facts, lce, operators
+from bnn_tf.deploy.fold import fold
 from bnn_tf.layers import HardTanh, LeakyClip, LearnableBias, OutputScale
 
 layers = tf.keras.layers
@@ -98,7 +98,7 @@ def test_an_output_keeps_its_activation(network, conv, images):
     ],
 )
 def test_signs_are_recognised_by_what_they_do(quantizer, expected):
-    assert signs.is_sign(quantizer) is expected
+    assert facts.is_sign(quantizer) is expected
 
 
 def pooled(conv, pad_values, pool=layers.MaxPooling2D):

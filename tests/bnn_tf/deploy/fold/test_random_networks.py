@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from bnn_tf._tensorflow import lq, tf
-from bnn_tf.deploy import fold
+from bnn_tf.deploy.fold import fold
 from bnn_tf.layers import ChannelPad, HardTanh, LeakyClip, LearnableBias, OutputScale
 
 layers = tf.keras.layers

@@ -5,7 +5,8 @@ import pytest
 
 import zoo
 from bnn_tf._tensorflow import tf
-from bnn_tf.deploy import fold, lce, operators
+from bnn_tf.deploy import lce, operators
+from bnn_tf.deploy.fold import fold
 
 layers = tf.keras.layers
 

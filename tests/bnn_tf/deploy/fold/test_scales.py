@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from bnn_tf._tensorflow import tf
-from bnn_tf.deploy import fold, folding
+from bnn_tf.deploy.fold import Affine, fold
 from bnn_tf.layers import LearnableBias, OutputScale
 
 layers = tf.keras.layers
@@ -127,7 +127,7 @@ def test_real_kernels_are_left_alone(network, conv, images):
 
 
 def test_affine_maps_compose(rng):
-    first, second = (folding.Affine(rng.normal(size=3), rng.normal(size=3)) for _ in range(2))
+    first, second = (Affine(rng.normal(size=3), rng.normal(size=3)) for _ in range(2))
     x = rng.normal(size=(5, 3))
     expected = second.scale * (first.scale * x + first.bias) + second.bias
     joined = second.after(first)

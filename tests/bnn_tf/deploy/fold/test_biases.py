@@ -3,7 +3,7 @@ import pytest
 
 import zoo
 from bnn_tf._tensorflow import lq, tf
-from bnn_tf.deploy import fold
+from bnn_tf.deploy.fold import fold
 from bnn_tf.layers import ChannelPad, LearnableBias
 
 layers = tf.keras.layers

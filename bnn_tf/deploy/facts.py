@@ -1,0 +1,345 @@
+"""What layers compute in inference: one table of kinds, read by all that folds, lints, quantizes and proves.
+
+`of(call)` says what is known of a call's function, `takes_signs` and `is_binary_convolution` say what is
+binary. A kind that is not in the table has no known properties, and so nothing is folded through it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import inspect
+from collections.abc import Hashable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from bnn_tf._tensorflow import lq, tf
+from bnn_tf.deploy.graph import Call, Spec
+from bnn_tf.layers import ChannelPad, Flip, HardTanh, LeakyClip, LearnableBias, OutputScale
+
+_layers = tf.keras.layers
+
+SMALLEST_SCALE = 1e-7
+"""LCE's converter takes a kernel for a float one if a weight is this small; 1.2e-7 was still binary."""
+CONVOLUTIONS = (_layers.Conv2D, lq.layers.QuantConv2D)
+DENSE = (_layers.Dense, lq.layers.QuantDense)
+BATCH_NORMS = (_layers.BatchNormalization, _layers.experimental.SyncBatchNormalization)
+
+
+@dataclasses.dataclass(frozen=True)
+class Facts:
+    """Properties of a layer's function `f` in inference; all False where nothing is known.
+
+    Attributes:
+        no_op: `f(x) = x`.
+        affine: `f(x) = a · x + b` with constants per channel.
+        moves_values: Every value of `f(x)` is one of `x` or 0.
+        mean: `f` averages each channel over pixels.
+        maximum: `f` takes the largest values of each channel over pixels.
+        odd: `f(-x) = -f(x)` for any choice of channels whose sign changes, and `f` adds no zeros.
+        homogeneous: `f(s · x) = s · f(x)` for `s >= 0`, constant or one per channel.
+        commutes_with_affine: `f(a · x + b) = a · f(x) + b` with constants per channel.
+        keeps_sign: `f(x) >= 0` exactly where `x >= 0`, element by element.
+        commutes_with_sign: `sign(f(x)) = f(sign(x))`.
+        clips: A function that the converter makes part of the convolution before it.
+        probabilities: `f` gives values from 0 to 1 that sum up to 1 or are independent (softmax, sigmoid).
+        channels: `"same"` where channel c of `f(x)` comes from channel c of `x`; `"tiled"` where the channels
+            are repeated for each pixel (Flatten); else empty.
+    """
+
+    no_op: bool = False
+    affine: bool = False
+    moves_values: bool = False
+    mean: bool = False
+    maximum: bool = False
+    odd: bool = False
+    homogeneous: bool = False
+    commutes_with_affine: bool = False
+    keeps_sign: bool = False
+    commutes_with_sign: bool = False
+    clips: bool = False
+    probabilities: bool = False
+    channels: str = ""
+
+
+_NOTHING = Facts()
+_NO_OP = Facts(
+    no_op=True,
+    moves_values=True,
+    odd=True,
+    homogeneous=True,
+    commutes_with_affine=True,
+    keeps_sign=True,
+    commutes_with_sign=True,
+    channels="same",
+)
+_AFFINE = Facts(affine=True, channels="same")
+_MEAN = Facts(mean=True, odd=True, homogeneous=True, commutes_with_affine=True, channels="same")
+_MAXIMUM = Facts(maximum=True, moves_values=True, homogeneous=True, commutes_with_sign=True, channels="same")
+_SELECTS = dataclasses.replace(_NO_OP, no_op=False, keeps_sign=False)
+_MOVES = Facts(moves_values=True, homogeneous=True, commutes_with_sign=True)
+_ADDS_ZEROS = Facts(moves_values=True, homogeneous=True, channels="same")
+_RECTIFIES = Facts(homogeneous=True, channels="same")
+_SQUASHES = Facts(odd=True, keeps_sign=True, channels="same")
+_CLIPS = Facts(clips=True, channels="same")
+_PROBABILITIES = Facts(probabilities=True, channels="same")
+
+_KINDS: dict[Any, Facts] = {
+    _layers.ActivityRegularization: _NO_OP,
+    _layers.AlphaDropout: _NO_OP,
+    _layers.Dropout: _NO_OP,
+    _layers.GaussianDropout: _NO_OP,
+    _layers.GaussianNoise: _NO_OP,
+    _layers.SpatialDropout1D: _NO_OP,
+    _layers.SpatialDropout2D: _NO_OP,
+    _layers.BatchNormalization: _AFFINE,
+    _layers.experimental.SyncBatchNormalization: _AFFINE,
+    LearnableBias: _AFFINE,
+    OutputScale: _AFFINE,
+    _layers.AveragePooling2D: _MEAN,
+    _layers.GlobalAveragePooling2D: _MEAN,
+    _layers.MaxPooling2D: _MAXIMUM,
+    _layers.GlobalMaxPooling2D: _MAXIMUM,
+    _layers.Cropping2D: _SELECTS,
+    Flip: _SELECTS,
+    _layers.Flatten: dataclasses.replace(_SELECTS, channels="tiled"),
+    _layers.Permute: _MOVES,
+    _layers.Reshape: _MOVES,
+    _layers.ZeroPadding2D: _ADDS_ZEROS,
+    ChannelPad: dataclasses.replace(_ADDS_ZEROS, channels=""),
+    _layers.LeakyReLU: _RECTIFIES,
+    _layers.PReLU: _RECTIFIES,
+    _layers.ReLU: _NOTHING,
+    HardTanh: dataclasses.replace(_SQUASHES, clips=True),
+    LeakyClip: Facts(odd=True, channels="same"),
+    _layers.Softmax: _PROBABILITIES,
+}
+"""Facts that hold whatever the layer's arguments are; `_refined` adds those that depend on them."""
+
+_FUNCTIONS: dict[Any, Facts] = {
+    "linear": _NO_OP,
+    "relu": dataclasses.replace(_RECTIFIES, clips=True),
+    "relu6": _CLIPS,
+    "tanh": _SQUASHES,
+    "softsign": _SQUASHES,
+    lq.activations.hard_tanh: dataclasses.replace(_SQUASHES, clips=True),
+    lq.activations.leaky_tanh: _SQUASHES,
+    "softmax": _PROBABILITIES,
+    "sigmoid": _PROBABILITIES,
+    "nn.relu": dataclasses.replace(_RECTIFIES, clips=True),
+    "nn.relu6": _CLIPS,
+    "math.tanh": _SQUASHES,
+    "math.softsign": _SQUASHES,
+    "nn.softmax": _PROBABILITIES,
+    "math.sigmoid": _PROBABILITIES,
+    "clip_by_value": _CLIPS,
+}
+"""Functions as they stand in layers' configurations, and in layers that Keras makes of TensorFlow calls."""
+
+
+def of(call: Call) -> Facts:
+    """What is known of the function that a call computes in inference.
+
+    Facts on channels hold for the last axis; a layer that has its channels elsewhere has none of them.
+    """
+    layer = call.layer
+    if layer.kind is _layers.Activation:
+        known = of_function(layer.config["activation"])
+    elif name := function_of(layer):
+        known = of_function(name)
+    else:
+        known = _KINDS.get(layer.kind, _NOTHING)
+    known = _refined(call, known)
+    if layer.config.get("data_format", "channels_last") != "channels_last":
+        known = dataclasses.replace(
+            known, odd=False, homogeneous=False, commutes_with_affine=False, channels=""
+        )
+    return known
+
+
+def of_function(function: Any) -> Facts:
+    """What is known of an activation, given as in a layer's configuration."""
+    return _FUNCTIONS.get(function, _NOTHING) if isinstance(function, Hashable) else _NOTHING
+
+
+def _refined(call: Call, known: Facts) -> Facts:
+    """The facts that depend on a layer's arguments or weights."""
+    layer, config = call.layer, call.layer.config
+    if layer.kind is _layers.ReLU:
+        clips = config["max_value"] in (None, 6) and not config["threshold"] and not config["negative_slope"]
+        homogeneous = config["max_value"] is None and config["threshold"] == 0
+        return Facts(homogeneous=homogeneous, clips=clips, channels="same")
+    if layer.kind is _layers.PReLU:
+        return dataclasses.replace(known, keeps_sign=bool((layer.weights["alpha"] > 0).all()))
+    if layer.kind is _layers.LeakyReLU:
+        return dataclasses.replace(known, keeps_sign=config["alpha"] > 0)
+    if layer.kind is LeakyClip:
+        return dataclasses.replace(known, keeps_sign=config.get("slope", 0.1) > 0)
+    if function_of(layer) == "clip_by_value":
+        bounds = _arguments(call, tf.clip_by_value)
+        low, high = bounds.get("clip_value_min"), bounds.get("clip_value_max")
+        if all(isinstance(bound, int | float) for bound in (low, high)):
+            return dataclasses.replace(known, keeps_sign=low < 0 <= high, odd=low == -high)
+    return known
+
+
+def function_of(layer: Spec) -> str:
+    """Name of the TensorFlow function that stands as a layer in the graph, e.g. `"math.sign"`; else empty."""
+    return str(layer.config.get("function", "")) if layer.kind.__name__ == "TFOpLambda" else ""
+
+
+def is_batch_norm(layer: Spec) -> bool:
+    """Whether a layer is a batch normalization of any kind."""
+    return layer.kind in BATCH_NORMS
+
+
+def is_pool(call: Call) -> bool:
+    """Whether a call pools channels-last maps. Padding never counts in any of them."""
+    known = of(call)
+    return (known.mean or known.maximum) and known.channels == "same"
+
+
+def is_sum(layer: Spec) -> bool:
+    """Whether a layer adds up its inputs, also as the operator `+`."""
+    return layer.kind is _layers.Add or function_of(layer) in ("__operators__.add", "math.add")
+
+
+def is_concatenation(call: Call) -> bool:
+    """Whether a call joins maps along their channels."""
+    rank = len(call.outputs[0].shape)
+    if call.layer.kind is _layers.Concatenate:
+        return call.layer.config["axis"] in (-1, rank - 1)
+    if function_of(call.layer) != "concat":
+        return False
+    return _arguments(call, tf.concat).get("axis") in (-1, rank - 1)
+
+
+def averages_map(call: Call) -> bool:
+    """Whether a call is `tf.reduce_mean` over height and width."""
+    if function_of(call.layer) != "math.reduce_mean" or len(call.inputs[0].shape) != 4:
+        return False
+    axes = _arguments(call, tf.reduce_mean).get("axis")
+    return axes is not None and sorted(axis % 4 for axis in tf.nest.flatten(axes)) == [1, 2]
+
+
+@dataclasses.dataclass(frozen=True)
+class Padding:
+    """Padding of the map by a layer of its own.
+
+    Attributes:
+        sides: `((top, bottom), (left, right))`.
+        value: What is put there; None for reflections.
+    """
+
+    sides: tuple[tuple[int, int], tuple[int, int]]
+    value: float | None
+
+
+def padding_of(call: Call) -> Padding | None:
+    """What a call pads the map with, if that is all it does."""
+    if issubclass(call.layer.kind, _layers.ZeroPadding2D):
+        if call.layer.config["data_format"] != "channels_last":
+            return None
+        return Padding(_sides(*call.layer.config["padding"]), 0.0)
+    if function_of(call.layer) not in ("pad", "compat.v1.pad"):
+        return None
+    arguments = _arguments(call, tf.compat.v1.pad)
+    sides = np.asarray(arguments["paddings"])
+    if sides.shape != (4, 2) or sides[[0, 3]].any():
+        return None
+    constant = str(arguments.get("mode", "CONSTANT")).upper() == "CONSTANT"
+    return Padding(_sides(*sides[1:3]), float(arguments.get("constant_values", 0.0)) if constant else None)
+
+
+def _sides(height: Sequence[int], width: Sequence[int]) -> tuple[tuple[int, int], tuple[int, int]]:
+    return (int(height[0]), int(height[1])), (int(width[0]), int(width[1]))
+
+
+def _arguments(call: Call, function: Any) -> dict[str, Any]:
+    args, kwargs = call.arguments([None] * len(call.inputs))
+    return dict(inspect.signature(function).bind(*args, **kwargs).arguments)
+
+
+# What is binary ---------------------------------------------------------------------------------------
+
+_PROBES = np.array([1e-30, 1e-6, 0.3, 1.0, 1.5, 40.0], np.float32)
+
+
+def takes_signs(layer: Spec) -> bool:
+    """Whether a layer turns its input into -1 and +1 first, 0 becoming +1."""
+    return is_sign(input_quantizer(layer))
+
+
+def gives_signs(layer: Spec) -> bool:
+    """Whether a layer is nothing but a sign: a quantizer as a layer, or as an `Activation`."""
+    return layer.kind is _layers.Activation or issubclass(layer.kind, lq.quantizers.Quantizer)
+
+
+def input_quantizer(layer: Spec) -> Any:
+    """What quantizes the input of a layer, also where the layer is nothing but a quantizer; or None."""
+    if layer.kind is _layers.Activation:
+        activation = layer.config["activation"]
+        return activation if isinstance(activation, lq.quantizers.Quantizer) else None
+    if issubclass(layer.kind, lq.quantizers.Quantizer):
+        return layer.origin
+    return layer.config.get("input_quantizer")
+
+
+@functools.lru_cache(maxsize=1024)
+def is_sign(quantizer: Any) -> bool:
+    """Whether a quantizer is `x -> +1 if x >= 0 else -1`, element by element; it is tried out on values."""
+    if not callable(quantizer) or getattr(quantizer, "weights", []):
+        return False
+    probes = [_PROBES, -_PROBES, np.zeros_like(_PROBES), np.concatenate([_PROBES, 1 - _PROBES])]
+    for values in probes:
+        signs: np.ndarray = np.asarray(quantizer(tf.constant(values[None])))
+        if signs.shape != (1, *values.shape) or (signs[0] != np.where(values >= 0, 1, -1)).any():
+            return False
+    return True
+
+
+def is_active(quantizer: Any) -> bool:
+    """Whether there is a quantizer that does something (`NoOp` does not)."""
+    return quantizer is not None and not isinstance(quantizer, lq.quantizers.NoOp)
+
+
+def filter_scales(kernel: np.ndarray) -> np.ndarray | None:
+    """The `s >= 0` of each filter if every filter is ±s, shape `(filters,)`; None otherwise."""
+    magnitude = np.abs(kernel.reshape(-1, kernel.shape[-1]))
+    scales = magnitude.max(axis=0)
+    even = magnitude.min(axis=0) >= scales * (1 - 1e-6)
+    return scales if even.all() and np.isfinite(scales).all() else None
+
+
+def has_binary_kernel(layer: Spec) -> bool:
+    """Whether a frozen layer is a Conv2D of more than one weight a filter, and each filter is ±s."""
+    kernel = layer.weights.get("kernel")
+    if layer.kind not in CONVOLUTIONS or kernel is None or layer.config.get("kernel_quantizer") is not None:
+        return False
+    return kernel[..., 0].size > 1 and filter_scales(kernel) is not None
+
+
+def is_binary_convolution(layer: Spec) -> bool:
+    """Whether a frozen channels-last QuantConv2D takes signs itself, and each of its filters is ±s."""
+    return (
+        issubclass(layer.kind, lq.layers.QuantConv2D)
+        and not issubclass(layer.kind, lq.layers.QuantConv2DTranspose)
+        and layer.config["data_format"] == "channels_last"
+        and layer.config["kernel_quantizer"] is None
+        and takes_signs(layer)
+        and filter_scales(layer.weights["kernel"]) is not None
+    )
+
+
+def quantized_kernel(layer: tf.keras.layers.Layer) -> np.ndarray:
+    """The kernel as a live convolution uses it."""
+    with lq.context.quantized_scope(True):
+        return layer.kernel.numpy()
+
+
+def parts(name: str, origin: tf.keras.layers.Layer | None) -> Iterator[tuple[str, tf.keras.layers.Layer]]:
+    """The live layer called `name` and all layers inside it, with their names."""
+    if origin is not None:
+        for layer in origin._flatten_layers():
+            yield (name if layer is origin else f"{name}/{layer.name}"), layer

@@ -1,0 +1,920 @@
+"""Algebra on the graph before conversion: what need not be computed on the device is folded away.
+
+`folded(model)` gives the graph that `convert` hands to LCE's converter, `fold(model)` the Keras model of it.
+Maps per channel (scales, biases, batch normalization) move to where they cost nothing; every rule is an
+identity of real numbers, stated in its docstring.
+"""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import functools
+import math
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from bnn_tf._tensorflow import tf
+from bnn_tf.deploy import facts
+from bnn_tf.deploy.graph import Call, Graph, Spec, Tensor, read_frozen, unique_name
+from bnn_tf.layers import ChannelPad, LearnableBias, OutputScale
+
+
+def folded(model: tf.keras.Model) -> Graph:
+    """The graph that `convert` hands to LCE's converter: frozen (`graph.read_frozen`) and folded.
+
+    Kernels of binary convolutions are ±1, quantized layers have no kernel quantizer left, and what was
+    folded away is missing. `Graph.build` makes the Keras model of it. The model stays as it is.
+
+    Raises:
+        ConversionError: The model is subclassed or not built.
+
+    Example:
+        >>> import zoo
+        >>> graph = folded(zoo.CifarResNet20(method="bireal", input_shape=(32, 32, 3), num_classes=10))
+        >>> sum(call.layer.kind.__name__ == "QuantConv2D" for call in graph.calls)
+        18
+    """
+    graph = read_frozen(model)
+    fold_graph(graph)
+    return graph
+
+
+def fold(model: tf.keras.Model) -> tf.keras.Model:
+    """The frozen network (see `freeze`) without operations that algebra can remove.
+
+    - Kernels of binary convolutions become exactly ±1; their scales, biases and the `OutputScale`,
+      `LearnableBias` and `BatchNormalization` layers behind become one map per channel (`fold_scales`).
+    - Biases go through sums, concatenations, pools, padding of channels and real convolutions into the
+      biases of what is there anyway; one addition is left where a threshold of a sign needs it
+      (`fold_biases`).
+    - Activations that keep the sign go where only signs are taken, also behind a max pool, and PReLUs
+      get one slope per channel where they have no more (`drop_before_signs`).
+    - Maps behind pools go before them; so LCE takes signs before max pools (`move_affine_before`).
+    - Maps before signs become thresholds (`fold_thresholds`), those before dense layers and real
+      convolutions part of their weights (`fold_inputs`).
+    - Global average pools become pools of the map's size (`size_global_pools`).
+
+    The result computes the same in inference, up to rounding, and is not for training. Layers that are
+    shared or read several times, and outputs, are changed only where that is exact for all readers.
+
+    Raises:
+        ConversionError: The model is subclassed or not built.
+    """
+    return folded(model).build()
+
+
+def fold_graph(graph: Graph) -> None:
+    """Applies all rules to a graph of frozen layers."""
+    drop_no_ops(graph)
+    split_activations(graph)
+    size_global_pools(graph)
+    share_slopes(graph)
+    drop_before_signs(graph)
+    move_affine_before(graph)
+    fold_scales(graph)
+    join_chains(graph)
+    fold_thresholds(graph)
+    fold_biases(graph)
+    fold_inputs(graph)
+
+
+# Maps per channel -------------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True)
+class Affine:
+    """The map `y = scale · x + bias` per channel, in double precision."""
+
+    scale: np.ndarray
+    bias: np.ndarray
+
+    def after(self, first: Affine) -> Affine:
+        """The map that applies `first` and then this one."""
+        return Affine(self.scale * first.scale, self.scale * first.bias + self.bias)
+
+    @property
+    def is_scale(self) -> bool:
+        """Whether it adds nothing."""
+        return not self.bias.any()
+
+    @property
+    def is_shift(self) -> bool:
+        """Whether it multiplies by 1."""
+        return bool((self.scale == 1).all())
+
+    @property
+    def is_identity(self) -> bool:
+        """Whether it changes nothing."""
+        return self.is_scale and self.is_shift
+
+
+def affine_of(call: Call) -> Affine | None:
+    """The affine map per channel (last axis) that a call computes in inference, if it is one."""
+    weights = call.layer.weights
+    if call.layer.kind is OutputScale:
+        return Affine(double(weights["scale"]), np.zeros(weights["scale"].shape))
+    if call.layer.kind is LearnableBias:
+        return Affine(np.ones(weights["bias"].shape), double(weights["bias"]))
+    if not facts.is_batch_norm(call.layer):
+        return None
+    rank = len(call.inputs[0].shape)
+    if [axis % rank for axis in np.atleast_1d(call.layer.config["axis"])] != [rank - 1]:
+        return None
+    mean, variance = double(weights["moving_mean"]), double(weights["moving_variance"])
+    scale = weights.get("gamma", 1.0) / np.sqrt(variance + call.layer.config["epsilon"])
+    return Affine(scale, weights.get("beta", 0.0) - mean * scale)
+
+
+def batch_norm(name: str, affine: Affine) -> Spec:
+    """A BatchNormalization that computes `affine` in inference (mean 0, variance 1, no epsilon)."""
+    weights = {
+        "gamma": affine.scale,
+        "beta": affine.bias,
+        "moving_mean": np.zeros_like(affine.scale),
+        "moving_variance": np.ones_like(affine.scale),
+    }
+    config = {"name": name, "axis": -1, "epsilon": 0.0, "dtype": "float32"}
+    return Spec(
+        tf.keras.layers.BatchNormalization, config, {key: single(value) for key, value in weights.items()}
+    )
+
+
+def shift(name: str, bias: np.ndarray) -> Spec:
+    """A `LearnableBias` that adds `bias`."""
+    return Spec(LearnableBias, {"name": name, "dtype": "float32"}, {"bias": single(bias)})
+
+
+def layer_of(name: str, affine: Affine) -> Spec:
+    """The cheapest layer that computes `affine`."""
+    return shift(name, affine.bias) if affine.is_shift else batch_norm(name, affine)
+
+
+def chain_after(graph: Graph, tensor: Tensor) -> list[tuple[Call, Affine]]:
+    """The affine maps behind `tensor`, as far as each is the only one to read what comes before it."""
+    chain: list[tuple[Call, Affine]] = []
+    for reader in graph.forwards(tensor):
+        if (affine := affine_of(reader)) is None:
+            break
+        chain.append((reader, affine))
+    return chain
+
+
+def join_chains(graph: Graph) -> None:
+    """Makes one map of each chain: `a2 · (a1 · x + b1) + b2 = a2 a1 · x + (a2 b1 + b2)`."""
+    for call in list(graph.calls):
+        if call not in graph.calls or graph.is_shared(call.layer):
+            continue
+        joined = affine_of(call)
+        if joined is None:
+            continue
+        chain = chain_after(graph, call.outputs[0])
+        for follower, affine in chain:
+            joined = affine.after(joined)
+            graph.remove(follower)
+        if chain:
+            norms = [c.layer.name for c in (call, *(c for c, _ in chain)) if facts.is_batch_norm(c.layer)]
+            call.layer = layer_of((norms or [call.layer.name])[-1], joined)
+
+
+def double(values: np.ndarray) -> np.ndarray:
+    """The values in double precision, in which folding computes."""
+    return values.astype(np.float64)
+
+
+def single(values: np.ndarray) -> np.ndarray:
+    """The values in single precision, in which layers keep them."""
+    return values.astype(np.float32)
+
+
+# Convolutions and dense layers, as linear maps --------------------------------------------------------
+
+
+def is_convolution(layer: Spec) -> bool:
+    """Whether a layer is a plain or Larq's Conv2D on channels-last maps, whatever goes in."""
+    return layer.kind in facts.CONVOLUTIONS and layer.config["data_format"] == "channels_last"
+
+
+def is_linear(layer: Spec) -> bool:
+    """Whether what a convolution or dense layer computes is linear in its real-valued input."""
+    return has_matrix(layer) and layer.config.get("input_quantizer") is None
+
+
+def has_activation(layer: Spec) -> bool:
+    """Whether a convolution or dense layer applies an activation after its bias."""
+    return layer.config["activation"] != "linear"
+
+
+def is_fused(graph: Graph, call: Call) -> bool:
+    """Whether a map per channel alone reads a convolution or dense layer; converters make one of both."""
+    producer = graph.producer(call.inputs[0])
+    known = is_convolution(producer.layer) or producer.layer.kind in facts.DENSE
+    return known and not has_activation(producer.layer) and graph.sole_consumer(call.inputs[0]) is call
+
+
+def takes_shift(layer: Spec) -> bool:
+    """Whether a constant per input channel is a constant per output channel: no zeros are padded."""
+    return is_linear(layer) and not pads(layer)
+
+
+def takes_scale(layer: Spec) -> bool:
+    """Whether scales of the input channels can go into the kernel."""
+    return is_linear(layer) and pads_with_zeros(layer)
+
+
+def pads(layer: Spec) -> bool:
+    """Whether a convolution or dense layer sees anything but its input."""
+    if layer.kind in facts.DENSE:
+        return False
+    return layer.config["padding"] != "valid" and tuple(layer.config["kernel_size"]) != (1, 1)
+
+
+def pads_with_zeros(layer: Spec) -> bool:
+    """Whether a layer sees nothing but its input and zeros."""
+    return not pads(layer) or layer.config.get("pad_values", 0.0) == 0
+
+
+def input_channels(layer: Spec) -> int:
+    """Input channels of a convolution, inputs of a dense layer."""
+    return layer.weights["kernel"].shape[-2]
+
+
+def shifted(layer: Spec, offset: np.ndarray) -> np.ndarray:
+    """What a constant input adds to the output: `Σ_ij W_ij^T o`, shape `(outputs,)`."""
+    kernel = double(layer.weights["kernel"])
+    return np.einsum("kio,i->o", kernel.reshape(-1, *kernel.shape[-2:]), offset)
+
+
+def add_bias(layer: Spec, bias: np.ndarray) -> None:
+    """Adds to a layer's bias, which it gets if it has none."""
+    own = layer.weights.get("bias")
+    layer.weights["bias"] = single(bias if own is None else double(own) + bias)
+    layer.config["use_bias"] = True
+
+
+def take_affine(layer: Spec, affine: Affine) -> None:
+    """Folds a map before the layer into it: `W(a x + b) + c = (W a) x + (W b + c)`."""
+    if affine.bias.any():
+        add_bias(layer, shifted(layer, affine.bias))
+    scale_inputs(layer, affine.scale)
+
+
+def scale_inputs(layer: Spec, scale: np.ndarray) -> None:
+    """Multiplies the part of the kernel that each input channel meets."""
+    layer.weights["kernel"] = single(double(layer.weights["kernel"]) * scale[:, None])
+
+
+def has_matrix(layer: Spec) -> bool:
+    """Whether a layer is a convolution or dense layer, in which every output sees every input channel."""
+    if layer.kind in facts.DENSE:
+        return True
+    return is_convolution(layer) and layer.config.get("groups", 1) == 1
+
+
+# Signs ------------------------------------------------------------------------------------------------
+
+
+def sign_readers(graph: Graph, tensor: Tensor, channels: Sequence[str] = ("", "same", "tiled")) -> list[Call]:
+    """The calls that take the signs of `tensor`, directly or behind layers that commute with the sign.
+
+    Args:
+        graph: The graph.
+        tensor: Whose signs.
+        channels: What the layers between may do to the channels, see `facts.Facts.channels`.
+
+    Returns:
+        None of them where anything else can see the values of `tensor`.
+    """
+    if tensor in graph.outputs:
+        return []
+    takers: list[Call] = []
+    for call in graph.consumers(tensor):
+        behind = [call] if facts.takes_signs(call.layer) else []
+        if not behind and (known := facts.of(call)).commutes_with_sign and known.channels in channels:
+            behind = sign_readers(graph, call.outputs[0], channels)
+        if not behind:
+            return []
+        takers += behind
+    return takers
+
+
+def _restore_with(calls: list[Call], restore: Callable[[np.ndarray], np.ndarray]) -> None:
+    """Notes for the proof of a conversion how to get back what `calls` read before folding."""
+    for call in calls:
+        call.restores.insert(0, restore)
+
+
+# Activations ------------------------------------------------------------------------------------------
+
+
+def drop_no_ops(graph: Graph) -> None:
+    """Removes layers that change nothing in inference, such as dropout and noise."""
+    for call in list(graph.calls):
+        if not facts.of(call).no_op:
+            continue
+        if call.inputs[0] not in graph.inputs or call.outputs[0] not in graph.outputs:
+            graph.remove(call)
+
+
+def split_activation(graph: Graph, call: Call) -> None:
+    """Makes the activation inside a layer a layer of its own, so that others can stand between."""
+    if not has_activation(call.layer):
+        return
+    name = unique_name(graph, f"{call.layer.name}_activation")
+    config = {"name": name, "activation": call.layer.config["activation"], "dtype": "float32"}
+    graph.insert_after(call.outputs[0], Spec(tf.keras.layers.Activation, config))
+    call.layer.config["activation"] = "linear"
+
+
+def drop_before_signs(graph: Graph) -> None:
+    """Removes activations that keep the sign of every value where only signs are taken of the result.
+
+    For an `f` with `f(x) >= 0` exactly if `x >= 0`: `sign(f(x)) = sign(x)`, and because the sign is
+    monotone, `sign(max(f(x), f(y), …)) = max(sign(x), sign(y), …) = sign(max(x, y, …))`.
+    """
+    for call in reversed(list(graph.calls)):
+        if not facts.of(call).keeps_sign or not _is_per_channel(call.layer):
+            continue
+        takers = sign_readers(graph, call.outputs[0], *[("same",)] * bool(call.layer.weights))
+        if takers:
+            graph.remove(call)
+            _restore_with(takers, _function_of(call))
+
+
+def _is_per_channel(layer: Spec) -> bool:
+    """Whether a layer's weights, if any, hold for all pixels, so that the layer can act behind a pool."""
+    return all(weight.shape[:-1] == (1,) * (weight.ndim - 1) for weight in layer.weights.values())
+
+
+def _function_of(call: Call) -> Callable[[np.ndarray], np.ndarray]:
+    def apply(values: np.ndarray) -> np.ndarray:
+        live = call.layer.build()
+        live.build(values.shape)
+        call.layer.assign(live)
+        args, kwargs = call.arguments([values])
+        return np.asarray(live(*args, **kwargs))
+
+    return apply
+
+
+def share_slopes(graph: Graph) -> None:
+    """Gives a PReLU one slope per channel where all pixels of the map have the same ones.
+
+    By default Keras keeps (and trains) a slope per pixel, and so does the file.
+    """
+    for call in graph.calls:
+        slopes = call.layer.weights.get("alpha")
+        if call.layer.kind is tf.keras.layers.PReLU and slopes is not None and slopes.ndim == 3:
+            first = slopes[:1, :1]
+            if slopes.shape[:2] != (1, 1) and (slopes == first).all():
+                call.layer.weights["alpha"] = first.copy()
+                call.layer.config["shared_axes"] = [1, 2]
+
+
+# Minus signs of channels ------------------------------------------------------------------------------
+
+
+def with_positive_scale(graph: Graph, tensor: Tensor, affine: Affine) -> Affine | None:
+    """A map with no scale below 0 that may stand for `affine`, which makes `tensor`; None if there is none.
+
+    Where all that reads `tensor` is a kernel, behind odd functions (`f(-x) = -f(x)`: signs, hard-tanh,
+    average pools), the minus of a channel goes into the kernel: `W f(a x + b) = -W f(|a| x - b)` for
+    `a < 0`. Padding must be zero, or none. At `a x + b = 0` the sign is +1 on either side; to keep it the
+    bias moves to `-b - ε` with `ε = 1e-6 max(|b|, |a|)`, which is about the rounding error of float32.
+    """
+    negative = affine.scale < 0
+    if not negative.any():
+        return affine
+    readers = _kernels(graph, tensor)
+    if not readers:
+        return None
+    flip = np.where(negative, -1.0, 1.0)
+    for call in readers:
+        _flip_inputs(call, np.tile(flip, input_channels(call.layer) // len(flip)))
+    return absolute(affine, any(facts.takes_signs(call.layer) for call in readers))
+
+
+def absolute(affine: Affine, strict: bool = True) -> Affine:
+    """The map with the channels of negative scale turned around, 0 becoming a little less if `strict`."""
+    size, negative = np.abs(affine.scale), affine.scale < 0
+    nudge = 1e-6 * np.maximum(np.abs(affine.bias), size) if strict else 0.0
+    return Affine(size, np.where(negative, -affine.bias - nudge, affine.bias))
+
+
+def _flip_inputs(call: Call, flip: np.ndarray) -> None:
+    scale_inputs(call.layer, flip)
+    _restore_with([call], lambda values: values * flip.astype(values.dtype))
+
+
+def _kernels(graph: Graph, tensor: Tensor) -> list[Call]:
+    """The calls whose kernels may take the minus; none if anything else reads `tensor`."""
+    readers: list[Call] = []
+    for call in graph.consumers(tensor):
+        behind = [call] if _takes_flips(graph, call) else []
+        if not behind and (known := facts.of(call)).odd and known.channels:
+            behind = _kernels(graph, call.outputs[0])
+        if not behind or tensor in graph.outputs:
+            return []
+        readers += behind
+    return readers
+
+
+def _takes_flips(graph: Graph, call: Call) -> bool:
+    layer = call.layer
+    if not has_matrix(layer) or graph.is_shared(layer):
+        return False
+    real = layer.config.get("input_quantizer") is None
+    return (real or facts.takes_signs(layer)) and pads_with_zeros(layer)
+
+
+def with_constant_channels(graph: Graph, makers: list[Call], affine: Affine) -> Affine | None:
+    """As `with_positive_scale`, for convolutions that pad with ones; None if it cannot be done.
+
+    A channel c whose sign turns around, and its kernel with it, is wrong only where the padding, which stays
+    +1, meets the kernel: -w instead of +w. One more channel that is always -1, with the kernel w of c, makes
+    up for it:
+
+        inside:  (-s)(-w) + (-1) w = s w - w
+        padding: (+1)(-w) + (+1) w = w - w
+
+    Both lack the same `Σ w` over the kernel, which goes into the bias. Everything is integer and exact. The
+    convolution before gets a filter for each such channel, of ones with a bias below all its sums.
+
+    Args:
+        graph: The graph; it is changed.
+        makers: The binary convolution, what follows it up to a max pool, the pool, and the affine map.
+        affine: What the last of them computes.
+    """
+    convolution, *_, last = makers
+    readers = graph.consumers(last.outputs[0])
+    fits = all(_takes_channels(graph, call) for call in readers) and last.outputs[0] not in graph.outputs
+    if not readers or not fits or not facts.is_binary_convolution(convolution.layer):
+        return None
+    turned = np.flatnonzero(affine.scale < 0)
+    lowest = -1.0 - math.prod(convolution.layer.weights["kernel"].shape[:-1])
+    for call in readers:
+        _add_inputs(call, turned)
+    _add_filters(convolution, len(turned))
+    for call in makers:
+        if (own := affine_of(call)) is not None:
+            call.layer = layer_of(call.layer.name, _joined(own, len(turned), 0.0))
+    for call in makers:
+        _widen(graph, call.outputs[0], len(turned))
+    return _joined(absolute(affine), len(turned), lowest)
+
+
+def _takes_channels(graph: Graph, call: Call) -> bool:
+    layer = call.layer
+    alone = has_matrix(layer) and is_convolution(layer) and not graph.is_shared(layer)
+    ones = not pads(layer) or layer.config.get("pad_values", 0.0) == 1
+    return alone and ones and facts.takes_signs(layer)
+
+
+def _add_inputs(call: Call, turned: np.ndarray) -> None:
+    kernel = call.layer.weights["kernel"]
+    channels, extra = kernel.shape[-2], kernel[:, :, turned]
+    flip = np.ones(channels, np.float32)
+    flip[turned] = -1
+    scale_inputs(call.layer, flip)
+    call.layer.weights["kernel"] = np.concatenate([call.layer.weights["kernel"], extra], axis=2)
+    add_bias(call.layer, extra.sum(axis=(0, 1, 2), dtype=np.float64))
+    _restore_with([call], lambda values: values[..., :channels] * flip)
+
+
+def _add_filters(call: Call, count: int) -> None:
+    weights, config = call.layer.weights, call.layer.config
+    ones = np.ones((*weights["kernel"].shape[:-1], count), np.float32)
+    weights["kernel"] = np.concatenate([weights["kernel"], ones], axis=-1)
+    if "bias" in weights:
+        weights["bias"] = np.concatenate([weights["bias"], np.zeros(count, np.float32)])
+    config["filters"] += count
+
+
+def _joined(affine: Affine, count: int, bias: float) -> Affine:
+    return Affine(np.append(affine.scale, np.ones(count)), np.append(affine.bias, np.full(count, bias)))
+
+
+def _widen(graph: Graph, tensor: Tensor, count: int) -> None:
+    *sizes, channels = tensor.shape
+    tensor.shape = (*sizes, (channels or 0) + count)
+
+
+# Pools ------------------------------------------------------------------------------------------------
+
+
+def move_affine_before(graph: Graph) -> None:
+    """Moves affine maps from behind pools to before them, where a convolution takes them for nothing.
+
+    `mean(a x + b) = a mean(x) + b`, and for `a >= 0` also `max(a x + b) = a max(x) + b`. Channels with
+    `a < 0` behind a max pool stay, unless kernels can take the minus, see `with_positive_scale` and
+    `with_constant_channels`.
+    A sign that thus follows a max pool directly is taken before it by LCE's converter (`LceBMaxPool2d`).
+    """
+    while any(_move(graph, call) for call in list(graph.calls) if facts.is_pool(call)):
+        pass
+
+
+def _move(graph: Graph, pool: Call) -> bool:
+    follower = graph.sole_consumer(pool.outputs[0])
+    affine = affine_of(follower) if follower else None
+    makers = _from_convolution(graph, pool)
+    if follower is None or affine is None or not makers:
+        return False
+    moved: Affine | None = affine
+    if facts.of(pool).maximum:
+        moved = with_positive_scale(graph, follower.outputs[0], affine)
+        moved = moved or with_constant_channels(graph, [*makers, follower], affine)
+    if moved is None:
+        return False
+    graph.remove(follower)
+    graph.insert_after(pool.inputs[0], layer_of(follower.layer.name, moved))
+    return True
+
+
+def _from_convolution(graph: Graph, pool: Call) -> list[Call]:
+    """The calls from a convolution to the pool, if only affine maps are between and each is read once."""
+    calls = [pool]
+    while graph.sole_consumer(calls[0].inputs[0]) is calls[0]:
+        call = graph.producer(calls[0].inputs[0])
+        calls = [call, *calls]
+        if graph.is_shared(call.layer):
+            return []
+        if is_convolution(call.layer):
+            return [] if has_activation(call.layer) else calls
+        if affine_of(call) is None:
+            return []
+    return []
+
+
+def size_global_pools(graph: Graph) -> None:
+    """Replaces global average pools by pools of the map's size, where it is known; LCE runs them faster."""
+    for call in list(graph.calls):
+        shape = call.inputs[0].shape if call.inputs else ()
+        known = len(shape) == 4 and None not in shape[1:]
+        is_global = call.layer.kind is tf.keras.layers.GlobalAveragePooling2D and facts.is_pool(call)
+        if is_global and known and not graph.is_shared(call.layer):
+            _size(graph, call, shape)
+
+
+def _size(graph: Graph, call: Call, shape: tuple[int | None, ...]) -> None:
+    flat = not call.layer.config["keepdims"]
+    config = {
+        "name": call.layer.name,
+        "pool_size": shape[1:3],
+        "data_format": "channels_last",
+        "dtype": "float32",
+    }
+    call.layer = Spec(tf.keras.layers.AveragePooling2D, config, origin=call.layer.origin)
+    if flat:
+        name = unique_name(graph, f"{call.layer.name}_flatten")
+        flatten = {"name": name, "data_format": "channels_last", "dtype": "float32"}
+        graph.insert_after(call.outputs[0], Spec(tf.keras.layers.Flatten, flatten))
+        call.outputs[0].shape = (shape[0], 1, 1, shape[3])
+
+
+# Scales of kernels ------------------------------------------------------------------------------------
+
+
+def split_activations(graph: Graph) -> None:
+    """Makes the activations inside binary convolutions layers of their own."""
+    for call in list(graph.calls):
+        if facts.is_binary_convolution(call.layer) and not graph.is_shared(call.layer):
+            split_activation(graph, call)
+
+
+def fold_scales(graph: Graph) -> None:
+    """Moves the scale of each filter, `W = s · sign(W)`, behind the convolution.
+
+    There it meets the convolution's bias and the affine maps, which become one map per channel. If that
+    is a mere scale, it goes on behind layers that commute with it (pools, ReLU), where a map waits.
+    A filter with scale 0 thereby works, which LCE's converter alone would leave in float.
+    """
+    for call in list(graph.calls):
+        if facts.is_binary_convolution(call.layer) and not graph.is_shared(call.layer):
+            _fold_after(graph, call)
+
+
+def _fold_after(graph: Graph, convolution: Call) -> None:
+    """Makes the kernel ±1 and joins its scales and the affine maps directly behind it into one."""
+    output, layer = convolution.outputs[0], convolution.layer
+    chain = chain_after(graph, output)
+    maps = [_kernel_map(layer), *(affine for _, affine in chain)]
+    if maps[0].is_identity and all(facts.is_batch_norm(call.layer) for call, _ in chain) and len(chain) <= 1:
+        return
+    _normalize_kernel(layer)
+    for call, _ in chain:
+        graph.remove(call)
+    joined = functools.reduce(lambda first, second: second.after(first), maps)
+    if joined.is_scale:
+        joined = _push_scale(graph, convolution, joined)
+    if not joined.is_identity:
+        names = [call.layer.name for call, _ in chain if facts.is_batch_norm(call.layer)]
+        name = names[-1] if names else unique_name(graph, f"{layer.name}_affine")
+        graph.insert_after(output, batch_norm(name, joined))
+
+
+def _push_scale(graph: Graph, convolution: Call, joined: Affine) -> Affine:
+    """Moves a scale behind commuting layers into the next affine map; returns what is left to do here."""
+    readers = graph.forwards(convolution.outputs[0])
+    reader = next((call for call in readers if not _commutes_with_scales(call)), None)
+    own = affine_of(reader) if reader else None
+    if (
+        reader is None
+        or own is None
+        or not (facts.is_batch_norm(reader.layer) or reader.layer.kind is OutputScale)
+    ):
+        return joined  # a mere shift would have to learn to multiply
+    # Max pooling and ReLU commute with positive scales only; a binary kernel takes any sign for free.
+    kernel = convolution.layer.weights["kernel"]
+    convolution.layer.weights["kernel"] = np.where(joined.scale < 0, -kernel, kernel)
+    reader.layer = batch_norm(reader.layer.name, own.after(Affine(np.abs(joined.scale), joined.bias)))
+    return Affine(np.ones_like(joined.scale), joined.bias)
+
+
+def _kernel_map(layer: Spec) -> Affine:
+    scale = facts.filter_scales(layer.weights["kernel"])
+    assert scale is not None  # checked by the caller
+    return Affine(scale.astype(np.float64), double(layer.weights.get("bias", np.zeros_like(scale))))
+
+
+def _normalize_kernel(layer: Spec) -> None:
+    layer.weights["kernel"] = np.where(layer.weights["kernel"] < 0, -1.0, 1.0).astype(np.float32)
+    layer.weights.pop("bias", None)
+    layer.config["use_bias"] = False
+
+
+def _commutes_with_scales(call: Call) -> bool:
+    known = facts.of(call)
+    return known.homogeneous and known.channels == "same"
+
+
+# Thresholds and the inputs of real layers -------------------------------------------------------------
+
+
+def fold_thresholds(graph: Graph) -> None:
+    """Makes mere shifts of maps before signs: `sign(a x + b) = sign(x + b / a)` for `a > 0`.
+
+    For `a < 0` see `with_positive_scale`. Maps behind a convolution stay, for they cost nothing there.
+    """
+    for call in list(graph.calls):
+        affine = affine_of(call)
+        if affine is None or affine.is_shift or graph.is_shared(call.layer) or is_fused(graph, call):
+            continue
+        if (affine.scale == 0).any() or not sign_readers(graph, call.outputs[0], ("same", "tiled")):
+            continue
+        positive = with_positive_scale(graph, call.outputs[0], affine)
+        if positive is not None:
+            _to_shift(graph, call, positive)
+
+
+def _to_shift(graph: Graph, call: Call, affine: Affine) -> None:
+    def restore(values: np.ndarray) -> np.ndarray:
+        return values * np.tile(affine.scale, values.shape[-1] // len(affine.scale)).astype(values.dtype)
+
+    _restore_with(sign_readers(graph, call.outputs[0]), restore)
+    call.layer = shift(call.layer.name, affine.bias / affine.scale)
+
+
+def fold_inputs(graph: Graph) -> None:
+    """Folds maps into the dense layer or real convolution that reads them.
+
+    `W(a x + b) + c = (W a) x + (W b + c)`.
+
+    Average pools, Flatten and Dropout may stand between. Convolutions that pad take scales only. Maps
+    behind a convolution stay, for they cost nothing there.
+    """
+    for call in reversed(list(graph.calls)):
+        affine = affine_of(call)
+        if affine is None or graph.is_shared(call.layer) or is_fused(graph, call):
+            continue
+        reader = _reader(graph, call)
+        if reader is not None and _takes(reader, affine):
+            take_affine(reader.layer, _spread(affine, reader))
+            graph.remove(call)
+
+
+def _reader(graph: Graph, call: Call) -> Call | None:
+    readers = graph.forwards(call.outputs[0])
+    reader = next((other for other in readers if not facts.of(other).commutes_with_affine), None)
+    return reader if reader is not None and is_linear(reader.layer) else None
+
+
+def _takes(reader: Call, affine: Affine) -> bool:
+    shift_fits = affine.is_scale or takes_shift(reader.layer)
+    return shift_fits and takes_scale(reader.layer)
+
+
+def _spread(affine: Affine, reader: Call) -> Affine:
+    """The map for all inputs of a layer that sees every channel of every pixel."""
+    pixels = input_channels(reader.layer) // len(affine.scale)
+    return Affine(np.tile(affine.scale, pixels), np.tile(affine.bias, pixels))
+
+
+# Biases on their way through the network --------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Held:
+    """What stands for a tensor of the unfolded network: it is `carrier + offset`, offset per channel.
+
+    `name` is that of the layer which added to the offset last.
+    """
+
+    carrier: Tensor
+    offset: np.ndarray | None = None
+    name: str = ""
+
+    @property
+    def is_exact(self) -> bool:
+        return self.offset is None or not self.offset.any()
+
+
+def fold_biases(graph: Graph) -> None:
+    """Moves `LearnableBias` layers forward until something takes them.
+
+    Each tensor `y` is computed without its pending offset `o`, as `x` with `y = x + o`:
+
+        bias b:            o → o + b                  (no operation left)
+        sum:               o → o_1 + o_2 + …
+        pools:             mean(x + o) = mean(x) + o, max(x + o) = max(x) + o
+        channel padding:   o → (0, o, 0)
+        real convolution:  W(x + o) = W x + Σ W^T o   (where it does not pad)
+        BatchNorm:         a (x + o) + b = a x + (a o + b)
+
+    Where `y` itself is needed (a sign, a PReLU, an output), the offset goes back into the BatchNorm,
+    convolution or dense layer that `x` comes from, also through sums and pools, if nothing else needs
+    `x`; else one addition is left. Others that can read `y` rather than `x` then do, so that `x` need not
+    be kept. Thus a ReAct block keeps its threshold alone: the bias behind its PReLU joins the threshold
+    of the next block, its shortcut hands it to the next BatchNorm, and this one also takes the bias
+    before the next PReLU.
+    """
+    if any(call.layer.kind is LearnableBias for call in graph.calls):
+        _Flow(graph).run()
+
+
+class _Flow:
+    """One pass over the calls in their order; the graph holds those that are settled."""
+
+    def __init__(self, graph: Graph) -> None:
+        self._graph = graph
+        self._waiting, graph.calls = graph.calls, []
+        self._held: dict[Tensor, _Held] = {}
+        self._shown: set[Tensor] = set()  # outputs of the network
+        self._unread = collections.Counter(tensor for call in self._waiting for tensor in call.inputs)
+        self._unread.update(graph.outputs)
+        uses = collections.Counter(call.layer for call in self._waiting)
+        self._shared = {layer for layer, count in uses.items() if count > 1}
+
+    def run(self) -> None:
+        for call in self._waiting:
+            self._unread.subtract(call.inputs)
+            self._visit(call)
+        for number, tensor in enumerate(self._graph.outputs):
+            self._unread[tensor] -= 1
+            self._graph.outputs[number] = self._exact(tensor)
+            self._shown.add(self._graph.outputs[number])
+
+    def _visit(self, call: Call) -> None:
+        held = [self._held[tensor] for tensor in call.inputs]
+        if call.layer.kind is LearnableBias:
+            bias = double(call.layer.weights["bias"])
+            offset = bias if held[0].offset is None else held[0].offset + bias
+            self._held[call.outputs[0]] = _Held(held[0].carrier, offset, call.layer.name)
+            return
+        passed = None
+        if not all(one.is_exact for one in held):
+            passed = self._passed(call, [one.offset for one in held])
+            if passed is None:
+                call.inputs = [self._exact(tensor) for tensor in call.inputs]
+                held = [_Held(tensor) for tensor in call.inputs]
+        name = next((one.name for one in held if one.name), "")
+        call.inputs = [one.carrier for one in held]
+        self._graph.calls.append(call)
+        self._held |= {tensor: _Held(tensor) for tensor in call.outputs}
+        if passed is not None and not self._take(call, passed):
+            self._held[call.outputs[0]] = _Held(call.outputs[0], passed, name)
+
+    def _passed(self, call: Call, offsets: list[np.ndarray | None]) -> np.ndarray | None:
+        """The offset of the output where the inputs are computed without theirs; None if there is none."""
+        layer = call.layer
+        if has_matrix(layer):
+            straight = not has_activation(layer) or layer not in self._shared
+            return shifted(layer, _only(offsets)) if takes_shift(layer) and straight else None
+        if (affine := affine_of(call)) is not None:
+            return affine.scale * _only(offsets)
+        return _passed_through(call, offsets)
+
+    def _take(self, call: Call, offset: np.ndarray) -> bool:
+        """Adds to what the call computes, before its activation, if its layer has a bias or may get one.
+
+        A convolution before a BatchNorm leaves it to that.
+        """
+        layer = call.layer
+        if layer in self._shared:
+            return False
+        if has_matrix(layer):
+            readers = [reader for reader in self._waiting if call.outputs[0] in reader.inputs]
+            normalized = len(readers) == 1 and facts.is_batch_norm(readers[0].layer)
+            if normalized and not has_activation(layer):
+                return False
+            add_bias(layer, offset)
+            return True
+        if (affine := affine_of(call)) is None:
+            return False
+        call.layer = layer_of(layer.name, Affine(affine.scale, affine.bias + offset))
+        return True
+
+    def _exact(self, tensor: Tensor) -> Tensor:
+        """A tensor that holds the value of `tensor` with its offset."""
+        held = self._held[tensor]
+        if held.is_exact:
+            return held.carrier
+        assert held.offset is not None
+        carrier, offset = held.carrier, held.offset
+        if not self._is_seen(carrier) and self._take_back(carrier, offset):
+            result = carrier
+        else:
+            result = self._add(carrier, offset, held.name)
+        for other, its in self._held.items():  # they read the new value instead, so that the old one can go
+            if its.carrier == carrier and not its.is_exact:
+                assert its.offset is not None
+                self._held[other] = _Held(result, its.offset - offset, its.name)
+        return result
+
+    def _add(self, carrier: Tensor, offset: np.ndarray, name: str) -> Tensor:
+        result = Tensor(carrier.shape)
+        waiting = [call for call in self._waiting if call.layer.kind is not LearnableBias]
+        everything = dataclasses.replace(self._graph, calls=[*self._graph.calls, *waiting])
+        layer = shift(unique_name(everything, name or "bias"), offset)
+        self._graph.calls.append(Call(layer, [carrier], [result]))
+        return result
+
+    def _is_seen(self, carrier: Tensor) -> bool:
+        """Whether anything has read `carrier`, or will read it as it is."""
+        wanted = any(
+            held.carrier == carrier and held.is_exact and self._unread[tensor] > 0
+            for tensor, held in self._held.items()
+        )
+        return wanted or carrier in self._shown or bool(self._graph.consumers(carrier))
+
+    def _take_back(self, carrier: Tensor, offset: np.ndarray) -> bool:
+        """Adds to `carrier` within the layers that make it, if one of them can."""
+        maker = self._graph.producer(carrier)
+        if len(maker.outputs) > 1 or maker.layer in self._shared:
+            return False
+        if has_matrix(maker.layer):
+            if has_activation(maker.layer):
+                return False
+            add_bias(maker.layer, offset)
+            return True
+        if (affine := affine_of(maker)) is not None:
+            maker.layer = layer_of(maker.layer.name, Affine(affine.scale, affine.bias + offset))
+            return True
+        if not (facts.is_sum(maker.layer) or facts.is_pool(maker)):
+            return False
+        return any(
+            self._serves_only(maker, source) and self._take_back(source, offset) for source in maker.inputs
+        )
+
+    def _serves_only(self, reader: Call, source: Tensor) -> bool:
+        later = any(h.carrier == source and self._unread[t] > 0 for t, h in self._held.items())
+        once = self._graph.consumers(source) == [reader] and reader.inputs.count(source) == 1
+        full = source.shape == reader.outputs[0].shape or len(reader.inputs) == 1
+        return once and full and not later and source not in self._shown
+
+
+def _only(offsets: list[np.ndarray | None]) -> np.ndarray:
+    (offset,) = offsets
+    assert offset is not None
+    return offset
+
+
+def _passed_through(call: Call, offsets: Sequence[np.ndarray | None]) -> np.ndarray | None:
+    """The constant of the output if each input has one more `offset` per channel; None if it is no constant.
+
+    Args:
+        call: A call of a layer that is neither affine nor a convolution nor dense.
+        offsets: One for each input; None stands for zeros.
+    """
+    layer, known, channels = call.layer, facts.of(call), call.outputs[0].channels
+    if channels is None or any(tensor.channels is None for tensor in call.inputs):
+        return None
+    constants = [
+        np.zeros(tensor.channels or 0) if offset is None else offset
+        for offset, tensor in zip(offsets, call.inputs, strict=True)
+    ]
+    if len(constants) > 1:
+        if facts.is_sum(layer) and all(tensor.channels == channels for tensor in call.inputs):
+            return np.sum(constants, axis=0)
+        return np.concatenate(constants) if facts.is_concatenation(call) else None
+    (constant,) = constants
+    if known.channels == "same" and (known.commutes_with_affine or known.maximum):
+        return constant
+    if known.channels == "tiled":
+        return np.tile(constant, channels // len(constant))
+    if layer.kind is tf.keras.layers.Reshape:
+        return constant if channels == len(constant) else None
+    if layer.kind is ChannelPad:
+        return np.pad(constant, (layer.config["before"], layer.config["after"]))
+    return None
