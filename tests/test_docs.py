@@ -1,0 +1,112 @@
+"""Every block of code in the README and the documentation runs.
+
+The blocks of a page run in order, in one folder; its Python blocks share one namespace. A comment before a
+block says what it needs: `<!-- slow -->` (minutes), `<!-- needs: cifar10 -->` (a prepared dataset),
+`<!-- not run: why -->` (a device, another machine). Blocks fenced as `text` or `console` show output and are
+not run. Every `bnn-tf` command line, run or not, must at least be one that the program accepts.
+"""
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", ROOT / "EXTENDING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+_BLOCK = re.compile(
+    r"(?:<!-- (?P<mark>[^>]+?) -->\n+)?^```(?P<language>sh|python)\n(?P<text>.*?)^```", re.DOTALL | re.MULTILINE
+)
+
+
+def blocks(page: Path) -> list[tuple[str, str, str]]:
+    """Mark, language and text of each block of a page."""
+    matches = _BLOCK.finditer(page.read_text())
+    return [(match["mark"] or "", match["language"], match["text"]) for match in matches]
+
+
+def command_lines() -> list[tuple[str, str]]:
+    """Every `bnn-tf …` line of every page, with the page's name."""
+    return [
+        (page.name, line)
+        for page in PAGES
+        for _, language, text in blocks(page)
+        if language == "sh"
+        for line in text.replace("\\\n", " ").splitlines()
+        if line.startswith("bnn-tf ")
+    ]
+
+
+def program(page: Path, marks: tuple[str, ...]) -> str:
+    """A shell script of the blocks whose mark is among `marks`; Python blocks become one file in between."""
+    script, python = ["set -eu"], ""
+    for mark, language, text in blocks(page):
+        if mark.startswith("not run") or mark not in marks:
+            continue
+        if language == "python":
+            python += text + "\n"
+            script.append(f"python - <<'END_OF_PYTHON'\n{python}END_OF_PYTHON")
+        else:
+            script.append(text)
+    return "\n".join(script)
+
+
+def run(page: Path, marks: tuple[str, ...], folder: Path) -> None:
+    """Runs the blocks of a page in `folder`."""
+    bin_folder = folder / ".bin"
+    bin_folder.mkdir()
+    for name, arguments in (("python", ""), ("bnn-tf", "-m bnn_tf")):
+        command = bin_folder / name
+        command.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} {arguments} "$@"\n')
+        command.chmod(0o755)
+    environment = {"PATH": f"{bin_folder}:/usr/bin:/bin", "PYTHONPATH": str(ROOT), "HOME": str(folder)}
+    done = subprocess.run(
+        ["bash", "-c", program(page, marks)],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, f"{page.name}: {done.stdout[-2000:]}\n{done.stderr[-4000:]}"
+
+
+def with_marks(*marks: str) -> list[Path]:
+    """The pages that have a block with one of the marks."""
+    return [page for page in PAGES if any(mark in marks for mark, _, _ in blocks(page))]
+
+
+def page_name(page: Path) -> str:
+    return str(page.relative_to(ROOT))
+
+
+@pytest.mark.parametrize(("page", "line"), command_lines(), ids=lambda value: value[:60])
+def test_command_lines_are_accepted(page, line):
+    from bnn_tf import cli
+
+    arguments = [word for word in shlex.split(line, comments=True)[1:] if word != "|"]
+    if "--help" in arguments or "--version" in arguments:
+        return
+    context = cli.cli.make_context("bnn-tf", list(arguments))
+    name, command, rest = cli.cli.resolve_command(context, arguments)
+    command.make_context(name, rest, parent=context)
+
+
+@pytest.mark.parametrize("page", with_marks(""), ids=page_name)
+def test_quick_blocks_run(page, tmp_path):
+    run(page, ("",), tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", with_marks("slow"), ids=page_name)
+def test_slow_blocks_run(page, tmp_path):
+    run(page, ("", "slow"), tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", with_marks("needs: cifar10"), ids=page_name)
+def test_blocks_on_cifar10_run(page, tmp_path, shared):
+    (tmp_path / "data").symlink_to(shared / "tfds")
+    run(page, ("", "slow", "needs: cifar10"), tmp_path)
