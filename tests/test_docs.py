@@ -17,7 +17,8 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "EXTENDING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 _BLOCK = re.compile(
-    r"(?:<!-- (?P<mark>[^>]+?) -->\n+)?^```(?P<language>sh|python)\n(?P<text>.*?)^```", re.DOTALL | re.MULTILINE
+    r"(?:<!-- (?P<mark>[^>]+?) -->\n+)?^```(?P<language>sh|python)\n(?P<text>.*?)^```",
+    re.DOTALL | re.MULTILINE,
 )
 
 

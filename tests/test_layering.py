@@ -1,43 +1,45 @@
 """Who may import whom: the table of the design, read from the syntax trees of all modules."""
 
 import ast
+import subprocess
+import sys
 from pathlib import Path
-
-import pytest
 
 ROOT = Path(__file__).parents[1]
 
 # A module imports only from its own row and those above it.
 ROWS = (
-    ("bnn_tf", "bnn_tf._runtime", "bnn_tf._tensorflow", "bnn_tf.errors"),
+    (
+        "bnn_tf",
+        "bnn_tf._runtime",
+        "bnn_tf._tensorflow",
+        "bnn_tf.errors",
+        "bnn_tf.files",
+        "bnn_tf.registry",
+        "bnn_tf.values",
+    ),
     ("bnn_tf.math", "bnn_tf.schedules"),
     ("bnn_tf.data",),
-    ("bnn_tf.quantizers", "bnn_tf.codebook"),
+    ("bnn_tf.codebook", "bnn_tf.quantizers", "bnn_tf.layers", "bnn_tf.losses", "bnn_tf.distillation"),
     ("bnn_tf.transforms", "bnn_tf.optimizers"),
-    (
-        "bnn_tf.layers",
-        "bnn_tf.losses",
-        "bnn_tf.callbacks",
-        "bnn_tf.distillation",
-        "bnn_tf.saving",
-        "bnn_tf.telemetry",
-        "bnn_tf.kernels",
-        "bnn_tf.diagnostics",
-    ),
+    ("bnn_tf.observe", "bnn_tf.callbacks"),
+    ("bnn_tf.model_files",),
     ("bnn_tf.methods",),
     ("zoo",),
     ("bnn_tf.training",),
     ("bnn_tf.torch_import",),
-    ("bnn_tf.deploy", "bnn_tf.report"),
+    ("bnn_tf.deploy", "bnn_tf.binarize"),
+    ("bnn_tf.subbit", "bnn_tf.export", "bnn_tf.report"),
+    ("bnn_tf.device_kit",),
     ("bnn_tf.cli", "bnn_tf.__main__"),
     ("scripts",),
 )
 # Importing the quantizers makes all that a saved model may name known to Keras.
-REGISTERED = {"bnn_tf.quantizers": {"bnn_tf.layers", "bnn_tf.optimizers", "bnn_tf.telemetry"}}
-DEPLOYED = ("bnn_tf.deploy", "bnn_tf.report")  # they work on any Keras model
-# The first must select Keras 2 and import nothing else, the second is above what needs no TensorFlow.
-LAZY = ("bnn_tf", "bnn_tf.deploy")
+REGISTERED = {"bnn_tf.quantizers": {"bnn_tf.layers", "bnn_tf.observe", "bnn_tf.optimizers"}}
+# They work on any Keras model.
+OF_ANY_MODEL = ("bnn_tf.deploy", "bnn_tf.export", "bnn_tf.subbit", "bnn_tf.report")
 HEAVY = ("tensorflow", "tf_keras", "keras", "larq")
+WITHOUT_TENSORFLOW = ("zoo.recipes", "bnn_tf.methods", "bnn_tf.schedules", "bnn_tf.data.images", "bnn_tf.cli")
 
 
 def name_of(path: Path) -> str:
@@ -54,69 +56,67 @@ MODULES = {
 
 def imports(path: Path) -> set[str]:
     """Every module that is imported anywhere in a file: also in functions and for type checks."""
-    found = set()
+    names = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
-            found.update(alias.name for alias in node.names)
+            names.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path} has a relative import"
             for alias in node.names:
                 full = f"{node.module}.{alias.name}"
-                found.add(full if full in MODULES else node.module)
-    return found
+                names.add(full if full in MODULES else node.module)
+        elif isinstance(node, ast.Call) and getattr(node.func, "id", "") == "lazy":
+            names.update(arg.value for arg in node.args if isinstance(arg, ast.Constant))
+    return names
 
 
 IMPORTS = {name: imports(path) for name, path in MODULES.items()}
 
 
 def row(module: str) -> int:
+    """The row of a module; a package's modules stand in its row."""
     prefixes = [module.rsplit(".", cut)[0] for cut in range(module.count(".") + 1)]
-    exact = [
-        i for prefix in prefixes for i, names in enumerate(ROWS) if prefix in names and prefix != "bnn_tf"
-    ]
-    assert exact or module == "bnn_tf", f"{module} stands in no row of the design"
-    return exact[0] if exact else 0
+    rows = [index for name in prefixes for index, names in enumerate(ROWS) if name in names]
+    assert module == "bnn_tf" or rows[0] > 0 or module in ROWS[0], f"{module} stands in no row of the design"
+    return rows[0]
 
 
-@pytest.mark.parametrize("module", MODULES)
-def test_imports_come_from_above(module):
-    ours = {name for name in IMPORTS[module] if name.split(".")[0] in ("bnn_tf", "zoo", "scripts", "tests")}
-    assert not {name for name in ours if name.split(".")[0] in ("tests", "scripts")}
-    below = {name for name in ours if row(name) > row(module)}
-    assert below == REGISTERED.get(module, set())
+def test_a_module_imports_only_from_its_own_row_and_those_above():
+    wrong = {}
+    for module, names in IMPORTS.items():
+        own = {name for name in names if name.split(".")[0] in ("bnn_tf", "zoo", "scripts", "tests")}
+        below = {name for name in own if name.startswith("tests") or row(name) > row(module)}
+        if below != REGISTERED.get(module, set()):
+            wrong[module] = below
+    assert wrong == {}
 
 
-@pytest.mark.parametrize("module", [name for name in MODULES if name.startswith(DEPLOYED)])
-def test_deployment_and_analysis_know_no_zoo_and_no_training(module):
-    assert not {name for name in IMPORTS[module] if name.startswith(("zoo", "bnn_tf.training"))}
+def test_what_works_on_any_model_knows_no_zoo_and_no_training():
+    wrong = {
+        module: [name for name in names if name.startswith(("zoo", "bnn_tf.training"))]
+        for module, names in IMPORTS.items()
+        if module.startswith(OF_ANY_MODEL)
+    }
+    assert {module: names for module, names in wrong.items() if names} == {}
 
 
-@pytest.mark.parametrize("module", [name for name in MODULES if not name.startswith("scripts")])
-def test_tensorflow_and_larq_come_from_one_place(module):
-    direct = {name for name in IMPORTS[module] if name.split(".")[0] in HEAVY}
-    assert not direct or module == "bnn_tf._tensorflow"
+def test_tensorflow_and_larq_come_from_one_place():
+    wrong = {
+        module
+        for module, names in IMPORTS.items()
+        if not module.startswith(("scripts", "bnn_tf.device_kit.files"))
+        and {name.split(".")[0] for name in names} & set(HEAVY)
+    }
+    assert wrong == {"bnn_tf._tensorflow"}
 
 
-def test_the_command_line_imports_nothing_heavy_before_a_command_runs():
-    for module, path in MODULES.items():
-        if module.startswith("bnn_tf.cli"):
-            top = {
-                name.name if isinstance(node, ast.Import) else f"{node.module}.{name.name}"
-                for node in ast.parse(path.read_text()).body
-                if isinstance(node, (ast.Import, ast.ImportFrom))
-                for name in node.names
-            }
-            allowed = ("bnn_tf.cli", "bnn_tf.errors", "bnn_tf._runtime")
-            heavy = {
-                n
-                for n in top
-                if n.startswith(("bnn_tf.", "zoo", "numpy", *HEAVY)) and not n.startswith(allowed)
-            }
-            assert not heavy, module
+def test_listings_import_no_tensorflow():
+    program = f"import sys, {', '.join(WITHOUT_TENSORFLOW)}\nsys.exit('tensorflow' in sys.modules)"
+    subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True)
 
 
 def test_there_are_no_cycles():
-    graph = {name: {n for n in found if n in MODULES and n != name} for name, found in IMPORTS.items()}
+    graph = {name: {n for n in names if n in MODULES and n != name} for name, names in IMPORTS.items()}
     done: set[str] = set()
 
     def visit(name: str, path: tuple[str, ...]) -> None:
@@ -130,16 +130,12 @@ def test_there_are_no_cycles():
         visit(name, ())
 
 
-@pytest.mark.parametrize("module", [name for name, path in MODULES.items() if path.name == "__init__.py"])
-def test_packages_only_re_export(module):
-    if module in LAZY:
-        pytest.skip("imports its names when they are first used")
-    for node in ast.parse(MODULES[module].read_text()).body:
-        docstring = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
-        names = isinstance(node, ast.Assign) and node.targets[0].id == "__all__"
-        assert docstring or names or isinstance(node, (ast.Import, ast.ImportFrom)), ast.unparse(node)
-
-
-def test_files_stay_short():
-    lengths = {module: len(path.read_text().splitlines()) for module, path in MODULES.items()}
-    assert {module: count for module, count in lengths.items() if count >= 400} == {}
+def test_packages_only_re_export():
+    for module, path in MODULES.items():
+        if path.name != "__init__.py" or module in ("bnn_tf", "bnn_tf.deploy"):  # these two import on demand
+            continue
+        for node in ast.parse(path.read_text()).body:
+            docstring = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+            names = isinstance(node, ast.Assign) and node.targets[0].id == "__all__"
+            allowed = docstring or names or isinstance(node, (ast.Import, ast.ImportFrom))
+            assert allowed, f"{module}: {ast.unparse(node)}"
