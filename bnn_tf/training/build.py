@@ -1,6 +1,7 @@
 """From a configuration to what it names: images, networks, optimizers, losses."""
 
 import inspect
+from collections.abc import Callable
 from typing import Any
 
 from bnn_tf import data, losses, methods, schedules
@@ -88,25 +89,19 @@ def optimizer(recipe: Recipe, phase: Phase) -> tf.keras.optimizers.legacy.Optimi
     )
 
 
-def learning_rate(phase: Phase) -> schedules.Schedule:
+def learning_rate(phase: Phase) -> Callable[[int, int], float]:
     """The phase's rate as a function of `(epoch, epochs)`.
 
     Raises:
         UsageError: there is no such schedule, or it has no such option.
     """
-    options = {"learning_rate": phase.effective_learning_rate, **phase.schedule_options}
-    schedule = schedules.get(phase.schedule, **options)
-    valid = list(inspect.signature(schedules.SCHEDULES[phase.schedule]).parameters)[2:]
-    for name in options:
-        if name not in valid:
-            raise unknown(f"option of schedule {phase.schedule}", name, valid)
-    return schedule
+    schedule = schedules.get(phase.schedule, **phase.schedule_options)
+    return lambda epoch, epochs: schedule(epoch, epochs, phase.effective_learning_rate)
 
 
 def warmup_epochs(phase: Phase) -> int:
     """How many epochs the phase's schedule takes to its full rate."""
-    default = inspect.signature(schedules.SCHEDULES[phase.schedule]).parameters["warmup"].default
-    return phase.schedule_options.get("warmup", default)
+    return schedules.get(phase.schedule, **phase.schedule_options).warmup
 
 
 def loss(phase: Phase) -> tf.keras.losses.Loss:

@@ -199,7 +199,7 @@ def _override_phase(phase: Phase, key: str, value: Any) -> Phase:
     if key == "learning_rate":
         changes["rate_batch_size"] = None
     if key == "schedule" and value in SCHEDULES:  # the old one's options that the new one lacks go with it
-        valid = inspect.signature(SCHEDULES[value]).parameters
+        valid = inspect.signature(SCHEDULES.get(value)).parameters
         changes["schedule_options"] = {k: v for k, v in phase.schedule_options.items() if k in valid}
     return dataclasses.replace(phase, **changes)
 

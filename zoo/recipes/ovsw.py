@@ -10,7 +10,7 @@ _CIFAR_PHASE = Phase(
     learning_rate=0.1,
     weight_decay=5e-4,
     schedule="cosine",
-    schedule_options={"warmup": 5, "cosine_start": 5, "floor": 1e-5},
+    schedule_options={"warmup": 5, "delay": 1, "floor": 1e-5},
 )
 _CIFAR = Recipe(
     method="ovsw",
