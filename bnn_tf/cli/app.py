@@ -1,9 +1,12 @@
 """The command `bnn-tf`: parses, delegates, and turns errors into one line and an exit code.
 
-Exit codes: 0 done, 2 wrong usage, 1 anything else. No command imports TensorFlow before it runs, so that
-help and usage errors answer at once.
+Exit codes: 0 done, 2 wrong usage, 128 + n after signal n, 1 anything else. No command imports TensorFlow
+before it needs it, so that help and usage errors answer at once.
 """
 
+import difflib
+import importlib.metadata
+import signal
 import sys
 import traceback
 from collections.abc import Sequence
@@ -13,23 +16,100 @@ import click
 import bnn_tf
 from bnn_tf.cli import (
     benchmark,
+    compare,
+    completion,
     compress,
     convert,
     device_kit,
     evaluate,
     import_torch,
     lint,
-    listings,
+    models,
+    options,
+    recipes,
     report,
+    runs,
     summary,
     sweep,
     train,
 )
 from bnn_tf.errors import UserError
 
+# What people call a command elsewhere.
+_SYNONYMS = {
+    "accuracy": "evaluate",
+    "architectures": "models",
+    "bench": "benchmark",
+    "check": "lint",
+    "classify": "predict",
+    "diff": "compare",
+    "eval": "evaluate",
+    "finetune": "train",
+    "fit": "train",
+    "import": "import-torch",
+    "infer": "predict",
+    "inspect": "summary",
+    "history": "runs",
+    "list": "runs",
+    "ls": "runs",
+    "pack": "compress",
+    "plot": "report",
+    "quantize": "convert",
+    "resume": "train",
+    "score": "evaluate",
+    "search": "sweep",
+    "test": "evaluate",
+    "tflite": "convert",
+    "tune": "sweep",
+    "unpack": "expand",
+    "validate": "evaluate",
+    "val": "evaluate",
+    "zoo": "models",
+}
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(bnn_tf.__version__, prog_name="bnn-tf")
+
+class _Group(click.Group):
+    """The group of commands, which knows what its commands are called elsewhere."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """The command of that name, or an error that names the nearest."""
+        name = args[0]
+        if name not in self.commands and not name.startswith("-"):
+            near = _SYNONYMS.get(name) or next(
+                iter(difflib.get_close_matches(name, self.commands, n=1)), None
+            )
+            hint = f"; did you mean {near!r}?" if near in self.commands else ""
+            raise click.UsageError(f"there is no command {name!r}{hint}", ctx)
+        return super().resolve_command(ctx, args)
+
+
+def _print_versions(ctx: click.Context, param: click.Parameter, value: bool) -> None:
+    """Prints the versions that results depend on; reads metadata only and imports nothing."""
+    if not value or ctx.resilient_parsing:
+        return
+    names = ("tensorflow", "tf_keras", "larq", "larq-zoo", "larq-compute-engine", "numpy")
+    click.echo(f"bnn-tf {bnn_tf.__version__}")
+    click.echo(f"python {sys.version.split()[0]}")
+    for name in names:
+        try:
+            version = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            version = "not installed"
+        click.echo(f"{name} {version}")
+    ctx.exit()
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_print_versions,
+    help="Show the versions that results depend on, and exit.",
+)
 @click.option("--debug", is_flag=True, help="Show the traceback of errors (anywhere on the line).")
 def cli(debug: bool) -> None:
     """Train binary and sub-bit neural networks and ship them to ARM."""
@@ -46,37 +126,48 @@ for command in (
     device_kit.device_kit,
     summary.summary,
     report.report,
+    runs.runs,
+    compare.compare,
     compress.compress,
     compress.expand,
-    listings.models,
-    listings.recipes,
+    models.models,
+    recipes.recipes,
+    completion.completion,
 ):
     cli.add_command(command)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the command line and exits."""
-    given = list(sys.argv[1:] if arguments is None else arguments)
-    debug = "--debug" in given
-    sys.exit(_run([argument for argument in given if argument != "--debug"] or ["--help"], debug))
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in words
+    sys.exit(run([word for word in words if word != "--debug"] or ["--help"], debug))
 
 
-def _run(arguments: list[str], debug: bool) -> int:
+def run(arguments: list[str], debug: bool = False) -> int:
+    """Runs the command line and returns its exit code."""
     try:
         return cli.main(arguments, prog_name="bnn-tf", standalone_mode=False) or 0
+    except click.NoSuchOption as error:
+        near = options.nearest_option(error.option_name, error.ctx) if error.ctx else ""
+        hint = f"; did you mean {near}?" if near else ""
+        return _fail(f"there is no option {error.option_name}{hint}{_see(error)}", error.exit_code, debug)
     except click.ClickException as error:
-        context = getattr(error, "ctx", None)
-        hint = f" (see {context.command_path} --help)" if context else ""
-        return _fail(error.format_message() + hint, error.exit_code, debug)
+        return _fail(error.format_message() + _see(error), error.exit_code, debug)
     except UserError as error:
         return _fail(str(error), error.exit_code, debug)
     except (KeyboardInterrupt, click.Abort):
-        return _fail("stopped", 1, debug)
+        return _fail("stopped", 128 + signal.SIGINT, debug)
     except BrokenPipeError:  # the reader of our output (head, less) has gone
         sys.stderr.close()
         return 1
     except Exception as error:  # whatever it is, the user gets one line
         return _fail(f"{type(error).__name__}: {error} (--debug shows where)", 1, debug)
+
+
+def _see(error: click.ClickException) -> str:
+    context = getattr(error, "ctx", None)
+    return f" (see {context.command_path} --help)" if context else ""
 
 
 def _fail(message: str, code: int, debug: bool) -> int:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bnn_tf.cli import options, tables, targets
+from bnn_tf.cli import options
+from bnn_tf.cli.target import Target
 from bnn_tf.errors import UsageError
 
 if TYPE_CHECKING:
@@ -29,12 +30,20 @@ class _Threads(click.ParamType):
         return tuple(dict.fromkeys(map(int, parts)))
 
 
-@click.command()
-@click.argument("files", metavar="TARGET…", nargs=-1, required=True, type=click.Path(path_type=Path))
+@options.command()
+@click.argument("files", metavar="TARGET…", nargs=-1, required=True, type=options.PATH)
 @click.option("--compare", is_flag=True, help="Add plain float32 and int8 TFLite builds of runs and models.")
 @click.option("--threads", type=_Threads(), default="1,2", show_default=True, help="Numbers of threads.")
-@click.option("--rounds", type=click.IntRange(min=1), default=5, show_default=True, help="Turns of each.")
-@click.option("--runs", type=click.IntRange(min=1), default=10, show_default=True, help="Inferences a turn.")
+@click.option(
+    "--rounds",
+    type=click.IntRange(min=1),
+    default=5,
+    show_default=True,
+    help="How many times all candidates take a turn.",
+)
+@click.option(
+    "--runs", type=click.IntRange(min=1), default=10, show_default=True, help="Inferences in one turn."
+)
 @click.option("--xnnpack", is_flag=True, help="Use TFLite's XNNPACK kernels for what is not binary.")
 @options.dataset
 @options.data_dir
@@ -49,6 +58,7 @@ class _Threads(click.ParamType):
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path, file_okay=False), help="Folder to keep built files in."
 )
+@options.door
 @options.json_option
 def benchmark(
     files: tuple[Path, ...],
@@ -67,16 +77,18 @@ def benchmark(
     converted. All take turns, each in a process of its own, on LCE's interpreter, which runs plain TFLite
     files as well. It has no profile of single operators.
     """
+    opened = [Target.open(file) for file in files]
+    if compare and all(target.kind == "tflite" for target in opened):
+        raise UsageError("--compare needs a run or a saved Keras model, to build the other forms of")
+
     from bnn_tf.deploy import benchmarking
 
-    if compare and all(target.suffix == ".tflite" for target in files):
-        raise UsageError("--compare needs a run or a saved Keras model, to build the other forms of")
     with tempfile.TemporaryDirectory() as temporary:
         folder = output or Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)
         candidates = [
             candidate
-            for target, stem in zip(files, _stems(files, folder), strict=True)
+            for target, stem in zip(opened, _stems(files, folder), strict=True)
             for candidate in _candidates(target, compare, images, stem)
         ]
         report = benchmarking.benchmark(
@@ -97,41 +109,43 @@ def _stems(files: tuple[Path, ...], folder: Path) -> list[Path]:
     ]
 
 
-def _candidates(target: Path, compare: bool, images: dict[str, Any], stem: Path) -> "list[Candidate]":
+def _candidates(target: Target, compare: bool, images: dict[str, Any], stem: Path) -> "list[Candidate]":
     """What a target stands for; the names of files that must be built start with `stem`."""
     from bnn_tf import convert
     from bnn_tf.deploy.benchmarking import Candidate
 
-    if target.suffix == ".tflite":
-        return [Candidate.of_file(target)]
-    path = target / "model.tflite"
-    converted = targets.is_run(target) and path.is_file()
+    if target.kind == "tflite":
+        return [Candidate.of_file(target.path)]
+    path = target.path / "model.tflite"
+    converted = target.kind == "run" and path.is_file()
     if converted and not compare:
         return [Candidate.of_file(path, str(target))]
-    network = targets.load_network(target)
+    network = target.network()
     if not converted:
         path = stem.with_name(f"{stem.name}.tflite")
         convert(network, path, parity=False)  # only time is measured; bnn-tf convert checks
-    found = [Candidate.of_file(path, str(target))]
-    return found + (_plain(target, network, images, stem) if compare else [])
+    binary = [Candidate.of_file(path, str(target))]
+    return binary + (_plain(target, network, images, stem) if compare else [])
 
 
-def _plain(target: Path, network: "tf.keras.Model", images: dict[str, Any], stem: Path) -> "list[Candidate]":
+def _plain(
+    target: Target, network: "tf.keras.Model", images: dict[str, Any], stem: Path
+) -> "list[Candidate]":
     """Float32 and int8 builds of the same architecture with real weights and activations."""
     from bnn_tf.deploy.benchmarking import Candidate, plain_tflite, real_valued
 
     real = real_valued(network)
     calibration = _calibration(target, network, **images)
-    found = []
+    candidates = []
     for form, ranges in (("float32", None), ("int8", calibration)):
         path = stem.with_name(f"{stem.name}.{form}.tflite")
         path.write_bytes(plain_tflite(real, ranges))
-        found.append(Candidate(str(target), form, path))
-    return found
+        candidates.append(Candidate(str(target), form, path))
+    return candidates
 
 
 def _calibration(
-    target: Path,
+    target: Target,
     network: "tf.keras.Model",
     dataset: str | None,
     data_dir: str | None,
@@ -143,12 +157,15 @@ def _calibration(
 
     from bnn_tf import data
 
-    if dataset is None and not targets.knows_images(target):
-        click.echo(f"{target}: int8 ranges are of noise; name a --dataset and a --normalization", err=True)
+    if dataset is None and not target.knows_images():
+        click.echo(
+            f"{target}: int8 ranges are measured on noise; name a --dataset and a --normalization",
+            err=True,
+        )
         shape = (calibration_images, *network.input_shape[1:])
         return np.random.default_rng(0).standard_normal(shape, np.float32)
-    found = targets.load_images(target, dataset, data_dir, normalization, network.input_shape[1:3])
-    return data.take(found.source(), found.pre(), calibration_images)[0]
+    image_set = target.images(dataset, data_dir, normalization)
+    return data.take(image_set.source(), image_set.pre(), calibration_images)[0]
 
 
 def _progress(rounds: int) -> Any:
@@ -163,7 +180,7 @@ def _print(report: "BenchmarkReport") -> None:
     from bnn_tf.deploy.benchmarking.report import MEMORY, OPERATORS
 
     columns = ["candidate", "form", "size", "threads", "median ms", "p90 ms", "peak memory"]
-    tables.print_table(columns, [_row(measurement) for measurement in report.measurements], numbers_from=2)
+    options.print_table(columns, [_row(measurement) for measurement in report.measurements], numbers_from=2)
     click.echo()
     for candidate in report.candidates:
         listed = ", ".join(map(str, candidate.operators()))

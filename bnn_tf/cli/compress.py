@@ -7,11 +7,9 @@ import click
 from bnn_tf.cli import options
 
 
-@click.command()
-@click.argument("source", type=click.Path(path_type=Path))
-@click.option(
-    "-o", "--output", required=True, type=click.Path(path_type=Path), help="The .snn file to write."
-)
+@options.command()
+@click.argument("source", type=options.PATH)
+@click.option("-o", "--output", required=True, type=options.PATH, help="The .snn file to write.")
 @options.json_option
 def compress(source: Path, output: Path, as_json: bool) -> None:
     """Store the sub-bit kernels of a .tflite file as codebooks and indices; `expand` undoes it exactly."""
@@ -30,11 +28,9 @@ def compress(source: Path, output: Path, as_json: bool) -> None:
     options.emit(report.to_dict(), as_json, "\n".join(lines))
 
 
-@click.command()
-@click.argument("source", type=click.Path(path_type=Path))
-@click.option(
-    "-o", "--output", required=True, type=click.Path(path_type=Path), help="The .tflite file to write."
-)
+@options.command()
+@click.argument("source", type=options.PATH)
+@click.option("-o", "--output", required=True, type=options.PATH, help="The .tflite file to write.")
 @options.json_option
 def expand(source: Path, output: Path, as_json: bool) -> None:
     """Restore the .tflite file that was compressed, bit for bit."""

@@ -5,7 +5,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bnn_tf.cli import options, targets
+from bnn_tf.cli import options
+from bnn_tf.cli.target import ImageSet, Target, write_sidecar
+from bnn_tf.errors import UsageError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -24,11 +26,9 @@ class _Form(click.Choice):
         return super().convert(value, param, ctx)
 
 
-@click.command()
-@click.argument("target", type=click.Path(path_type=Path))
-@click.option(
-    "-o", "--output", type=click.Path(path_type=Path), help="File to write; default: model.tflite in the run."
-)
+@options.command()
+@click.argument("target", type=options.PATH)
+@click.option("-o", "--output", type=options.PATH, help="File to write; default: model.tflite in the run.")
 @options.dataset
 @options.data_dir
 @options.normalization
@@ -66,8 +66,11 @@ class _Form(click.Choice):
     help="Train the real-valued weights for some epochs to make up for int8.",
 )
 @click.option("--layers", is_flag=True, help="Show how many signs of each layer differ from Keras'.")
+@options.door
 @options.json_option
+@click.pass_context
 def convert(
+    context: click.Context,
     target: Path,
     output: Path | None,
     dataset: str | None,
@@ -85,28 +88,30 @@ def convert(
     does not compute what Keras does on held-out images (on noise, for a Keras model without --dataset).
     Then the first layer that differs is named, and the flipped signs of each layer are shown.
     """
-    from bnn_tf import convert as convert_model
-    from bnn_tf import data
-    from bnn_tf.deploy.parity import Disagreement
-    from bnn_tf.errors import UsageError
-
+    opened = Target.open(target)
     if output is None:
-        if not targets.is_run(target):
+        if opened.kind != "run":
             raise UsageError("name the file to write with -o")
         output = target / "model.tflite"
     if not output.parent.is_dir():
         raise UsageError(f"there is no folder {output.parent} to write {output.name} to")
     if int8["form"] is None:
-        _refuse_orphans()
+        orphans = ("calibration", "calibration_images", "int8_input", "int8_output", "int8_finetune")
+        options.refuse(context, orphans, "these options need --int8")
     elif no_fold:
         raise UsageError("--int8 needs folding; leave out --no-fold")
-    network = targets.load_network(target)
-    found, samples, settings, calibration = None, None, None, None
-    if dataset is not None or targets.knows_images(target):
-        found = targets.load_images(target, dataset, data_dir, normalization, network.input_shape[1:3])
-        samples, _ = data.take(found.source(), found.pre(), images)
+
+    from bnn_tf import convert as convert_model
+    from bnn_tf import data
+    from bnn_tf.deploy.parity import Disagreement
+
+    network = opened.network()
+    image_set, samples, settings, calibration = None, None, None, None
+    if dataset is not None or opened.knows_images():
+        image_set = opened.images(dataset, data_dir, normalization)
+        samples, _ = data.take(image_set.source(), image_set.pre(), images)
     if int8["form"] is not None:
-        settings, calibration = _int8(found, **int8)
+        settings, calibration = _int8(image_set, **int8)
     try:
         report = convert_model(
             network, output, images=samples, fold=not no_fold, int8=settings, calibration=calibration
@@ -115,25 +120,14 @@ def convert(
         if as_json or error.report.layers:
             options.emit({"parity": error.report.to_dict()}, as_json, error.report.table())
         raise
-    if found is not None:
-        targets.write_sidecar(output, found)
+    if image_set is not None:
+        write_sidecar(output, image_set)
     table = f"\n{report.parity.table()}" if layers and report.parity else ""
     options.emit(report.to_dict(), as_json, f"{report}{table}")
 
 
-def _refuse_orphans() -> None:
-    """Raises UsageError if an option that belongs to int8 was given without it."""
-    from bnn_tf.errors import UsageError
-
-    context = click.get_current_context()
-    given = click.core.ParameterSource.COMMANDLINE
-    for name in ("calibration", "calibration_images", "int8_input", "int8_output", "int8_finetune"):
-        if context.get_parameter_source(name) is given:
-            raise UsageError(f"--{name.replace('_', '-')} needs --int8")
-
-
 def _int8(
-    found: targets.Images | None,
+    image_set: ImageSet | None,
     form: str,
     calibration: str,
     calibration_images: int,
@@ -144,11 +138,10 @@ def _int8(
     """The settings, and the images to calibrate on."""
     from bnn_tf import data
     from bnn_tf.deploy import Finetune, Int8
-    from bnn_tf.errors import UsageError
 
-    if found is None:
+    if image_set is None:
         raise UsageError("--int8 measures ranges on images; name a --dataset and a --normalization")
-    source, pre = found.source(), found.pre()
+    source, pre = image_set.source(), image_set.pre()
     images, _ = data.take(source, pre, calibration_images, split="train")
     finetune = None
     if int8_finetune is not None:

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from bnn_tf.cli import options, targets
+from bnn_tf.cli import options
+from bnn_tf.cli.target import Target, read_class_names
 from bnn_tf.errors import UserError
 
 if TYPE_CHECKING:
@@ -19,11 +20,9 @@ if TYPE_CHECKING:
 _CANDIDATES = 32  # images among which the reference is chosen
 
 
-@click.command("device-kit")
-@click.argument("target", type=click.Path(path_type=Path))
-@click.option(
-    "-o", "--output", type=click.Path(path_type=Path), required=True, metavar="DIR", help="Folder to write."
-)
+@options.command("device-kit")
+@click.argument("target", type=options.PATH)
+@click.option("-o", "--output", type=options.PATH, required=True, metavar="DIR", help="Folder to write.")
 @click.option(
     "--tflite",
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
@@ -35,12 +34,8 @@ _CANDIDATES = 32  # images among which the reference is chosen
 @options.data_dir
 @options.normalization
 @options.images
-@click.option(
-    "--class-names",
-    metavar="FILE",
-    type=click.Path(path_type=Path),
-    help="The labels' names, one a line; default: as trained, or the dataset's.",
-)
+@options.class_names
+@options.door
 @options.json_option
 def device_kit(
     target: Path,
@@ -60,14 +55,16 @@ def device_kit(
     scripts that run it on an Android phone or a 64-bit Raspberry Pi and compare, and a README. It needs
     nothing of bnn-tf.
     """
+    opened = Target.open(target)
+    _require_empty(output, force)
+    names = None if class_names is None else read_class_names(class_names)
+
     from bnn_tf import convert, data
     from bnn_tf.deploy import Interpreter, device_kit
 
-    _require_empty(output, force)
-    names = None if class_names is None else targets.read_class_names(class_names)
-    network = targets.load_network(target)
-    found = targets.load_images(target, dataset, data_dir, normalization, network.input_shape[1:3])
-    source, pre = found.source(), found.pre()
+    network = opened.network()
+    image_set = opened.images(dataset, data_dir, normalization)
+    source, pre = image_set.source(), image_set.pre()
     pixels, _ = data.take(source, pre, images, normalize=False)
     with tempfile.TemporaryDirectory() as folder:
         file = tflite or Path(folder) / "model.tflite"
@@ -80,7 +77,7 @@ def device_kit(
         report = device_kit.write(
             output,
             file,
-            _labels(names, found.class_names or list(source.class_names), reference.outputs.size),
+            _labels(names, image_set.class_names or list(source.class_names), reference.outputs.size),
             pre,
             reference,
             interpreter.input_quantization,
@@ -101,17 +98,17 @@ def _reference(
 ) -> "Reference":
     from bnn_tf.deploy import device_kit
 
-    theirs, ours = interpreter.output_shape[1:], tuple(network.output_shape[1:])
-    if theirs != ours:
-        raise UserError(f"the .tflite file gives outputs of shape {theirs}, the network {ours}")
+    file_shape, network_shape = interpreter.output_shape[1:], tuple(network.output_shape[1:])
+    if file_shape != network_shape:
+        raise UserError(f"the .tflite file gives outputs of shape {file_shape}, the network {network_shape}")
     return device_kit.choose(
         interpreter.predict, lambda batch: network.predict(batch, verbose=0), pixels, inputs
     )
 
 
-def _labels(given: list[str] | None, known: list[str], count: int) -> list[str]:
+def _labels(chosen: list[str] | None, known: list[str], count: int) -> list[str]:
     """A name for each output; their numbers where the dataset has another number of classes."""
-    if given is not None and len(given) != count:
-        raise UserError(f"--class-names gives {len(given)} names, the network has {count} outputs")
-    names = known if given is None else given
+    if chosen is not None and len(chosen) != count:
+        raise UserError(f"--class-names gives {len(chosen)} names, the network has {count} outputs")
+    names = known if chosen is None else chosen
     return names if len(names) == count else [str(number) for number in range(count)]

@@ -5,22 +5,28 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bnn_tf.cli import options, targets
+from bnn_tf.cli import options
+from bnn_tf.cli.target import read_class_names
+from bnn_tf.errors import some
 
 if TYPE_CHECKING:
     from bnn_tf.torch_import import Imported
 
-_SHOWN = 3  # names of each kind of ignored key
 
-
-@click.command("import-torch")
-@click.argument("file", type=click.Path(path_type=Path))
-@click.option("--model", metavar="NAME", required=True, help="Architecture; `bnn-tf models` lists them.")
+@options.command("import-torch")
+@click.argument("file", type=options.PATH)
+@click.option(
+    "--model",
+    metavar="NAME",
+    required=True,
+    type=options.Name("model", options.model_names),
+    help="Architecture; `bnn-tf models` lists them.",
+)
 @click.option(
     "-o",
     "--output",
     metavar="RUN",
-    type=click.Path(path_type=Path),
+    type=options.PATH,
     required=True,
     help="Run directory to make.",
 )
@@ -29,12 +35,7 @@ _SHOWN = 3  # names of each kind of ignored key
 )
 @click.option("--dataset", metavar="NAME", help="What it was trained on; default: as the authors.")
 @options.data_dir
-@click.option(
-    "--class-names",
-    metavar="FILE",
-    type=click.Path(path_type=Path),
-    help="The labels' names, one a line; default: the dataset's.",
-)
+@options.class_names
 @click.option(
     "--normalization", metavar="NAME", help="imagenet, cifar, unit or none; default: as the authors."
 )
@@ -44,7 +45,7 @@ _SHOWN = 3  # names of each kind of ignored key
 )
 @options.json_option
 def import_torch(
-    file: Path, as_json: bool, class_names: Path | None, settings: tuple[str, ...], **given: Any
+    file: Path, as_json: bool, class_names: Path | None, settings: tuple[str, ...], **chosen: Any
 ) -> None:
     """Import FILE, a PyTorch checkpoint of the four papers, as a run with exactly its logits.
 
@@ -59,29 +60,29 @@ def import_torch(
 
     request = Request(
         file,
-        class_names=None if class_names is None else targets.read_class_names(class_names),
+        class_names=None if class_names is None else read_class_names(class_names),
         settings=[options.parse_setting(text) for text in settings],
-        **given,
+        **chosen,
     )
     imported = import_checkpoint(request)
     options.emit(imported.to_dict(), as_json, _text(imported))
 
 
 def _text(imported: "Imported") -> str:
-    found, matching = imported.to_dict(), imported.matching
-    method = dict(found["method"])
+    facts, matching = imported.to_dict(), imported.matching
+    method = dict(facts["method"])
     lines = [
-        f"{found['run_dir']}: {found['model']} × {method.pop('name')} × {found['dataset']}, "
-        f"{found['classes']} classes",
+        f"{facts['run_dir']}: {facts['model']} × {method.pop('name')} × {facts['dataset']}, "
+        f"{facts['classes']} classes",
         *(
-            f"{what}: {_pairs(found[key])}"
+            f"{what}: {_pairs(facts[key])}"
             for what, key in (("network", "model_options"), ("file", "source"))
         ),
         f"method: {_pairs(method)}" if method else "",
-        f"images: {found['image_size'][0]}×{found['image_size'][1]}, normalization {found['normalization']}",
+        f"images: {facts['image_size'][0]}×{facts['image_size'][1]}, normalization {facts['normalization']}",
         f"matched {len(matching.matched)} variables, ignored {len(matching.ignored)} names",
         *_ignored(matching.ignored),
-        f"without a source, and needing none: {_some(list(matching.kept))}" if matching.kept else "",
+        f"without a source, and needing none: {some(matching.kept, 3)}" if matching.kept else "",
         *(f"note: {note}" for note in matching.notes),
     ]
     return "\n".join(line for line in lines if line)
@@ -96,9 +97,4 @@ def _ignored(ignored: Any) -> list[str]:
     reasons: dict[str, list[str]] = {}
     for name, reason in ignored.items():
         reasons.setdefault(reason, []).append(name)
-    return [f"ignored, {reason}: {_some(names)}" for reason, names in reasons.items()]
-
-
-def _some(names: list[str]) -> str:
-    more = f", … ({len(names)} in all)" if len(names) > _SHOWN else ""
-    return ", ".join(names[:_SHOWN]) + more
+    return [f"ignored, {reason}: {some(names, 3)}" for reason, names in reasons.items()]

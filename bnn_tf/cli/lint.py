@@ -4,15 +4,16 @@ from typing import Any
 
 import click
 
-from bnn_tf.cli import networks, options
+from bnn_tf.cli import options
+from bnn_tf.cli.target import named_network, target_or_model
 
 
-@click.command()
-@networks.target_or_model
+@options.command()
+@target_or_model
 @click.option("--strict", is_flag=True, help="Fail on warnings, too.")
 @options.json_option
 @click.pass_context
-def lint(context: click.Context, strict: bool, as_json: bool, **given: Any) -> None:
+def lint(context: click.Context, strict: bool, as_json: bool, **chosen: Any) -> None:
     """What will break or be slow on Larq Compute Engine, before any training.
 
     Takes TARGET (a run or a saved Keras model) or a --model with --method. The exit code is 1 where a layer
@@ -20,6 +21,6 @@ def lint(context: click.Context, strict: bool, as_json: bool, **given: Any) -> N
     """
     from bnn_tf import lint as lint_model
 
-    report = lint_model(networks.find(**given))
+    report = lint_model(named_network(**chosen))
     options.emit(report.to_dict(), as_json, str(report))
     context.exit(1 if report.errors or (strict and report.warnings) else 0)

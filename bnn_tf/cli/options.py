@@ -1,13 +1,264 @@
-"""Options that several commands share, so that each is spelled the same everywhere."""
+"""What several commands share: options (each spelled the same everywhere), kinds of values, tables, JSON."""
 
 import contextlib
+import difflib
 import json
-from collections.abc import Callable
-from typing import Any
+import math
+import os
+import re
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from bnn_tf import registry
+from bnn_tf.errors import UsageError, UserError
+
+if TYPE_CHECKING:
+    from zoo.recipes import Recipe
+
 Decorator = Callable[[Any], Any]
+
+# What people call an option elsewhere; the names on the right are ours.
+SYNONYMS = {
+    "arch": "model",
+    "architecture": "model",
+    "augment": "set",
+    "batch": "batch-size",
+    "batchsize": "batch-size",
+    "checkpoint": "resume",
+    "classes": "class-names",
+    "continue": "resume",
+    "data": "data-dir",
+    "data-path": "data-dir",
+    "decay": "weight-decay",
+    "device": "gpus",
+    "distill": "teacher",
+    "format": "json",
+    "fp16": "precision",
+    "from": "init-from",
+    "gpu": "gpus",
+    "half": "precision",
+    "imgsz": "input-size",
+    "logdir": "run-dir",
+    "max-epochs": "epochs",
+    "mixed-precision": "precision",
+    "name": "run-dir",
+    "net": "model",
+    "network": "model",
+    "num-epochs": "epochs",
+    "num-workers": "workers",
+    "out": "output",
+    "output-dir": "output",
+    "patience": "epochs",
+    "pretrained": "init-from",
+    "quantize": "int8",
+    "random-seed": "seed",
+    "samples": "images",
+    "save-dir": "run-dir",
+    "scheduler": "schedule",
+    "size": "input-size",
+    "test-batch": "test-batch-size",
+    "wd": "weight-decay",
+    "weights": "init-from",
+    "xla": "jit",
+}
+# Short names of settings that `--set` takes as well.
+SETTING_ALIASES = {
+    "lr": "learning_rate",
+    "bs": "batch_size",
+    "wd": "weight_decay",
+    "arch": "model",
+    "opt": "optimizer",
+}
+
+
+class Command(click.Command):
+    """A command whose errors speak of flags: the library, which knows none, names its own arguments."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Runs the command; a library's error that begins with a field's name begins with the flag then."""
+        try:
+            return super().invoke(ctx)
+        except UserError as error:
+            error.args = (self._with_flag(str(error)), *error.args[1:])
+            raise
+
+    def _with_flag(self, message: str) -> str:
+        field, rest = re.match(r"([a-z_]*)(.*)", message, re.DOTALL).groups()  # type: ignore[union-attr]
+        for parameter in self.params:
+            if field == parameter.name and rest.startswith((" must", " is", " has")):
+                return flag(parameter) + rest
+        return message
+
+
+def command(name: str | None = None) -> Callable[[Callable[..., Any]], Command]:
+    """Makes a function a command of `bnn-tf`."""
+    return click.command(name, cls=Command)
+
+
+def flag(parameter: click.Parameter) -> str:
+    """How an option is written, in its long form; the name of an argument."""
+    return next((name for name in parameter.opts if name.startswith("--")), parameter.human_readable_name)
+
+
+def nearest_option(name: str, context: click.Context) -> str:
+    """What to write instead of an option that does not exist; empty where nothing is near."""
+    written = name.lstrip("-").replace("_", "-").lower()
+    flags = [flag(parameter) for parameter in context.command.params if isinstance(parameter, click.Option)]
+    names = {text.lstrip("-"): text for text in flags}
+    if written in names:
+        return names[written]
+    meant = SYNONYMS.get(written)
+    if meant in names:
+        return names[meant]
+    near = difflib.get_close_matches(written, names, n=1)
+    return names[near[0]] if near else ""
+
+
+def typed(context: click.Context) -> list[click.Parameter]:
+    """The parameters that stand on the command line."""
+    source = click.core.ParameterSource.COMMANDLINE
+    return [p for p in context.command.params if context.get_parameter_source(str(p.name)) == source]
+
+
+def refuse(context: click.Context, names: Iterable[str], reason: str) -> None:
+    """Refuses parameters that make no sense together with others.
+
+    Raises:
+        UsageError: one of them stands on the command line.
+    """
+    names = set(names)
+    clash = [flag(parameter) for parameter in typed(context) if parameter.name in names]
+    if clash:
+        raise UsageError(f"{reason}; leave out {', '.join(clash)}")
+
+
+# Kinds of values
+
+
+class Name(click.ParamType):
+    """A registered name, or `package.module:Name` of an object that the user wrote.
+
+    A name that differs from a registered one only in case, hyphens or underscores is that one. A module that
+    is named on the command line may be imported, also from the current folder.
+
+    Args:
+        kind: What is named.
+        names: Returns the registered names.
+    """
+
+    def __init__(self, kind: str, names: Callable[[], Iterable[str]]) -> None:
+        self.name, self._names = kind, names
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """The registered name."""
+        if registry.is_path(value):
+            trust(value)
+            return value
+        return same_name(value, self._names())
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[Any]:
+        """The registered names that begin like this."""
+        names = (name for name in self._names() if name.startswith(incomplete))
+        return [click.shell_completion.CompletionItem(name) for name in names]
+
+
+def same_name(value: str, names: Iterable[str]) -> str:
+    """The one of `names` that is spelled like `value` but for case, hyphens and underscores; else `value`."""
+    names = list(names)
+    if value in names:
+        return value
+    plain = re.sub(r"[-_ ]", "", value).lower()
+    alike = [name for name in names if re.sub(r"[-_ ]", "", name).lower() == plain]
+    return alike[0] if len(alike) == 1 else value
+
+
+def trust(name: str) -> None:
+    """Lets the module of `package.module:Name`, which stands on the command line, be imported."""
+    registry.trust(name)
+    folder = os.getcwd()
+    if folder not in sys.path:
+        sys.path.append(folder)  # last, so that no file there hides an installed module
+
+
+def _trust_path(value: str, parameter: click.Parameter) -> None:
+    if not registry.is_path(value):
+        raise UsageError(
+            f"--method and --model name a module here, as package.module:Name, so that it may be imported; "
+            f"{value!r} belongs to the run or the file already"
+        )
+    trust(value)
+
+
+def method_names() -> list[str]:
+    """The names of all registered methods."""
+    from bnn_tf import methods
+
+    return list(methods.METHODS)
+
+
+def model_names() -> list[str]:
+    """The names of all registered architectures."""
+    import zoo
+
+    return zoo.list_models()
+
+
+def dataset_names() -> list[str]:
+    """The names of all registered datasets."""
+    from bnn_tf import data
+
+    return data.list_datasets()
+
+
+class Size(click.ParamType):
+    """Height and width of images."""
+
+    name = "HEIGHTxWIDTH"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> tuple[int, int]:
+        """The two numbers."""
+        if isinstance(value, tuple):
+            return value
+        match = re.fullmatch(r"([1-9]\d{0,4})(?:[x×]([1-9]\d{0,4}))?", str(value))
+        if match is None:
+            self.fail(f"{value!r} is no size such as 224 or 192x256", param, ctx)
+        return int(match[1]), int(match[2] or match[1])
+
+
+class Number(click.ParamType):
+    """A finite number.
+
+    Args:
+        minimum: The least that is allowed.
+        open: Whether `minimum` itself is not allowed.
+    """
+
+    name = "number"
+
+    def __init__(self, minimum: float = -math.inf, open: bool = False) -> None:
+        self._minimum, self._open = minimum, open
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> float:
+        """The number."""
+        try:
+            number = float(value)
+        except ValueError:
+            self.fail(f"{value!r} is not a number", param, ctx)
+        low = number <= self._minimum if self._open else number < self._minimum
+        if not math.isfinite(number) or low:
+            least = "above" if self._open else "at least"
+            bound = f" and {least} {self._minimum:g}" if self._minimum > -math.inf else ""
+            self.fail(f"it must be finite{bound}, not {value}", param, ctx)
+        return number
+
+
+PATH = click.Path(path_type=Path)
+
+# Options
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 data_dir = click.option(
@@ -26,13 +277,26 @@ images = click.option(
     type=click.IntRange(min=1),
     default=512,
     show_default=True,
-    help="Images to compare with Keras on.",
+    help="How many held-out images to compare with Keras on.",
 )
 dataset = click.option(
-    "--dataset", metavar="NAME", help="digits (embedded), cifar10, …, any TFDS name, or folder."
+    "--dataset",
+    metavar="NAME",
+    type=Name("dataset", dataset_names),
+    help="digits (embedded), cifar10, …, any TFDS name, folder, or package.module:function.",
 )
-model = click.option("--model", metavar="NAME", help="Architecture; `bnn-tf models` lists them.")
-method = click.option("--method", metavar="NAME", help="bireal, recu, subbit, ovsw, or real.")
+model = click.option(
+    "--model",
+    metavar="NAME",
+    type=Name("model", model_names),
+    help="Architecture (`bnn-tf models` lists them), or package.module:function.",
+)
+method = click.option(
+    "--method",
+    metavar="NAME",
+    type=Name("method", method_names),
+    help="bireal, recu, subbit, ovsw or real, or package.module:Class.",
+)
 normalization = click.option(
     "--normalization", metavar="NAME", help="imagenet, cifar, unit or none; default: as trained."
 )
@@ -43,6 +307,28 @@ settings = click.option(
     multiple=True,
     help="Override any field of the recipe, also method.OPTION, model.OPTION, schedule.OPTION, PHASE.FIELD.",
 )
+class_names = click.option(
+    "--class-names",
+    metavar="FILE",
+    type=PATH,
+    help="File with the labels' names, one a line; default: as trained, or the dataset's.",
+)
+
+
+_trusted = click.option(
+    "--method",
+    "--model",
+    metavar="package.module:NAME",
+    multiple=True,
+    expose_value=False,
+    callback=lambda context, parameter, values: [_trust_path(value, parameter) for value in values],
+    help="Import the method or network that the run names from its module, also from the current folder.",
+)
+
+
+def door(function: Any) -> Any:
+    """Adds --method and --model to a command that works on a run: the user names its modules again."""
+    return _trusted(function)
 
 
 def parse_setting(text: str) -> tuple[str, Any]:
@@ -51,17 +337,136 @@ def parse_setting(text: str) -> tuple[str, Any]:
     The value is read as JSON where it is JSON, a list may lack its brackets, anything else is text.
 
     Raises:
-        click.UsageError: there is no equals sign.
+        UsageError: there is no equals sign.
     """
     key, equals, value = text.partition("=")
+    key = key.strip()
     if not equals or not key:
-        raise click.UsageError(f"--set takes KEY=VALUE, not {text!r}")
+        raise UsageError(f"--set takes KEY=VALUE, not {text!r}")
+    owner, dot, field = key.rpartition(".")
+    if owner not in ("method", "model", "schedule"):
+        key = owner + dot + SETTING_ALIASES.get(field, field)
     for form in (value, f"[{value}]") if "," in value else (value,):
         with contextlib.suppress(ValueError):
-            return key.strip(), json.loads(form)
-    return key.strip(), {"none": None, "None": None, "True": True, "False": False}.get(value, value)
+            return key, json.loads(form)
+    return key, {"none": None, "None": None, "True": True, "False": False}.get(value, value)
+
+
+# The options that choose and change a recipe, for `train` and `sweep`: flags, field, type, help.
+_FIELDS: tuple[tuple[tuple[str, ...], str, Any, str], ...] = (
+    (("--batch-size", "--bs"), "batch_size", click.IntRange(min=1), "Images per training step."),
+    (("--test-batch-size",), "test_batch_size", click.IntRange(min=1), "Images per evaluation step."),
+    (("--learning-rate", "--lr"), "learning_rate", Number(0, open=True), "Base learning rate, as it is."),
+    (("--weight-decay", "--wd"), "weight_decay", Number(0), "Coupled L2 decay per step."),
+    (("--momentum",), "momentum", Number(0), "Momentum of SGD."),
+    (("--schedule",), "schedule", str, "cosine, linear, multistep or constant."),
+    (
+        ("--teacher",),
+        "teacher",
+        str,
+        "Run, saved Keras model, keras:NAME or larq-zoo:NAME to distil from.",
+    ),
+    (("--bits",), "method.bits", click.IntRange(1, 9), "Bits per 3×3 slice of --method subbit."),
+)
+
+
+def recipe_options(function: Any) -> Any:
+    """Adds the options that `recipe` takes."""
+    function = settings(function)
+    for flags, _, kind, text in reversed(_FIELDS):
+        function = click.option(*flags, type=kind, help=text)(function)
+    for option in (
+        click.option("--epochs", metavar="N[,N…]", help="Epochs, of all phases or one number for each."),
+        click.option("--variant", default="default", help="Variant of the recipe; see `bnn-tf recipes`."),
+        data_dir,
+        dataset,
+        model,
+        method,
+    ):
+        function = option(function)
+    return function
+
+
+def recipe(values: dict[str, Any]) -> "Recipe":
+    """The recipe with all overrides of the command line.
+
+    Args:
+        values: The options of `recipe_options` by name.
+
+    Raises:
+        UsageError: a name, key or value is wrong.
+    """
+    from zoo import recipes
+
+    chosen = recipes.find(values["method"], values["model"], values["dataset"], values["variant"])
+    if values["epochs"] is not None:
+        chosen = recipes.with_epochs(chosen, numbers(values["epochs"]))
+    for flags, field, _, _ in _FIELDS:
+        value = values[flags[0].removeprefix("--").replace("-", "_")]
+        if value is not None:
+            chosen = recipes.override(chosen, field, value)
+    for text in values["settings"]:
+        chosen = recipes.override(chosen, *parse_setting(text))
+    return chosen
+
+
+def numbers(text: str) -> list[int]:
+    """The whole numbers of `--epochs N[,N…]`.
+
+    Raises:
+        UsageError: something else stands there.
+    """
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        raise UsageError(
+            f"--epochs takes a whole number, or one for each phase (2,2,1), not {text!r}"
+        ) from None
+
+
+def started(path: Path) -> str | None:
+    """When a run was started, as its environment.json says."""
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        return json.loads((path / "environment.json").read_text()).get("started")
+    return None
+
+
+# Output
 
 
 def emit(value: Any, as_json: bool, text: str) -> None:
     """Prints a command's result, as one JSON document or as text."""
     click.echo(json.dumps(value, indent=2) if as_json else text)
+
+
+OFF_TERMINAL = 10_000  # columns; a pipe has no width, and its lines should not be broken
+
+
+def print_table(
+    columns: Sequence[str], rows: Sequence[Sequence[str]], numbers_from: int | None = None
+) -> None:
+    """Prints rows under column names.
+
+    Args:
+        columns: Names of the columns.
+        rows: Cells; an empty row becomes a line across the table.
+        numbers_from: Align this column and those after it to the right.
+    """
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    for index, name in enumerate(columns):
+        right = numbers_from is not None and index >= numbers_from
+        table.add_column(name, justify="right" if right else "left")
+    for row in rows:
+        table.add_row(*row)
+        if not row:
+            table.add_section()
+    console = Console(markup=False, highlight=False)
+    if not console.is_terminal:
+        console.width = OFF_TERMINAL
+    with console.capture() as captured:
+        console.print(table)
+    for line in captured.get().splitlines():
+        click.echo(line.rstrip())

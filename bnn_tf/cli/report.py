@@ -8,11 +8,9 @@ import click
 from bnn_tf.cli import options
 
 
-@click.command()
-@click.argument("run", type=click.Path(path_type=Path))
-@click.option(
-    "-o", "--output", type=click.Path(path_type=Path), help="Folder to write; default: report/ in the run."
-)
+@options.command()
+@click.argument("run", type=options.PATH)
+@click.option("-o", "--output", type=options.PATH, help="Folder to write; default: report/ in the run.")
 @options.json_option
 def report(run: Path, output: Path | None, as_json: bool) -> None:
     """Write a report of RUN: its result beside the paper's, curves, kernels, codebooks.

@@ -5,22 +5,23 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bnn_tf.cli import networks, options, tables
+from bnn_tf.cli import options
+from bnn_tf.cli.target import named_network, target_or_model
 
 if TYPE_CHECKING:
     from bnn_tf.report import Account, Cost, LayerCost
 
 
-@click.command()
-@networks.target_or_model
+@options.command()
+@target_or_model
 @options.json_option
-def summary(as_json: bool, **given: Any) -> None:
+def summary(as_json: bool, **chosen: Any) -> None:
     """Layers, bits and multiply-accumulates of TARGET or of --model with --method.
 
     TARGET is a run directory or a saved Keras model. Prints Larq's table, then what the papers report: bits
     per weight, binary parameters, bit operations (less what a sub-bit codebook shares), memory, operations.
     """
-    network = networks.find(**given)
+    network = named_network(**chosen)
     from bnn_tf.report import accounting
 
     counted = accounting.account(network)
@@ -41,12 +42,12 @@ def _print(account: "Account", printed: dict[str, float]) -> None:
     if others:
         rows.append([f"{len(others)} other layers", "", "", "", *_figures(sum(others[1:], others[0]))])
     rows += [[], ["total", "", "", "", *_figures(account.total)]]
-    tables.print_table([*_COLUMNS, "bit operations M"], rows, numbers_from=3)
+    options.print_table([*_COLUMNS, "bit operations M"], rows, numbers_from=3)
     click.echo()
     lines = [
         [name, text, _comparison(key, account.total, printed)] for name, key, text in _key_figures(account)
     ]
-    tables.print_table([account.model, _shape(account.input_shape), ""], lines)
+    options.print_table([account.model, _shape(account.input_shape), ""], lines)
 
 
 def _row(layer: "LayerCost") -> list[str]:
@@ -96,11 +97,11 @@ def _printed(key: str, value: float) -> str:
 
 
 def _comparison(key: str, total: "Cost", printed: dict[str, float]) -> str:
-    """The paper's figure, and how far ours is from it where it prints otherwise."""
+    """The paper's figure, and how far the counted one is from it where they differ."""
     if key not in printed:
         return ""
-    ours, theirs = _printed(key, getattr(total, key)), _printed(key, printed[key])
-    if ours == theirs:
-        return f"published: {theirs}, the same"
-    text = theirs.replace("0e8", "e8")  # the papers print two decimals
-    return f"published: {text} (ours {getattr(total, key) / printed[key] - 1:+.2%})"
+    counted, published = _printed(key, getattr(total, key)), _printed(key, printed[key])
+    if counted == published:
+        return f"published: {published}, the same"
+    text = published.replace("0e8", "e8")  # the papers print two decimals
+    return f"published: {text} (the count here is {getattr(total, key) / printed[key] - 1:+.2%} off)"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bnn_tf.cli import options, recipe_options, tables
+from bnn_tf.cli import options
 from bnn_tf.errors import UsageError, UserError
 
 if TYPE_CHECKING:
@@ -21,23 +21,26 @@ if TYPE_CHECKING:
 _SELECTORS = ("method", "model", "dataset", "variant")
 # Options that say where and how to run, which is all that can be said when a sweep is resumed or shown.
 _SESSION = ("resume", "show", "data_dir", "workers", "gpus", "verbose", "as_json")
-_WHOLE = {"from_phase": None, "until_phase": None}  # of a recipe's phases, a sweep trains all
 _RANGE = re.compile(r"(?P<low>[^:/,]+?)\.\.(?P<high>[^:/,]+)(?P<log>:log)?")
 
 
-@click.command()
-@options.method
-@options.model
-@options.dataset
-@options.data_dir
-@click.option("--variant", default="default", help="Variant of the recipe; `bnn-tf recipes` lists them.")
-@click.option("--epochs", metavar="N[,N…]", help="Epochs, of all phases or one number for each.")
-@recipe_options.recipe_options
-@options.settings
+@options.command()
+@options.recipe_options
 @click.option("--grid", multiple=True, metavar="KEY=A,B,…", help="Values, combined with all of other keys.")
 @click.option("--random", type=click.IntRange(min=1), metavar="N", help="Draw N configurations by --search.")
-@click.option("--search", multiple=True, metavar="KEY=LOW..HIGH[:log]|A,B,…", help="Where --random draws.")
-@click.option("--search-seed", type=click.IntRange(min=0), default=1, show_default=True, help="Of --random.")
+@click.option(
+    "--search",
+    multiple=True,
+    metavar="KEY=LOW..HIGH[:log]|A,B,…",
+    help="Values or range from which --random draws.",
+)
+@click.option(
+    "--search-seed",
+    type=click.IntRange(min=0),
+    default=1,
+    show_default=True,
+    help="Seed with which --random draws.",
+)
 @click.option("--seeds", default="1", show_default=True, metavar="N,…", help="Seeds of each configuration.")
 @click.option("--sweep-dir", metavar="DIR", help="Where to keep the sweep: sweep.db, and runs/.")
 @click.option("--resume", metavar="DIR", help="Continue, or help with, the sweep in DIR as it was started.")
@@ -50,84 +53,80 @@ _RANGE = re.compile(r"(?P<low>[^:/,]+?)\.\.(?P<high>[^:/,]+)(?P<log>:log)?")
 @click.option("--verbose", is_flag=True, help="Also print each epoch.")
 @options.json_option
 @click.pass_context
-def sweep(context: click.Context, **given: Any) -> None:
+def sweep(context: click.Context, **chosen: Any) -> None:
     """Train configurations × seeds and compare them: mean ± standard deviation of the test accuracy.
 
     A KEY is anything that --set takes, or method, model, dataset, variant. Stopped or killed, the same
     command continues. Started in several terminals at once, it shares the work.
     """
-    _require_consistent(context, given)
+    _require_consistent(context, chosen)
     from rich.console import Console
 
     from bnn_tf.training import strategies
     from bnn_tf.training import sweep as sweeps
 
-    strategies.devices(given["gpus"])
-    if given["show"]:
-        _report(sweeps.Sweep.open(given["show"]), given["as_json"])
+    strategies.devices(chosen["gpus"])
+    if chosen["show"]:
+        _report(sweeps.Sweep.open(chosen["show"]), chosen["as_json"])
         return
     # With --json standard output carries the result alone.
-    console = Console(stderr=given["as_json"], soft_wrap=True, markup=False, highlight=False)
-    found = sweeps.Sweep.open(given["resume"]) if given["resume"] else _started(given, console)
-    console.print(f"Sweep directory: {found.path}")
-    _work(found, given, console)
-    _report(found, given["as_json"])
-    _require_success(found)
+    console = Console(stderr=chosen["as_json"], soft_wrap=True, markup=False, highlight=False)
+    opened = sweeps.Sweep.open(chosen["resume"]) if chosen["resume"] else _started(chosen, console)
+    console.print(f"Sweep directory: {opened.path}")
+    _work(opened, chosen, console)
+    _report(opened, chosen["as_json"])
+    _require_success(opened)
 
 
-def _require_consistent(context: click.Context, given: dict[str, Any]) -> None:
-    source = click.core.ParameterSource.COMMANDLINE
-    typed = [name for name in given if context.get_parameter_source(name) == source]
+def _require_consistent(context: click.Context, chosen: dict[str, Any]) -> None:
     for name, allowed in (("show", ("show", "as_json")), ("resume", _SESSION)):
-        if given[name]:
-            clash = [other for other in typed if other not in allowed]
-            if clash:
-                flags = ", ".join(f"--{'set' if n == 'settings' else n.replace('_', '-')}" for n in clash)
-                raise UsageError(f"--{name} takes a sweep as it was started; leave out {flags}")
+        if chosen[name]:
+            others = [other for other in chosen if other not in allowed]
+            options.refuse(context, others, f"--{name} takes a sweep as it was started")
             return
-    if not given["sweep_dir"]:
+    if not chosen["sweep_dir"]:
         raise UsageError("name a --sweep-dir for the sweep, or one to --resume or to --show")
-    if given["random"] and (given["grid"] or not given["search"]):
+    if chosen["random"] and (chosen["grid"] or not chosen["search"]):
         raise UsageError("--random draws from --search KEY=LOW..HIGH or KEY=A,B,…, and goes without --grid")
-    if given["search"] and not given["random"]:
+    if chosen["search"] and not chosen["random"]:
         raise UsageError("--search needs --random N, the number of configurations to draw")
 
 
-def _started(given: dict[str, Any], console: "Console") -> "sweeps.Sweep":
+def _started(chosen: dict[str, Any], console: "Console") -> "sweeps.Sweep":
     """The sweep that the options describe, new or as far as it got."""
     from bnn_tf.training import sweep as sweeps
 
-    seeds = _seeds(given["seeds"])
-    axes = _axes("--search", given["search"]) if given["random"] else _axes("--grid", given["grid"])
-    if given["method"] is None and "method" not in axes:
+    seeds = _seeds(chosen["seeds"])
+    axes = _axes("--search", chosen["search"]) if chosen["random"] else _axes("--grid", chosen["grid"])
+    if chosen["method"] is None and "method" not in axes:
         raise UsageError("name a --method (bireal, recu, subbit, ovsw), or a sweep to --resume")
 
     def prepare() -> "list[sweeps.Task]":
-        drawn = sweeps.draw(axes, given["random"], given["search_seed"]) if given["random"] else None
-        chosen = sweeps.grid(axes) if drawn is None else drawn  # type: ignore[arg-type]
-        console.print(f"Checking {len(chosen)} configurations, of {len(seeds)} seeds each")
-        return sweeps.plan(chosen, seeds, lambda choices: _configuration(given, choices))
+        if chosen["random"]:
+            configurations = sweeps.draw(axes, chosen["random"], chosen["search_seed"])
+        else:
+            configurations = sweeps.grid(axes)  # type: ignore[arg-type]
+        console.print(f"Checking {len(configurations)} configurations, of {len(seeds)} seeds each")
+        return sweeps.plan(configurations, seeds, lambda choices: _configuration(chosen, choices))
 
-    asked = {name: value for name, value in given.items() if name not in (*_SESSION, "sweep_dir")}
+    asked = {name: value for name, value in chosen.items() if name not in (*_SESSION, "sweep_dir")}
     plain = {key: str(axis) if isinstance(axis, sweeps.Range) else axis for key, axis in axes.items()}
-    asked |= {"seeds": seeds, "search" if given["random"] else "grid": plain}
-    return sweeps.Sweep.start(given["sweep_dir"], asked, axes, prepare)
+    asked |= {"seeds": seeds, "search" if chosen["random"] else "grid": plain}
+    return sweeps.Sweep.start(chosen["sweep_dir"], asked, axes, prepare)
 
 
-def _configuration(given: dict[str, Any], choices: dict[str, Any]) -> "RunConfig":
+def _configuration(chosen: dict[str, Any], choices: dict[str, Any]) -> "RunConfig":
     from bnn_tf.training import RunConfig
     from zoo import recipes
 
-    recipe = recipe_options.resolve(
-        {**given, **_WHOLE, **{key: choices[key] for key in _SELECTORS if key in choices}}
-    )
+    recipe = options.recipe({**chosen, **{key: choices[key] for key in _SELECTORS if key in choices}})
     for key, value in choices.items():
         if key == "epochs" and isinstance(value, list):
-            recipe = recipes.with_epochs(recipe, recipe_options.numbers(",".join(map(str, value))))
+            recipe = recipes.with_epochs(recipe, options.numbers(",".join(map(str, value))))
         elif key not in _SELECTORS:
             recipe = recipes.override(recipe, key, value)
     names = ("data_dir", "limit", "deterministic", "workers", "init_from")
-    return RunConfig(recipe=recipe, **{name: given[name] for name in names})
+    return RunConfig(recipe=recipe, **{name: chosen[name] for name in names})
 
 
 def _seeds(text: str) -> list[int]:
@@ -191,22 +190,22 @@ def _values(flag: str, key: str, text: str) -> list[Any]:
     return values
 
 
-def _work(found: "sweeps.Sweep", given: dict[str, Any], console: "Console") -> None:
+def _work(opened: "sweeps.Sweep", chosen: dict[str, Any], console: "Console") -> None:
     from rich.console import Console
 
     from bnn_tf.training import Session
     from bnn_tf.training import sweep as sweeps
 
-    moved = {name: given[name] for name in ("data_dir", "workers") if given[name] is not None}
-    session = Session(console if given["verbose"] else Console(quiet=True), given["gpus"])
-    outcomes = found.outcomes()
+    moved = {name: chosen[name] for name in ("data_dir", "workers") if chosen[name] is not None}
+    session = Session(console if chosen["verbose"] else Console(quiet=True), chosen["gpus"])
+    outcomes = opened.outcomes()
     done = sum(outcome.state == "complete" for outcome in outcomes)
     console.print(f"{len(outcomes)} trainings, {done} of them complete")
     try:
-        for finished in sweeps.work(found, session, moved):
-            console.print(_line(finished, found.outcomes()))
+        for finished in sweeps.work(opened, session, moved):
+            console.print(_line(finished, opened.outcomes()))
     except KeyboardInterrupt:
-        again = f"bnn-tf sweep --resume {shlex.quote(str(found.path))}"
+        again = f"bnn-tf sweep --resume {shlex.quote(str(opened.path))}"
         raise UserError(f"stopped; continue with: {again}") from None
 
 
@@ -224,23 +223,23 @@ def _line(finished: "sweeps.Finished", outcomes: "list[sweeps.Outcome]") -> str:
     return f"{over}/{len(outcomes)}  {outcome.task}  {figure}  {duration(finished.seconds)}{resumed}{left}"
 
 
-def _report(found: "sweeps.Sweep", as_json: bool) -> None:
+def _report(opened: "sweeps.Sweep", as_json: bool) -> None:
     """Prints the table, or everything as JSON."""
     from bnn_tf.training import sweep as sweeps
 
-    outcomes = found.outcomes()
+    outcomes = opened.outcomes()
     summaries = sweeps.summarize(outcomes)
     counts = sweeps.counts(outcomes)
     if as_json:
         configurations = [summary.to_dict() for summary in summaries]
-        options.emit({"sweep_dir": str(found.path), **counts, "configurations": configurations}, True, "")
+        options.emit({"sweep_dir": str(opened.path), **counts, "configurations": configurations}, True, "")
         return
     keys = list(summaries[0].choices)
     rows = [[_cell(summary.choices[key]) for key in keys] + _figures(summary) for summary in summaries]
-    tables.print_table([*keys, "test accuracy", "n"], rows, numbers_from=len(keys))
+    options.print_table([*keys, "test accuracy", "n"], rows, numbers_from=len(keys))
     left = [f"{counts[state]} {state}" for state in ("running", "waiting", "failed") if counts[state]]
     if left:
-        click.echo(f"not complete: {', '.join(left)} of {len(outcomes)}; {found.path} keeps what is done")
+        click.echo(f"not complete: {', '.join(left)} of {len(outcomes)}; {opened.path} keeps what is done")
 
 
 def _cell(value: Any) -> str:
@@ -254,9 +253,9 @@ def _figures(summary: "sweeps.Summary") -> list[str]:
     return [f"{100 * summary.mean:.2f}{spread} %", str(len(summary.accuracies))]
 
 
-def _require_success(found: "sweeps.Sweep") -> None:
-    failed = [outcome for outcome in found.outcomes() if outcome.state == "failed"]
+def _require_success(opened: "sweeps.Sweep") -> None:
+    failed = [outcome for outcome in opened.outcomes() if outcome.state == "failed"]
     if failed:
-        again = f"bnn-tf sweep --resume {shlex.quote(str(found.path))}"
+        again = f"bnn-tf sweep --resume {shlex.quote(str(opened.path))}"
         first = f"{failed[0].run_dir}: {failed[0].error}"
         raise UserError(f"{len(failed)} trainings failed, the first in {first}; {again} tries them again")

@@ -6,27 +6,21 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bnn_tf.cli import options, recipe_options
-from bnn_tf.errors import UsageError, UserError
+from bnn_tf.cli import options
+from bnn_tf.errors import UsageError, UserError, unknown
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from bnn_tf.training import Run, RunConfig
+    from zoo.recipes import Recipe
 
 # Options that say where and how to run, which is all that can be said when a run is resumed.
 _SESSION = ("resume", "data_dir", "workers", "gpus", "print_every", "until_phase", "as_json")
 
 
-@click.command()
-@options.method
-@options.model
-@options.dataset
-@options.data_dir
-@click.option("--variant", default="default", help="Variant of the recipe; `bnn-tf recipes` lists them.")
-@click.option("--epochs", metavar="N[,N…]", help="Epochs, of all phases or one number for each.")
-@recipe_options.recipe_options
-@options.settings
+@options.command()
+@options.recipe_options
 @click.option(
     "--seed",
     type=click.IntRange(0, 2**31 - 1),
@@ -49,7 +43,7 @@ _SESSION = ("resume", "data_dir", "workers", "gpus", "print_every", "until_phase
 @click.option("--dry-run", is_flag=True, help="Print the resolved configuration and leave.")
 @options.json_option
 @click.pass_context
-def train(context: click.Context, **given: Any) -> None:
+def train(context: click.Context, **chosen: Any) -> None:
     """Train a network: by default the method's recipe on embedded handwritten digits.
 
     Prints the run directory first. Ctrl-C leaves a run that --resume continues.
@@ -57,53 +51,67 @@ def train(context: click.Context, **given: Any) -> None:
     from rich.console import Console
 
     # With --json standard output carries the result alone.
-    console = Console(stderr=given["as_json"], soft_wrap=True, markup=False, highlight=False)
-    run = _resumed(context, given) if given["resume"] else _new(given)
+    console = Console(stderr=chosen["as_json"], soft_wrap=True, markup=False, highlight=False)
+    run = _resumed(context, chosen) if chosen["resume"] else _new(chosen)
     if run is None:
         return
     console.print(f"Run directory: {run.path}")
     console.print(f"Recipe: {run.config.recipe.note}")
     for remark in _remarks(run):
         console.print(remark)
-    _train(run, given, console)
+    _train(run, chosen, console)
 
 
-def _resumed(context: click.Context, given: dict[str, Any]) -> "Run":
+def _resumed(context: click.Context, chosen: dict[str, Any]) -> "Run":
     import dataclasses
+
+    fixed = [name for name in chosen if name not in _SESSION]
+    options.refuse(context, fixed, "--resume continues a run as it was configured")
 
     from bnn_tf.training import Run
 
-    source = click.core.ParameterSource.COMMANDLINE
-    clash = [name for name in given if name not in _SESSION and context.get_parameter_source(name) == source]
-    if clash:
-        flags = ", ".join(f"--{'set' if name == 'settings' else name.replace('_', '-')}" for name in clash)
-        raise UsageError(f"--resume continues a run as it was configured; leave out {flags}")
-    run = Run.open(given["resume"])
-    moved = {name: given[name] for name in ("data_dir", "workers") if given[name] is not None}
+    run = Run.open(chosen["resume"])
+    moved = {name: chosen[name] for name in ("data_dir", "workers") if chosen[name] is not None}
     return Run(run.path, dataclasses.replace(run.config, **moved))
 
 
-def _new(given: dict[str, Any]) -> "Run | None":
+def _new(chosen: dict[str, Any]) -> "Run | None":
     """A new run, or None after `--dry-run` said what it would be."""
+    if chosen["method"] is None:
+        raise UsageError("name a --method (bireal, recu, subbit, ovsw), or a stopped run to --resume")
+    recipe = _phases(options.recipe(chosen), chosen)
+
     from bnn_tf.training import Run, RunConfig, checks, strategies
 
-    if given["method"] is None:
-        raise UsageError("name a --method (bireal, recu, subbit, ovsw), or a stopped run to --resume")
     config = RunConfig(
-        recipe=recipe_options.resolve(given),
-        seed=given["seed"],
-        data_dir=given["data_dir"],
-        limit=given["limit"],
-        deterministic=given["deterministic"],
-        workers=given["workers"],
-        init_from=given["init_from"],
+        recipe=recipe,
+        seed=chosen["seed"],
+        data_dir=chosen["data_dir"],
+        limit=chosen["limit"],
+        deterministic=chosen["deterministic"],
+        workers=chosen["workers"],
+        init_from=chosen["init_from"],
     )
-    strategies.devices(given["gpus"])
+    strategies.devices(chosen["gpus"])
     config = checks.checked(config)
-    if given["dry_run"]:
-        _print_plan(config, given["as_json"])
+    if chosen["dry_run"]:
+        _print_plan(config, chosen["as_json"])
         return None
-    return Run.create(config, given["run_dir"])
+    return Run.create(config, chosen["run_dir"])
+
+
+def _phases(recipe: "Recipe", chosen: dict[str, Any]) -> "Recipe":
+    """The recipe from `--from-phase` on; the name after `--until-phase` is only looked up."""
+    import dataclasses
+
+    names = [phase.name for phase in recipe.phases]
+    for name in (chosen["from_phase"], chosen["until_phase"]):
+        if name is not None and name not in names:
+            raise unknown("phase", name, names)
+    first = names.index(chosen["from_phase"] or names[0])
+    if first and chosen["init_from"] is None:
+        raise UsageError(f"--from-phase {chosen['from_phase']} needs a run to start from: --init-from RUN")
+    return dataclasses.replace(recipe, phases=recipe.phases[first:])
 
 
 def _remarks(run: "Run") -> list[str]:
@@ -131,11 +139,11 @@ def _print_plan(config: "RunConfig", as_json: bool) -> None:
     options.emit(plan, as_json, text)
 
 
-def _train(run: "Run", given: dict[str, Any], console: "Console") -> None:
+def _train(run: "Run", chosen: dict[str, Any], console: "Console") -> None:
     from bnn_tf.training import Session, build, evaluate
     from bnn_tf.training import train as run_phases
 
-    session = Session(console, given["gpus"], given["print_every"], given["until_phase"])
+    session = Session(console, chosen["gpus"], chosen["print_every"], chosen["until_phase"])
     try:
         network = run_phases(run, session)
     except KeyboardInterrupt:
@@ -153,6 +161,6 @@ def _train(run: "Run", given: dict[str, Any], console: "Console") -> None:
     )
     options.emit(
         {"run_dir": str(run.path), **result.to_dict(), "published_top1": recipe.published_top1},
-        given["as_json"],
+        chosen["as_json"],
         f"{run.path}: {result}{published}",
     )

@@ -1,13 +1,12 @@
 """Larq Zoo's networks wherever a command takes a run or a saved model."""
 
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from bnn_tf._tensorflow import tf
-from bnn_tf.cli import targets
+from bnn_tf.cli.target import Target
 from bnn_tf.training import larq_zoo
 
 NAME = "larq-zoo:QuickNetSmall:random:32"
@@ -72,11 +71,11 @@ def test_convert_evaluate_and_device_kit(command, tmp_path):
 
 
 def test_without_a_dataset_nothing_is_known_of_local_images():
-    assert not targets.knows_images(Path(NAME))
-    found = targets.load_images(Path("larq-zoo:BiRealNet:random:96"))
+    assert not Target.open(NAME).knows_images()
+    found = Target.open("larq-zoo:BiRealNet:random:96").images()
     assert found.dataset == "imagenet2012"
     assert found.pre().image_size == (96, 96)
-    assert targets.load_images(Path(NAME), normalization="unit").pre().mean == (0.5, 0.5, 0.5)
+    assert Target.open(NAME).images(normalization="unit").pre().mean == (0.5, 0.5, 0.5)
 
 
 @pytest.mark.parametrize(

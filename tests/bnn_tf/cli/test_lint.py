@@ -69,6 +69,7 @@ def test_an_hdf5_file(command, tmp_path):
     ],
 )
 def test_wrong_usage(command, tmp_path, monkeypatch, arguments, code, message):
+    (tmp_path / "model.tflite").write_bytes(b"")
     monkeypatch.chdir(tmp_path)
     found, out, err = command("lint", *arguments)
     assert (found, out) == (code, "")

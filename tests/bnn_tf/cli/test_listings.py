@@ -2,11 +2,11 @@
 
 import json
 
-import click
 import pytest
 
 import zoo
 from bnn_tf.cli import options
+from bnn_tf.errors import UsageError
 from zoo.recipes import RECIPES
 
 
@@ -65,6 +65,9 @@ def test_recipes_of_a_method_as_json(command):
         ("teacher=a,b", ("teacher", "a,b")),
         ("teacher=", ("teacher", "")),
         (" epochs =3", ("epochs", 3)),
+        ("lr=0.5", ("learning_rate", 0.5)),
+        ("binarize.bs=8", ("binarize.batch_size", 8)),
+        ("method.lr=1", ("method.lr", 1)),
     ],
 )
 def test_settings(text, expected):
@@ -75,5 +78,5 @@ def test_settings(text, expected):
 
 @pytest.mark.parametrize("text", ["epochs", "=3", ""])
 def test_no_settings(text):
-    with pytest.raises(click.UsageError, match="--set takes KEY=VALUE"):
+    with pytest.raises(UsageError, match="--set takes KEY=VALUE"):
         options.parse_setting(text)

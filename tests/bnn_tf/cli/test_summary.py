@@ -92,10 +92,12 @@ def test_run(tmp_path):
         (["--model", "vgg_small", "--set", "bits=5"], 2, "method.OPTION=VALUE or model.OPTION=VALUE"),
         (["--model", "vgg_small", "--set", "model.pad_value=1"], 2, "did you mean 'pad_values'"),
         (["--model", "vgg_small", "--input-size", "big"], 2, "no size such as"),
-        (["--model", "vgg_small", "--bits", "12"], 2, "between 1 and 9"),
+        (["--model", "vgg_small", "--bits", "12"], 2, "not in the range 1<=x<=9"),
     ],
 )
-def test_wrong_usage(arguments, code, message, capsys):
+def test_wrong_usage(arguments, code, message, capsys, tmp_path, monkeypatch):
+    (tmp_path / "net.tflite").write_bytes(b"")
+    monkeypatch.chdir(tmp_path)
     found, text = fails(capsys, *arguments)
     assert message in text
     assert text.count("\n") == 1

@@ -1,0 +1,104 @@
+"""`bnn-tf compare`."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from bnn_tf.cli import options, runs
+from bnn_tf.errors import UsageError, UserError
+
+_BARS = "▁▂▃▄▅▆▇█"
+
+
+@options.command()
+@click.argument("paths", metavar="RUN…", nargs=-1, required=True, type=options.PATH)
+@options.json_option
+def compare(paths: tuple[Path, ...], as_json: bool) -> None:
+    """Compare runs: accuracies, curves, and the settings that differ.
+
+    `bnn-tf report RUN RUN… -o report.html` draws the curves.
+    """
+    if len(paths) < 2:
+        raise UsageError("name at least two runs to compare")
+
+    from bnn_tf.training.run import Run
+
+    opened = [Run.open(path) for path in paths]
+    rows = [runs.facts(path) for path in paths]
+    for row in rows:
+        if row["state"] == "damaged":
+            raise UserError(row["error"])
+    curves = [[_percent(line.get("val_accuracy")) for line in run.metrics()] for run in opened]
+    settings = differing([run.config.to_dict() for run in opened])
+    if as_json:
+        for row, curve in zip(rows, curves, strict=True):
+            row["curve"] = curve
+        options.emit({"runs": rows, "settings": settings}, True, "")
+        return
+    names = _short([str(path) for path in paths])
+    columns = ["run", "epochs", "last", "best", "paper", "state", "test accuracy over the epochs"]
+    shown = [value for curve in curves for value in curve if value is not None]
+    table = [
+        [name, *_figures(row), spark(curve, min(shown, default=0), max(shown, default=100))]
+        for name, row, curve in zip(names, rows, curves, strict=True)
+    ]
+    options.print_table(columns, table)
+    click.echo()
+    if settings:
+        values = [[key, *(_shown(value) for value in by_run)] for key, by_run in settings.items()]
+        options.print_table(["setting that differs", *names], values)
+    else:
+        click.echo("The runs have the same settings.")
+
+
+def differing(configurations: Sequence[dict[str, Any]]) -> dict[str, list[Any]]:
+    """The settings that are not the same in all configurations, by dotted path, with each one's value."""
+    flat = [dict(_leaves(configuration)) for configuration in configurations]
+    keys = dict.fromkeys(key for values in flat for key in values)
+    table = {key: [values.get(key) for values in flat] for key in keys}
+    return {key: values for key, values in table.items() if any(value != values[0] for value in values)}
+
+
+def _leaves(value: Any, path: str = "") -> Any:
+    if isinstance(value, dict) and value:
+        for key, item in value.items():
+            yield from _leaves(item, f"{path}.{key}" if path else key)
+    elif isinstance(value, (list, tuple)) and any(isinstance(item, dict) for item in value):
+        for position, item in enumerate(value):
+            name = item.get("name", position) if isinstance(item, dict) else position
+            yield from _leaves(item, f"{path}.{name}")
+    elif path not in ("recipe.note", "recipe.published_top1", "recipe.published_top5"):
+        yield path.removeprefix("recipe."), list(value) if isinstance(value, tuple) else value
+
+
+def spark(values: Sequence[float | None], low: float, high: float, width: int = 32) -> str:
+    """A curve of at most `width` characters; each shows the mean of its stretch between `low` and `high`."""
+    known = [value for value in values if value is not None]
+    if not known:
+        return ""
+    width = min(width, len(known))
+    stretches = [known[len(known) * i // width : len(known) * (i + 1) // width] for i in range(width)]
+    means = [sum(stretch) / len(stretch) for stretch in stretches]
+    scale = (len(_BARS) - 1) / (high - low) if high > low else 0
+    return "".join(_BARS[round((mean - low) * scale)] for mean in means)
+
+
+def _percent(text: str | None) -> float | None:
+    return None if not text else round(100 * float(text), 3)
+
+
+def _figures(row: dict[str, Any]) -> list[str]:
+    percents = ["" if row[key] is None else f"{row[key]:.2f} %" for key in ("last", "best", "published_top1")]
+    return [f"{row['epochs']}/{row['epochs_planned']}", *percents, row["state"]]
+
+
+def _short(names: list[str]) -> list[str]:
+    """The last part of each path where these differ, else the whole paths."""
+    last = [Path(name).name for name in names]
+    return last if len(set(last)) == len(names) else names
+
+
+def _shown(value: Any) -> str:
+    return "–" if value is None else str(value)

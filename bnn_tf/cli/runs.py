@@ -1,0 +1,93 @@
+"""`bnn-tf runs`."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from bnn_tf.cli import options
+from bnn_tf.errors import UserError
+
+
+@options.command()
+@click.argument("folder", required=False, default="runs", type=options.PATH)
+@click.option(
+    "--sort",
+    type=click.Choice(["name", "best", "last", "epochs", "started"]),
+    default="started",
+    show_default=True,
+    help="Order of the rows; best, last and epochs put the largest first.",
+)
+@options.json_option
+def runs(folder: Path, sort: str, as_json: bool) -> None:
+    """List the runs in DIR (default: runs/) and below it, with epochs, accuracies and state.
+
+    A run is complete, in training (another process holds it), stopped (`train --resume` continues it), not
+    started, imported (weights, but no epochs), or damaged.
+    """
+    if not folder.is_dir():
+        raise UserError(f"there is no folder {folder}; name the folder that holds your runs")
+    rows = [facts(config.parent) for config in sorted(folder.glob("**/config.json"))]
+    if sort in ("best", "last", "epochs"):
+        rows.sort(key=lambda row: -(row[sort] or 0))
+    else:
+        rows.sort(key=lambda row: row["run"] if sort == "name" else row["started"] or "")
+    if as_json:
+        options.emit(rows, True, "")
+        return
+    if not rows:
+        click.echo(f"{folder} holds no runs; `bnn-tf train` makes one")
+        return
+    columns = ["run", "method", "network", "dataset", "epochs", "last", "best", "paper", "state"]
+    options.print_table(columns, [_row(row, folder) for row in rows])
+
+
+def facts(path: Path) -> dict[str, Any]:
+    """What the files of a run directory say about it, plain values; accuracies are in percent."""
+    from bnn_tf.training.run import Run
+
+    row: dict[str, Any] = {"run": str(path), "started": None, "epochs": 0, "last": None, "best": None}
+    try:
+        run = Run.open(path)
+        metrics = run.metrics()
+    except UserError as error:
+        return {**row, "state": "damaged", "error": str(error)}
+    recipe = run.config.recipe
+    accuracies = [100 * float(line["val_accuracy"]) for line in metrics if line.get("val_accuracy")]
+    planned = sum(phase.epochs for phase in recipe.phases)
+    return {
+        **row,
+        "started": options.started(path),
+        "method": recipe.method,
+        "model": recipe.model,
+        "dataset": recipe.dataset,
+        "seed": run.config.seed,
+        "epochs": len(metrics),
+        "epochs_planned": planned,
+        "last": round(accuracies[-1], 3) if accuracies else None,
+        "best": round(max(accuracies), 3) if accuracies else None,
+        "published_top1": recipe.published_top1,
+        "state": _state(run, len(metrics), planned),
+    }
+
+
+def _state(run: Any, done: int, planned: int) -> str:
+    try:
+        with run.claimed():
+            pass
+    except UserError:
+        return "in training"
+    if done >= planned:
+        return "complete"
+    if (run.path / "import.json").is_file():
+        return "imported"
+    return "stopped" if done else "not started"
+
+
+def _row(row: dict[str, Any], folder: Path) -> list[str]:
+    name = str(Path(row["run"]).relative_to(folder)) if row["run"] != str(folder) else "."
+    if row["state"] == "damaged":
+        return [name, "", "", "", "", "", "", "", f"damaged: {row['error']}"]
+    percents = ["" if row[key] is None else f"{row[key]:.2f} %" for key in ("last", "best", "published_top1")]
+    epochs = f"{row['epochs']}/{row['epochs_planned']}"
+    return [name, row["method"], row["model"], row["dataset"], epochs, *percents, row["state"]]

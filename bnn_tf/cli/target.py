@@ -1,0 +1,386 @@
+"""What a command was pointed at, opened once: a run, a model in any form, or an architecture's name."""
+
+import dataclasses
+import difflib
+import functools
+import inspect
+import json
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from bnn_tf import files, registry
+from bnn_tf.cli import options
+from bnn_tf.errors import UsageError, UserError, unknown
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from bnn_tf import data
+    from bnn_tf._tensorflow import tf
+    from bnn_tf.training import Run
+
+LARQ_ZOO = "larq-zoo:"
+
+
+@dataclasses.dataclass(frozen=True)
+class ImageSet:
+    """Which images a model is for.
+
+    Args:
+        dataset: Name of the dataset.
+        data_dir: Its folder.
+        preprocessing: Fields of `bnn_tf.data.Preprocessing`.
+        class_names: The labels' names, in order.
+    """
+
+    dataset: str
+    data_dir: str | None
+    preprocessing: dict[str, Any]
+    class_names: list[str]
+
+    def source(self, limit: int | None = None) -> "data.Source":
+        """The dataset."""
+        from bnn_tf import data
+
+        return data.load(self.dataset, self.data_dir, limit=limit)
+
+    def pre(self) -> "data.Preprocessing":
+        """The preprocessing."""
+        from bnn_tf import data
+
+        return data.Preprocessing(**self.preprocessing)
+
+
+class Target:
+    """What a command was pointed at.
+
+    Args:
+        name: As it was written.
+        kind: `run`, `saved model` (a SavedModel, `.keras` or `.h5`), `larq-zoo`, `tflite`, `snn` or
+            `architecture`.
+        build: Makes the network of an architecture for images of a size (`None`: its own).
+    """
+
+    def __init__(
+        self,
+        name: str,
+        kind: str,
+        build: "Callable[[tuple[int, int] | None], tf.keras.Model] | None" = None,
+    ) -> None:
+        self.name, self.kind, self._build = name, kind, build
+        self.path = Path(name)
+
+    def __str__(self) -> str:
+        return self.name
+
+    @classmethod
+    def open(cls, name: str | Path) -> "Target":
+        """Finds out what a name on the command line stands for; loads nothing yet.
+
+        Raises:
+            UserError: there is nothing of that name, or it is no run and no model.
+        """
+        name = str(name)
+        if name.startswith(LARQ_ZOO):
+            return cls(name, "larq-zoo")
+        path = Path(name)
+        if (path / "config.json").is_file():
+            return cls(name, "run")
+        if path.is_dir():
+            if not (path / "saved_model.pb").is_file():
+                raise UserError(f"{name} is neither a run directory (no config.json) nor a SavedModel")
+            return cls(name, "saved model")
+        if path.is_file():
+            kinds = {".tflite": "tflite", ".snn": "snn"}
+            return cls(name, kinds.get(path.suffix.lower(), "saved model"))
+        if registry.is_path(name):
+            options.trust(name)
+            return cls.of_architecture(name)
+        if not path.exists() and path.name == name and not path.suffix:
+            from zoo import list_models
+
+            known = options.same_name(name, list_models())
+            if known in list_models():
+                return cls.of_architecture(known)
+        raise UserError(f"there is no run and no model at {name}{_near(path)}")
+
+    @classmethod
+    def of_architecture(
+        cls,
+        model: str,
+        method: str | None = None,
+        method_options: dict[str, Any] | None = None,
+        model_options: dict[str, Any] | None = None,
+    ) -> "Target":
+        """An architecture with a method and random weights.
+
+        Raises:
+            UsageError: a name or an option is wrong.
+        """
+        from bnn_tf import methods
+        from zoo import get_model
+
+        builder = get_model(model)
+        parameters = inspect.signature(builder).parameters
+        valid = [name for name in parameters if name != "method"]
+        for option in model_options or {}:
+            if option not in valid:
+                raise unknown(f"option of model {model}", option, valid)
+        chosen = methods.get(method or parameters["method"].default, **(method_options or {}))
+
+        def build(size: tuple[int, int] | None) -> "tf.keras.Model":
+            shape = {} if size is None else {"input_shape": (*size, 3)}
+            try:
+                return builder(method=chosen, **{**(model_options or {}), **shape})
+            except (ValueError, TypeError) as error:
+                raise UsageError(f"model {model}: {error}") from error
+
+        return cls(model, "architecture", build)
+
+    @functools.cached_property
+    def run(self) -> "Run":
+        """The run.
+
+        Raises:
+            UserError: the target is none, or its configuration cannot be read.
+        """
+        from bnn_tf.training import Run
+
+        return Run.open(self.path)
+
+    @functools.cached_property
+    def _network(self) -> "tf.keras.Model":
+        from bnn_tf.saving import load_model
+        from bnn_tf.training import build, larq_zoo
+
+        if self._build is not None:
+            return self._build(None)
+        if self.kind == "larq-zoo":
+            return larq_zoo.load(self.name)
+        if self.kind == "run":
+            return build.load_run_model(self.run)
+        if self.kind == "saved model":
+            return load_model(self.path)
+        raise UsageError(
+            f"{self}: this command reads runs and saved Keras models, not {self.path.suffix} files"
+        )
+
+    def network(self) -> "tf.keras.Model":
+        """The Keras model with its weights.
+
+        Raises:
+            UserError: a file cannot be read, or the target is a converted file.
+        """
+        return self._network
+
+    def untrained(self, size: tuple[int, int] | None = None) -> "tf.keras.Model":
+        """The network whatever its weights, also of a run without one complete epoch.
+
+        Args:
+            size: Height and width of other images than the network was made for.
+
+        Raises:
+            UserError: as `network`; or the network does not take images of that size.
+        """
+        from bnn_tf.report.accounting import at_size
+        from bnn_tf.training import build
+
+        if self._build is not None:
+            return self._build(size)
+        if self.kind == "run":
+            recipe = self.run.config.recipe
+            recipe = dataclasses.replace(recipe, image_size=size or recipe.image_size)
+            return build.model(recipe, len(self.run.config.class_names))
+        network = self.network()
+        return network if size is None else at_size(network, size)
+
+    @functools.cached_property
+    def _predictor(self) -> "tuple[Callable[[np.ndarray], np.ndarray], tuple[int, int]]":
+        if self.kind not in ("tflite", "snn"):
+            network = self.network()
+            return lambda images: network.predict_on_batch(images), tuple(network.input_shape[1:3])
+        from bnn_tf.deploy import Interpreter
+
+        with tempfile.TemporaryDirectory() as folder:
+            path = self.path
+            if self.kind == "snn":
+                from bnn_tf.deploy.subbit import expand_file
+
+                path = Path(folder) / "model.tflite"
+                expand_file(self.path, path)
+            interpreter = Interpreter(path)
+        return interpreter.predict, tuple(interpreter.input_shape[1:3])  # type: ignore[return-value]
+
+    def predict(self) -> "Callable[[np.ndarray], np.ndarray]":
+        """A function from preprocessed images `(n, height, width, channels)` to logits."""
+        return self._predictor[0]
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the images that it takes."""
+        return self._predictor[1]
+
+    def knows_images(self) -> bool:
+        """Whether a run or the file beside a model says which images it takes."""
+        return self.kind == "run" or sidecar(self.path).is_file()
+
+    def images(
+        self,
+        dataset: str | None = None,
+        data_dir: str | None = None,
+        normalization: str | None = None,
+    ) -> ImageSet:
+        """The images that it takes; the arguments override what it says itself.
+
+        Args:
+            dataset: Name of another dataset.
+            data_dir: Where it is.
+            normalization: Name of another mean and deviation.
+
+        Raises:
+            UsageError: nothing says which images, and dataset or normalization is not given.
+        """
+        from bnn_tf import data
+
+        if normalization is not None and normalization not in data.NORMALIZATIONS:
+            raise unknown("normalization", normalization, data.NORMALIZATIONS)
+        own = self._own_images(data_dir)
+        if own is None:
+            if dataset is None or normalization is None:
+                raise UsageError(
+                    f"{self} does not say which images it takes; name a --dataset and a --normalization "
+                    "(imagenet, cifar, unit, or none)"
+                )
+            fixed = {"image_size": self.size} if all(self.size) else {}
+            own = ImageSet(dataset, data_dir, fixed, [])
+        statistics = {}
+        if normalization is not None:
+            mean, std = data.NORMALIZATIONS[normalization]
+            statistics = {"mean": mean, "std": std}
+        return dataclasses.replace(
+            own,
+            dataset=dataset or own.dataset,
+            data_dir=data_dir or (None if dataset else own.data_dir),
+            preprocessing={**own.preprocessing, **statistics},
+        )
+
+    def _own_images(self, data_dir: str | None) -> ImageSet | None:
+        """What a run, the file beside a model, or Larq Zoo (ImageNet) says."""
+        from bnn_tf import data
+        from bnn_tf.training import build, larq_zoo
+
+        if self.kind == "run":
+            config = self.run.config
+            preprocessing = dataclasses.asdict(build.preprocessing(config.recipe))
+            names = config.class_names
+            known = [] if names == data.placeholder_names(len(names)) else list(names)
+            return ImageSet(config.recipe.dataset, config.data_dir, preprocessing, known)
+        if self.kind == "larq-zoo":
+            preprocessing = larq_zoo.preprocessing(larq_zoo.parse(self.name).size)
+            return ImageSet("imagenet2012", data_dir, preprocessing, [])
+        return _read_sidecar(sidecar(self.path)) if sidecar(self.path).is_file() else None
+
+
+def _near(path: Path) -> str:
+    """A hint at what lies beside a path that does not exist."""
+    try:
+        names = [entry.name for entry in path.parent.iterdir()]
+    except OSError:
+        return ""
+    near = difflib.get_close_matches(path.name, names, n=1)
+    return f"; did you mean {path.with_name(near[0])}?" if near else ""
+
+
+def sidecar(path: Path) -> Path:
+    """The file beside a converted model that says which images it takes."""
+    return path.with_name(path.name + ".json")
+
+
+def write_sidecar(path: Path, images: ImageSet) -> None:
+    """Writes what `Target.images` reads."""
+    files.write_text(sidecar(path), json.dumps(dataclasses.asdict(images), indent=2) + "\n")
+
+
+def _read_sidecar(path: Path) -> ImageSet:
+    try:
+        images = ImageSet(**json.loads(path.read_text()))
+        images.pre()
+    except (OSError, ValueError, TypeError) as error:
+        raise UserError(f"{path} cannot be read: {error}") from error
+    return images
+
+
+def read_class_names(path: Path) -> list[str]:
+    """The names in a file, one a line.
+
+    Raises:
+        UserError: it cannot be read, or holds none.
+    """
+    try:
+        names = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"the class names in {path} cannot be read: {error}") from error
+    if not names:
+        raise UsageError(f"{path} holds no class names")
+    return names
+
+
+_NETWORK_OPTIONS = (
+    click.argument("target", required=False, type=click.Path(path_type=Path)),
+    options.model,
+    options.method,
+    click.option("--bits", type=click.IntRange(1, 9), help="Bits per 3×3 slice of --method subbit."),
+    click.option(
+        "--set",
+        "settings",
+        metavar="KEY=VALUE",
+        multiple=True,
+        help="Option of the method or the model: method.OPTION, model.OPTION, such as model.num_classes=10.",
+    ),
+    click.option("--input-size", type=options.Size(), help="Size of the images, such as 224 or 192x256."),
+)
+
+
+def target_or_model(function: Any) -> Any:
+    """Adds the argument and the options that `named_network` takes."""
+    for option in reversed(_NETWORK_OPTIONS):
+        function = option(function)
+    return function
+
+
+def named_network(
+    target: Path | None,
+    model: str | None,
+    method: str | None,
+    bits: int | None,
+    settings: tuple[str, ...],
+    input_size: tuple[int, int] | None,
+) -> "tf.keras.Model":
+    """The network that a command line names, for commands that need no training.
+
+    Raises:
+        UsageError: it names none or two, or a name or option is wrong.
+        UserError: there is no such run or model.
+    """
+    own = [name for name in (model, method) if name is not None and not registry.is_path(name)]
+    if (target is None and model is None) or (target is not None and model in own):
+        raise UsageError("name a run or saved model, or a --model (`bnn-tf models` lists them)")
+    if target is not None:
+        # A run's own method and network may be named again, so that their modules are imported.
+        if own or bits is not None or settings:
+            raise UsageError(f"--method, --bits and --set go with --model; {target} has its own")
+        return Target.open(target).untrained(input_size)
+    asked: dict[str, dict[str, Any]] = {"method": {} if bits is None else {"bits": bits}, "model": {}}
+    for text in settings:
+        key, value = options.parse_setting(text)
+        owner, _, option = key.partition(".")
+        if owner not in asked or not option:
+            raise UsageError(f"--set takes method.OPTION=VALUE or model.OPTION=VALUE here, not {text!r}")
+        asked[owner][option] = value
+    if bits is not None:
+        method = method or "subbit"
+    return Target.of_architecture(str(model), method, asked["method"], asked["model"]).untrained(input_size)

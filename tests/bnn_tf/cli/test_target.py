@@ -1,0 +1,84 @@
+"""What a name on the command line stands for, and which images a model takes."""
+
+import pytest
+
+from bnn_tf._tensorflow import tf
+from bnn_tf.cli.target import ImageSet, Target, sidecar, write_sidecar
+from bnn_tf.errors import UserError
+
+
+@pytest.fixture
+def file(tmp_path):
+    """A path at which there is some file; nothing here reads it."""
+    path = tmp_path / "model.tflite"
+    path.write_bytes(b"")
+    return path
+
+
+class TestKinds:
+    @pytest.mark.parametrize(
+        ("name", "kind"),
+        [
+            ("model.tflite", "tflite"),
+            ("model.snn", "snn"),
+            ("model.keras", "saved model"),
+            ("model.h5", "saved model"),
+            ("saved", "saved model"),
+            ("run", "run"),
+            ("larq-zoo:QuickNet", "larq-zoo"),
+            ("cifar_resnet20", "architecture"),
+            ("CifarResNet20", "architecture"),
+            ("vgg-small", "architecture"),
+        ],
+    )
+    def test_kind(self, tmp_path, monkeypatch, name, kind):
+        for file in ("model.tflite", "model.snn", "model.keras", "model.h5"):
+            (tmp_path / file).write_bytes(b"")
+        for folder, file in (("saved", "saved_model.pb"), ("run", "config.json")):
+            (tmp_path / folder).mkdir()
+            (tmp_path / folder / file).write_bytes(b"")
+        monkeypatch.chdir(tmp_path)
+        assert Target.open(name).kind == kind
+
+    def test_the_nearest_name_is_offered(self, tmp_path):
+        (tmp_path / "recu-cifar10").mkdir()
+        with pytest.raises(
+            UserError, match=r"there is no run and no model at .*; did you mean .*recu-cifar10"
+        ):
+            Target.open(tmp_path / "recu-cifar1O")
+
+    def test_a_converted_file_has_no_keras_network(self, file):
+        with pytest.raises(UserError, match="not .tflite files"):
+            Target.open(file).network()
+
+
+class TestSidecar:
+    def test_round_trip(self, file):
+        images = ImageSet("digits", "/data", {"image_size": [8, 8], "std": [0.5, 0.5, 0.5]}, ["a", "b"])
+        write_sidecar(file, images)
+        assert Target.open(file).images() == images
+        assert images.pre().image_size == (8, 8)
+
+    def test_options_override(self, file):
+        write_sidecar(file, ImageSet("cifar10", "/data", {}, []))
+        opened = Target.open(file)
+        assert opened.images("cifar100").data_dir is None  # the folder was the other dataset's
+        assert opened.images(data_dir="/new").data_dir == "/new"
+        assert opened.images(normalization="cifar").pre().mean == (0.491, 0.482, 0.447)
+
+    @pytest.mark.parametrize("content", ["", "[]", '{"dataset": "digits"}', None])
+    def test_damaged(self, file, content):
+        write_sidecar(file, ImageSet("digits", None, {"colour": "blue"}, []))
+        if content is not None:
+            sidecar(file).write_text(content)
+        with pytest.raises(UserError, match=r"model.tflite.json cannot be read"):
+            Target.open(file).images()
+
+
+@pytest.mark.parametrize(("size", "expected"), [((None, None), (32, 32)), ((64, 48), (64, 48))])
+def test_models_of_open_size_take_the_usual_one(tmp_path, size, expected):
+    image = tf.keras.Input((*size, 3))
+    logits = tf.keras.layers.Dense(2)(tf.keras.layers.GlobalAveragePooling2D()(image))
+    path = tmp_path / "model.keras"
+    tf.keras.Model(image, logits).save(path)
+    assert Target.open(path).images("digits", None, "unit").pre().image_size == expected
