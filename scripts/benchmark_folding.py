@@ -112,7 +112,7 @@ def main(
     data_dir: str | None,
 ) -> None:
     """Prints the table in Markdown, row by row."""
-    pre = data.Preprocessing(image_size=(32, 32))
+    pre = data.Images()
     images, _ = data.take(data.load(dataset, data_dir=data_dir), pre, count)
     click.echo(f"| {' | '.join(COLUMNS)} |\n|{' --- |' * len(COLUMNS)}")
     for name in models.split(","):

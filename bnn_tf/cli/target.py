@@ -33,7 +33,7 @@ class ImageSet:
     Args:
         dataset: Name of the dataset.
         data_dir: Its folder.
-        preprocessing: Fields of `bnn_tf.data.Preprocessing`.
+        preprocessing: What `bnn_tf.data.Images.to_dict` returned.
         class_names: The labels' names, in order.
     """
 
@@ -48,11 +48,11 @@ class ImageSet:
 
         return data.load(self.dataset, self.data_dir, limit=limit)
 
-    def pre(self) -> "data.Preprocessing":
+    def pre(self) -> "data.Images":
         """The preprocessing."""
         from bnn_tf import data
 
-        return data.Preprocessing(**self.preprocessing)
+        return data.Images.from_dict(self.preprocessing)
 
 
 class Target:
@@ -255,7 +255,7 @@ class Target:
                     f"{self} does not say which images it takes; name a --dataset and a --normalization "
                     "(imagenet, cifar, unit, or none)"
                 )
-            fixed = {"image_size": self.size} if all(self.size) else {}
+            fixed = {"size": self.size} if all(self.size) else {}
             own = ImageSet(dataset, data_dir, fixed, [])
         statistics = {}
         if normalization is not None:
@@ -275,12 +275,12 @@ class Target:
 
         if self.kind == "run":
             config = self.run.config
-            preprocessing = dataclasses.asdict(build.preprocessing(config.recipe))
+            preprocessing = build.preprocessing(config.recipe).to_dict()
             names = config.class_names
             known = [] if names == data.placeholder_names(len(names)) else list(names)
             return ImageSet(config.recipe.dataset, config.data_dir, preprocessing, known)
         if self.kind == "larq-zoo":
-            preprocessing = larq_zoo.preprocessing(larq_zoo.parse(self.name).size)
+            preprocessing = larq_zoo.preprocessing(larq_zoo.parse(self.name).size).to_dict()
             return ImageSet("imagenet2012", data_dir, preprocessing, [])
         return _read_sidecar(sidecar(self.path)) if sidecar(self.path).is_file() else None
 

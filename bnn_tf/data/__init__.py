@@ -1,16 +1,38 @@
 """Datasets, augmentation and exactly repeatable `tf.data` pipelines."""
 
 from bnn_tf.data.errors import DataError, UnknownDatasetError, clear_errors
+from bnn_tf.data.images import (
+    NORMALIZATIONS,
+    OPERATIONS,
+    Cover,
+    Flip,
+    Geometry,
+    Images,
+    Lighting,
+    Operation,
+    PadCrop,
+    RandomResizedCrop,
+    ResizeCrop,
+    ResizeShort,
+)
 from bnn_tf.data.pipeline import evaluation_batches, steps, take, training_batches
-from bnn_tf.data.preprocessing import AUGMENTATIONS, NORMALIZATIONS, Preprocessing
 from bnn_tf.data.registry import list_datasets, load
 from bnn_tf.data.source import Source, placeholder_names
 
 __all__ = [
-    "AUGMENTATIONS",
     "NORMALIZATIONS",
+    "OPERATIONS",
+    "Cover",
     "DataError",
-    "Preprocessing",
+    "Flip",
+    "Geometry",
+    "Images",
+    "Lighting",
+    "Operation",
+    "PadCrop",
+    "RandomResizedCrop",
+    "ResizeCrop",
+    "ResizeShort",
     "Source",
     "UnknownDatasetError",
     "clear_errors",

@@ -1,5 +1,7 @@
 """The embedded default: scikit-learn's 1,797 handwritten digits (UCI, Alpaydin and Kaynak 1998)."""
 
+from __future__ import annotations
+
 from functools import partial
 
 import numpy as np

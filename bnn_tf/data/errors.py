@@ -1,5 +1,7 @@
 """Errors about data, and the translation of TensorFlow's into them."""
 
+from __future__ import annotations
+
 import contextlib
 import re
 from collections.abc import Iterator

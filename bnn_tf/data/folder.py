@@ -1,5 +1,7 @@
 """Image folders: train/<class>/* and val|test/<class>/*, or Tiny-ImageNet as it is distributed."""
 
+from __future__ import annotations
+
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -44,7 +46,7 @@ class FileSplit(EncodedSplit):
         """The path."""
         return tf.strings.join(["the image ", self._paths[self._order(seed)[position]]])
 
-    def limited(self, count: int) -> "FileSplit":
+    def limited(self, count: int) -> FileSplit:
         """Evenly spaced files, because they are sorted by class."""
         count = min(count, self.size)
         return FileSplit([self.files[i * self.size // count] for i in range(count)])

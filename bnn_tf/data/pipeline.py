@@ -4,18 +4,19 @@ A training pipeline is a pure function of its arguments: the order of an epoch a
 image at each position derive from (seed, epoch, position). So a run can be entered again at any step.
 """
 
+from __future__ import annotations
+
 import numpy as np
 
 from bnn_tf._tensorflow import tf
-from bnn_tf.data import views
 from bnn_tf.data.errors import clear_errors
+from bnn_tf.data.images import Images
 from bnn_tf.data.passes import Pass, batched_views
-from bnn_tf.data.preprocessing import Preprocessing
 from bnn_tf.data.seeds import epoch_seed
 from bnn_tf.data.source import ArraySplit, EncodedSplit, Source
 from bnn_tf.errors import UsageError
 
-AUTOTUNE = tf.data.AUTOTUNE
+AUTOTUNE = -1  # `tf.data.AUTOTUNE`
 
 
 def steps(source: Source, split: str, batch_size: int) -> int:
@@ -27,7 +28,7 @@ def steps(source: Source, split: str, batch_size: int) -> int:
 
 def training_batches(
     source: Source,
-    pre: Preprocessing,
+    images: Images,
     batch_size: int,
     seed: int = 0,
     epochs: int = 1,
@@ -38,12 +39,12 @@ def training_batches(
     """One dataset that runs through the epochs `initial_epoch` to `epochs - 1`.
 
     For `model.fit(batches, steps_per_epoch=steps(source, "train", batch_size))`. The batch at (epoch, step)
-    depends on nothing but `source`, `pre`, `batch_size`, `seed`, epoch and step, whatever `workers` and
+    depends on nothing but `source`, `images`, `batch_size`, `seed`, epoch and step, whatever `workers` and
     wherever the run was entered.
 
     Args:
         source: the dataset; its `train` split is read.
-        pre: augmentation and normalisation.
+        images: augmentation and normalisation.
         batch_size: images per batch; the last batch of an epoch has what is left.
         seed: of order and augmentation.
         epochs: where to stop (as `model.fit` counts: the number of epochs from the very beginning).
@@ -63,22 +64,23 @@ def training_batches(
         raise UsageError(f"cannot enter at {entry}: there are {epochs} epochs of {per_epoch} steps")
     split = source.split("train")
 
-    @tf.autograph.experimental.do_not_convert
+    unconverted = tf.autograph.experimental.do_not_convert
+
     def of_epoch(epoch: tf.Tensor) -> tf.data.Dataset:
         first = tf.where(epoch == initial_epoch, tf.constant(initial_step, tf.int64), 0)
-        return batched_views(split, Pass(pre, batch_size, workers, epoch_seed(seed, epoch), first))
+        return batched_views(split, Pass(images, batch_size, workers, epoch_seed(seed, epoch), first))
 
-    def finish(images: tf.Tensor, draws: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        return views.training_input(images, draws, pre), labels
+    def finish(views: tf.Tensor, draws: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        return images.inputs(views, draws), labels
 
     left = (epochs - initial_epoch) * per_epoch - (initial_step if initial_epoch < epochs else 0)
     with tf.device("/CPU:0"):
-        run = tf.data.Dataset.range(initial_epoch, epochs).flat_map(of_epoch).prefetch(AUTOTUNE)
+        run = tf.data.Dataset.range(initial_epoch, epochs).flat_map(unconverted(of_epoch)).prefetch(AUTOTUNE)
         return _finished(run.map(finish), left)
 
 
 def evaluation_batches(
-    source: Source, pre: Preprocessing, batch_size: int = 128, split: str = "test", workers: int = AUTOTUNE
+    source: Source, images: Images, batch_size: int = 128, split: str = "test", workers: int = AUTOTUNE
 ) -> tf.data.Dataset:
     """One pass through a split in its own order, without augmentation; the last batch may be smaller.
 
@@ -86,13 +88,13 @@ def evaluation_batches(
         DataError: while it is read, within `clear_errors`: a file is missing or corrupt.
     """
     with tf.device("/CPU:0"):
-        seen = _evaluation_views(source.split(split), pre, batch_size, workers)
-        batches = seen.map(lambda images, labels: (pre.normalize(images), labels))
+        seen = _evaluation_views(source.split(split), images, batch_size, workers)
+        batches = seen.map(lambda views, labels: (images.normalize(views), labels))
         return _finished(batches, steps(source, split, batch_size))
 
 
 def take(
-    source: Source, pre: Preprocessing, n: int, split: str = "test", normalize: bool = True
+    source: Source, images: Images, n: int, split: str = "test", normalize: bool = True
 ) -> tuple[np.ndarray, np.ndarray]:
     """`n` evaluation images (fewer, if there are not so many) and their labels as NumPy arrays.
 
@@ -104,9 +106,9 @@ def take(
     """
     examples = source.limited(n).split(split)
     with clear_errors():
-        batches = list(_evaluation_views(examples, pre, 128, AUTOTUNE).as_numpy_iterator())
-    images, labels = (np.concatenate(part) for part in zip(*batches, strict=True))
-    return pre.normalize(images) if normalize else images, labels
+        batches = list(_evaluation_views(examples, images, 128, AUTOTUNE).as_numpy_iterator())
+    views, labels = (np.concatenate(part) for part in zip(*batches, strict=True))
+    return images.normalize(views) if normalize else views, labels
 
 
 def _finished(batches: tf.data.Dataset, count: int) -> tf.data.Dataset:
@@ -118,7 +120,7 @@ def _finished(batches: tf.data.Dataset, count: int) -> tf.data.Dataset:
 
 
 def _evaluation_views(
-    split: ArraySplit | EncodedSplit, pre: Preprocessing, batch_size: int, workers: int
+    split: ArraySplit | EncodedSplit, images: Images, batch_size: int, workers: int
 ) -> tf.data.Dataset:
-    seen = batched_views(split, Pass(pre, batch_size, workers))
-    return seen.map(lambda images, _, labels: (images, labels)).prefetch(AUTOTUNE)
+    seen = batched_views(split, Pass(images, batch_size, workers))
+    return seen.map(lambda views, _, labels: (views, labels)).prefetch(AUTOTUNE)

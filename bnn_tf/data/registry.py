@@ -1,5 +1,7 @@
 """Datasets by name."""
 
+from __future__ import annotations
+
 from os import PathLike
 from pathlib import Path
 

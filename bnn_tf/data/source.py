@@ -1,5 +1,7 @@
 """What a dataset is to the pipelines: names, sizes, and splits of one of two kinds."""
 
+from __future__ import annotations
+
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -39,7 +41,7 @@ class ArraySplit:
             images, labels = self.load(self.size)
             return tf.constant(images), tf.constant(labels, tf.int64)
 
-    def limited(self, count: int) -> "ArraySplit":
+    def limited(self, count: int) -> ArraySplit:
         """The first `count` examples."""
         return ArraySplit(min(count, self.size), self.load)
 
@@ -65,7 +67,7 @@ class EncodedSplit(ABC):
         """Names the example at a position of that order, for an error message."""
 
     @abstractmethod
-    def limited(self, count: int) -> "EncodedSplit":
+    def limited(self, count: int) -> EncodedSplit:
         """A split of `count` of the examples (all, if there are fewer)."""
 
 
@@ -113,7 +115,7 @@ class Source:
             raise UsageError(f"split {name!r} is not one of {', '.join(self.splits)}")
         return self.splits[name]
 
-    def limited(self, count: int) -> "Source":
+    def limited(self, count: int) -> Source:
         """The same dataset with no more than `count` examples in each split, for a quick try.
 
         The first ones, or of an image folder evenly spaced ones, so that all classes occur.

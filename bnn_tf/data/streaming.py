@@ -1,5 +1,7 @@
 """Examples in the record files of TensorFlow Datasets, read as a stream."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,7 +36,7 @@ class Part:
         """As in messages: `cifar10:train`."""
         return f"{self.builder.name}:{self.split}"
 
-    def limited(self, count: int) -> "Part":
+    def limited(self, count: int) -> Part:
         """The first `count` examples."""
         stop = min(self.stop, self.start + count)
         return Part(self.builder, self.split, self.start, stop, self.image_key, self.label_key)
@@ -101,6 +103,6 @@ class StreamSplit(EncodedSplit):
         where = f"an image of {self.part.name} in {self.part.builder.data_dir}, after "
         return tf.strings.join([where, tf.strings.as_string(position), " others in the order of reading"])
 
-    def limited(self, count: int) -> "StreamSplit":
+    def limited(self, count: int) -> StreamSplit:
         """The first `count` examples."""
         return StreamSplit(self.part.limited(count))

@@ -1,5 +1,7 @@
 """TensorFlow Datasets by name: kept in memory where it fits, streamed from its record files otherwise."""
 
+from __future__ import annotations
+
 import contextlib
 import difflib
 import http.client
@@ -16,8 +18,8 @@ import numpy as np
 
 from bnn_tf._runtime import quiet_native_stderr
 from bnn_tf._tensorflow import tf
-from bnn_tf.data import views
 from bnn_tf.data.errors import DataError, UnknownDatasetError
+from bnn_tf.data.images import decode as decode_image
 from bnn_tf.data.source import Arrays, ArraySplit, EncodedSplit, Source
 from bnn_tf.data.streaming import Part, StreamSplit
 
@@ -180,7 +182,7 @@ def _decoded(part: Part, shape: tuple[int, int, int], count: int) -> Arrays:
 
     def decode(record: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         contents, label = split.fetch(record)
-        return tf.ensure_shape(views.decode(contents, shape[-1]), shape), label
+        return tf.ensure_shape(decode_image(contents, shape[-1]), shape), label
 
     batches = split.items(None, 0).map(decode, tf.data.AUTOTUNE).batch(_DECODE_BATCH).prefetch(2)
     images, labels = np.empty((count, *shape), np.uint8), np.empty(count, np.int64)

@@ -29,24 +29,32 @@ def phase_index(recipe: Recipe, name: str) -> int:
     return names.index(name)
 
 
-def preprocessing(recipe: Recipe, phase: Phase | None = None) -> data.Preprocessing:
+_AUGMENTATIONS = {
+    "none": (),
+    "pad_crop_flip": (data.PadCrop(4), data.Flip()),
+    "random_resized_crop": (data.RandomResizedCrop(), data.Flip()),
+    "resize_crop_flip": (data.ResizeCrop(), data.Flip()),
+}
+
+
+def preprocessing(recipe: Recipe, phase: Phase | None = None) -> data.Images:
     """How images become inputs; by default as in the last phase.
 
     Raises:
         UsageError: a name or value in the recipe is wrong.
     """
     phase = phase or recipe.phases[-1]
-    if recipe.normalization not in data.NORMALIZATIONS:
-        raise unknown("normalization", recipe.normalization, data.NORMALIZATIONS)
-    mean, std = data.NORMALIZATIONS[recipe.normalization]
-    return data.Preprocessing(
-        augmentation=phase.augmentation,
-        image_size=recipe.image_size,
-        mean=mean,
-        std=std,
-        lighting=phase.lighting,
-        crop_scale=phase.crop_scale,
-    )
+    if phase.augmentation not in _AUGMENTATIONS:
+        raise unknown("augmentation", phase.augmentation, _AUGMENTATIONS)
+    training: tuple[data.Operation, ...] = _AUGMENTATIONS[phase.augmentation]
+    evaluation: data.Geometry = data.Cover()
+    if phase.augmentation == "random_resized_crop":
+        training = (data.RandomResizedCrop(phase.crop_scale), *training[1:])
+    if phase.augmentation in ("random_resized_crop", "resize_crop_flip"):
+        evaluation = data.ResizeShort()
+    if phase.lighting:
+        training = (*training, data.Lighting(phase.lighting))
+    return data.Images(training, evaluation, recipe.image_size, normalization=recipe.normalization)
 
 
 def phase_method(recipe: Recipe, phase: Phase) -> methods.Method:

@@ -39,7 +39,7 @@ class Evaluation:
 def evaluate(
     predict: Callable[[np.ndarray], np.ndarray],
     source: data.Source,
-    pre: data.Preprocessing,
+    settings: data.Images,
     batch_size: int = 128,
 ) -> Evaluation:
     """Runs `predict` (images to logits) over all of the dataset's held-out images.
@@ -49,7 +49,7 @@ def evaluate(
     """
     logits, labels = [], []
     with data.clear_errors():
-        for images, truth in data.evaluation_batches(source, pre, batch_size).as_numpy_iterator():
+        for images, truth in data.evaluation_batches(source, settings, batch_size).as_numpy_iterator():
             logits.append(predict(images))
             labels.append(truth)
     classes = logits[0].shape[1]

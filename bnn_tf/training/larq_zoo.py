@@ -11,7 +11,6 @@ import io
 import os
 import re
 from collections.abc import Callable
-from typing import Any
 
 from bnn_tf import data
 from bnn_tf._runtime import quiet_native_stderr
@@ -111,14 +110,13 @@ def _build(wanted: Name) -> tf.keras.Model:
     return network
 
 
-def preprocessing(size: tuple[int, int]) -> dict[str, Any]:
-    """Fields of `bnn_tf.data.Preprocessing` for its images: the centre 7/8 of the short side.
+def preprocessing(size: tuple[int, int]) -> data.Images:
+    """Its images: the centre 7/8 of the short side.
 
     Larq Zoo's own `preprocess_input` cuts out the same part and then resizes with a bicubic filter, where
     ours is bilinear and anti-aliased.
     """
-    mean, std = data.NORMALIZATIONS[NORMALIZATION]
-    return {"augmentation": "random_resized_crop", "image_size": size, "mean": mean, "std": std}
+    return data.Images(evaluation=data.ResizeShort(), size=size, normalization=NORMALIZATION)
 
 
 def for_normalization(network: tf.keras.Model, normalization: str) -> tf.keras.Model:

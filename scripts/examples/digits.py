@@ -24,7 +24,7 @@ def main() -> None:
     options = parser.parse_args()
 
     source = data.load("digits", limit=options.limit)
-    pre = data.Preprocessing()
+    pre = data.Images()
     train = data.training_batches(source, pre, batch_size=64, epochs=options.epochs)
     test = data.evaluation_batches(source, pre)
 

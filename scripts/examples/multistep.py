@@ -37,7 +37,7 @@ def train_step(
         loss=tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         metrics=["accuracy"],
     )
-    pre = data.Preprocessing()
+    pre = data.Images()
     model.fit(
         data.training_batches(source, pre, BATCH_SIZE, epochs=epochs),
         epochs=epochs,
@@ -69,7 +69,7 @@ def main() -> None:
             training.train_only_batch_norm(model)
         train_step(model, method, source, count, learning_rate)
 
-    images, _ = data.take(source, data.Preprocessing(), 360)
+    images, _ = data.take(source, data.Images(), 360)
     print(bnn_tf.convert(model, options.output, images=images))
 
 

@@ -37,7 +37,7 @@ class TestEvery:
 
     def test_settings_build(self, recipe):
         for phase in recipe.phases:
-            assert build.preprocessing(recipe, phase).image_size == recipe.image_size
+            assert build.preprocessing(recipe, phase).size == recipe.image_size
             assert isinstance(build.phase_method(recipe, phase), methods.Method)
             rate = float(build.optimizer(recipe, phase).learning_rate)
             assert rate == pytest.approx(phase.effective_learning_rate)

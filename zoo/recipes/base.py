@@ -28,7 +28,7 @@ class Phase:
         schedule_options: Further arguments of the schedule: `warmup`, `milestones`, `offset`, ….
         loss: `cross_entropy` with the labels, or `distribution`, against a teacher's logits.
         label_smoothing: Share of the target spread over all classes.
-        augmentation: See `bnn_tf.data.Preprocessing`.
+        augmentation: `pad_crop_flip`, `random_resized_crop`, `resize_crop_flip` or `none`.
         lighting: Strength of PCA lighting, on values in [0, 1].
         crop_scale: Least and greatest share of the image's area in a random resized crop.
         method: The network variant where it is not the recipe's method: `{"name": …, option: …}`.

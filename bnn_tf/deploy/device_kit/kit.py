@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from bnn_tf._tensorflow import tf
-from bnn_tf.data import Preprocessing
+from bnn_tf.data import Images
 from bnn_tf.deploy.device_kit.files import preprocess
 from bnn_tf.deploy.device_kit.reference import Reference
 from bnn_tf.errors import UserError
@@ -72,7 +72,7 @@ def write(
     folder: Path,
     model: Path,
     labels: Sequence[str],
-    preprocessing: Preprocessing,
+    preprocessing: Images,
     reference: Reference,
     input_quantization: Quantization = None,
     output_quantization: Quantization = None,
@@ -116,12 +116,11 @@ def write(
     )
 
 
-def rule(preprocessing: Preprocessing, quantization: Quantization = None) -> dict[str, Any]:
+def rule(preprocessing: Images, quantization: Quantization = None) -> dict[str, Any]:
     """What `preprocessing.json` says; `files/preprocess.py` computes it."""
-    shrinks = preprocessing.augmentation in ("random_resized_crop", "resize_crop_flip")
-    crop = list(preprocessing.image_size)
+    crop = list(preprocessing.size)
     return {
-        "cover": [preprocessing.short_side] * 2 if shrinks else crop,
+        "cover": list(preprocessing.evaluation.cover(preprocessing.size)),
         "crop": crop,
         "resize": "in proportion, to the smallest size that covers `cover`; bilinear with half-pixel "
         "centres, anti-aliased, rounded to whole pixels; not at all where the size is `cover` already",

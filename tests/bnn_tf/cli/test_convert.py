@@ -15,7 +15,7 @@ def test_a_run(command, trained):
     assert "agreement" in out
     sidecar = json.loads((trained / "model.tflite.json").read_text())
     assert (sidecar["dataset"], sidecar["class_names"]) == ("digits", list("0123456789"))
-    assert sidecar["preprocessing"]["image_size"] == [8, 8]
+    assert sidecar["preprocessing"]["size"] == [8, 8]
 
 
 def test_json(command, trained, tmp_path):
@@ -45,7 +45,7 @@ def test_a_saved_model_with_its_dataset(command, tiny, tmp_path):
         "--dataset", "digits", "--normalization", "unit", "--images", 20,
     )  # fmt: skip
     assert code == 0
-    assert json.loads((tmp_path / "model.tflite.json").read_text())["preprocessing"]["image_size"] == [8, 8]
+    assert json.loads((tmp_path / "model.tflite.json").read_text())["preprocessing"]["size"] == [8, 8]
 
 
 @pytest.mark.parametrize("form", ["text", "json"])

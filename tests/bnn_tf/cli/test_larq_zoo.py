@@ -52,7 +52,7 @@ def test_convert_evaluate_and_device_kit(command, tmp_path):
     assert (code, err) == (0, "")
     assert "binary convolutions: 16 of 16 as LceBconv2d" in out
     sidecar = json.loads((tmp_path / "x.tflite.json").read_text())["preprocessing"]
-    assert (sidecar["image_size"], sidecar["mean"]) == ([32, 32], [0.485, 0.456, 0.406])
+    assert (sidecar["size"], sidecar["mean"]) == ([32, 32], [0.485, 0.456, 0.406])
 
     options = ("--limit", "8", "--json")
     keras = json.loads(command("evaluate", NAME, "--dataset", "digits", *options)[1])
@@ -74,7 +74,7 @@ def test_without_a_dataset_nothing_is_known_of_local_images():
     assert not Target.open(NAME).knows_images()
     found = Target.open("larq-zoo:BiRealNet:random:96").images()
     assert found.dataset == "imagenet2012"
-    assert found.pre().image_size == (96, 96)
+    assert found.pre().size == (96, 96)
     assert Target.open(NAME).images(normalization="unit").pre().mean == (0.5, 0.5, 0.5)
 
 

@@ -54,10 +54,10 @@ class TestKinds:
 
 class TestSidecar:
     def test_round_trip(self, file):
-        images = ImageSet("digits", "/data", {"image_size": [8, 8], "std": [0.5, 0.5, 0.5]}, ["a", "b"])
+        images = ImageSet("digits", "/data", {"size": [8, 8], "std": [0.5, 0.5, 0.5]}, ["a", "b"])
         write_sidecar(file, images)
         assert Target.open(file).images() == images
-        assert images.pre().image_size == (8, 8)
+        assert images.pre().size == (8, 8)
 
     def test_options_override(self, file):
         write_sidecar(file, ImageSet("cifar10", "/data", {}, []))
@@ -81,4 +81,4 @@ def test_models_of_open_size_take_the_usual_one(tmp_path, size, expected):
     logits = tf.keras.layers.Dense(2)(tf.keras.layers.GlobalAveragePooling2D()(image))
     path = tmp_path / "model.keras"
     tf.keras.Model(image, logits).save(path)
-    assert Target.open(path).images("digits", None, "unit").pre().image_size == expected
+    assert Target.open(path).images("digits", None, "unit").pre().size == expected

@@ -44,7 +44,7 @@ def test_other_files_are_passed_over(folder):
 
 def test_evaluation_reads_the_files_in_order(folder):
     source = data.load("folder", folder)
-    pre = data.Preprocessing()
+    pre = data.Images()
     labels = np.concatenate([y for _, y in data.evaluation_batches(source, pre, 4).as_numpy_iterator()])
     assert labels.tolist() == [0, 0, 0, 1, 1, 1, 2, 2, 2]
 
@@ -79,7 +79,7 @@ def test_tiny_imagenet_as_distributed(tiny_imagenet):
     assert (source.size("train"), source.size("test")) == (21, 9)
     assert [label for _, label in source.split("test").files] == [2, 2, 2, 1, 1, 1, 0, 0, 0]
     assert {path.parent.name for path in paths(source)} == {"images"}
-    assert len(data.take(source, data.Preprocessing(), 9)[1]) == 9
+    assert len(data.take(source, data.Images(), 9)[1]) == 9
 
 
 def test_tiny_imagenet_with_an_unknown_class(tiny_imagenet):
@@ -157,12 +157,14 @@ def test_a_corrupt_image_is_named(folder, how):
     path = folder / "train" / "bee" / "3.JPEG"
     spoil(path, how)
     with pytest.raises(data.DataError, match=rf"^Cannot read or decode the image {path}\.$"):
-        data.take(source, data.Preprocessing(), 21, "train")
+        data.take(source, data.Images(), 21, "train")
 
 
 def test_a_corrupt_image_is_named_in_the_middle_of_training(folder):
     source = data.load("folder", folder)
-    batches = data.training_batches(source, data.Preprocessing("random_resized_crop", (16, 16)), 4, epochs=3)
+    batches = data.training_batches(
+        source, data.Images((data.RandomResizedCrop(), data.Flip()), size=16), 4, epochs=3
+    )
     path = folder / "train" / "bee" / "3.JPEG"
     spoil(path, "cut")
     with (
@@ -176,10 +178,10 @@ def test_names_beyond_ascii(folder):
     path = folder / "train" / "bee" / "größe's \\ 蜂.JPEG"
     os.rename(folder / "train" / "bee" / "3.JPEG", path)
     source = data.load("folder", folder)
-    assert len(data.take(source, data.Preprocessing(), 21, "train")[1]) == 21
+    assert len(data.take(source, data.Images(), 21, "train")[1]) == 21
     spoil(path, "junk")
     with pytest.raises(data.DataError) as error:
-        data.take(source, data.Preprocessing(), 21, "train")
+        data.take(source, data.Images(), 21, "train")
     assert str(path) in str(error.value)
 
 
@@ -189,14 +191,14 @@ def test_it_is_named_wherever_it_stands_in_the_pass(folder, place):
     path = paths(source)[place]
     spoil(path, "junk")
     with pytest.raises(data.DataError, match=str(path)):
-        data.take(source, data.Preprocessing(), 21, "train")
+        data.take(source, data.Images(), 21, "train")
 
 
 def test_the_last_images_of_an_epoch_are_named_too(folder):
     """Their whole batch is missing then."""
     source = data.load("folder", folder)
     spoil(paths(source)[-1], "cut")
-    batches = data.evaluation_batches(source, data.Preprocessing(), 20, split="train")
+    batches = data.evaluation_batches(source, data.Images(), 20, split="train")
     with pytest.raises(data.DataError, match=str(paths(source)[-1])), data.clear_errors():
         list(batches)
 
@@ -208,7 +210,7 @@ def test_a_corrupt_image_stops_model_fit_with_its_name(folder):
     spoil(folder / "train" / "cat" / "0.JPEG", "cut")
     model = tf.keras.Sequential([tf.keras.layers.Flatten(), tf.keras.layers.Dense(3)])
     model.compile("sgd", tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True))
-    batches = data.training_batches(source, data.Preprocessing(), 8, epochs=2)
+    batches = data.training_batches(source, data.Images(), 8, epochs=2)
     with pytest.raises(data.DataError, match="cat/0.JPEG"), data.clear_errors():
         model.fit(batches, epochs=2, steps_per_epoch=data.steps(source, "train", 8), verbose=0)
 

@@ -3,6 +3,7 @@ import pytest
 
 from bnn_tf import data
 from bnn_tf._tensorflow import tf
+from bnn_tf.data import seeds
 from bnn_tf.errors import UsageError
 
 EPOCHS = 2
@@ -16,8 +17,12 @@ def source(request, folder_source):
     return folder_source if request.param == "folder" else request.getfixturevalue("streamed_source")
 
 
-def pre_of(augmentation="pad_crop_flip", **more):
-    return data.Preprocessing(augmentation, image_size=(12, 12), **more)
+PAD_CROP, RANDOM_CROP = (data.PadCrop(4), data.Flip()), (data.RandomResizedCrop(), data.Flip())
+LIGHTING = data.Lighting(0.1)
+
+
+def images_of(*training, **more):
+    return data.Images(training, size=12, **more)
 
 
 def run(source, pre, batch_size=8, **more):
@@ -33,8 +38,8 @@ def same(some, others):
 
 
 def test_a_run_can_be_entered_at_any_step(source):
-    augmentation = "random_resized_crop" if source.name == "folder" else "pad_crop_flip"
-    pre = pre_of(augmentation, lighting=0.1)
+    augmentation = RANDOM_CROP if source.name == "folder" else PAD_CROP
+    pre = images_of(*augmentation, LIGHTING)
     whole = run(source, pre)
     steps = data.steps(source, "train", 8)
     assert len(whole) == EPOCHS * steps
@@ -45,7 +50,7 @@ def test_a_run_can_be_entered_at_any_step(source):
 
 
 def test_a_run_repeats_exactly_however_many_workers_and_whatever_the_global_seed(source):
-    pre = pre_of("random_resized_crop", lighting=0.1)
+    pre = images_of(*RANDOM_CROP, LIGHTING)
     first = run(source, pre, workers=1)
     tf.random.set_seed(99)
     assert same(first, run(source, pre, workers=4))
@@ -53,12 +58,12 @@ def test_a_run_repeats_exactly_however_many_workers_and_whatever_the_global_seed
 
 def test_the_seed_changes_order_and_augmentation():
     source = data.load("digits", limit=50)
-    assert not same(run(source, pre_of()), run(source, pre_of(), seed=6))
+    assert not same(run(source, images_of(*PAD_CROP)), run(source, images_of(*PAD_CROP), seed=6))
 
 
 def test_no_epoch_repeats_the_augmentation_of_another():
     source = data.load("digits", limit=1)
-    images = [batch.tobytes() for batch, _ in run(source, pre_of(), epochs=20)]
+    images = [batch.tobytes() for batch, _ in run(source, images_of(*PAD_CROP), epochs=20)]
     assert len(set(images)) > 15
 
 
@@ -68,10 +73,10 @@ def seen(batches):
 
 
 def test_every_epoch_visits_every_example_once_in_an_order_of_its_own(source):
-    whole = run(source, pre_of("none"))
+    whole = run(source, images_of())
     steps = len(whole) // EPOCHS
     epochs = [seen(whole[e * steps : (e + 1) * steps]) for e in range(EPOCHS)]
-    stored = seen(data.evaluation_batches(source, pre_of("none"), split="train").as_numpy_iterator())
+    stored = seen(data.evaluation_batches(source, images_of(), split="train").as_numpy_iterator())
     for epoch in epochs:
         assert np.allclose(np.sort(epoch), np.sort(stored), atol=1e-3)
         assert not np.array_equal(epoch, stored)
@@ -79,21 +84,24 @@ def test_every_epoch_visits_every_example_once_in_an_order_of_its_own(source):
 
 
 def test_labels_stay_with_their_images(streamed_source):
-    for images, labels in run(streamed_source, pre_of("none", mean=(0, 0, 0), std=(1, 1, 1))):
+    for images, labels in run(streamed_source, images_of(mean=(0, 0, 0), std=(1, 1, 1))):
         assert np.array_equal(np.round(images[:, 0, 0, 0] * 25.5) % 2, labels)
 
 
 def test_the_size_of_batches_changes_neither_order_nor_augmentation(folder_source):
     for source in (folder_source, data.load("digits", limit=30)):
         joined, others = (
-            [np.concatenate(part) for part in zip(*run(source, pre_of(), size, epochs=1), strict=True)]
+            [
+                np.concatenate(part)
+                for part in zip(*run(source, images_of(*PAD_CROP), size, epochs=1), strict=True)
+            ]
             for size in (8, 5)
         )
         assert same([joined], [others])
 
 
 def test_shapes_and_types_and_partial_batches(source):
-    pre = data.Preprocessing("resize_crop_flip", image_size=(20, 16))
+    pre = data.Images((data.ResizeCrop(), data.Flip()), size=(20, 16))
     for batches, split in (
         (data.training_batches(source, pre, 8), "train"),
         (data.evaluation_batches(source, pre, 8), "test"),
@@ -112,7 +120,7 @@ def test_shapes_and_types_and_partial_batches(source):
 def test_take_gives_the_first_evaluation_images(source):
     if source.name == "folder":
         source = source.limited(6)  # `take` itself spreads the files
-    pre = pre_of("resize_crop_flip")
+    pre = images_of(data.ResizeCrop(), data.Flip())
     images, labels = next(data.evaluation_batches(source, pre, 6).as_numpy_iterator())
     taken = data.take(source, pre, 6)
     assert same([(images, labels)], [taken])
@@ -124,7 +132,7 @@ def test_take_gives_the_first_evaluation_images(source):
 
 def test_pad_crop_flip_shows_a_shifted_image_or_its_mirror_image():
     source = data.load("digits", limit=12)
-    pre = data.Preprocessing("pad_crop_flip", mean=(0, 0, 0), std=(1 / 255,) * 3)
+    pre = data.Images(PAD_CROP, mean=0, std=1 / 255)
     seen, _ = next(data.training_batches(source, pre, 12).as_numpy_iterator())
     padded = np.pad(source.split("train").tensors[0], ((0, 0), (4, 4), (4, 4), (0, 0)))
     windows = np.lib.stride_tricks.sliding_window_view(padded[..., 0], (32, 32), axis=(1, 2))
@@ -137,8 +145,8 @@ def test_model_fit_runs_through_the_epochs():
     source = data.load("digits", limit=20)
     model = tf.keras.Sequential([tf.keras.layers.Flatten(), tf.keras.layers.Dense(10)])
     model.compile("sgd", tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True))
-    batches = data.training_batches(source, data.Preprocessing(), 8, epochs=3, initial_epoch=1)
-    test = data.evaluation_batches(source, data.Preprocessing(), 8)
+    batches = data.training_batches(source, data.Images(), 8, epochs=3, initial_epoch=1)
+    test = data.evaluation_batches(source, data.Images(), 8)
     steps = data.steps(source, "train", 8)
     history = model.fit(
         batches, epochs=3, initial_epoch=1, steps_per_epoch=steps, validation_data=test, verbose=0
@@ -152,7 +160,7 @@ def test_model_fit_runs_through_the_epochs():
 def test_impossible_entries(wrong):
     options = {"batch_size": 8, "epochs": 3, **wrong}
     with pytest.raises(UsageError):
-        data.training_batches(data.load("digits", limit=20), data.Preprocessing(), **options)
+        data.training_batches(data.load("digits", limit=20), data.Images(), **options)
 
 
 def test_no_such_split():
@@ -164,3 +172,13 @@ def test_list_datasets():
     assert {"digits", "cifar10", "cifar100", "imagenet2012", "tiny_imagenet", "folder"} <= set(
         data.list_datasets()
     )
+
+
+@pytest.mark.parametrize("width", [1, 4, 6, 26])
+def test_any_rows_of_random_numbers_can_be_computed_alone(width):
+    seed = tf.constant([3, 1], tf.int64)
+    key = seeds.derived(seed, 1)
+    whole = tf.random.stateless_uniform([50, width], key, alg="philox").numpy()
+    for first, count in [(0, 50), (7, 1), (13, 20), (49, 1)]:
+        assert np.array_equal(seeds.uniform_rows(first, count, width, seed), whole[first : first + count])
+    assert seeds.uniform_rows(2**40, 1, width, seed).shape == (1, width)

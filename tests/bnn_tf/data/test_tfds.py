@@ -13,7 +13,7 @@ def brightness(images):
 
 
 def in_order(source, split="test"):
-    pre = data.Preprocessing(image_size=(12, 12))
+    pre = data.Images(size=12)
     images, labels = data.take(source, pre, source.size(split), split, normalize=False)
     return brightness(images), labels
 
@@ -114,7 +114,7 @@ def test_a_dataset_without_images_is_not_downloaded_first(tmp_path):
 def test_a_split_with_hidden_labels(prepare_tfds):
     source = data.load("tiny_hidden_labels", prepare_tfds("tiny_hidden_labels"))
     with pytest.raises(data.DataError, match="tiny_hidden_labels:test has no labels"):
-        data.take(source, data.Preprocessing(), 1)
+        data.take(source, data.Images(), 1)
 
 
 def rewrite(root, change):
@@ -141,7 +141,7 @@ def without_the_last(records):
 def test_corrupt_files_in_memory_or_streamed(prepare_tfds, monkeypatch, change, place):
     root = prepare_tfds("tiny_squares")
     rewrite(root, change)
-    pre = data.Preprocessing(image_size=(12, 12))
+    pre = data.Images(size=12)
     with pytest.raises(data.DataError, match=r"tiny_squares:train in .*tiny_squares.* are corrupt"):
         data.take(data.load("tiny_squares", root), pre, 23, "train")
     monkeypatch.setattr("bnn_tf.data.tfds.MEMORY_LIMIT", 0)
@@ -156,7 +156,7 @@ def test_a_cut_record_file(prepare_tfds, monkeypatch):
     monkeypatch.setattr("bnn_tf.data.tfds.MEMORY_LIMIT", 0)
     source = data.load("tiny_squares", root)
     with pytest.raises(data.DataError, match=r"image of tiny_squares:train in .*, after \d+ others"):
-        data.take(source, data.Preprocessing(image_size=(12, 12)), 23, "train")
+        data.take(source, data.Images(size=12), 23, "train")
 
 
 @pytest.mark.slow

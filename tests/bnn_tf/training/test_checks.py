@@ -36,7 +36,7 @@ def test_the_dataset_names_the_classes(recipe, configuration):
         ("loss", "cross_entropie", "no loss called 'cross_entropie'; did you mean 'cross_entropy'"),
         ("decay_only", "kernel", "no decay_only called 'kernel'; did you mean 'kernels'"),
         ("trainable", "batchnorm", "no trainable called 'batchnorm'; did you mean 'batch_norm'"),
-        ("augmentation", "flip", "augmentation 'flip' is not one of"),
+        ("augmentation", "flip", "no augmentation called 'flip'"),
         ("normalization", "imagnet", "no normalization called 'imagnet'; did you mean 'imagenet'"),
         ("method.clipvalue", 2, "no option of method bireal called 'clipvalue'; did you mean 'clip_value'"),
         ("model.pad_value", 1, "no option of model tiny called 'pad_value'; did you mean 'pad_values'"),
@@ -152,8 +152,8 @@ class TestBuild:
             dataclasses.replace(recipe().phases[0], name=name, augmentation=name)
             for name in ("none", "pad_crop_flip")
         )
-        found = [build.preprocessing(recipe(phases=phases), phase).augmentation for phase in (*phases, None)]
-        assert found == ["none", "pad_crop_flip", "pad_crop_flip"]
+        found = [build.preprocessing(recipe(phases=phases), phase).training for phase in (*phases, None)]
+        assert found == [(), (data.PadCrop(4), data.Flip()), (data.PadCrop(4), data.Flip())]
         assert build.preprocessing(recipe()).mean == data.NORMALIZATIONS["unit"][0]
 
     def test_the_phase_s_method_wins(self, recipe):

@@ -50,7 +50,7 @@ def test_few_classes_have_no_top5():
 
 def test_all_images_in_order_and_partial_batches(rng):
     source = data.load("digits", limit=50)
-    images, labels = data.take(source, data.Preprocessing(), 50)
+    images, labels = data.take(source, data.Images(), 50)
     table = {image.tobytes(): label for image, label in zip(images, labels, strict=True)}
     sizes = []
 
@@ -58,14 +58,14 @@ def test_all_images_in_order_and_partial_batches(rng):
         sizes.append(len(batch))
         return np.eye(10, dtype="f")[[table[image.tobytes()] for image in batch]]
 
-    found = evaluate(oracle, source, data.Preprocessing(), batch_size=32)
+    found = evaluate(oracle, source, data.Images(), batch_size=32)
     assert (found.images, found.top1, found.top5) == (50, 1.0, 1.0)
     assert sizes == [32, 18]
 
 
 def test_more_classes_than_logits():
     with pytest.raises(UserError, match="digits has 10 classes, the model knows 4"):
-        evaluate(lambda x: np.zeros((len(x), 4)), data.load("digits", limit=4), data.Preprocessing())
+        evaluate(lambda x: np.zeros((len(x), 4)), data.load("digits", limit=4), data.Images())
 
 
 def test_prints_and_lists():

@@ -162,10 +162,7 @@ class TestTeacher:
         recipe = dataclasses.replace(config.recipe, normalization=normalization)
         teacher = teachers.load(dataclasses.replace(config, recipe=recipe))
         pixels = rng.integers(0, 256, (2, 64, 64, 3), np.uint8)
-        own, given = (
-            data.Preprocessing(mean=data.NORMALIZATIONS[name][0], std=data.NORMALIZATIONS[name][1])
-            for name in ("imagenet", normalization)
-        )
+        own, given = (data.Images(normalization=name) for name in ("imagenet", normalization))
         expected = bireal.predict(own.normalize(pixels), verbose=0)
         found = teacher.predict(given.normalize(pixels), verbose=0)
         assert np.median(np.abs(found - expected)) < 1e-3 * expected.std()  # rounding may flip signs
@@ -180,12 +177,10 @@ def test_preprocessing_cuts_out_what_larq_zoos_does(rng):
     """The same part of a picture, by another filter: alike on average, not to the pixel."""
     from larq_zoo import preprocess_input
 
-    from bnn_tf.data import views
-
     coarse = rng.uniform(0, 255, (1, 8, 10, 3)).astype(np.float32)
     picture = tf.saturate_cast(tf.image.resize(coarse, (300, 400), method="bicubic")[0], tf.uint8).numpy()
-    pre = data.Preprocessing(**larq_zoo.preprocessing((224, 224)))
-    ours = pre.normalize(views.evaluation_view(tf.constant(picture), pre).numpy())
+    pre = larq_zoo.preprocessing((224, 224))
+    ours = pre.normalize(pre.views(tf.constant(picture[None]))[0].numpy())
     theirs = preprocess_input(picture.astype(np.float32))
     assert ours.shape == theirs.shape
     assert np.abs(ours - theirs).mean() < 0.03

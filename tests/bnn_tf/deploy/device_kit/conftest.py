@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bnn_tf.data import Preprocessing
+from bnn_tf.data import Images
 from bnn_tf.deploy import device_kit
 
 ELF_AARCH64 = b"\x7fELF\x02\x01\x01" + bytes(9) + b"\x02\x00\xb7\x00" + bytes(44)
@@ -22,7 +22,7 @@ LOG = (
 def kit(tmp_path, rng) -> Path:
     """A kit whose model no device of a test ever runs."""
     (tmp_path / "model.tflite").write_bytes(b"a model")
-    pre = Preprocessing(image_size=(8, 8))
+    pre = Images(size=(8, 8))
     image = rng.integers(0, 256, (8, 8, 3), np.uint8)
     outputs = np.array([[0.5, -2.0, 3.25]], np.float32)
     reference = device_kit.Reference(image, pre.normalize(image)[None], outputs, 1e-6, 1e-6)

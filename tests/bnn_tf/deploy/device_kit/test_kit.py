@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 
-from bnn_tf.data import Preprocessing
+from bnn_tf.data import Images
 from bnn_tf.deploy import device_kit
 from bnn_tf.errors import UserError
 
@@ -41,7 +41,7 @@ def test_labels_stay_on_their_lines(kit, tmp_path):
     reference = device_kit.Reference(
         np.zeros((4, 4, 3), np.uint8), np.zeros((1, 4, 4, 3)), np.eye(2)[:1], 0.0, 0.0
     )
-    pre = Preprocessing(image_size=(4, 4))
+    pre = Images(size=(4, 4))
     device_kit.write(tmp_path / "x", kit / "model.tflite", ["a\nb", "größer"], pre, reference)
     assert (tmp_path / "x" / "labels.txt").read_text(encoding="utf-8") == "a b\ngrößer\n"
 
@@ -50,7 +50,7 @@ def test_a_folder_that_cannot_be_made(kit, tmp_path):
     reference = device_kit.Reference(
         np.zeros((4, 4, 3), np.uint8), np.zeros((1, 4, 4, 3)), np.eye(2)[:1], 0.0, 0.0
     )
-    pre = Preprocessing(image_size=(4, 4))
+    pre = Images(size=(4, 4))
     with pytest.raises(UserError, match="cannot write the kit to"):
         device_kit.write(kit / "model.tflite" / "x", kit / "model.tflite", ["a", "b"], pre, reference)
 
@@ -107,7 +107,7 @@ class TestInt8:
     @pytest.fixture
     def int8_kit(self, kit, tmp_path, rng):
         image = rng.integers(0, 256, (8, 8, 3), np.uint8)
-        pre = Preprocessing(image_size=(8, 8))
+        pre = Images(size=(8, 8))
         outputs = np.array([[0.5, -2.0, 3.0]], np.float32)
         reference = device_kit.Reference(image, pre.normalize(image)[None], outputs, 0.0, 0.2)
         ends = ((0.008, -3), (0.25, 4))

@@ -9,7 +9,7 @@ import pytest
 
 from bnn_tf import data
 from bnn_tf._tensorflow import tf
-from bnn_tf.data import Preprocessing, views
+from bnn_tf.data import Images
 from bnn_tf.deploy.device_kit.kit import FILES, rule
 
 
@@ -23,10 +23,10 @@ def numpy_only():
 
 
 RULES = [
-    Preprocessing(image_size=(32, 32)),
-    Preprocessing("pad_crop_flip", (24, 40), *data.NORMALIZATIONS["cifar"]),
-    Preprocessing("random_resized_crop", (28, 28), *data.NORMALIZATIONS["imagenet"]),
-    Preprocessing("resize_crop_flip", (20, 32), *data.NORMALIZATIONS["imagenet"], resize=45),
+    Images(),
+    Images(size=(24, 40), normalization="cifar"),
+    Images(evaluation=data.ResizeShort(), size=28, normalization="imagenet"),
+    Images(evaluation=data.ResizeShort(45 / 32), size=(20, 32), normalization="imagenet"),
 ]
 SIZES = [(32, 32), (40, 24), (24, 40), (7, 90), (100, 37), (61, 61), (1, 1), (200, 150), (64, 64)]
 
@@ -37,11 +37,11 @@ def picture(rng, size):
     return np.clip(ramp + rng.normal(0, 40, ramp.shape), 0, 255).astype(np.uint8)
 
 
-@pytest.mark.parametrize("pre", RULES, ids=lambda pre: pre.augmentation)
+@pytest.mark.parametrize("pre", RULES, ids=lambda pre: str(pre.evaluation))
 @pytest.mark.parametrize("size", SIZES)
 def test_it_equals_the_evaluation_preprocessing(numpy_only, rng, pre, size):
     image = picture(rng, size)
-    seen = views.evaluation_view(tf.constant(image), pre)
+    seen = pre.views(tf.constant(image[None]))[0]
     np.testing.assert_array_equal(numpy_only.view(image, rule(pre)), seen.numpy())
     found = numpy_only.preprocess(image, rule(pre))
     assert found.dtype == np.float32
@@ -49,7 +49,7 @@ def test_it_equals_the_evaluation_preprocessing(numpy_only, rng, pre, size):
     np.testing.assert_allclose(found[0], pre.normalize(seen).numpy(), atol=1e-6)
 
 
-@pytest.mark.parametrize("pre", RULES, ids=lambda pre: pre.augmentation)
+@pytest.mark.parametrize("pre", RULES, ids=lambda pre: str(pre.evaluation))
 def test_it_equals_what_the_pipeline_gives_for_files(numpy_only, rng, tmp_path, pre):
     """Pictures of several sizes in an image folder, read through TensorFlow and through Pillow."""
     pytest.importorskip("PIL")
@@ -79,7 +79,7 @@ def test_resizing_equals_tensorflow_exactly(numpy_only):
 def test_grey_pictures(numpy_only, rng, shape):
     grey = rng.integers(0, 256, shape, np.uint8)
     coloured = np.repeat(grey.reshape(9, 11, 1), 3, axis=2)
-    ours = rule(Preprocessing(image_size=(8, 8)))
+    ours = rule(Images(size=8))
     np.testing.assert_array_equal(numpy_only.preprocess(grey, ours), numpy_only.preprocess(coloured, ours))
 
 
@@ -94,7 +94,7 @@ def test_grey_pictures(numpy_only, rng, shape):
 )
 def test_what_is_no_picture(numpy_only, image):
     with pytest.raises(ValueError, match="a picture"):
-        numpy_only.preprocess(image, rule(Preprocessing()))
+        numpy_only.preprocess(image, rule(Images()))
 
 
 def run(kit, script, *arguments):

@@ -1,0 +1,711 @@
+"""From a stored image to the input of a network: what happens in training, and what in evaluation.
+
+`Images` describes it as a value. An image goes this way:
+
+1. it is decoded (`decode`) and gets the network's number of channels;
+2. a *view* brings it to the network's size: in training the first operation, if it is one (a random crop), in
+   evaluation the setting `evaluation`;
+3. in training, operations on *pixels* change whole batches of such views, still uint8;
+4. it is normalised to float32, `(pixel / 255 - mean) / std`;
+5. in training, operations on *inputs* change whole batches of those.
+
+An operation draws no random numbers. It gets them: each position of an epoch has a row of uniform numbers in
+[0, 1), of which every operation has its own columns. So an operation is a pure function, a test can choose
+its numbers, and a run repeats exactly.
+
+Everything but calling it works without TensorFlow.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import numbers
+from collections.abc import Iterable, Mapping
+from typing import Any, ClassVar
+
+import numpy as np
+
+from bnn_tf._tensorflow import tf
+from bnn_tf.errors import UsageError, unknown
+from bnn_tf.registry import Registry
+
+Size = tuple[int, int]
+RGB = tuple[float, float, float]
+
+NORMALIZATIONS: dict[str, tuple[RGB, RGB]] = {
+    "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    "cifar": ((0.491, 0.482, 0.447), (0.247, 0.243, 0.262)),
+    "unit": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
+    "none": ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),
+}
+"""Mean and standard deviation per channel of images in [0, 1], by name; `unit` maps to [-1, 1]."""
+
+LUMA = (0.299, 0.587, 0.114)
+"""Shares of red, green and blue in the brightness (ITU-R BT.601), for networks with one channel."""
+
+OPERATIONS: Registry[type[Operation]] = Registry("image operation", "bnn_tf.image_operations")
+"""The operations by the names under which they are stored in a run's configuration."""
+
+ATTEMPTS = 10
+"""Boxes that `crop_box` tries before it falls back on the centre."""
+
+# Principal components of the colours of ImageNet's pixels in [0, 1] (Krizhevsky et al., NeurIPS 2012).
+EIGENVALUES = np.array([0.2175, 0.0188, 0.0045], np.float32)
+EIGENVECTORS = np.array(
+    [[-0.5675, 0.7192, 0.4009], [-0.5808, -0.0045, -0.8140], [-0.5836, -0.6948, 0.4203]], np.float32
+)
+
+# TensorFlow's default, the fast one, shifts the mean of red and blue by about one level of 255 and differs
+# from what the papers' image library computes.
+_JPEG_TRANSFORM = "INTEGER_ACCURATE"
+
+
+class Operation:
+    """Something that training does to images; the base class for your own.
+
+    Subclasses are frozen dataclasses, registered under a name. Their fields are their settings, plain values
+    as JSON has them, checked in `__post_init__`.
+
+    Attributes:
+        stage: What `__call__` takes and returns. `"view"`: one image, uint8 `[h, w, c]` of any size, to
+            `[*settings.size, c]`; only the first operation can be a view. `"pixels"`: a batch of views, uint8
+            `[b, h, w, c]`, to the same. `"inputs"`: a normalised batch, float32 `[b, h, w, c]`, to the same.
+        draws: How many random numbers an image takes.
+
+    Example:
+        >>> @OPERATIONS.register("darken")
+        ... @dataclasses.dataclass(frozen=True)
+        ... class Darken(Operation):
+        ...     half_of: float = 0.5
+        ...     draws: ClassVar[int] = 1
+        ...
+        ...     def __call__(self, images, draws, settings):
+        ...         return tf.where(draws[:, :, None, None] < self.half_of, images // 2, images)
+        >>> Images(training=(PadCrop(4), Darken())).to_dict()["training"][1]
+        {'name': 'darken', 'half_of': 0.5}
+    """
+
+    stage: ClassVar[str] = "pixels"
+    draws: ClassVar[int] = 0
+    # Columns at the beginning of every row, which this operation has wherever it stands in the list.
+    _own_columns: ClassVar[slice | None] = None
+
+    def __call__(self, images: tf.Tensor, draws: tf.Tensor, settings: Images) -> tf.Tensor:
+        """Changes a batch of images (a view: one image).
+
+        Args:
+            images: See `stage`.
+            draws: Uniform random numbers in [0, 1), float32 `[b, self.draws]` (a view: `[self.draws]`).
+            settings: Size, channels, mean and deviation of what is prepared.
+        """
+        raise NotImplementedError(f"{type(self).__name__} must define __call__")
+
+    def to_dict(self) -> dict[str, Any]:
+        """The name under which it is registered and its settings, as JSON has them."""
+        return {"name": _name(type(self)), **_plain(dataclasses.asdict(self))}  # type: ignore[call-overload]
+
+
+class Geometry(Operation):
+    """How evaluation brings an image to the network's size: scaled, then the centre is cut out.
+
+    A subclass says which rectangle the scaled image must just cover. It can also stand first in the list for
+    training.
+    """
+
+    stage: ClassVar[str] = "view"
+
+    def cover(self, size: Size) -> Size:
+        """Height and width that the scaled image must cover, for a network of this input size."""
+        raise NotImplementedError(f"{type(self).__name__} must define cover")
+
+    def __call__(self, images: tf.Tensor, draws: tf.Tensor, settings: Images) -> tf.Tensor:
+        """Scales an image, or each of a batch, and cuts the centre out."""
+        return centre_crop(resize_to_cover(images, self.cover(settings.size)), settings.size)
+
+
+@OPERATIONS.register("cover")
+@dataclasses.dataclass(frozen=True)
+class Cover(Geometry):
+    """Scales an image, keeping its proportions, until it just covers the network's size.
+
+    An image that has the size already stays as it is.
+    """
+
+    def cover(self, size: Size) -> Size:
+        """The network's size itself."""
+        return size
+
+
+@OPERATIONS.register("resize_short")
+@dataclasses.dataclass(frozen=True)
+class ResizeShort(Geometry):
+    """Scales an image so that its short side is `ratio` times the network's larger side.
+
+    Args:
+        ratio: At least 1; the default makes the short side 256 for a network of 224.
+
+    Example:
+        >>> ResizeShort(256 / 224).cover((224, 224))
+        (256, 256)
+    """
+
+    ratio: float = 8 / 7
+
+    def __post_init__(self) -> None:
+        _check(self, "ratio", _is_number(self.ratio) and self.ratio >= 1, "a number of at least 1")
+
+    def cover(self, size: Size) -> Size:
+        """The short side, twice."""
+        short = round(max(size) * self.ratio)
+        return short, short
+
+
+@OPERATIONS.register("random_resized_crop")
+@dataclasses.dataclass(frozen=True)
+class RandomResizedCrop(Operation):
+    """A view of a random share of the area and a random ratio of width to height, scaled to the size.
+
+    Of a JPEG no more than the crop is decoded.
+
+    Args:
+        scale: Smallest and largest share of the image's area.
+        ratio: Smallest and largest ratio of width to height.
+    """
+
+    scale: tuple[float, float] = (0.08, 1.0)
+    ratio: tuple[float, float] = (3 / 4, 4 / 3)
+    stage: ClassVar[str] = "view"
+    draws: ClassVar[int] = 2 + 2 * ATTEMPTS
+
+    def __post_init__(self) -> None:
+        for name in ("scale", "ratio"):
+            low, high = _numbers(self, name, 2)
+            _check(self, name, 0 < low <= high, "two rising numbers above 0")
+
+    def box(self, shape: tf.Tensor, draws: tf.Tensor) -> tf.Tensor:
+        """What is cut out of an image of this height and width: top, left, height, width."""
+        return crop_box(shape, draws, self.scale, self.ratio)
+
+    def __call__(self, images: tf.Tensor, draws: tf.Tensor, settings: Images) -> tf.Tensor:
+        """One image to a view."""
+        return resize(crop(images, self.box(tf.shape(images)[:2], draws)), settings.size)
+
+
+@OPERATIONS.register("resize_crop")
+@dataclasses.dataclass(frozen=True)
+class ResizeCrop(Operation):
+    """A view at a random place of the image that `ResizeShort(ratio)` scales.
+
+    Args:
+        ratio: Of the scaled image's short side to the network's larger side, at least 1.
+    """
+
+    ratio: float = 8 / 7
+    stage: ClassVar[str] = "view"
+    draws: ClassVar[int] = 2
+
+    def __post_init__(self) -> None:
+        _check(self, "ratio", _is_number(self.ratio) and self.ratio >= 1, "a number of at least 1")
+
+    def __call__(self, images: tf.Tensor, draws: tf.Tensor, settings: Images) -> tf.Tensor:
+        """One image to a view."""
+        scaled = resize_to_cover(images, ResizeShort(self.ratio).cover(settings.size))
+        return random_crop(scaled, draws, settings.size)
+
+
+@OPERATIONS.register("pad_crop")
+@dataclasses.dataclass(frozen=True)
+class PadCrop(Operation):
+    """Pads each side with black and cuts each image back to its size at a random place.
+
+    Args:
+        padding: Pixels added at each of the four sides.
+    """
+
+    padding: int = 4
+    draws: ClassVar[int] = 2
+
+    def __post_init__(self) -> None:
+        _check(self, "padding", _is_whole(self.padding) and self.padding >= 0, "a whole number of at least 0")
+
+    def __call__(self, images: tf.Tensor, draws: tf.Tensor, settings: Images) -> tf.Tensor:
+        """Pads and crops a batch."""
+        return pad_crop(images, draws, self.padding)
+
+
+@OPERATIONS.register("flip")
+@dataclasses.dataclass(frozen=True)
+class Flip(Operation):
+    """Mirrors left and right half of the images."""
+
+    draws: ClassVar[int] = 1
+    _own_columns: ClassVar[slice | None] = slice(0, 1)
+
+    def __call__(self, images: tf.Tensor, draws: tf.Tensor, settings: Images) -> tf.Tensor:
+        """Flips a batch."""
+        return flip(images, draws[:, 0])
+
+
+@OPERATIONS.register("lighting")
+@dataclasses.dataclass(frozen=True)
+class Lighting(Operation):
+    """PCA lighting noise (Krizhevsky et al., NeurIPS 2012) on images of three channels; see `lighting`.
+
+    Args:
+        deviation: Of the noise on each principal component; the ImageNet recipes have 0.1.
+    """
+
+    deviation: float = 0.1
+    stage: ClassVar[str] = "inputs"
+    draws: ClassVar[int] = 3
+    _own_columns: ClassVar[slice | None] = slice(1, 4)
+
+    def __post_init__(self) -> None:
+        good = _is_number(self.deviation) and self.deviation >= 0
+        _check(self, "deviation", good, "a number of at least 0")
+
+    def __call__(self, images: tf.Tensor, draws: tf.Tensor, settings: Images) -> tf.Tensor:
+        """Adds one colour to each image of a batch."""
+        added = lighting(self.deviation * normal(draws)) / settings.std
+        return images + added[:, None, None, :]
+
+
+_STAGES = ("view", "pixels", "inputs")
+_RESERVED = 4  # columns for operations with `_own_columns`
+
+
+@dataclasses.dataclass(frozen=True)
+class Images:
+    """How images become inputs of a network: augmentation, geometry, size, channels, normalisation.
+
+    Resizing is bilinear and, where it shrinks, anti-aliased. Geometry happens on (and yields) whole pixel
+    values 0..255, so that deployment can feed the same uint8 image.
+
+    Args:
+        training: What training does, in order: at most one view (which must come first, `RandomResizedCrop`,
+            `ResizeCrop`), operations on pixels (`PadCrop`, `Flip`), operations on inputs (`Lighting`).
+            Without a view, images are brought to the size as in evaluation.
+        evaluation: How evaluation brings images to the size: `Cover()` or `ResizeShort()`.
+        size: Height and width of the network's input; one number stands for both.
+        channels: 3 (red, green, blue) or 1 (brightness).
+        mean: Per channel, of images in [0, 1]; one value stands for all.
+        std: Standard deviation, likewise.
+        normalization: One of `NORMALIZATIONS`, in place of `mean` and `std`.
+
+    Raises:
+        UsageError: a field has an impossible value; the message names it.
+
+    Example:
+        >>> images = Images((PadCrop(4), Flip()), size=32, normalization="cifar")
+        >>> images.mean
+        (0.491, 0.482, 0.447)
+        >>> Images.from_dict(images.to_dict()) == images
+        True
+        >>> dataclasses.replace(images, size=(64, 48)).size
+        (64, 48)
+    """
+
+    training: tuple[Operation, ...] = ()
+    evaluation: Geometry = Cover()
+    size: Size = (32, 32)
+    channels: int = 3
+    mean: tuple[float, ...] = (0.5,)
+    std: tuple[float, ...] = (0.5,)
+    normalization: dataclasses.InitVar[str | None] = None
+
+    def __post_init__(self, normalization: str | None) -> None:
+        _check(self, "channels", _is_whole(self.channels) and self.channels in (1, 3), "1 or 3")
+        if normalization is not None:
+            mean, std = _statistics(normalization, self.channels)
+            object.__setattr__(self, "mean", mean)
+            object.__setattr__(self, "std", std)
+        if _is_whole(self.size):
+            object.__setattr__(self, "size", (self.size, self.size))
+        size = _numbers(self, "size", 2)
+        good = all(_is_whole(side) and 1 <= side <= 2**15 for side in size)
+        _check(self, "size", good, "a height and a width in whole pixels, 1 to 32768")
+        object.__setattr__(self, "size", tuple(map(int, size)))
+        for name in ("mean", "std"):
+            values = getattr(self, name)
+            values = (values,) if _is_number(values) else values
+            if isinstance(values, Iterable) and not isinstance(values, str) and len(tuple(values)) == 1:
+                object.__setattr__(self, name, tuple(values) * self.channels)
+            object.__setattr__(self, name, tuple(map(float, _numbers(self, name, self.channels))))
+        _check(self, "std", min(self.std) > 0, "above 0")
+        _check(self, "evaluation", isinstance(self.evaluation, Geometry), "such as Cover() or ResizeShort()")
+        cover = self.evaluation.cover(self.size)
+        good = all(have >= want for have, want in zip(cover, self.size, strict=True))
+        _check(self, "evaluation", good, f"a geometry that covers the size {self.size}")
+        self._check_training()
+
+    def _check_training(self) -> None:
+        if isinstance(self.training, list):
+            object.__setattr__(self, "training", tuple(self.training))
+        good = isinstance(self.training, tuple) and all(isinstance(op, Operation) for op in self.training)
+        _check(self, "training", good, "a list of operations such as PadCrop(4) and Flip()")
+        stages = [_STAGES.index(operation.stage) for operation in self.training]
+        good = stages == sorted(stages) and stages.count(0) <= 1
+        _check(self, "training", good, "in the order: one view at most, pixels, inputs (Lighting comes last)")
+        if self.channels == 1 and any(isinstance(operation, Lighting) for operation in self.training):
+            raise UsageError("images: training cannot have Lighting with one channel")
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Images:
+        """What `to_dict` returned, also after a detour through JSON.
+
+        Raises:
+            UsageError: there is no such field or operation, or a value is impossible.
+        """
+        names = [field.name for field in dataclasses.fields(cls)]
+        for name in values:
+            if name not in (*names, "normalization"):
+                raise unknown("setting of images", name, names)
+        fields = dict(values)
+        if "training" in fields:
+            fields["training"] = tuple(_operation(item) for item in _listed(fields["training"], "training"))
+        if "evaluation" in fields:
+            fields["evaluation"] = _operation(fields["evaluation"])
+        return cls(**fields)
+
+    def to_dict(self) -> dict[str, Any]:
+        """All settings as JSON has them; operations as `{"name": …, setting: …}`."""
+        values = {field.name: _plain(getattr(self, field.name)) for field in dataclasses.fields(self)}
+        return {
+            **values,
+            "training": [operation.to_dict() for operation in self.training],
+            "evaluation": self.evaluation.to_dict(),
+        }
+
+    def with_channels(self, channels: int) -> Images:
+        """The same for a network with 1 or 3 channels; the normalisation is converted.
+
+        Brightness gets the mean and deviation weighted as `LUMA`, because the channels of photographs go
+        together; lighting, which needs three channels, is left out.
+        """
+        if channels == self.channels:
+            return self
+        if channels == 1:
+            training = tuple(op for op in self.training if not isinstance(op, Lighting))
+            mean, std = (_brightness(values) for values in (self.mean, self.std))
+            return dataclasses.replace(self, training=training, channels=1, mean=mean, std=std)
+        mean, std = (values[:1] for values in (self.mean, self.std))
+        return dataclasses.replace(self, channels=channels, mean=mean, std=std)
+
+    @property
+    def input_shape(self) -> tuple[int, int, int]:
+        """Height, width and channels of the network's input."""
+        return (*self.size, self.channels)
+
+    @property
+    def affine(self) -> tuple[np.ndarray, np.ndarray]:
+        """The `scale` and `offset` (float32, `[channels]`) of `normalize`: `images * scale + offset`."""
+        mean, std = np.array(self.mean), np.array(self.std)
+        return (1 / (255 * std)).astype(np.float32), (-mean / std).astype(np.float32)
+
+    def normalize(self, images: Any) -> Any:
+        """`(images / 255 - mean) / std` in float32, for uint8 NumPy arrays and tensors alike."""
+        scale, offset = self.affine
+        if isinstance(images, np.ndarray):
+            return images.astype(np.float32) * scale + offset
+        return tf.cast(images, tf.float32) * scale + offset
+
+    def _columns(self) -> list[slice]:
+        """Which of an image's random numbers each operation takes.
+
+        Flip and Lighting have the first four of every row. So whether lighting is on changes no crop.
+        """
+        columns, taken, end = [], set(), _RESERVED
+        for operation in self.training:
+            own = operation._own_columns
+            if own is None or own.start in taken:
+                own, end = slice(end, end + operation.draws), end + operation.draws
+            taken.add(own.start)
+            columns.append(own)
+        return columns
+
+    @property
+    def draws(self) -> int:
+        """How many uniform random numbers one image takes in training."""
+        return max([_RESERVED, *(columns.stop for columns in self._columns())])
+
+    def _of_stage(self, stage: str) -> list[tuple[Operation, slice]]:
+        pairs = zip(self.training, self._columns(), strict=True)
+        return [(operation, columns) for operation, columns in pairs if operation.stage == stage]
+
+    def view(self, contents: tf.Tensor, draws: tf.Tensor | None = None) -> tf.Tensor:
+        """An encoded image as uint8 `[*size, channels]`: as training sees it with `draws` `[self.draws]`.
+
+        Without `draws` as evaluation sees it. Of a JPEG no more than a random crop is decoded.
+        """
+        first = self._of_stage("view") if draws is not None else []
+        if not first:
+            image = self.evaluation(to_channels(decode(contents), self.channels), tf.zeros([0]), self)
+        else:
+            operation, columns = first[0]
+            if hasattr(operation, "box"):
+                part = _decoded_part(contents, operation, draws[columns])
+                image = resize(to_channels(part, self.channels), self.size)
+            else:
+                image = operation(to_channels(decode(contents), self.channels), draws[columns], self)
+        return tf.ensure_shape(image, self.input_shape)
+
+    def views(self, images: tf.Tensor, draws: tf.Tensor | None = None) -> tf.Tensor:
+        """Decoded images `[b, h, w, 1 or 3]` as uint8 `[b, *size, channels]`; `draws` `[b, self.draws]`."""
+        images = to_channels(images, self.channels)
+        first = self._of_stage("view") if draws is not None else []
+        if not first or isinstance(first[0][0], Geometry):
+            geometry = first[0][0] if first else self.evaluation
+            return geometry(images, tf.zeros([0]), self)
+        operation, columns = first[0]
+        return tf.map_fn(
+            lambda pair: tf.ensure_shape(operation(pair[0], pair[1], self), self.input_shape),
+            (images, draws[:, columns]),
+            fn_output_signature=tf.TensorSpec(self.input_shape, tf.uint8),
+        )
+
+    def augment(self, views: tf.Tensor, draws: tf.Tensor) -> tf.Tensor:
+        """Training's operations on the pixels of a batch of views; uint8 `[b, *size, channels]` to uint8."""
+        for operation, columns in self._of_stage("pixels"):
+            views = operation(views, draws[:, columns], self)
+        return views
+
+    def inputs(self, views: tf.Tensor, draws: tf.Tensor) -> tf.Tensor:
+        """Normalises a batch of views for training and applies the operations on inputs; float32."""
+        inputs = self.normalize(views)
+        for operation, columns in self._of_stage("inputs"):
+            inputs = operation(inputs, draws[:, columns], self)
+        return inputs
+
+
+def decode(contents: tf.Tensor, channels: int = 3) -> tf.Tensor:
+    """An encoded JPEG, PNG, GIF (first frame) or BMP as uint8 `[h, w, channels]`."""
+    image = tf.cond(
+        tf.io.is_jpeg(contents),
+        lambda: tf.io.decode_jpeg(contents, channels=channels, dct_method=_JPEG_TRANSFORM),
+        lambda: tf.io.decode_image(contents, channels=channels, expand_animations=False),
+    )
+    return tf.ensure_shape(image, [None, None, channels])
+
+
+def _decoded_part(contents: tf.Tensor, view: Any, draws: tf.Tensor) -> tf.Tensor:
+    """The part of an encoded image that a view with a `box` shows, before it is resized."""
+
+    def from_jpeg() -> tf.Tensor:
+        box = view.box(tf.image.extract_jpeg_shape(contents)[:2], draws)
+        return tf.image.decode_and_crop_jpeg(contents, box, channels=3, dct_method=_JPEG_TRANSFORM)
+
+    def from_other() -> tf.Tensor:
+        image = decode(contents)
+        return crop(image, view.box(tf.shape(image)[:2], draws))
+
+    return tf.cond(tf.io.is_jpeg(contents), from_jpeg, from_other)
+
+
+def to_channels(images: tf.Tensor, channels: int) -> tf.Tensor:
+    """Images `[..., 1 or 3]` with so many channels: grey is repeated, colours become their brightness."""
+    if images.shape[-1] == channels:
+        return images
+    if channels == 3:
+        return tf.repeat(images, 3, axis=-1)
+    grey = tf.reduce_sum(tf.cast(images, tf.float32) * LUMA, axis=-1, keepdims=True)
+    return tf.saturate_cast(tf.round(grey), tf.uint8)
+
+
+def integer(draws: tf.Tensor, count: tf.Tensor) -> tf.Tensor:
+    """Uniform integers 0..count-1 (int32) from uniform numbers in [0, 1)."""
+    return tf.cast(draws * tf.cast(count, tf.float32), tf.int32)
+
+
+def flip(images: tf.Tensor, draws: tf.Tensor) -> tf.Tensor:
+    """Mirrors left and right the images `[b, h, w, c]` whose draw (`[b]`) is below 1/2."""
+    columns = tf.range(images.shape[2])
+    columns = tf.where(draws[:, None] < 0.5, columns[::-1], columns)
+    return tf.gather(images, columns, axis=2, batch_dims=1)  # several times faster than a reversed slice
+
+
+def pad_crop(images: tf.Tensor, draws: tf.Tensor, padding: int = 4) -> tf.Tensor:
+    """Pads each side with black and cuts each image back to its size at a random place.
+
+    Args:
+        images: `[b, h, w, c]`.
+        draws: `[b, 2]`, for the top and the left of each crop.
+        padding: Pixels added at each of the four sides.
+    """
+    height, width = images.shape[1], images.shape[2]
+    margins = [[0, 0], [padding, padding], [padding, padding], [0, 0]]
+    corner = integer(draws, 2 * padding + 1)
+    rows = corner[:, :1] + tf.range(height)
+    columns = corner[:, 1:] + tf.range(width)
+    kept = tf.gather(tf.pad(images, margins), rows, axis=1, batch_dims=1)
+    return tf.gather(kept, columns, axis=2, batch_dims=1)
+
+
+def crop_box(
+    size: tf.Tensor,
+    draws: tf.Tensor,
+    scale: tuple[float, float] = (0.08, 1.0),
+    ratio: tuple[float, float] = (3 / 4, 4 / 3),
+) -> tf.Tensor:
+    """A random box of a random share of the area and a random ratio of width to height.
+
+    The share is uniform in `scale`, the logarithm of the ratio uniform. The first of `ATTEMPTS` boxes that
+    fits is taken; if none does, the largest centred one whose ratio is allowed.
+
+    Args:
+        size: Height and width of the image, `[2]`.
+        draws: `[2 + 2 * ATTEMPTS]`: the position, then share and ratio of each attempt.
+        scale: Smallest and largest share of the area.
+        ratio: Smallest and largest ratio of width to height.
+
+    Returns:
+        int32 `[4]`: top, left, height, width.
+    """
+    size = tf.cast(size, tf.int32)
+    full = tf.cast(size, tf.float32)
+    tries = tf.reshape(draws[2:], [ATTEMPTS, 2])
+    low, high = np.log(ratio).astype(np.float32)
+    areas = full[0] * full[1] * (scale[0] + tries[:, 0] * (scale[1] - scale[0]))
+    ratios = tf.exp(low + tries[:, 1] * (high - low))
+    boxes = tf.cast(tf.round(tf.sqrt(tf.stack([areas / ratios, areas * ratios], axis=1))), tf.int32)
+    fits = tf.reduce_all((boxes >= 1) & (boxes <= size), axis=1)
+    any_fits = tf.reduce_any(fits)
+    box = tf.where(any_fits, boxes[tf.argmax(tf.cast(fits, tf.int32))], _largest_box(full, ratio))
+    corner = tf.where(any_fits, integer(draws[:2], size - box + 1), (size - box) // 2)
+    return tf.concat([corner, box], axis=0)
+
+
+def _largest_box(size: tf.Tensor, ratio: tuple[float, float]) -> tf.Tensor:
+    height, width = size[0], size[1]
+    limited = tf.stack([tf.minimum(height, width / ratio[0]), tf.minimum(width, height * ratio[1])])
+    return tf.maximum(tf.cast(tf.round(limited), tf.int32), 1)
+
+
+def crop(image: tf.Tensor, box: tf.Tensor) -> tf.Tensor:
+    """The part of an image `[h, w, c]` (or of each of a batch) in a box of top, left, height and width."""
+    return image[..., box[0] : box[0] + box[2], box[1] : box[1] + box[3], :]
+
+
+def resize(images: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
+    """Bilinear, anti-aliased where it shrinks; rounded to uint8. `[h, w, c]` or `[b, h, w, c]`."""
+    return tf.saturate_cast(tf.round(tf.image.resize(images, size, antialias=True)), tf.uint8)
+
+
+def resize_to_cover(images: tf.Tensor, size: Size) -> tf.Tensor:
+    """Scales, keeping proportions, to the smallest size at least `size`."""
+    height, width = images.shape[-3], images.shape[-2]
+    if height is not None and (height, width) == tuple(size):
+        return images
+    shape = tf.shape(images)[-3:-1]
+    factor = tf.reduce_max(tf.constant(size, tf.float32) / tf.cast(shape, tf.float32))
+    scaled = tf.cast(tf.round(tf.cast(shape, tf.float32) * factor), tf.int32)
+    return resize(images, tf.maximum(scaled, size))
+
+
+def centre_crop(images: tf.Tensor, size: Size) -> tf.Tensor:
+    """The centre, `size` high and wide; of one image or of each of a batch."""
+    return _cut(images, (tf.shape(images)[-3:-1] - size) // 2, size)
+
+
+def random_crop(image: tf.Tensor, draws: tf.Tensor, size: Size) -> tf.Tensor:
+    """A part `size` high and wide at a random place of an image `[h, w, c]`; `draws` `[2]`."""
+    return _cut(image, integer(draws, tf.shape(image)[:2] - size + 1), size)
+
+
+def _cut(images: tf.Tensor, corner: tf.Tensor, size: Size) -> tf.Tensor:
+    cut = crop(images, tf.concat([corner, size], axis=0))
+    return tf.ensure_shape(cut, [*images.shape[:-3], *size, images.shape[-1]])
+
+
+def lighting(alphas: tf.Tensor) -> tf.Tensor:
+    """PCA lighting: what is added to the channels of an image in [0, 1].
+
+    `eigenvectors @ (alpha * eigenvalues)` with the principal components of ImageNet's colours
+    (Krizhevsky et al., NeurIPS 2012).
+
+    Args:
+        alphas: Normally distributed `[b, 3]`, of deviation 0.1 in the papers' recipes.
+
+    Returns:
+        float32 `[b, 3]`, red, green, blue.
+    """
+    return tf.linalg.matmul(alphas * EIGENVALUES, EIGENVECTORS, transpose_b=True)
+
+
+def normal(draws: tf.Tensor) -> tf.Tensor:
+    """Standard normal numbers from uniform ones (the inverse of the normal distribution function)."""
+    return tf.math.ndtri(tf.clip_by_value(draws, 1e-6, 1 - 1e-6))
+
+
+def _statistics(name: str, channels: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    if name not in NORMALIZATIONS:
+        raise unknown("normalization", name, NORMALIZATIONS)
+    mean, std = NORMALIZATIONS[name]
+    return (mean, std) if channels == 3 else (_brightness(mean), _brightness(std))
+
+
+def _brightness(values: tuple[float, ...]) -> tuple[float]:
+    return (round(sum(share * value for share, value in zip(LUMA, values, strict=True)), 6),)
+
+
+def _name(operation: type[Operation]) -> str:
+    """The name under which a class is registered, or `package.module:Class` where it is not."""
+    names = (name for name in OPERATIONS.names() if OPERATIONS.get(name) is operation)
+    return next(names, f"{operation.__module__}:{operation.__qualname__}")
+
+
+def _operation(values: Any) -> Any:
+    """The operation of `{"name": …, setting: …}`; an operation itself stays as it is.
+
+    Raises:
+        UsageError: there is no such operation or setting, or its value is impossible.
+    """
+    if isinstance(values, Operation):
+        return values
+    if not isinstance(values, Mapping) or not isinstance(values.get("name"), str):
+        raise UsageError(f'images: an operation is written {{"name": …, setting: …}}, not {values!r}')
+    kind = OPERATIONS.get(values["name"])
+    if not (isinstance(kind, type) and issubclass(kind, Operation)):
+        raise UsageError(f"images: {values['name']} is not an image operation")
+    settings = {name: value for name, value in values.items() if name != "name"}
+    fields = [field.name for field in dataclasses.fields(kind)]  # type: ignore[arg-type]
+    for name in settings:
+        if name not in fields:
+            raise unknown(f"setting of {values['name']}", name, fields or ["none"])
+    return kind(**settings)
+
+
+def _listed(values: Any, field: str) -> Iterable[Any]:
+    if not isinstance(values, (list, tuple)):
+        raise UsageError(f"images: {field} must be a list, not {values!r}")
+    return values
+
+
+def _plain(value: Any) -> Any:
+    """Tuples as lists, at any depth, as JSON has them."""
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, numbers.Integral) and not isinstance(value, bool)
+
+
+def _numbers(owner: Any, field: str, count: int) -> tuple[Any, ...]:
+    """A field as a tuple of so many finite numbers; JSON gives lists, which are replaced."""
+    values = getattr(owner, field)
+    good = isinstance(values, (list, tuple)) and len(values) == count and all(map(_is_number, values))
+    _check(owner, field, good, f"{count} number{'s' if count > 1 else ''}")
+    object.__setattr__(owner, field, tuple(values))
+    return tuple(values)
+
+
+def _check(owner: Any, field: str, good: bool, wanted: str) -> None:
+    if not good:
+        kind = "images" if isinstance(owner, Images) else type(owner).__name__
+        raise UsageError(f"{kind}: {field} must be {wanted}, not {getattr(owner, field)!r}")
