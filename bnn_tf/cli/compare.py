@@ -23,6 +23,7 @@ def compare(paths: tuple[Path, ...], as_json: bool) -> None:
     if len(paths) < 2:
         raise UsageError("name at least two runs to compare")
 
+    from bnn_tf.report.page import differing
     from bnn_tf.training.run import Run
 
     opened = [Run.open(path) for path in paths]
@@ -51,26 +52,6 @@ def compare(paths: tuple[Path, ...], as_json: bool) -> None:
         options.print_table(["setting that differs", *names], values)
     else:
         click.echo("The runs have the same settings.")
-
-
-def differing(configurations: Sequence[dict[str, Any]]) -> dict[str, list[Any]]:
-    """The settings that are not the same in all configurations, by dotted path, with each one's value."""
-    flat = [dict(_leaves(configuration)) for configuration in configurations]
-    keys = dict.fromkeys(key for values in flat for key in values)
-    table = {key: [values.get(key) for values in flat] for key in keys}
-    return {key: values for key, values in table.items() if any(value != values[0] for value in values)}
-
-
-def _leaves(value: Any, path: str = "") -> Any:
-    if isinstance(value, dict) and value:
-        for key, item in value.items():
-            yield from _leaves(item, f"{path}.{key}" if path else key)
-    elif isinstance(value, (list, tuple)) and any(isinstance(item, dict) for item in value):
-        for position, item in enumerate(value):
-            name = item.get("name", position) if isinstance(item, dict) else position
-            yield from _leaves(item, f"{path}.{name}")
-    elif path not in ("recipe.note", "recipe.published_top1", "recipe.published_top5"):
-        yield path.removeprefix("recipe."), list(value) if isinstance(value, tuple) else value
 
 
 def spark(values: Sequence[float | None], low: float, high: float, width: int = 32) -> str:

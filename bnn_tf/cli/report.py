@@ -2,42 +2,132 @@
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from bnn_tf.cli import options
+from bnn_tf.cli.target import Target
+from bnn_tf.errors import UsageError, UserError
+
+if TYPE_CHECKING:
+    from bnn_tf.report import page
 
 
 @options.command()
-@click.argument("run", type=options.PATH)
-@click.option("-o", "--output", type=options.PATH, help="Folder to write; default: report/ in the run.")
+@click.argument("paths", metavar="RUN…", nargs=-1, required=True, type=options.PATH)
+@click.option(
+    "-o",
+    "--output",
+    metavar="FILE.html",
+    type=options.PATH,
+    help="Page to write; default: report.html in the run. Of several runs it must be named.",
+)
+@options.data_dir
+@click.option(
+    "--limit",
+    type=click.IntRange(min=1),
+    default=10_000,
+    show_default=True,
+    metavar="N",
+    help="Look at no more than N held-out images.",
+)
+@click.option(
+    "--no-images", is_flag=True, help="Leave out what needs the dataset: mistakes, accuracy by class."
+)
+@options.door
 @options.json_option
-def report(run: Path, output: Path | None, as_json: bool) -> None:
-    """Write a report of RUN: its result beside the paper's, curves, kernels, codebooks.
+def report(
+    paths: tuple[Path, ...],
+    output: Path | None,
+    data_dir: str | None,
+    limit: int,
+    no_images: bool,
+    as_json: bool,
+) -> None:
+    """Write a page about one or several RUNs: results beside the papers', curves, kernels, mistakes, cost.
 
-    The folder gets report.md and its pictures (PNG).
+    The page is one HTML file that needs no network; its data lie beside it as CSV files.
     """
+    targets = [Target.open(path) for path in paths]
+    for target in targets:
+        if target.kind != "run":
+            raise UserError(f"{target} is no run directory; a report is about runs")
+    if output is None:
+        if len(paths) > 1:
+            raise UsageError("name the page to write with -o, as there are several runs")
+        output = paths[0] / "report.html"
+    if output.suffix.lower() not in (".html", ".htm"):
+        raise UsageError(f"the report is a page: name a file that ends in .html, not {output}")
+    for target in targets:
+        # What was imported has weights, but no epochs.
+        if not target.run.metrics() and not (target.path / "import.json").is_file():
+            raise UserError(f"{target} has nothing to report yet: not one epoch is complete")
+
+    from bnn_tf.report import page
+
+    materials = [_material(target, data_dir, None if no_images else limit) for target in targets]
+    written = page.write(materials, output)
+    options.emit(written.to_dict(), as_json, f"{written.path}: {len(written.tables)} CSV files beside it")
+
+
+def _material(target: Target, data_dir: str | None, limit: int | None) -> "page.Material":
+    """What the page says of a run; without `limit` nothing about single images."""
     from bnn_tf import observe
-    from bnn_tf.errors import UserError
-    from bnn_tf.report.page import Material, write
-    from bnn_tf.training import Run, build
+    from bnn_tf.report import page
+    from bnn_tf.training import build
     from zoo import recipes
 
-    opened = Run.open(run)
-    rows = opened.metrics()
-    if not rows and not (run / "import.json").is_file():  # what was imported has weights, but no epochs
-        raise UserError(f"{run} has nothing to report yet: not one epoch is complete")
-    recipe = opened.config.recipe
-    environment = run / "environment.json"
-    material = Material(
-        name=run.resolve().name,
-        config=opened.config.to_dict(),
+    run = target.run
+    recipe = run.config.recipe
+    environment = run.path / "environment.json"
+    method = build.phase_method(recipe, recipe.phases[-1])
+    return page.Material(
+        name=run.path.resolve().name,
+        config=run.config.to_dict(),
         recipe=recipes.find(recipe.method, recipe.model, recipe.dataset, recipe.variant).to_dict(),
         environment=json.loads(environment.read_text()) if environment.is_file() else {},
-        metrics=rows,
-        records=observe.read(run / "diagnostics.jsonl"),
-        network=build.load_run_model(opened),
+        metrics=run.metrics(),
+        records=observe.read(run.path / "diagnostics.jsonl"),
+        network=target.network(),
+        diagnostics=method.diagnostics,
+        predictions=None if limit is None else _predictions(target, data_dir, limit),
+        converted=_converted(run.path / "model.tflite"),
     )
-    written = write(material, output or run / "report")
-    text = f"{written.path}: {len(written.pictures)} pictures"
-    options.emit(written.to_dict(), as_json, text)
+
+
+def _predictions(target: Target, data_dir: str | None, limit: int) -> "page.Predictions | None":
+    """What the network says of the held-out images; None, and a remark, where they cannot be read."""
+    from bnn_tf import data
+    from bnn_tf.report import page
+
+    images = target.images(data_dir=data_dir)
+    pre = images.pre()
+    scale, offset = pre.affine
+
+    def pixels(inputs: Any) -> Any:
+        return ((inputs - offset) / scale).round().clip(0, 255).astype("uint8")
+
+    try:
+        source = images.source(limit)
+        with data.clear_errors():
+            batches = data.evaluation_batches(source, pre, 128).as_numpy_iterator()
+            return page.predictions(target.predict(), batches, source.class_names, pixels)
+    except UserError as error:
+        click.echo(f"{target}: the page says nothing about single images: {error}", err=True)
+        return None
+
+
+def _converted(path: Path) -> "page.Converted | None":
+    """The run's converted file, if there is one that can be read."""
+    from bnn_tf.deploy import operators
+    from bnn_tf.report import page
+
+    if not path.is_file():
+        return None
+    try:
+        listed = operators(path)
+    except UserError as error:
+        click.echo(f"the page leaves out {path}: {error}", err=True)
+        return None
+    return page.Converted(path.name, path.stat().st_size, tuple(map(str, listed)))

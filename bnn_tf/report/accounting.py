@@ -14,15 +14,18 @@ Conventions, as in the papers' tables:
 - *Operations* are Bi-Real Net's: one real multiply-accumulate, or 64 binary ones.
 """
 
+from __future__ import annotations
+
 import dataclasses
 import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from bnn_tf import codebook
-from bnn_tf._tensorflow import lq, tf
+from bnn_tf._tensorflow import lazy, lq, tf
 from bnn_tf.errors import UserError
-from bnn_tf.quantizers import ScaledSign
+
+quantizers = lazy("bnn_tf.quantizers")
 
 REAL_BITS = 32
 BINARY_MACS_PER_OPERATION = 64
@@ -50,7 +53,7 @@ class Cost:
     real_macs: int = 0
     bit_operations: float = 0.0
 
-    def __add__(self, other: "Cost") -> "Cost":
+    def __add__(self, other: Cost) -> Cost:
         mine, theirs = dataclasses.astuple(self), dataclasses.astuple(other)
         return Cost(*(a + b for a, b in zip(mine, theirs, strict=True)))
 
@@ -243,23 +246,24 @@ def is_binary(weight: Any) -> bool:
 
 
 _KERNELS = ("kernel", "depthwise_kernel", "pointwise_kernel")
+# Keras' other convolutions, and Larq's, are subclasses of these.
 _CONVOLUTIONS = (
-    tf.keras.layers.Conv1D,  # Keras' other convolutions, and Larq's, are subclasses of these three
-    tf.keras.layers.Conv2D,
-    tf.keras.layers.Conv3D,
-    tf.keras.layers.SeparableConv1D,
-    tf.keras.layers.SeparableConv2D,
-    tf.keras.layers.DepthwiseConv1D,
-    tf.keras.layers.DepthwiseConv2D,
-    tf.keras.layers.LocallyConnected1D,
-    tf.keras.layers.LocallyConnected2D,
-    tf.keras.layers.Dense,
+    "Conv1D",
+    "Conv2D",
+    "Conv3D",
+    "SeparableConv1D",
+    "SeparableConv2D",
+    "DepthwiseConv1D",
+    "DepthwiseConv2D",
+    "LocallyConnected1D",
+    "LocallyConnected2D",
+    "Dense",
 )
 
 
 def _kernels(layer: tf.keras.layers.Layer) -> list[tuple[tf.Variable, bool]]:
     """The kernels of a convolution or dense layer, and whether each meets binary inputs."""
-    if not isinstance(layer, _CONVOLUTIONS):
+    if not isinstance(layer, tuple(getattr(tf.keras.layers, name) for name in _CONVOLUTIONS)):
         return []
     binary_input = is_binary(getattr(layer, "input_quantizer", None))
     found = [getattr(layer, name) for name in _KERNELS if hasattr(layer, name)]
@@ -348,5 +352,5 @@ def _without_state(layer: tf.keras.layers.Layer) -> tf.keras.layers.Layer:
     for key in ("kernel_quantizer", "depthwise_quantizer", "pointwise_quantizer"):
         quantizer = getattr(layer, key, None)
         if is_binary(quantizer) and getattr(quantizer, "variables", None):
-            config[key] = ScaledSign()
+            config[key] = quantizers.ScaledSign()
     return type(layer).from_config(config)

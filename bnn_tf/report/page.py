@@ -1,26 +1,160 @@
-"""The report of a run: pictures, and a Markdown file that sets the result beside the paper's."""
+"""The report of one or several runs: one HTML page that needs nothing else, with its data as CSV beside it.
 
+The page holds its style, its charts (SVG) and its pictures, and loads nothing from anywhere. It follows the
+reader's light or dark mode, prints, and fits a phone.
+"""
+
+from __future__ import annotations
+
+import base64
+import csv
 import dataclasses
+import io
 import json
-from collections.abc import Iterator, Mapping, Sequence
+import math
+import re
+import struct
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib.figure import Figure
 
-from bnn_tf import observe
-from bnn_tf._tensorflow import tf
-from bnn_tf.observe import BinaryKernel
+from bnn_tf import files
+from bnn_tf._tensorflow import lazy
+from bnn_tf.errors import UserError
 from bnn_tf.report import plots
-from bnn_tf.report.accounting import Cost, account
 
-_SNAPSHOTS = 8
+if TYPE_CHECKING:
+    from bnn_tf import observe
+    from bnn_tf._tensorflow import tf
+    from bnn_tf.report import accounting
+    from bnn_tf.report.accounting import Account
+else:
+    observe, accounting = lazy("bnn_tf.observe"), lazy("bnn_tf.report.accounting")
+
+WORST = 12  # mistakes shown as pictures
+_MATRIX = 40  # classes up to which the confusion matrix is drawn
+_HISTOGRAMS = 6  # layers whose weights are drawn
+_SNAPSHOTS = 8  # codebooks in a history
+
+LAYER_FIGURES: dict[str, tuple[str, float]] = {
+    "tau": ("τ, the quantile of ReCU's clamp", 1),
+    "dead_share": ("weights outside ±Q(τ), without gradient (%)", 100),
+    "quantization_error": ("quantization error (% of the energy)", 100),
+    "sign_entropy": ("entropy of the signs (bits per weight)", 1),
+    "pattern_entropy": ("entropy of 3×3 patterns (bits per slice)", 1),
+}
+"""What `observe.measure` says of a layer, by name: the chart's title and a factor."""
+
+STEP_FIGURES: dict[str, tuple[str, float]] = {
+    "flip_ratio": ("sign flips per step (% of weights)", 100),
+    "silent_share": ("silent weights (%)", 100),
+    "scaled_share": ("channels that AGS scales (%)", 100),
+    "gradient_ratio": ("mean ratio of gradient to weight", 1),
+}
+"""What `observe.KernelTelemetry` writes into metrics.csv, likewise."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Mistake:
+    """A held-out image that the network takes for something else.
+
+    Args:
+        image: uint8 `(height, width, channels)`.
+        label: Number of the true class.
+        answer: Number of the class with the largest logit.
+        confidence: The softmax of that logit.
+    """
+
+    image: np.ndarray
+    label: int
+    answer: int
+    confidence: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Predictions:
+    """What a network says of the held-out images.
+
+    Args:
+        matrix: Counts `[true class, answer]`.
+        class_names: The names of the classes.
+        mistakes: The wrong answers of which the network is most certain, the worst first.
+    """
+
+    matrix: np.ndarray
+    class_names: tuple[str, ...]
+    mistakes: tuple[Mistake, ...]
+
+    def class_accuracy(self) -> list[float]:
+        """Percent of each class's images that are recognised; NaN for a class without images."""
+        totals = self.matrix.sum(axis=1)
+        right = np.diag(self.matrix)
+        return [100 * r / n if n else math.nan for r, n in zip(right.tolist(), totals.tolist(), strict=True)]
+
+    def confusions(self, count: int = 10) -> list[tuple[int, int, int]]:
+        """The most frequent mistakes: true class, answer, how often."""
+        wrong = self.matrix - np.diag(np.diag(self.matrix))
+        order = np.argsort(wrong, axis=None, kind="stable")[::-1][:count]
+        pairs = [divmod(int(place), wrong.shape[1]) for place in order]
+        return [(label, answer, int(wrong[label, answer])) for label, answer in pairs if wrong[label, answer]]
+
+
+def predictions(
+    predict: Callable[[np.ndarray], np.ndarray],
+    batches: Iterable[tuple[np.ndarray, np.ndarray]],
+    class_names: Sequence[str],
+    pixels: Callable[[np.ndarray], np.ndarray],
+    worst: int = WORST,
+) -> Predictions:
+    """Runs a network over held-out images.
+
+    Args:
+        predict: From inputs to logits.
+        batches: Inputs and labels.
+        class_names: The names of the classes.
+        pixels: From inputs back to uint8 images.
+        worst: How many mistakes to keep.
+    """
+    classes = len(class_names)
+    matrix = np.zeros((classes, classes), np.int64)
+    mistakes: list[Mistake] = []
+    for inputs, labels in batches:
+        logits = np.asarray(predict(inputs), np.float64)[:, :classes]
+        answers = logits.argmax(axis=1)
+        np.add.at(matrix, (labels, answers), 1)
+        shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
+        confidence = shifted.max(axis=1) / shifted.sum(axis=1)
+        wrong = np.flatnonzero(answers != labels)
+        chosen = wrong[np.argsort(-confidence[wrong], kind="stable")][:worst]
+        if len(chosen):
+            for place, image in zip(chosen, pixels(inputs[chosen]), strict=True):
+                label, answer = int(labels[place]), int(answers[place])
+                mistakes.append(Mistake(image, label, answer, float(confidence[place])))
+        mistakes = sorted(mistakes, key=lambda mistake: -mistake.confidence)[:worst]
+    return Predictions(matrix, tuple(class_names), tuple(mistakes))
+
+
+@dataclasses.dataclass(frozen=True)
+class Converted:
+    """A run's converted file.
+
+    Args:
+        name: Its file name.
+        size: Its bytes.
+        operators: Its operators with their counts, as text.
+    """
+
+    name: str
+    size: int
+    operators: tuple[str, ...]
 
 
 @dataclasses.dataclass(frozen=True)
 class Material:
-    """What a report is about.
+    """What a report says of one run.
 
     Args:
         name: Names the run.
@@ -30,6 +164,9 @@ class Material:
         metrics: The rows of metrics.csv; none of a run whose weights were imported.
         records: What `observe.KernelDiagnostics` wrote.
         network: The network with the weights of the last complete epoch.
+        diagnostics: What is worth watching in the training of the run's method (`Method.diagnostics`).
+        predictions: What the network says of the held-out images; `None` leaves that part out.
+        converted: The converted file; `None` where there is none.
     """
 
     name: str
@@ -39,6 +176,9 @@ class Material:
     metrics: Sequence[Mapping[str, str]]
     records: Sequence[Mapping[str, Any]]
     network: tf.keras.Model
+    diagnostics: Sequence[str]
+    predictions: Predictions | None = None
+    converted: Converted | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,243 +186,425 @@ class Report:
     """What was written, and the figures in it.
 
     Args:
-        path: The Markdown file.
-        pictures: The pictures, in the order of the text.
-        figures: Plain values for JSON.
+        path: The HTML file.
+        tables: The CSV files.
+        figures: Plain values for JSON, one dictionary for each run.
     """
 
     path: Path
-    pictures: tuple[Path, ...]
-    figures: Mapping[str, Any]
+    tables: tuple[Path, ...]
+    figures: tuple[Mapping[str, Any], ...]
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
-        return {**self.figures, "report": str(self.path), "pictures": [str(path) for path in self.pictures]}
+        return {
+            "report": str(self.path),
+            "tables": [str(path) for path in self.tables],
+            "runs": list(self.figures),
+        }
+
+    def _repr_html_(self) -> str:
+        """A link, for notebooks."""
+        return f'<a href="{self.path}">{self.path}</a> ({len(self.tables)} tables beside it)'
 
 
-def write(material: Material, folder: Path) -> Report:
-    """Writes `report.md` and its pictures into a folder, over files of the same names."""
-    folder.mkdir(parents=True, exist_ok=True)
-    found = observe.binary_kernels(material.network)
-    layers = {kernel.name: observe.measure(kernel) for kernel in found}
-    pictures = [
-        (caption, plots.save(figure, folder / f"{name}.png"))
-        for name, caption, figure in _pictures(material, found, layers)
-    ]
-    figures = {
-        "run": material.name,
-        **_result(material),
-        "differences": differences(material.recipe, material.config["recipe"]),
-        "layers": {
-            name: {key: value for key, value in figures.items() if key not in ("histogram", "codebook")}
-            for name, figures in layers.items()
-        },
-        "cost": account(material.network).total.to_dict(),
+def write(materials: Sequence[Material], path: str | Path) -> Report:
+    """Writes the page, over one of the same name, and its tables beside it.
+
+    Args:
+        materials: One or several runs.
+        path: The HTML file.
+
+    Raises:
+        UserError: the folder does not take the files.
+    """
+    import jinja2
+    from markupsafe import Markup
+
+    path = Path(path)
+    if not path.parent.is_dir():
+        raise UserError(f"there is no folder {path.parent} to write {path.name} to")
+    parts = [_Part(material) for material in materials]
+    tables: list[Path] = []
+    for part in parts:
+        prefix = path.stem if len(parts) == 1 else f"{path.stem}.{_file_name(part.material.name)}"
+        for name, rows in part.tables():
+            file = path.with_name(f"{prefix}.{name}.csv")
+            files.write_text(file, _csv(rows))
+            tables.append(file)
+            part.links.append((name, file.name))
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    environment.filters["chart"] = Markup  # our own SVG, whose texts are escaped where it is made
+    page = environment.get_template("page.html.j2").render(
+        style=Markup(plots.STYLE), parts=parts, **_shared(parts)
+    )
+    files.write_text(path, page)
+    return Report(path, tuple(tables), tuple(part.figures for part in parts))
+
+
+def _file_name(name: str) -> str:
+    return re.sub(r"[^\w.-]", "_", name)
+
+
+def _csv(rows: Sequence[Sequence[Any]]) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue()
+
+
+def _shared(parts: Sequence[_Part]) -> dict[str, Any]:
+    """What stands above the runs: results, curves, settings that differ."""
+    names = [part.material.name for part in parts]
+    unique = names if len(set(names)) == len(names) else [f"{i}: {name}" for i, name in enumerate(names, 1)]
+    runs = {
+        name: part.material.metrics for name, part in zip(unique, parts, strict=True) if part.material.metrics
     }
-    path = folder / "report.md"
-    path.write_text(_text(material, figures, pictures))
-    return Report(path, tuple(picture for _, picture in pictures), figures)
+    published = {
+        part.figures["published_top1"]: f"paper: {part.title}" if len(parts) > 1 else "paper"
+        for part in parts
+    }
+    charts = []
+    if runs:
+        charts = [
+            plots.accuracy(runs, {name: value for value, name in published.items()}),
+            plots.over_epochs(runs, "loss", "training loss"),
+            plots.over_epochs(runs, "val_loss", "test loss"),
+            plots.over_epochs(runs, "learning_rate", "learning rate"),
+        ]
+    settings = differing([part.material.config for part in parts]) if len(parts) > 1 else {}
+    return {
+        "title": parts[0].title if len(parts) == 1 else f"{len(parts)} runs",
+        "names": unique,
+        "charts": [chart for chart in charts if chart],
+        "settings": {key: [_plain(value) for value in values] for key, values in settings.items()},
+    }
 
 
-def _pictures(
-    material: Material, found: Sequence[BinaryKernel], layers: Mapping[str, Mapping[str, Any]]
-) -> Iterator[tuple[str, str, Figure]]:
-    """File name, caption and figure of every picture that the material allows."""
-    if material.metrics:
-        yield from _pictures_of_epochs(material)
-    records = _last_phase(material.records)
-    if records:
-        yield "kernels", "Binary kernels over training", plots.diagnostics(records)
-        yield "histograms", "Latent weights over training", plots.histograms(records)
-    elif found:
-        now = [{"layer": name, "epoch": len(material.metrics), **figures} for name, figures in layers.items()]
-        yield "histograms", "Latent weights after the last epoch", plots.histograms(now)
-    if found:
-        yield "tau", "What a clamp at ±Q(τ) does to the weights as they are now", plots.over_tau(found)
-    for name, figures in layers.items():
-        if figures["codebook"]:
-            yield f"codebook-{name}", f"Codebook of {name}", plots.tiles(name, figures["codebook"])
-            snapshots = [(f"epoch {r['epoch']}", r["codebook"]) for r in records if r["layer"] == name]
-            if len(snapshots) > 1:
-                drawn = plots.history(name, plots.evenly(snapshots, _SNAPSHOTS))
-                yield f"codebook-{name}-history", f"Codebook of {name} over training", drawn
+class _Part:
+    """One run, as the template reads it."""
+
+    def __init__(self, material: Material) -> None:
+        self.material = material
+        recipe = material.config["recipe"]
+        self.title = " · ".join((_name(recipe["method"]), recipe["model"], recipe["dataset"]))
+        self.links: list[tuple[str, str]] = []
+        kernels = observe.binary_kernels(material.network)
+        self.layers = {kernel.name: observe.measure(kernel) for kernel in kernels}
+        self.account: Account = accounting.account(material.network)
+        self.published = accounting.published(self.account)
+        self.figures = {
+            "run": material.name,
+            **_result(material),
+            "differences": _differences(material.recipe, recipe),
+            "layers": {
+                name: {key: values.get(key) for key in self.layer_figures()}
+                for name, values in self.layers.items()
+            },
+            "cost": self.account.total.to_dict(),
+            "classes": self._classes(),
+        }
+
+    def _classes(self) -> dict[str, float | None] | None:
+        seen = self.material.predictions
+        if seen is None:
+            return None
+        return {
+            name: None if math.isnan(value) else round(value, 3)
+            for name, value in zip(seen.class_names, seen.class_accuracy(), strict=True)
+        }
+
+    def layer_figures(self) -> list[str]:
+        """The figures of layers that mean something for the method, in the method's order."""
+        return [name for name in self.material.diagnostics if name in LAYER_FIGURES]
+
+    def caveats(self) -> Iterator[str]:
+        """What must be known before the result is compared with the paper's."""
+        figures, limit = self.figures, self.material.config.get("limit")
+        if figures["published_top1"] is None:
+            yield "The paper has no result for this combination of network and dataset with these options."
+        if not figures["epochs"]:
+            yield "No epoch was trained here: the weights were imported."
+        elif figures["epochs"] < figures["epochs_planned"]:
+            yield f"The run is not complete: {figures['epochs']} of {figures['epochs_planned']} epochs."
+        if limit is not None:
+            yield f"Only {limit} images of each split were used."
+
+    def diagnostics(self) -> list[str]:
+        """Charts of what the method says is worth watching."""
+        rows, records = self.material.metrics, _last_phase(self.material.records)
+        charts = []
+        for name in self.material.diagnostics:
+            if name in LAYER_FIGURES and records:
+                charts.append(plots.layers(records, name, *LAYER_FIGURES[name]))
+            elif name not in LAYER_FIGURES and rows:  # also what a method of another package logs
+                title, factor = STEP_FIGURES.get(name, (name.replace("_", " "), 1))
+                charts.append(plots.over_epochs({"": rows}, name, title, factor))
+        return [chart for chart in charts if chart]
+
+    def histograms(self) -> list[str]:
+        """Weights of some layers after the first and after the last epoch."""
+        if "histogram" not in self.material.diagnostics or not self.layers:
+            return []
+        records = _last_phase(self.material.records)
+        now = {name: [{"epoch": "now", **values}] for name, values in self.layers.items()}
+        by_layer = {name: [r for r in records if r["layer"] == name] or now[name] for name in self.layers}
+        clamp = "dead_share" in self.material.diagnostics
+        edges = observe.EDGES.tolist()
+        return [
+            plots.histogram(name, by_layer[name], edges, clamp=clamp)
+            for name in plots.evenly(list(by_layer), _HISTOGRAMS)
+        ]
+
+    def codebooks(self) -> list[tuple[str, str]]:
+        """The codebook of every layer that has one, and its history."""
+        records, charts = _last_phase(self.material.records), []
+        for name, values in self.layers.items():
+            if values["codebook"]:
+                snapshots = [
+                    (f"epoch {r['epoch']}", r["codebook"])
+                    for r in records
+                    if r["layer"] == name and r.get("codebook")
+                ]
+                past = plots.evenly(snapshots, _SNAPSHOTS)
+                drawn = plots.history(name, past) if len(past) > 1 else ""
+                charts.append((plots.tiles(name, values["codebook"]), drawn))
+        return charts
+
+    def evaluation(self) -> dict[str, Any] | None:
+        """Confusion matrix, accuracy by class and the worst mistakes."""
+        seen = self.material.predictions
+        if seen is None:
+            return None
+        names, few = seen.class_names, len(seen.class_names) <= _MATRIX
+        by_class = [
+            (name, value)
+            for name, value in zip(names, seen.class_accuracy(), strict=True)
+            if not math.isnan(value)
+        ]
+        if not few:
+            by_class = sorted(by_class, key=lambda pair: pair[1])[:20]
+        title = "accuracy by class (%)" if few else "the 20 classes with the lowest accuracy (%)"
+        return {
+            "images": int(seen.matrix.sum()),
+            "matrix": plots.confusion(seen.matrix.tolist(), names) if few else "",
+            "bars": plots.bars(title, by_class),
+            "confusions": [(names[a], names[b], count) for a, b, count in seen.confusions()],
+            "mistakes": [
+                {
+                    "source": f"data:image/png;base64,{base64.b64encode(png(mistake.image)).decode()}",
+                    "label": names[mistake.label],
+                    "answer": names[mistake.answer],
+                    "confidence": f"{mistake.confidence:.1%}",
+                }
+                for mistake in seen.mistakes
+            ],
+        }
+
+    def costs(self) -> list[list[str]]:
+        """A row for every layer that has a kernel, and one for all others together."""
+        rows = []
+        for layer in self.account.layers:
+            if layer.kernel is not None:
+                bits = layer.cost.bits_per_weight
+                weights = f"{32 if bits is None else bits:.3g} / {1 if layer.binary_input else 32}"
+                rows.append([layer.name, "×".join(map(str, layer.kernel)), weights, *_cost(layer.cost)])
+        others = [layer.cost for layer in self.account.layers if layer.kernel is None]
+        if others:
+            rows.append([f"{len(others)} other layers", "", "", *_cost(sum(others[1:], others[0]))])
+        return rows
+
+    def total(self) -> list[list[str]]:
+        """Name and value of what papers report of a whole network, and what its paper prints, if it does."""
+        total = self.account.total
+        bits = "" if total.bits_per_weight is None else f"{total.bits_per_weight:.3g}"
+        rows = [
+            ("bits per binary weight", bits, "bits_per_weight", 1.0, ""),
+            ("binary parameters", f"{total.binary_parameters:,}", "", 1.0, ""),
+            ("their bits", f"{total.binary_bits / 1e6:.4g} Mbit", "binary_bits", 1e6, "Mbit"),
+            ("real parameters", f"{total.real_parameters:,}", "", 1.0, ""),
+            ("memory", f"{total.memory_bits / 1e6:.4g} Mbit", "memory_bits", 1e6, "Mbit"),
+            ("bit operations", f"{total.bit_operations / 1e9:.4g} G", "bit_operations", 1e9, "G"),
+            ("real multiply-accumulates", f"{total.real_macs / 1e6:.4g} M", "", 1.0, ""),
+            ("operations (real + binary / 64)", f"{total.operations / 1e6:.4g} M", "operations", 1e6, "M"),
+        ]
+        printed = {
+            key: f"{self.published[key] / unit:.4g} {end}"
+            for _, _, key, unit, end in rows
+            if key in self.published
+        }
+        return [
+            [name, value, *([printed.get(key, "")] if printed else [])]
+            for name, value, key, *_ in rows
+            if value
+        ]
+
+    def layer_table(self) -> tuple[list[str], list[list[str]]]:
+        """Header and rows of the method's figures for every binary layer, after the last epoch."""
+        names = self.layer_figures()
+        header = ["layer", *(LAYER_FIGURES[name][0] for name in names)]
+        rows = []
+        for layer, values in self.layers.items():
+            cells = ["" if values[n] is None else f"{LAYER_FIGURES[n][1] * values[n]:.4g}" for n in names]
+            rows.append([layer, *cells])
+        return header, rows if names else []
+
+    def settings(self) -> str:
+        """The run's recipe as JSON."""
+        return json.dumps(self.material.config["recipe"], indent=2, ensure_ascii=False)
+
+    def machine(self) -> list[tuple[str, str]]:
+        """What it ran on."""
+        values = self.material.environment
+        packages = values.get("packages", {})
+        rows = [(key, _plain(value)) for key, value in values.items() if key != "packages"]
+        return [*rows, *packages.items()]
+
+    def tables(self) -> Iterator[tuple[str, list[list[Any]]]]:
+        """Name and rows of every table that goes into a CSV file."""
+        rows = self.material.metrics
+        if rows:
+            header = list(dict.fromkeys(key for row in rows for key in row))
+            yield "metrics", [header, *([row.get(key, "") for key in header] for row in rows)]
+        names = self.layer_figures()
+        fields = [field.name for field in dataclasses.fields(accounting.Cost)]
+        layers: list[list[Any]] = [["layer", "kind", "kernel", "binary_input", *fields, *names]]
+        for layer in self.account.layers:
+            watched = self.layers.get(layer.name.rpartition("/")[2], {})
+            kernel = "" if layer.kernel is None else "x".join(map(str, layer.kernel))
+            cost = [getattr(layer.cost, name) for name in fields]
+            known = ["" if watched.get(name) is None else watched[name] for name in names]
+            layers.append([layer.name, layer.kind, kernel, layer.binary_input, *cost, *known])
+        yield "layers", layers
+        seen = self.material.predictions
+        if seen is not None:
+            yield (
+                "classes",
+                [
+                    ["class", "images", "accuracy_percent"],
+                    *(
+                        [name, int(row.sum()), "" if math.isnan(value) else round(value, 3)]
+                        for name, row, value in zip(
+                            seen.class_names, seen.matrix, seen.class_accuracy(), strict=True
+                        )
+                    ),
+                ],
+            )
+            confusion = [
+                [name, *row] for name, row in zip(seen.class_names, seen.matrix.tolist(), strict=True)
+            ]
+            yield "confusion", [["true class", *seen.class_names], *confusion]
 
 
-def _pictures_of_epochs(material: Material) -> Iterator[tuple[str, str, Figure]]:
-    published = material.config["recipe"]["published_top1"]
-    yield "training", "Accuracy, loss and learning rate", plots.training(material.metrics, published)
-    flips = plots.telemetry(material.metrics)
-    if flips is not None:
-        yield "flips", "Sign flips and silent weights", flips
+def _cost(cost: accounting.Cost) -> list[str]:
+    counts = (cost.real_macs, cost.binary_macs, cost.bit_operations)
+    return [
+        f"{cost.binary_bits:,}" if cost.binary_bits else "",
+        f"{cost.real_parameters:,}" if cost.real_parameters else "",
+        *(f"{count / 1e6:.3f}" if count else "" for count in counts),
+    ]
 
 
 def _last_phase(records: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     return [record for record in records if record["phase"] == records[-1]["phase"]]
 
 
+def _name(value: Any) -> str:
+    return value["name"] if isinstance(value, Mapping) else str(value)
+
+
 def _result(material: Material) -> dict[str, Any]:
-    """Accuracies in percent: last epoch, best epoch of the last phase, the paper's."""
+    """Accuracies in percent: of the last epoch, of the best epoch of the last phase, and the paper's."""
     recipe, rows = material.config["recipe"], material.metrics
-    if not rows:
-        return _no_result(recipe)
-    last = [row for row in rows if row["phase"] == rows[-1]["phase"]]
-    top1 = 100 * plots.column(last, "val_accuracy")
-    best = int(np.nanargmax(top1))
     published = recipe["published_top1"]
-    return {
+    result: dict[str, Any] = {
         "epochs": len(rows),
         "epochs_planned": sum(phase["epochs"] for phase in recipe["phases"]),
-        "phase": rows[-1]["phase"],
-        "top1": _rounded(top1[-1]),
-        "top5": _rounded(100 * plots.column(last, "val_top5_accuracy")[-1]),
-        "best_top1": _rounded(top1[best]),
-        "best_epoch": int(last[best]["epoch"]),
+        "phase": rows[-1]["phase"] if rows else recipe["phases"][-1]["name"],
+        **dict.fromkeys(("top1", "top5", "best_top1", "best_epoch", "difference")),
         "published_top1": published,
         "published_top5": recipe["published_top5"],
-        "difference": None if published is None else _rounded(top1[-1] - published),
-        "seconds": round(float(np.nansum(plots.column(rows, "seconds"))), 1),
+        "seconds": round(sum(value or 0 for value in plots.column(rows, "seconds")), 1),
     }
+    last = [row for row in rows if row["phase"] == result["phase"]]
+    top1 = plots.column(last, "val_accuracy", 100)
+    known = [(value, index) for index, value in enumerate(top1) if value is not None]
+    if known:
+        best, place = max(known, key=lambda pair: (pair[0], -pair[1]))
+        result |= {"best_top1": _rounded(best), "best_epoch": int(last[place]["epoch"])}
+        result |= {
+            "top1": _rounded(top1[-1]),
+            "top5": _rounded(plots.column(last, "val_top5_accuracy", 100)[-1]),
+        }
+        if published is not None and top1[-1] is not None:
+            result["difference"] = _rounded(top1[-1] - published)
+    return result
 
 
-def _no_result(recipe: Mapping[str, Any]) -> dict[str, Any]:
-    """What there is to say of a run without epochs."""
-    unknown = ("top1", "top5", "best_top1", "best_epoch", "difference")
+def _rounded(value: float | None) -> float | None:
+    return None if value is None or not math.isfinite(value) else round(value, 3)
+
+
+_NOT_SETTINGS = ("recipe.note", "recipe.published_top1", "recipe.published_top5", "class_names", "format")
+
+
+def differing(configurations: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
+    """The settings that are not the same in all configurations: each one's value by dotted path.
+
+    A list of objects counts by their names, so that phases are compared with those of the same name.
+
+    Example:
+        >>> differing([{"seed": 1, "recipe": {"model": "a"}}, {"seed": 2, "recipe": {"model": "a"}}])
+        {'seed': [1, 2]}
+    """
+    flat = [dict(_leaves(configuration)) for configuration in configurations]
+    keys = dict.fromkeys(key for values in flat for key in values)
+    table = {key: [values.get(key) for values in flat] for key in keys}
     return {
-        "epochs": 0,
-        "epochs_planned": sum(phase["epochs"] for phase in recipe["phases"]),
-        "phase": recipe["phases"][-1]["name"],
-        **dict.fromkeys(unknown),
-        "published_top1": recipe["published_top1"],
-        "published_top5": recipe["published_top5"],
-        "seconds": 0.0,
+        key.removeprefix("recipe."): values
+        for key, values in table.items()
+        if key not in _NOT_SETTINGS and any(value != values[0] for value in values)
     }
 
 
-def _rounded(value: float) -> float | None:
-    return round(float(value), 3) if np.isfinite(value) else None
+def _leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(value, Mapping) and value:
+        for key, item in value.items():
+            yield from _leaves(item, f"{path}.{key}" if path else key)
+    elif isinstance(value, list | tuple) and any(isinstance(item, Mapping) for item in value):
+        for position, item in enumerate(value):
+            name = item.get("name", position) if isinstance(item, Mapping) else position
+            yield from _leaves(item, f"{path}.{name}")
+    elif value not in ({}, []):
+        yield path, list(value) if isinstance(value, tuple) else value
 
 
-def differences(recipe: Mapping[str, Any], actual: Mapping[str, Any], prefix: str = "") -> list[str]:
-    """In what a run departs from its recipe, as `key: recipe → run` lines."""
-    lines = []
-    for key in dict.fromkeys([*recipe, *actual]):
-        old, new, name = recipe.get(key), actual.get(key), f"{prefix}{key}"
-        if key == "phases":
-            for before, after in zip(recipe[key], actual[key], strict=False):
-                lines += differences(before, after, f"{after['name']}.")
-        elif isinstance(old, Mapping) and isinstance(new, Mapping):
-            lines += differences(old, new, f"{name}.")
-        elif json.dumps(old) != json.dumps(new):
-            lines.append(f"{name}: {_plain(old)} → {_plain(new)}")
-    return lines
+def _differences(recipe: Mapping[str, Any], actual: Mapping[str, Any]) -> list[str]:
+    """In what a run departs from its recipe, as `setting: recipe → run` lines."""
+    table = differing([{"recipe": recipe}, {"recipe": actual}])
+    return [
+        f"{key.removeprefix('phases.')}: {_plain(old)} → {_plain(new)}" for key, (old, new) in table.items()
+    ]
 
 
 def _plain(value: Any) -> str:
-    return "unset" if value is None else value if isinstance(value, str) else json.dumps(value)
+    return "–" if value is None else value if isinstance(value, str) else json.dumps(value)
 
 
-def _text(material: Material, figures: Mapping[str, Any], pictures: Sequence[tuple[str, Path]]) -> str:
-    recipe = material.config["recipe"]
-    parts = [
-        f"# {recipe['method']} · {recipe['model']} · {recipe['dataset']}",
-        f"Run `{material.name}`, seed {material.config['seed']}. Recipe: {recipe['note']}.",
-        "## Result",
-        _result_table(figures, recipe),
-        *_caveats(material, figures),
-        "## Cost",
-        _cost_table(account(material.network).total),
-    ]
-    if figures["layers"]:
-        parts += ["## Binary layers after the last epoch", _layer_table(figures["layers"])]
-    parts += ["## Pictures", *(f"{caption}:\n\n![{caption}]({path.name})" for caption, path in pictures)]
-    settings = json.dumps(recipe["phases"], indent=2)
-    parts += [
-        "## Settings",
-        f"```json\n{settings}\n```",
-        "## Environment",
-        _environment(material.environment),
-    ]
-    return "\n\n".join(parts) + "\n"
+def png(image: np.ndarray) -> bytes:
+    """An image, uint8 `(height, width, 1 or 3)`, as a PNG file."""
+    height, width, channels = image.shape
+    rows = np.concatenate([np.zeros((height, 1), np.uint8), image.reshape(height, -1)], axis=1)
 
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        checksum = zlib.crc32(kind + content)
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", checksum)
 
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
-
-
-def _percent(value: float | None) -> str:
-    return "" if value is None else f"{value:.2f} %"
-
-
-def _result_table(figures: Mapping[str, Any], recipe: Mapping[str, Any]) -> str:
-    after = f"this run, epoch {figures['epochs']} of {figures['epochs_planned']}"
-    best = f"its best epoch on these images: {figures['best_epoch']}"
-    if len(recipe["phases"]) > 1:
-        best += f" of phase {figures['phase']}"
-    rows = []
-    if figures["epochs"]:
-        rows.append([after, _percent(figures["top1"]), _percent(figures["top5"])])
-        rows.append([best, _percent(figures["best_top1"]), ""])
-    if figures["published_top1"] is not None:
-        rows.append(["the paper", _percent(figures["published_top1"]), _percent(figures["published_top5"])])
-    if figures["difference"] is not None:
-        rows.append(["this run − the paper (points)", f"{figures['difference']:+.2f}", ""])
-    return _table([f"test images of {recipe['dataset']}", "top-1", "top-5"], rows)
-
-
-def _caveats(material: Material, figures: Mapping[str, Any]) -> Iterator[str]:
-    """What must be known before the result is compared with the paper's."""
-    if figures["published_top1"] is None:
-        yield "The paper has no result for this combination of network and dataset."
-    if not figures["epochs"]:
-        yield "No epoch was trained here: the weights were imported. `bnn-tf evaluate` measures them."
-    elif figures["epochs"] < figures["epochs_planned"]:
-        yield f"The run is not complete: {figures['epochs']} of {figures['epochs_planned']} epochs."
-    limit = material.config["limit"]
-    if limit is not None:
-        yield f"Only {limit} images of each split were used."
-    if figures["differences"]:
-        changed = "\n".join(f"- `{line}`" for line in figures["differences"])
-        yield f"Settings that differ from the recipe (recipe → run):\n\n{changed}"
-
-
-def _cost_table(total: Cost) -> str:
-    rows = [
-        ["binary parameters", f"{total.binary_parameters:,} ({total.binary_bits / 1e6:.4g} Mbit)"],
-        ["real parameters", f"{total.real_parameters:,}"],
-        ["memory", f"{total.memory_bits / 1e6:.4g} Mbit"],
-        ["binary multiply-accumulates", f"{total.binary_macs:,}"],
-        ["bit operations", f"{total.bit_operations:,.0f}"],
-        ["real multiply-accumulates", f"{total.real_macs:,}"],
-    ]
-    if total.bits_per_weight is not None:
-        rows.insert(0, ["bits per binary weight", f"{total.bits_per_weight:.2g}"])
-    return _table(["", "all layers"], rows)
-
-
-def _layer_table(layers: Mapping[str, Mapping[str, Any]]) -> str:
-    header = ["layer", "τ", "dead weights", "quantization error", "bits per sign", "bits per 3×3 slice"]
-    rows = [
-        [
-            name,
-            f"{figures['tau']:.4g}",
-            _percent(100 * figures["dead_share"]),
-            _percent(100 * figures["quantization_error"]),
-            f"{figures['sign_entropy']:.4f}",
-            "" if figures["pattern_entropy"] is None else f"{figures['pattern_entropy']:.2f}",
-        ]
-        for name, figures in layers.items()
-    ]
-    explanation = (
-        "Dead weights lie outside ±Q(τ), where ReCU's clamp gives no gradient. The quantization error is the "
-        "share of energy that signs with the best scale per channel miss, after the clamp. Methods without τ "
-        f"are measured at τ = {observe.REFERENCE_TAU}. The last columns are entropies of what is stored."
-    )
-    return f"{explanation}\n\n{_table(header, rows)}"
-
-
-def _environment(environment: Mapping[str, Any]) -> str:
-    packages = ", ".join(f"{name} {version}" for name, version in environment.get("packages", {}).items())
-    keys = ("python", "platform", "cpus", "gpus", "started")
-    rows = [[key, json.dumps(environment[key]).strip('"')] for key in keys if key in environment]
-    return _table(["", ""], [*rows, ["packages", packages]])
+    header = struct.pack(">IIBBBBB", width, height, 8, 2 if channels == 3 else 0, 0, 0, 0)
+    body = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows.tobytes(), 9)) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + body

@@ -1,372 +1,531 @@
-"""Pictures of trainings, kernels and codebooks.
+"""Charts as SVG text: lines, histograms, confusion matrices, bars and codebooks.
 
-No global state of pyplot, and colours that the colour-blind can tell apart.
+A chart takes its colours from CSS variables (`STYLE`), so that it follows the reader's light or dark mode and
+prints in black on white. It stands inside a page that has `STYLE`, or alone in a file (`standalone`). The
+colours of lines are those of Okabe and Ito, which the colour-blind can tell apart.
 """
 
+from __future__ import annotations
+
+import dataclasses
 import math
-from collections.abc import Mapping, Sequence, Sized
+from collections.abc import Iterable, Mapping, Sequence
+from html import escape
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from matplotlib import colormaps
-from matplotlib.axes import Axes
-from matplotlib.cm import ScalarMappable
-from matplotlib.colors import ListedColormap, Normalize
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from bnn_tf import files
 
-from bnn_tf import observe
-from bnn_tf.codebook import all_patterns
-from bnn_tf.observe import BinaryKernel
+STYLE = """
+:root { --paper: #ffffff; --ink: #1b1f24; --muted: #5b6470; --rule: #e3e6ea; --unused: #b5bbc2;
+  --s0: #0072b2; --s1: #d55e00; --s2: #009e73; --s3: #b8578f; --s4: #b07d00; --s5: #3f8fc0; }
+@media (prefers-color-scheme: dark) { :root { --paper: #14171b; --ink: #e6e9ed; --muted: #9aa4b0;
+  --rule: #2c3239; --unused: #59616b; --s0: #4fb0f0; --s1: #ff8a4c; --s2: #3ccb9a; --s3: #e59bc6;
+  --s4: #f2b84b; --s5: #8fd0f5; } }
+@media print { :root { --paper: #ffffff; --ink: #000000; --muted: #444444; --rule: #dddddd; --unused: #aaaaaa;
+  --s0: #0072b2; --s1: #d55e00; --s2: #009e73; --s3: #b8578f; --s4: #b07d00; --s5: #3f8fc0; } }
+.chart { background: var(--paper); max-width: 100%; height: auto; }
+.chart text { font: 11px system-ui, "DejaVu Sans", sans-serif; fill: var(--ink); }
+.chart .title { font-size: 12.5px; font-weight: 600; }
+.chart .small { font-size: 10px; fill: var(--muted); }
+.chart .rule { stroke: var(--rule); fill: none; }
+.chart .axis, .chart .level { stroke: var(--muted); fill: none; }
+.chart .level { stroke-dasharray: 2 3; }
+.chart .line { fill: none; stroke-width: 1.6; stroke-linejoin: round; }
+.chart .dashed { stroke-dasharray: 5 3; }
+"""
 
-# From the palette of Okabe and Ito.
-BLUE, ORANGE, GREEN, BLACK = "#0072B2", "#D55E00", "#009E73", "#000000"
-GREY, PALE = "#767676", "#E8E8E8"
-
-
-def figure(
-    width: float, height: float, rows: int = 1, columns: int = 1, **options: Any
-) -> tuple[Figure, Any]:
-    """A figure of so many inches, and its axes as an array `(rows, columns)`."""
-    made = Figure(figsize=(width, height), layout="constrained")
-    axes = made.subplots(rows, columns, squeeze=False, **options)
-    for ax in axes.flat:
-        tidy(ax)
-    return made, axes
-
-
-def tidy(ax: Axes) -> None:
-    """Takes away what carries no information and adds a pale grid."""
-    ax.spines[["top", "right"]].set_visible(False)
-    ax.grid(color=PALE, linewidth=0.8)
-    ax.set_axisbelow(True)
-    ax.tick_params(labelsize=9)
-    ax.title.set_fontsize(10)
+WIDTH, HEIGHT = 420, 250
+_LEFT, _RIGHT, _BOTTOM = 50, 12, 36
+_SERIES = 6  # colours in STYLE
+# Points of viridis between dark and light, none so near to black or white that it vanishes on either page.
+_RAMP = ((72, 80, 160), (45, 120, 160), (31, 158, 137), (90, 185, 90), (190, 190, 50))
 
 
-def epoch_axis(ax: Axes, last: int) -> None:
-    """Labels a horizontal axis of epochs 1 … `last`, with whole numbers only."""
-    ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-    margin = max(0.02 * (last - 1), 0.2)
-    ax.set_xlim(1 - margin, last + margin)
-    ax.set_xlabel("epoch")
+@dataclasses.dataclass(frozen=True)
+class Line:
+    """A line of a chart.
+
+    Args:
+        label: What the legend calls it; empty for a line without an entry.
+        xs: Where its points are.
+        ys: Their values; `None` and NaN leave a gap.
+        color: A CSS colour; see `series` and `ramp`.
+        dashed: Whether the line is dashed.
+        steps: Whether each value holds until the next x (a histogram's outline); `xs` has one more then.
+    """
+
+    label: str
+    xs: Sequence[float]
+    ys: Sequence[float | None]
+    color: str = "var(--s0)"
+    dashed: bool = False
+    steps: bool = False
 
 
-def shades(count: int) -> np.ndarray:
-    """So many colours from dark to light, `(count, 4)`, none too pale for white paper."""
-    return colormaps["viridis"](np.linspace(0.0, 0.88, max(count, 1)))
+def series(index: int) -> str:
+    """The colour of the line with this index among a few that differ in kind."""
+    return f"var(--s{index % _SERIES})"
 
 
-def depth_scale(made: Figure, axes: Sequence[Axes], names: Sequence[str]) -> None:
-    """A colour bar that says which shade is which layer."""
-    mappable = ScalarMappable(Normalize(0, max(len(names) - 1, 1)), ListedColormap(shades(256)))
-    bar = made.colorbar(mappable, ax=list(axes), fraction=0.03, pad=0.01, aspect=40)
-    ticks = np.unique(np.linspace(0, len(names) - 1, min(len(names), 8)).round().astype(int))
-    bar.set_ticks(ticks.tolist(), labels=[names[i] for i in ticks])
-    bar.ax.invert_yaxis()
-    bar.ax.tick_params(labelsize=8)
+def ramp(index: int, count: int) -> str:
+    """The colour of one of many lines in an order, such as layers by depth."""
+    place = (len(_RAMP) - 1) * index / max(count - 1, 1)
+    low = min(int(place), len(_RAMP) - 2)
+    mixed = (round(a + (b - a) * (place - low)) for a, b in zip(_RAMP[low], _RAMP[low + 1], strict=True))
+    return f"rgb({','.join(map(str, mixed))})"
 
 
-def save(made: Figure, path: Path) -> Path:
-    """Writes a PNG and returns its path."""
-    made.savefig(path, dpi=120, metadata={"Software": None})
-    return path
+def ticks(low: float, high: float, count: int = 5) -> list[float]:
+    """About `count` round numbers that span an interval, the outer ones inside it.
+
+    Example:
+        >>> ticks(0, 97)
+        [0.0, 20.0, 40.0, 60.0, 80.0]
+    """
+    if not high > low:
+        return [low]
+    step = (high - low) / count
+    magnitude = 10.0 ** math.floor(math.log10(step))
+    step = next(magnitude * factor for factor in (1, 2, 5, 10) if magnitude * factor >= step * 0.999)
+    first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
+    return [round(step * i, 12) for i in range(first, last + 1)]
 
 
-TAUS = np.linspace(0.55, 0.995, 24)
+def lines(
+    title: str,
+    drawn: Sequence[Line],
+    x_label: str = "epoch",
+    *,
+    levels: Sequence[tuple[float, str]] = (),
+    borders: Sequence[tuple[float, str]] = (),
+    verticals: Sequence[float] = (),
+    least: float | None = None,
+    most: float | None = None,
+    whole: bool = True,
+    depth: Sequence[str] = (),
+) -> str:
+    """A chart of lines over a common axis.
+
+    Args:
+        title: What is shown, with its unit.
+        drawn: The lines.
+        x_label: What the horizontal axis is.
+        levels: Values with a horizontal line across the chart, and their names in the legend.
+        borders: Places between phases, with the name of the phase that begins there.
+        verticals: Places of dotted vertical lines.
+        least: Where the vertical axis begins at the latest.
+        most: Where it ends at the earliest.
+        whole: Whether only whole numbers stand on the horizontal axis.
+        depth: Names of the first and the last line where the colours are a `ramp`.
+    """
+    points = [(x, y) for line in drawn for x, y in zip(line.xs, line.ys, strict=False) if _finite(y)]
+    xs = [x for line in drawn for x in line.xs]
+    ys = [y for _, y in points] + [value for value, _ in levels]
+    if not ys:
+        return ""
+    x0, x1 = min(xs), max(xs)
+    if x0 == x1:
+        x0, x1 = x0 - 0.5, x1 + 0.5
+    y0, y1 = _range(ys, least, most)
+    if borders:
+        y1 += 0.12 * (y1 - y0)  # room for the phases' names above the lines
+    entries = [(line.label, line.color, line.dashed) for line in drawn if line.label]
+    entries += [(name, "var(--muted)", True) for _, name in levels]
+    legend, top = _legend(entries)
+    if depth:
+        legend, top = _scale(depth), 44
+    plane = _Plane(x0, x1, y0, y1, top)
+    body = [_text(0, 14, title, "title"), legend, *_grid(plane, x_label, whole)]
+    for place, name in borders:
+        if place > x0:
+            body.append(f'<path class="rule" d="M{plane.x(place):.1f} {top}V{plane.bottom}"/>')
+        body.append(_text(plane.x(max(place, x0)) + 3, top + 10, name, "small"))
+    for value, _ in levels:
+        body.append(f'<path class="level" d="M{_LEFT} {plane.y(value):.1f}H{WIDTH - _RIGHT}"/>')
+    for place in verticals:
+        if x0 <= place <= x1:
+            body.append(f'<path class="level" d="M{plane.x(place):.1f} {top}V{plane.bottom}"/>')
+    body += [_drawn(line, plane) for line in drawn]
+    return _svg(WIDTH, HEIGHT, body, title)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Plane:
+    """From values to places on the page."""
+
+    x0: float
+    x1: float
+    y0: float
+    y1: float
+    top: float
+    bottom: float = HEIGHT - _BOTTOM
+
+    def x(self, value: float) -> float:
+        return _LEFT + (value - self.x0) / (self.x1 - self.x0) * (WIDTH - _LEFT - _RIGHT)
+
+    def y(self, value: float) -> float:
+        return self.bottom - (value - self.y0) / (self.y1 - self.y0) * (self.bottom - self.top)
+
+
+def _finite(value: Any) -> bool:
+    return value is not None and math.isfinite(value)
+
+
+def _range(ys: Sequence[float], least: float | None, most: float | None) -> tuple[float, float]:
+    low, high = min(ys), max(ys)
+    margin = 0.06 * (high - low) or abs(high) * 0.1 or 1.0
+    low, high = low - margin, high + margin
+    if least is not None:
+        low = least if min(ys) >= least else min(low, least)
+    if most is not None:
+        high = max(most, max(ys))
+    return low, high
+
+
+def _grid(plane: _Plane, x_label: str, whole: bool) -> Iterable[str]:
+    for value in ticks(plane.y0, plane.y1):
+        y = plane.y(value)
+        yield f'<path class="rule" d="M{_LEFT} {y:.1f}H{WIDTH - _RIGHT}"/>'
+        yield _text(_LEFT - 6, y + 4, _number(value), "small", "end")
+    for value in ticks(plane.x0, plane.x1, 6):
+        if not whole or value == round(value):
+            yield _text(plane.x(value), plane.bottom + 15, _number(value), "small", "middle")
+    yield f'<path class="axis" d="M{_LEFT} {plane.bottom}H{WIDTH - _RIGHT}"/>'
+    yield _text((WIDTH + _LEFT) / 2, HEIGHT - 5, x_label, "small", "middle")
+
+
+def _drawn(line: Line, plane: _Plane) -> str:
+    path, pen, places = [], False, []
+    for index, value in enumerate(line.ys):
+        if not _finite(value):
+            pen = False
+            continue
+        x, y = plane.x(line.xs[index]), plane.y(value)  # type: ignore[arg-type]
+        path.append(f"{'L' if pen else 'M'}{x:.1f} {y:.1f}")
+        if line.steps:
+            path.append(f"H{plane.x(line.xs[index + 1]):.1f}")
+        places.append((x, y))
+        pen = True
+    dashed = " dashed" if line.dashed else ""
+    dots = ""
+    if len(places) < 25 and not line.steps:  # single points must be seen, hundreds need not
+        dots = "".join(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="2.2" fill="{line.color}"/>' for x, y in places)
+    name = f"<title>{escape(line.label)}</title>" if line.label else ""
+    return f'<g>{name}<path class="line{dashed}" stroke="{line.color}" d="{"".join(path)}"/>{dots}</g>'
+
+
+def _legend(entries: Sequence[tuple[str, str, bool]]) -> tuple[str, float]:
+    """The legend under the title, in as many rows as it takes, and where the plane begins."""
+    parts, x, y = [], 0.0, 31.0
+    for name, color, dashed in entries:
+        width = 24 + 6.2 * len(name)
+        if x and x + width > WIDTH:
+            x, y = 0.0, y + 15
+        style = " dashed" if dashed else ""
+        parts.append(f'<path class="line{style}" stroke="{color}" d="M{x:.1f} {y - 4}h14"/>')
+        parts.append(_text(x + 18, y, name))
+        x += width + 8
+    return "".join(parts), (y + 10 if entries else 26)
+
+
+def _scale(depth: Sequence[str]) -> str:
+    """A strip of colours between the names of the first and the last line."""
+    first = _text(0, 31, depth[0])
+    start = 6.2 * len(depth[0]) + 8
+    strip = "".join(
+        f'<rect x="{start + 6 * i:.1f}" y="23" width="6" height="8" fill="{ramp(i, 16)}"/>' for i in range(16)
+    )
+    return first + strip + _text(start + 104, 31, depth[-1])
+
+
+def _number(value: float) -> str:
+    if value and (abs(value) < 1e-3 or abs(value) >= 1e5):
+        return f"{value:.0e}".replace("e-0", "e-").replace("e+0", "e")
+    return f"{value:g}"
+
+
+def _text(x: float, y: float, text: str, kind: str = "", anchor: str = "start") -> str:
+    attributes = (f' class="{kind}"' if kind else "") + (
+        f' text-anchor="{anchor}"' if anchor != "start" else ""
+    )
+    return f'<text x="{x:.1f}" y="{y:.1f}"{attributes}>{escape(str(text))}</text>'
+
+
+def _svg(width: float, height: float, body: Iterable[str], title: str) -> str:
+    return (
+        f'<svg class="chart" xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:g} {height:g}" '
+        f'width="{width:g}" height="{height:g}" role="img" aria-label="{escape(title)}">{"".join(body)}</svg>'
+    )
+
+
+def standalone(chart: str, path: str | Path) -> Path:
+    """Writes a chart as a file of its own, with its colours, and returns the path."""
+    head, rest = chart.split(">", 1)
+    files.write_text(path, f"{head}><style>{STYLE}</style>{rest}\n")
+    return Path(path)
+
+
+# Trainings
 
 Row = Mapping[str, Any]
 
 
-def column(rows: Sequence[Row], name: str) -> np.ndarray:
-    """A column of metrics.csv as numbers, NaN where it is empty."""
-    return np.array([float(row.get(name) or math.nan) for row in rows])
+def column(rows: Sequence[Row], name: str, factor: float = 1.0) -> list[float | None]:
+    """A column of metrics.csv as numbers, `None` where it is empty."""
+    return [None if row.get(name) in (None, "") else factor * float(row[name]) for row in rows]
 
 
-def training(rows: Sequence[Row], published_top1: float | None = None) -> Figure:
-    """Accuracy, loss and learning rate over the epochs of all phases.
-
-    Args:
-        rows: The rows of metrics.csv.
-        published_top1: The paper's accuracy in percent, drawn as a line.
-    """
-    made, axes = figure(8, 7.5, rows=3, sharex=True)
-    accuracy, loss, rate = axes[:, 0]
-    _draw(accuracy, rows, 100 * column(rows, "accuracy"), label="training", color=BLUE, linestyle="--")
-    _draw(accuracy, rows, 100 * column(rows, "val_accuracy"), label="test", color=ORANGE)
-    accuracy.set_ylabel("top-1 accuracy (%)")
-    if published_top1 is not None:
-        accuracy.axhline(published_top1, color=BLACK, linestyle=":", label=f"paper, {published_top1:g} %")
-    accuracy.legend(frameon=False, fontsize=9)
-    _draw(loss, rows, column(rows, "loss"), color=BLUE, linestyle="--")
-    _draw(loss, rows, column(rows, "val_loss"), color=ORANGE)
-    loss.set_ylabel("loss")
-    _draw(rate, rows, column(rows, "learning_rate"), color=GREEN)
-    rate.set_ylabel("learning rate")
-    rate.set_ylim(bottom=0)
-    rate.ticklabel_format(axis="y", style="sci", scilimits=(-2, 3))
-    _name_phases(axes[:, 0], rows)
-    epoch_axis(rate, len(rows))
-    return made
-
-
-def _spans(rows: Sequence[Row]) -> list[slice]:
-    """Where each phase's rows are."""
+def borders(rows: Sequence[Row]) -> list[tuple[float, str]]:
+    """Where phases begin, half an epoch before their first, and their names; none where there is only one."""
     names = [row["phase"] for row in rows]
     starts = [i for i, name in enumerate(names) if i == 0 or name != names[i - 1]]
-    return [slice(start, end) for start, end in zip(starts, [*starts[1:], len(rows)], strict=True)]
+    return [(i + 0.5, names[i]) for i in starts] if len(starts) > 1 else []
 
 
-def _draw(ax: Axes, rows: Sequence[Row], values: np.ndarray, label: str = "", **style: Any) -> None:
-    """A line over the epochs, with a gap between phases."""
-    epochs = np.arange(1, len(rows) + 1)
-    for index, span in enumerate(_spans(rows)):
-        if np.isfinite(values[span]).any():
-            name = label if label and index == 0 else None
-            marker = _marker(values[span])
-            ax.plot(epochs[span], values[span], label=name, marker=marker, markersize=4, **style)
+def accuracy(runs: Mapping[str, Sequence[Row]], published: Mapping[str, float | None]) -> str:
+    """Top-1 accuracy over the epochs; of a single run also that on the training images.
+
+    Args:
+        runs: The rows of metrics.csv by the run's name.
+        published: The paper's accuracy in percent, by the name of what it is the accuracy of.
+    """
+    drawn = [
+        Line(
+            "test" if len(runs) == 1 else name,
+            range(1, len(rows) + 1),
+            column(rows, "val_accuracy", 100),
+            series(index + (len(runs) == 1)),
+        )
+        for index, (name, rows) in enumerate(runs.items())
+    ]
+    only = next(iter(runs.values()))
+    if len(runs) == 1:
+        training = column(only, "accuracy", 100)
+        drawn.insert(0, Line("training", range(1, len(only) + 1), training, series(0), dashed=True))
+    levels = [(value, f"{name}, {value:g} %") for name, value in published.items() if value is not None]
+    marks = borders(only) if len(runs) == 1 else []
+    return lines("top-1 accuracy (%)", drawn, levels=levels, borders=marks)
 
 
-def _marker(values: Sized) -> str:
-    return "o" if len(values) < 25 else ""  # single points must be seen, hundreds need not
+def over_epochs(runs: Mapping[str, Sequence[Row]], name: str, title: str, factor: float = 1.0) -> str:
+    """One column of metrics.csv over the epochs of one or several runs; empty where no run has it."""
+    drawn = [
+        Line(label if len(runs) > 1 else "", range(1, len(rows) + 1), column(rows, name, factor), series(i))
+        for i, (label, rows) in enumerate(runs.items())
+    ]
+    marks = borders(next(iter(runs.values()))) if len(runs) == 1 else []
+    return lines(title, drawn, borders=marks, least=0)
 
 
-def _name_phases(axes: Sequence[Axes], rows: Sequence[Row]) -> None:
-    """Lines between phases, and their names at the top; nothing where there is only one."""
-    spans = _spans(rows)
-    for span in spans if len(spans) > 1 else ():
-        top = axes[0].get_xaxis_transform()
-        axes[0].text(span.start + 1, 1.02, rows[span.start]["phase"], transform=top, fontsize=9)
-        for ax in axes if span.start else ():
-            ax.axvline(span.start + 0.5, color=GREY, linewidth=0.8)
-
-
-TELEMETRY = {
-    "flip_ratio": "sign flips per step (% of weights)",
-    "silent_share": "silent weights (%)",
-    "scaled_share": "scaled channels (%)",
-}
-
-
-def telemetry(rows: Sequence[Row]) -> Figure | None:
-    """Sign flips and silent weights over epochs; `None` where metrics.csv has no such columns."""
-    present = [name for name in TELEMETRY if np.isfinite(column(rows, name)).any()]
-    if not present:
-        return None
-    made, axes = figure(8, 2.4 * len(present), rows=len(present), sharex=True)
-    for ax, name in zip(axes[:, 0], present, strict=True):
-        _draw(ax, rows, 100 * column(rows, name), color=BLUE)
-        ax.set_title(TELEMETRY[name], loc="left", fontsize=10)
-        ax.set_ylim(bottom=0)
-    _name_phases(axes[:, 0], rows)
-    epoch_axis(axes[-1, 0], len(rows))
-    return made
-
-
-_FIGURES = {
-    "dead_share": ("dead weights, outside ±Q(τ) (%)", 100),
-    "quantization_error": ("quantization error (% of energy)", 100),
-    "sign_entropy": ("entropy of the signs (bits per weight)", 1),
-    "pattern_entropy": ("entropy of 3×3 patterns (bits per slice)", 1),
-}
-
-
-def diagnostics(records: Sequence[Row]) -> Figure:
-    """The figures of every binary layer over the epochs of one phase.
+def layers(records: Sequence[Row], name: str, title: str, factor: float = 1.0) -> str:
+    """A figure of every binary layer over the epochs of one phase; empty where no layer has it.
 
     Args:
         records: What `observe.KernelDiagnostics` wrote in the phase.
+        name: The figure's name in the records.
+        title: What is shown, with its unit.
+        factor: What to multiply the figure by.
     """
-    layers = list(dict.fromkeys(record["layer"] for record in records))
-    present = [name for name in _FIGURES if any(record[name] is not None for record in records)]
-    made, axes = figure(10, 6.5, rows=2, columns=2, sharex=True)
-    for ax, name in zip(axes.flat, present, strict=False):
-        title, factor = _FIGURES[name]
-        ax.set_title(title, loc="left", fontsize=10)
-        for layer, colour in zip(layers, shades(len(layers)), strict=True):
-            points = [
-                (r["epoch"], factor * r[name]) for r in records if r["layer"] == layer and r[name] is not None
-            ]
-            if points:
-                ax.plot(
-                    *zip(*points, strict=True),
-                    color=colour,
-                    linewidth=1.2,
-                    marker=_marker(points),
-                    markersize=3,
-                )
-        if name == "sign_entropy":
-            ax.set_ylim(min(ax.get_ylim()[0], 0.99), 1.0005)  # differences in the fifth digit mean nothing
-    for ax in axes.flat[len(present) :]:
-        ax.remove()
-    for ax in axes[1]:
-        epoch_axis(ax, max(record["epoch"] for record in records))
-    depth_scale(made, axes.flat[: len(present)], layers)
-    return made
+    names = list(dict.fromkeys(record["layer"] for record in records if record.get(name) is not None))
+    drawn = []
+    for index, layer in enumerate(names):
+        own = [record for record in records if record["layer"] == layer and record.get(name) is not None]
+        xs, ys = [record["epoch"] for record in own], [factor * record[name] for record in own]
+        drawn.append(Line("", xs, ys, ramp(index, len(names))))
+    return lines(title, drawn, depth=(names[0], names[-1]) if names else ())
 
 
 def evenly(items: Sequence[Any], count: int) -> list[Any]:
-    """At most so many items, the first and last among them, at even distances."""
-    places = np.unique(np.linspace(0, len(items) - 1, min(count, len(items))).round().astype(int))
-    return [items[i] for i in places]
+    """At most so many items, the first and the last among them, at even distances.
+
+    Example:
+        >>> evenly(range(9), 4)
+        [0, 3, 5, 8]
+    """
+    count = min(count, len(items))
+    places = dict.fromkeys(round(i * (len(items) - 1) / max(count - 1, 1)) for i in range(count))
+    return [items[place] for place in places]
 
 
-def histograms(records: Sequence[Row]) -> Figure:
-    """Densities of the standardised latent weights W1 in up to six layers, at up to five epochs.
+def histogram(layer: str, records: Sequence[Row], edges: Sequence[float], *, clamp: bool = False) -> str:
+    """Densities of a layer's standardised latent weights after its first and after its last epoch.
 
     Args:
-        records: What `observe.KernelDiagnostics` wrote in one phase.
+        layer: Its name.
+        records: Its records, in the order of the epochs.
+        edges: The bins (`observe.EDGES`).
+        clamp: Whether to mark ±Q(τ) of the last epoch, where ReCU's clamp is.
     """
-    layers = evenly(list(dict.fromkeys(record["layer"] for record in records)), 6)
-    columns = min(3, len(layers))
-    rows = -(-len(layers) // columns)
-    made, axes = figure(3.4 * columns, 2.7 * rows + 0.4, rows, columns, sharex=True)
-    for ax in axes.flat[len(layers) :]:
-        ax.remove()
-    for ax, layer in zip(axes.flat, layers, strict=False):
-        chosen = evenly([record for record in records if record["layer"] == layer], 5)
-        for record, colour in zip(chosen, shades(len(chosen)), strict=True):
-            counts = np.array(record["histogram"])
-            density = counts / counts.sum() / np.diff(observe.EDGES)
-            ax.stairs(density, observe.EDGES, color=colour, linewidth=1.3, label=f"epoch {record['epoch']}")
-        for side in (-1, 1):
-            label = "±Q(τ), last" if side > 0 else None
-            ax.axvline(side * chosen[-1]["bound"], color=BLACK, linestyle=":", linewidth=1, label=label)
-        ax.set_title(layer, loc="left", fontsize=9)
-    made.supxlabel("latent weight, standardised to deviation 2√2", fontsize=10)
-    made.supylabel("density", fontsize=10)
-    made.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=6, frameon=False)
-    return made
+    drawn = []
+    chosen = records if len(records) < 2 else (records[0], records[-1])
+    for index, record in enumerate(chosen):
+        total = sum(record["histogram"]) or 1
+        density = [count / total / (edges[i + 1] - edges[i]) for i, count in enumerate(record["histogram"])]
+        last = index == len(chosen) - 1
+        label = f"epoch {record['epoch']}"
+        drawn.append(Line(label, edges, density, series(0 if last else 1), dashed=not last, steps=True))
+    bound = chosen[-1]["bound"]
+    marks = (-bound, bound) if clamp else ()
+    return lines(layer, drawn, "latent weight, standardised", verticals=marks, least=0, whole=False)
 
 
-def over_tau(found: Sequence[BinaryKernel]) -> Figure:
-    """Quantization error, entropy and dead weights of every layer over τ, for weights as they are now."""
-    made, axes = figure(11, 4, columns=3)
-    error, variety, dead = axes[0]
-    for kernel, colour in zip(found, shades(len(found)), strict=True):
-        w1 = observe.standardized(kernel.latent)
-        line = {"color": colour, "linewidth": 1.2}
-        error.plot(TAUS, [100 * observe.quantization_error(w1, tau) for tau in TAUS], **line)
-        variety.plot(TAUS, [observe.clamped_entropy(w1, tau) for tau in TAUS], **line)
-        dead.plot(TAUS, [100 * observe.dead_share(w1, tau) for tau in TAUS], **line)
-    dead.plot(TAUS, 100 * (2 - 2 * TAUS), color=BLACK, linestyle=":", label="Laplace distribution")
-    dead.legend(frameon=False, fontsize=9)
-    error.set_title("quantization error (% of energy)", loc="left", fontsize=10)
-    variety.set_title("entropy of clamped weights (bits)", loc="left", fontsize=10)
-    dead.set_title("dead weights (%)", loc="left", fontsize=10)
-    for ax in axes[0]:
-        ax.set_xlabel("τ")
-        ax.axvline(found[0].tau, color=GREY, linewidth=0.8)
-        ax.annotate(
-            f"τ = {found[0].tau:.3g}",
-            (found[0].tau, 0.02),
-            xycoords=("data", "axes fraction"),
-            fontsize=8,
-            ha="right",
-            color=GREY,
-            xytext=(-3, 0),
-            textcoords="offset points",
-        )
-    depth_scale(made, axes[0], [kernel.name for kernel in found])
-    return made
-
+# Codebooks
 
 Pairs = Sequence[Sequence[int]]
 """For each pattern of a codebook, in its order: the pattern's number and how many slices chose it."""
 
-_GAP, _MINUS, _PLUS, _CHANGED, _UNUSED = range(5)
-_COLOURS = ListedColormap(["white", PALE, BLUE, ORANGE, "#A9A9A9"])
 _TILES_PER_ROW = 8
 
 
-def tiles(name: str, pairs: Pairs) -> Figure:
-    """A layer's patterns, the most frequent first, each over its share of the slices.
+def _cells(number: int, x: float, y: float, size: float) -> tuple[str, str]:
+    """Paths of the +1 and of the -1 of a 3×3 pattern; bit i of its number is the sign of element i."""
+    paths = {True: "", False: ""}
+    side = size - 0.08 * size
+    for i in range(9):
+        left, top = x + size * (i % 3), y + size * (i // 3)
+        paths[bool(number >> i & 1)] += f"M{left:.1f} {top:.1f}h{side:.2f}v{side:.2f}h-{side:.2f}z"
+    return paths[True], paths[False]
+
+
+def tiles(name: str, pairs: Pairs) -> str:
+    """A layer's patterns, the most frequent first, each over its share of the slices; dark is +1.
 
     Args:
         name: Name of the layer.
         pairs: Its codebook.
     """
     ordered = sorted(pairs, key=lambda pair: -pair[1])
-    counts = np.array([count for _, count in ordered])
-    columns = min(_TILES_PER_ROW, len(pairs))
-    rows = -(-len(pairs) // columns)
-    cells = np.full((4 * rows, 4 * columns - 1), _GAP)
-    made, ax = _canvas(4 * rows, 4 * columns - 1, inches=0.26, header=0.6)
+    total = max(sum(count for _, count in ordered), 1)
+    columns = min(_TILES_PER_ROW, len(ordered))
+    step, cell = WIDTH / _TILES_PER_ROW, 11.0
+    used = {True: ["", ""], False: ["", ""]}
+    shares = []
     for place, (number, count) in enumerate(ordered):
-        row, column = divmod(place, columns)
-        tile = _tile(number, _PLUS if count else _UNUSED)
-        cells[4 * row : 4 * row + 3, 4 * column : 4 * column + 3] = tile
-        share = f"{100 * count / max(counts.sum(), 1):.1f} %"
-        colour = BLACK if count else GREY
-        ax.text(4 * column + 1.5, 4 * row + 3.45, share, ha="center", va="center", fontsize=8.5, color=colour)
-    ax.pcolormesh(cells, cmap=_COLOURS, vmin=0, vmax=4, edgecolors="white", linewidth=1.5)
-    ax.set_title(
-        f"{name}: {np.count_nonzero(counts)} of {len(pairs)} patterns in use, {counts.sum():,} slices\n"
-        f"entropy {observe.entropy(counts):.2f} of {np.log2(len(pairs)):.0f} bits; dark +1, pale −1",
-        fontsize=9.5,
-        loc="left",
-    )
-    return made
+        row, col = divmod(place, columns)
+        x, y = step * col + 6, 42 + 50 * row
+        for index, path in enumerate(_cells(number, x, y, cell)):
+            used[count > 0][index] += path
+        shares.append(_text(x + 1.5 * cell, y + 44, f"{100 * count / total:.1f} %", "small", "middle"))
+    drawn = sum(count > 0 for _, count in ordered)
+    entropy = -sum(c / total * math.log2(c / total) for _, c in ordered if c)
+    bits = math.log2(len(ordered)) if ordered else 0
+    body = [
+        _text(0, 14, name, "title"),
+        _text(
+            0,
+            30,
+            f"{drawn} of {len(ordered)} patterns in use, {total:,} slices, {entropy:.2f} of {bits:.0f} bits",
+            "small",
+        ),
+        f'<path fill="var(--rule)" d="{used[True][1]}{used[False][1]}"/>',
+        f'<path fill="var(--s0)" d="{used[True][0]}"/>',
+        f'<path fill="var(--unused)" d="{used[False][0]}"/>',
+        *shares,
+    ]
+    rows = -(-len(ordered) // columns) if columns else 0
+    return _svg(WIDTH, 44 + 50 * rows, body, f"codebook of {name}")
 
 
-_STEP = 9  # cells from one snapshot to the next: a tile of 3, the bar hanging from it, a gap
-
-
-def history(name: str, snapshots: Sequence[tuple[str, Pairs]]) -> Figure:
+def history(name: str, snapshots: Sequence[tuple[str, Pairs]]) -> str:
     """A layer's codebook over training: a row for each snapshot, a column for each pattern.
+
+    Patterns that changed since the row above are orange; bars are shares of the slices.
 
     Args:
         name: Name of the layer.
         snapshots: Labels, such as epochs, and codebooks; the order of their patterns is kept.
     """
-    books = [pairs for _, pairs in snapshots]
-    counts = np.array([[count for _, count in pairs] for pairs in books])
-    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    peak = max(shares.max(), 1e-9)
-    rows, size = counts.shape
-    made, ax = _canvas(
-        _STEP * rows, 4 * size - 1, inches=min(max(0.06, 1.3 / size), 0.12), header=0.55, margin=0.9
+    size = len(snapshots[0][1])
+    cell = min(11.0, (WIDTH - 60) / (4 * size))
+    step = 3 * cell + 24
+    peak = (
+        max((c / max(sum(n for _, n in book), 1) for _, book in snapshots for _, c in book), default=0) or 1
     )
-    ax.pcolormesh(_grid(books), cmap=_COLOURS, vmin=0, vmax=4)
-    for row, heights in enumerate(4.5 * shares / peak):
-        ax.bar(4 * np.arange(size) + 1.5, heights, 2.4, bottom=_STEP * row + 3.3, color=GREY)
-        ax.text(-1, _STEP * row + 1.5, snapshots[row][0], ha="right", va="center", fontsize=8.5)
-    changed = sum(old[0] != new[0] for old, new in zip(books[0], books[-1], strict=True))
-    ax.set_title(
-        f"{name}: {changed} of {size} patterns differ between first and last row\n"
-        f"orange: changed since the row above; bars: share of slices, at most {100 * peak:.2g} %",
-        fontsize=9.5,
-        loc="left",
-    )
-    return made
+    plus, minus, changed, bars, labels = "", "", "", "", []
+    for row, (label, book) in enumerate(snapshots):
+        y, total = 40 + step * row, max(sum(count for _, count in book), 1)
+        before = snapshots[max(row - 1, 0)][1]
+        labels.append(_text(0, y + 1.5 * cell + 4, label, "small"))
+        for place, (number, count) in enumerate(book):
+            x = 58 + 4 * cell * place
+            dark, pale = _cells(number, x, y, cell)
+            minus += pale
+            if number == before[place][0]:
+                plus += dark
+            else:
+                changed += dark
+            height = 14 * count / total / peak
+            bars += f"M{x:.1f} {y + 3 * cell + 2:.1f}h{3 * cell:.2f}v{height:.2f}h-{3 * cell:.2f}z"
+    first, last = snapshots[0][1], snapshots[-1][1]
+    moved = sum(old[0] != new[0] for old, new in zip(first, last, strict=True))
+    note = f"{moved} of {size} patterns differ between first and last row; largest share {100 * peak:.2g} %"
+    body = [
+        _text(0, 14, f"{name} over training", "title"),
+        _text(0, 30, note, "small"),
+        f'<path fill="var(--rule)" d="{minus}"/><path fill="var(--s0)" d="{plus}"/>',
+        f'<path fill="var(--s1)" d="{changed}"/><path fill="var(--unused)" d="{bars}"/>',
+        *labels,
+    ]
+    return _svg(WIDTH, 44 + step * len(snapshots), body, f"codebook of {name} over training")
 
 
-def _canvas(
-    rows: int, columns: int, inches: float, header: float, margin: float = 0.15
-) -> tuple[Figure, Axes]:
-    """A figure whose cells are squares of so many inches, with room above and to the left."""
-    width, height = columns * inches + margin + 0.15, rows * inches + header
-    made = Figure(figsize=(max(width, 5), height))
-    scale = 1 / np.array([made.get_figwidth(), height, made.get_figwidth(), height])
-    ax = made.add_axes(tuple(np.array([margin, 0, columns * inches, rows * inches]) * scale))
-    ax.set_xlim(0, columns)
-    ax.set_ylim(rows, 0)
-    ax.axis("off")
-    return made, ax
+# Evaluation
 
 
-def _tile(number: int, plus: int) -> np.ndarray:
-    """The pattern as 3×3 indices into `_COLOURS`."""
-    return np.where(all_patterns()[number].reshape(3, 3) > 0, plus, _MINUS)
+def confusion(matrix: Sequence[Sequence[int]], names: Sequence[str]) -> str:
+    """A confusion matrix: a row for each true class, a column for each answer, darker for larger shares.
+
+    Args:
+        matrix: Counts, `[true class][answer]`.
+        names: Names of the classes.
+    """
+    count = len(names)
+    longest = min(max(map(len, names)), 14)
+    margin = 12 + 6 * longest
+    cell = (WIDTH - margin) / count
+    body = [_text(0, 14, "true class (rows), answer (columns), % of the row", "title")]
+    top = 24 + (6 * longest if count > 10 else 14)
+    for i, row in enumerate(matrix):
+        total = max(sum(row), 1)
+        y = top + cell * i
+        body.append(_text(margin - 6, y + cell / 2 + 4, _cut(names[i]), "small", "end"))
+        x = margin + cell * (i + 0.5)
+        if count > 10:
+            label = f'<text class="small" transform="translate({x + 3:.1f},{top - 5:.1f})rotate(-90)">'
+            body.append(f"{label}{escape(_cut(names[i]))}</text>")
+        else:
+            body.append(_text(x, top - 5, names[i][: max(int(cell / 6), 2)], "small", "middle"))
+        for j, value in enumerate(row):
+            share = value / total
+            if not value:
+                continue
+            color = "var(--s0)" if i == j else "var(--s1)"
+            opacity = 0.12 + 0.88 * (share if i == j else min(1.0, 3 * share))
+            title = f"<title>{escape(names[i])} taken for {escape(names[j])}: {value} of {total}</title>"
+            body.append(
+                f'<rect x="{margin + cell * j:.1f}" y="{y:.1f}" width="{cell - 1:.2f}" '
+                f'height="{cell - 1:.2f}" fill="{color}" fill-opacity="{opacity:.2f}">{title}</rect>'
+            )
+            if count <= 12:
+                body.append(
+                    _text(margin + cell * (j + 0.5), y + cell / 2 + 4, f"{100 * share:.0f}", "", "middle")
+                )
+    return _svg(WIDTH, top + cell * count + 6, body, "confusion matrix")
 
 
-def _grid(books: Sequence[Pairs]) -> np.ndarray:
-    """The tiles of all snapshots in one array of indices into `_COLOURS`."""
-    cells = np.full((_STEP * len(books), 4 * len(books[0]) - 1), _GAP)
-    for row, pairs in enumerate(books):
-        before = books[max(row - 1, 0)]
-        for place, (number, _) in enumerate(pairs):
-            tile = _tile(number, _PLUS if number == before[place][0] else _CHANGED)
-            cells[_STEP * row : _STEP * row + 3, 4 * place : 4 * place + 3] = tile
-    return cells
+def bars(title: str, values: Sequence[tuple[str, float]], most: float = 100.0, unit: str = "%") -> str:
+    """Horizontal bars with names before and values behind them."""
+    margin = 14 + 6.2 * min(max((len(name) for name, _ in values), default=0), 22)
+    body = [_text(0, 14, title, "title")]
+    for i, (name, value) in enumerate(values):
+        y = 26 + 18 * i
+        width = max((WIDTH - margin - 62) * value / (most or 1), 0)
+        body.append(_text(margin - 6, y + 11, _cut(name, 22), "small", "end"))
+        body.append(f'<rect x="{margin:.1f}" y="{y}" width="{width:.1f}" height="13" fill="var(--s0)"/>')
+        body.append(_text(margin + width + 5, y + 11, f"{value:.3g} {unit}".strip(), "small"))
+    return _svg(WIDTH, 30 + 18 * len(values), body, title)
+
+
+def _cut(name: str, length: int = 14) -> str:
+    return name if len(name) <= length else name[: length - 1] + "…"

@@ -26,14 +26,35 @@ def run(tmp_path):
 
 
 def test_report(run):
-    result = CliRunner().invoke(cli.cli, ["report", str(run), "--json"], catch_exceptions=False)
-    found = json.loads(result.output)
-    assert found["published_top1"] == 87.5
-    assert found["difference"] == pytest.approx(-47.5)
-    assert found["differences"] == ["train.epochs: 600 → 3"]
-    assert found["report"] == str(run / "report" / "report.md")
-    assert len(found["layers"]) == 18
-    assert all((run / "report" / name).is_file() for name in ("report.md", "training.png", "tau.png"))
+    arguments = ["report", str(run), "--json", "--no-images"]
+    result = CliRunner().invoke(cli.cli, arguments, catch_exceptions=False)
+    written = json.loads(result.output)
+    (figures,) = written["runs"]
+    assert figures["published_top1"] == 87.5
+    assert figures["difference"] == pytest.approx(-47.5)
+    assert figures["differences"] == ["train.epochs: 600 → 3"]
+    assert written["report"] == str(run / "report.html")
+    assert len(figures["layers"]) == 18
+    assert all((run / name).is_file() for name in ("report.html", "report.metrics.csv", "report.layers.csv"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["run", "run"], 2, "name the page to write with -o"),
+        (["run", "-o", "report.md"], 2, "name a file that ends in .html"),
+        (["run", "-o", "nowhere/report.html", "--no-images"], 1, "there is no folder nowhere"),
+        (["model.keras"], 1, "model.keras is no run directory"),
+        ([], 2, "Missing argument 'RUN…'"),
+    ],
+)
+def test_wrong_usage(run, arguments, code, message, capsys, monkeypatch):
+    monkeypatch.chdir(run.parent)
+    (run.parent / "model.keras").write_bytes(b"")
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(["report", *arguments])
+    assert stopped.value.code == code
+    assert message in capsys.readouterr().err
 
 
 def test_nothing_to_report(run, capsys, tmp_path):
@@ -48,4 +69,4 @@ def test_no_run(capsys, tmp_path):
     with pytest.raises(SystemExit) as stopped:
         cli.main(["report", str(tmp_path)])
     assert stopped.value.code == 1
-    assert "no run directory" in capsys.readouterr().err
+    assert "neither a run directory" in capsys.readouterr().err

@@ -1,24 +1,33 @@
+"""The page of a report: what stands in it, and that it needs nothing else."""
+
+import csv
 import dataclasses
+import io
 import json
 import re
+from html.parser import HTMLParser
 
+import numpy as np
 import pytest
 
 from bnn_tf import quantizers
 from bnn_tf._tensorflow import lq, tf
-from bnn_tf.report import page as report
+from bnn_tf.errors import UserError
+from bnn_tf.report import page
+
+SUBBIT = ("codebook", "pattern_entropy", "sign_entropy", "histogram")
+RECU = ("tau", "dead_share", "quantization_error", "histogram")
 
 
 def plan(**changes):
     recipe = {
-        "method": "subbit",
+        "method": {"name": "subbit", "bits": 5},
         "model": "small",
         "dataset": "cifar10",
         "phases": [
             {"name": "first", "epochs": 2},
-            {"name": "second", "epochs": 9, "schedule_options": {"warmup": 1}},
+            {"name": "second", "epochs": 9, "schedule": {"name": "cosine", "warmup": 1}},
         ],
-        "method_options": {},
         "published_top1": 75.5,
         "published_top5": None,
         "note": "the paper's settings",
@@ -34,89 +43,210 @@ def network():
     return tf.keras.Sequential([tf.keras.Input((8, 8, 5)), *convs])
 
 
+@pytest.fixture(scope="module")
+def built():
+    return network()
+
+
 @pytest.fixture
-def material(rows, records):
-    actual = plan(method_options={"bits": 2})
+def seen(rng):
+    """Predictions of three classes: the first two are often confused, the third has no images."""
+    logits = np.array([[3.0, 1, 0], [1, 3, 0], [5, 0, 0], [0, 2, 0]])
+    labels = np.array([0, 0, 1, 1])
+    images = np.arange(4 * 2 * 2 * 3, dtype=np.float32).reshape(4, 2, 2, 3)
+    places = iter(logits)
+    return page.predictions(
+        lambda batch: np.array([next(places) for _ in batch]),
+        [(images[:3], labels[:3]), (images[3:], labels[3:])],
+        ("cat", "dog", "<b>bird</b>"),
+        lambda inputs: inputs.astype(np.uint8),
+    )
+
+
+@pytest.fixture
+def material(rows, records, built, seen):
+    actual = plan(method={"name": "subbit", "bits": 2})
     actual["phases"] = [
         actual["phases"][0],
-        {**actual["phases"][1], "epochs": 4, "schedule_options": {"warmup": 0}},
+        {**actual["phases"][1], "epochs": 4, "schedule": {"name": "cosine", "warmup": 0}},
     ]
-    return report.Material(
+    return page.Material(
         name="my-run",
         config={"recipe": actual, "seed": 3, "limit": 100},
         recipe=plan(),
         environment={"python": "3.11", "packages": {"larq": "0.14.0"}},
         metrics=rows,
         records=records,
-        network=network(),
+        network=built,
+        diagnostics=SUBBIT,
+        predictions=seen,
+        converted=page.Converted("model.tflite", 1234, ("2 LceBconv2d", "1 CONV_2D")),
     )
 
 
-def test_imported_weights_have_no_epochs(material, tmp_path):
-    material = dataclasses.replace(material, metrics=[], records=[])
-    written = report.write(material, tmp_path / "report")
-    figures = written.to_dict()
-    assert (figures["epochs"], figures["top1"], figures["published_top1"]) == (0, None, 75.5)
-    assert not (tmp_path / "report" / "training.png").exists()
-    text = written.path.read_text()
-    assert "the weights were imported. `bnn-tf evaluate` measures them." in text
-    assert "| the paper | 75.50 % |  |" in text
-    assert "this run" not in text
+class Page(HTMLParser):
+    """The texts, headings and links of a page."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.words, self.links, self.headings, self.open = [], [], [], []
+        self.feed(text)
+        self.text = " ".join(" ".join(self.words).split())
+
+    def handle_starttag(self, tag, attributes):
+        self.open.append(tag)
+        self.links += [v for k, v in attributes if k in ("href", "src", "srcset", "xlink:href")]
+
+    def handle_data(self, data):
+        self.words.append(data)
+        if self.open and self.open[-1] in ("h2", "h3"):
+            self.headings.append(data.strip())
+
+    def handle_endtag(self, tag):
+        while self.open and self.open.pop() != tag:
+            pass
+
+
+def written(tmp_path, *materials):
+    report = page.write(materials, tmp_path / "report.html")
+    return report, Page(report.path.read_text())
 
 
 def test_result_beside_the_papers(material, tmp_path):
-    written = report.write(material, tmp_path / "report")
-    figures = written.to_dict()
+    report, shown = written(tmp_path, material)
+    (figures,) = report.figures
     assert (figures["epochs"], figures["epochs_planned"]) == (5, 6)
     assert figures["top1"] == pytest.approx(70)
     assert (figures["best_top1"], figures["best_epoch"]) == (pytest.approx(80), 2)
     assert figures["difference"] == pytest.approx(-5.5)
-    assert figures["layers"]["plain"]["tau"] == 0.99
     assert figures["cost"]["binary_parameters"] == 9 * 5 * 6 + 9 * 6 * 6
-    assert json.loads(json.dumps(figures)) == figures
-    text = written.path.read_text()
-    for line in (
-        "# subbit · small · cifar10",
-        "| this run, epoch 5 of 6 | 70.00 % | 90.00 % |",
-        "| its best epoch on these images: 2 of phase second | 80.00 % |  |",
-        "| the paper | 75.50 % |  |",
-        "| this run − the paper (points) | -5.50 |  |",
+    assert json.loads(json.dumps(report.to_dict())) == report.to_dict()
+    for words in (
+        "subbit · small · cifar10",
+        "70.00 % top-1, epoch 5 of 6",
+        "80.00 % best epoch: 2 of second",
+        "75.50 % the paper",
+        "-5.50 points from the paper",
         "The run is not complete: 5 of 6 epochs.",
         "Only 100 images of each split were used.",
-        "- `second.epochs: 9 → 4`",
-        "- `second.schedule_options.warmup: 1 → 0`",
-        "- `method_options.bits: unset → 2`",
-        "| packages | larq 0.14.0 |",
+        "second.epochs: 9 → 4",
+        "second.schedule.warmup: 1 → 0",
+        "method.bits: 5 → 2",
+        "larq 0.14.0",
+        "2 LceBconv2d, 1 CONV_2D",
     ):
-        assert line in text.splitlines()
+        assert words in shown.text
 
 
-def test_pictures_are_those_of_the_text(material, tmp_path):
-    written = report.write(material, tmp_path)
-    named = re.findall(r"!\[.*\]\((.*)\)", written.path.read_text())
-    assert named == [path.name for path in written.pictures]
-    assert sorted(named) == sorted(path.name for path in tmp_path.glob("*.png"))
-    assert named[:4] == ["training.png", "kernels.png", "histograms.png", "tau.png"]
-    assert named[4:] == ["codebook-sub_bit.png", "codebook-sub_bit-history.png"]
+def test_the_page_needs_nothing_else(material, tmp_path):
+    report, shown = written(tmp_path, material)
+    inside = [link for link in shown.links if link.startswith(("data:", "#"))]
+    outside = [link for link in shown.links if link not in inside]
+    assert sorted(outside) == sorted(path.name for path in report.tables)
+    assert "script" not in shown.open
+    assert "@import" not in report.path.read_text()
+    assert "http" not in re.sub(r"http://www.w3.org/2000/svg", "", report.path.read_text())
 
 
-def test_run_without_diagnostics(material, tmp_path):
-    import dataclasses
+def test_names_are_no_markup(material, tmp_path):
+    text = written(tmp_path, dataclasses.replace(material, name="<i>x</i>"))[0].path.read_text()
+    assert "<b>bird</b>" not in text
+    assert "<i>x</i>" not in text
 
-    written = report.write(dataclasses.replace(material, records=[]), tmp_path)
-    names = [path.name for path in written.pictures]
-    assert names == ["training.png", "histograms.png", "tau.png", "codebook-sub_bit.png"]
+
+def test_only_what_the_method_declares(material, tmp_path):
+    text = written(tmp_path, material)[1].text
+    assert "Codebooks" in text
+    assert "Q(τ)" not in text
+    text = written(tmp_path, dataclasses.replace(material, diagnostics=RECU))[1].text
+    assert "weights outside ±Q(τ)" in text
+    text = written(tmp_path, dataclasses.replace(material, diagnostics=()))[1].text
+    assert "What to watch" not in text
+    assert "Latent weights" not in text
+
+
+def test_a_figure_of_another_packages_method_is_drawn(material, rows, tmp_path):
+    watched = [{**row, "my_figure": "0.5"} for row in rows]
+    changed = dataclasses.replace(material, metrics=watched, diagnostics=("my_figure", "unknown"))
+    assert "my figure" in written(tmp_path, changed)[1].text
+
+
+def test_imported_weights_have_no_epochs(material, tmp_path):
+    report, shown = written(tmp_path, dataclasses.replace(material, metrics=[], records=[]))
+    (figures,) = report.figures
+    assert (figures["epochs"], figures["top1"], figures["published_top1"]) == (0, None, 75.5)
+    assert "the weights were imported" in shown.text
+    assert "top-1 accuracy (%)" not in shown.text
+    assert [path.name for path in report.tables][0] == "report.layers.csv"
 
 
 def test_real_network_without_published_result(material, tmp_path):
-    import dataclasses
-
     recipe = plan(published_top1=None)
     real = tf.keras.Sequential([tf.keras.Input((8, 8, 5)), tf.keras.layers.Conv2D(4, 3)])
     config = {**material.config, "recipe": recipe, "limit": None}
-    changed = dataclasses.replace(material, config=config, recipe=recipe, records=[], network=real)
-    written = report.write(changed, tmp_path)
-    assert [path.name for path in written.pictures] == ["training.png"]
-    assert "The paper has no result" in written.path.read_text()
-    assert written.figures["differences"] == []
-    assert written.figures["difference"] is None
+    changed = dataclasses.replace(
+        material, config=config, recipe=recipe, records=[], network=real, diagnostics=()
+    )
+    report, shown = written(tmp_path, changed)
+    assert "The paper has no result" in shown.text
+    assert report.figures[0]["differences"] == []
+    assert report.figures[0]["difference"] is None
+
+
+def test_several_runs_are_compared(material, tmp_path):
+    config = {**material.config, "seed": 4}
+    other = dataclasses.replace(material, name="other-run", config=config)
+    report, shown = written(tmp_path, material, other)
+    assert "2 runs" in shown.text
+    assert "Settings that differ setting my-run other-run seed 3 4" in shown.text
+    assert {"report.my-run.metrics.csv", "report.other-run.classes.csv"} <= {p.name for p in report.tables}
+
+
+def test_tables(material, tmp_path):
+    report, _ = written(tmp_path, material)
+    tables = {path.name: list(csv.reader(io.StringIO(path.read_text()))) for path in report.tables}
+    assert set(tables) == {f"report.{name}.csv" for name in ("metrics", "layers", "classes", "confusion")}
+    assert len(tables["report.metrics.csv"]) == 1 + 5
+    assert tables["report.classes.csv"][1:] == [
+        ["cat", "2", "50.0"], ["dog", "2", "50.0"], ["<b>bird</b>", "0", ""],
+    ]  # fmt: skip
+    assert tables["report.confusion.csv"][1] == ["cat", "1", "1", "0"]
+
+
+def test_a_folder_that_is_not_there(material, tmp_path):
+    with pytest.raises(UserError, match="there is no folder"):
+        page.write([material], tmp_path / "nowhere" / "report.html")
+
+
+class TestPredictions:
+    def test_mistakes_come_worst_first(self, seen):
+        assert [(m.label, m.answer) for m in seen.mistakes] == [(1, 0), (0, 1)]
+        assert seen.mistakes[0].confidence == pytest.approx(1 / (1 + 2 * np.exp(-5)))
+        np.testing.assert_array_equal(seen.mistakes[0].image, np.arange(24, 36).reshape(2, 2, 3))
+
+    def test_confusions(self, seen):
+        assert sorted(seen.confusions()) == [(0, 1, 1), (1, 0, 1)]
+
+    def test_only_the_worst_are_kept(self):
+        logits = np.eye(3)[[1] * 9] * np.arange(1, 10)[:, None]
+        images = np.arange(9, dtype=np.float32).reshape(9, 1, 1, 1)
+        kept = page.predictions(
+            lambda batch: logits[batch[:, 0, 0, 0].astype(int)],
+            [(images[i : i + 2], np.zeros(len(images[i : i + 2]), int)) for i in range(0, 9, 2)],
+            "abc",
+            lambda inputs: inputs.astype(np.uint8),
+            worst=2,
+        )
+        assert [int(m.image.item()) for m in kept.mistakes] == [8, 7]
+
+
+@pytest.mark.parametrize("shape", [(3, 4, 3), (5, 2, 1)])
+def test_png(shape, rng):
+    image = rng.integers(256, size=shape, dtype=np.uint8)
+    np.testing.assert_array_equal(tf.io.decode_png(page.png(image)).numpy(), image)
+
+
+def test_differing():
+    first = {"recipe": {"phases": [{"name": "a", "epochs": 1}], "note": "x"}, "seed": 1}
+    second = {"recipe": {"phases": [{"name": "a", "epochs": 2}], "note": "y"}, "seed": 1, "limit": 5}
+    assert page.differing([first, second]) == {"phases.a.epochs": [1, 2], "limit": [None, 5]}

@@ -1,4 +1,9 @@
-import numpy as np
+"""Charts as SVG: what they draw, and that texts cannot break out of them."""
+
+import math
+import re
+from xml.etree import ElementTree
+
 import pytest
 
 from bnn_tf import observe
@@ -6,81 +11,79 @@ from bnn_tf.codebook import all_patterns
 from bnn_tf.report import plots
 
 
-def lines(ax):
-    return [line.get_xydata() for line in ax.lines]
+def parse(chart):
+    """The chart as XML; anything that is not well formed raises."""
+    return ElementTree.fromstring(re.sub(r' xmlns="[^"]*"', "", chart, count=1))
 
 
-def cells(figure):
-    """The colour numbers of a picture of tiles."""
-    (mesh,) = figure.axes[0].collections
-    return mesh.get_array()
+def texts(chart):
+    return [node.text for node in parse(chart).iter("text")]
 
 
-def test_training_shows_metrics_phase_by_phase(rows):
-    accuracy, loss, rate = plots.training(rows, published_top1=62.5).axes
-    drawn = {line.get_label(): line for line in accuracy.lines}
-    np.testing.assert_allclose(drawn["test"].get_xydata(), [(1, 20), (2, 40)])
-    assert drawn["paper, 62.5 %"].get_ydata()[0] == 62.5
-    assert any(np.array_equal(xy[:, 1], [50, 80, 70]) for xy in lines(accuracy) if len(xy) == 3)
-    assert [text.get_text() for text in accuracy.texts] == ["first", "second"]
-    assert accuracy.get_ylabel() == "top-1 accuracy (%)"
-    np.testing.assert_allclose(lines(rate)[0], [(1, 0.1), (2, 0.05)])
-    assert loss.get_ylabel() == "loss"
+def drawn(chart):
+    """The paths of the lines, without the legend's."""
+    return [node.get("d") for node in parse(chart).iterfind("g/path")]
 
 
-def test_training_of_one_phase_has_no_borders(rows):
-    accuracy = plots.training(rows[:2]).axes[0]
-    assert len(accuracy.lines) == 2
-    assert not accuracy.texts
+def cells(path):
+    """How many squares a path has."""
+    return path.count("z")
 
 
-def test_missing_values_are_left_out(rows):
-    without = [{**row, "val_accuracy": "", "val_loss": ""} for row in rows[:2]]
-    accuracy = plots.training(without).axes[0]
-    assert [line.get_label() for line in accuracy.lines] == ["training"]
+@pytest.mark.parametrize(
+    ("low", "high", "expected"),
+    [(0, 1, [0, 0.2, 0.4, 0.6, 0.8, 1]), (0.4, 87, [20, 40, 60, 80]), (5, 5, [5]), (-3, 3, [-2, 0, 2])],
+)
+def test_ticks(low, high, expected):
+    assert plots.ticks(low, high) == pytest.approx(expected)
 
 
-def test_telemetry(rows):
-    assert plots.telemetry(rows) is None
-    watched = [{**row, "flip_ratio": "0.01", "silent_share": ""} for row in rows]
-    (ax,) = plots.telemetry(watched).axes
-    assert ax.get_title(loc="left") == "sign flips per step (% of weights)"
-    np.testing.assert_allclose(lines(ax)[0], [(1, 1), (2, 1)])
+def test_accuracy_of_one_run_shows_training_and_paper(rows):
+    chart = plots.accuracy({"mine": rows}, {"paper": 62.5})
+    assert len(drawn(chart)) == 2
+    assert {"training", "test", "paper, 62.5 %", "first", "second", "top-1 accuracy (%)"} <= set(texts(chart))
 
 
-def test_diagnostics(records):
-    figure = plots.diagnostics(records)
-    *panels, scale = figure.axes
-    assert [len(ax.lines) for ax in panels] == [2, 2, 2, 2]
-    np.testing.assert_allclose(
-        lines(panels[0])[1], [(r["epoch"], 100 * r["dead_share"]) for r in records if r["layer"] == "sub_bit"]
-    )
-    assert [label.get_text() for label in scale.get_yticklabels()] == ["plain", "sub_bit"]
+def test_accuracy_of_several_runs_names_them(rows):
+    chart = plots.accuracy({"one": rows, "two": rows[:3]}, {"paper": None})
+    assert len(drawn(chart)) == 2
+    assert {"one", "two"} <= set(texts(chart))
+    assert "training" not in texts(chart)
+    assert [path.count("L") for path in drawn(chart)] == [4, 2]
 
 
-def test_diagnostics_without_slices(records):
-    plain = [{**record, "pattern_entropy": None} for record in records]
-    assert len(plots.diagnostics(plain).axes) == 3 + 1
+def test_gaps_are_gaps(rows):
+    rows = [*rows[:1], {**rows[1], "val_loss": ""}, *rows[2:]]
+    (path,) = drawn(plots.over_epochs({"": rows}, "val_loss", "loss"))
+    assert path.count("M") == 2
 
 
-def test_histograms_are_densities(records):
-    figure = plots.histograms(records)
-    assert [ax.get_title(loc="left") for ax in figure.axes] == ["plain", "sub_bit"]
-    for patch in figure.axes[0].patches:
-        values, edges, _ = patch.get_data()
-        assert np.sum(values * np.diff(edges)) == pytest.approx(1)
-    assert {patch.get_label() for patch in figure.axes[0].patches} == {"epoch 1", "epoch 2", "epoch 3"}
+def test_absent_columns_make_no_chart(rows):
+    assert plots.over_epochs({"": rows}, "flip_ratio", "flips") == ""
+    assert plots.layers([], "dead_share", "dead") == ""
 
 
-def test_over_tau(rng):
-    latent = rng.standard_normal((3, 3, 8, 8), np.float32)
-    kernel = observe.BinaryKernel("conv", latent, np.sign(latent), 0.9, None)
-    error, entropy, dead, _ = plots.over_tau([kernel]).axes
-    w1 = observe.standardized(latent)
-    tau, share = lines(dead)[0][5]
-    assert share == pytest.approx(100 * observe.dead_share(w1, tau))
-    assert (np.diff(lines(error)[0][:, 1]) > 0).all()
-    assert lines(entropy)[1][0, 0] == 0.9  # where τ is now
+def test_larger_values_are_higher(rows):
+    (path,) = drawn(plots.over_epochs({"": rows[:2]}, "val_accuracy", "accuracy", 100))
+    (x1, y1), (x2, y2) = (map(float, point.split()) for point in re.findall(r"[ML]([\d. ]+)", path))
+    assert x2 > x1
+    assert y2 < y1  # 20 %, then 40 %
+
+
+def test_layers_have_a_line_each(records):
+    chart = plots.layers(records, "dead_share", "dead weights (%)", 100)
+    assert [path.count("L") for path in drawn(chart)] == [2, 2]
+    assert {"plain", "sub_bit"} <= set(texts(chart))
+
+
+def test_histogram_compares_first_and_last_epoch(records):
+    own = [record for record in records if record["layer"] == "plain"]
+    edges = observe.EDGES.tolist()
+    chart = plots.histogram("plain", own, edges, clamp=True)
+    assert {"epoch 1", "epoch 3"} <= set(texts(chart))
+    assert "epoch 2" not in texts(chart)
+    assert chart.count('class="level"') == 2
+    assert plots.histogram("plain", own, edges).count('class="level"') == 0
 
 
 @pytest.mark.parametrize(("count", "expected"), [(1, [0]), (3, [0, 1, 2]), (9, [0, 3, 5, 8])])
@@ -89,35 +92,54 @@ def test_evenly(count, expected):
 
 
 def test_tiles_are_the_patterns_by_frequency():
-    book = [(7, 1), (448, 6), (0, 0), (511, 3)]
-    figure = plots.tiles("conv", book)
-    shown = cells(figure)
-    first, unused = shown[:3, :3], shown[:3, 12:15]
-    np.testing.assert_array_equal(first == plots._PLUS, all_patterns()[448].reshape(3, 3) > 0)
-    assert (unused == plots._MINUS).all()
-    assert [text.get_text() for text in figure.axes[0].texts] == ["60.0 %", "30.0 %", "10.0 %", "0.0 %"]
-    title = figure.axes[0].get_title(loc="left")
-    assert "conv: 3 of 4 patterns in use, 10 slices" in title
-    assert "entropy 1.30 of 2 bits" in title
-
-
-def test_tile_rows():
-    assert cells(plots.tiles("conv", [(n, 1) for n in range(32)])).shape == (16, 31)
+    chart = plots.tiles("conv", [(7, 1), (448, 6), (0, 0), (511, 3)])
+    shares = [text for text in texts(chart) if re.fullmatch(r"[\d.]+ %", text)]
+    assert shares == ["60.0 %", "30.0 %", "10.0 %", "0.0 %"]
+    assert "3 of 4 patterns in use, 10 slices, 1.30 of 2 bits" in texts(chart)
+    plus = next(node.get("d") for node in parse(chart).iter("path") if node.get("fill") == "var(--s0)")
+    assert cells(plus) == 3 + 3 + 9
+    first = re.match(r"M([\d.]+) ([\d.]+)", plus)
+    # Pattern 448 has its +1 in the last row, as all_patterns has them.
+    assert (all_patterns()[448].reshape(3, 3)[2] > 0).all()
+    assert float(first[2]) > 42 + 20
 
 
 def test_history_marks_what_changed():
-    figure = plots.history("conv", [("epoch 1", [(7, 3), (8, 1)]), ("epoch 5", [(7, 2), (9, 2)])])
-    shown = cells(figure)
-    assert (shown != plots._CHANGED).sum() == shown.size - 2  # pattern 9 has two +1
-    assert (shown[9:12, 4:7] == plots._CHANGED).sum() == 2
-    assert "1 of 2 patterns differ" in figure.axes[0].get_title(loc="left")
-    heights = [bar.get_height() for bar in figure.axes[0].patches]
-    np.testing.assert_allclose(heights, [4.5, 1.5, 3, 3])
+    chart = plots.history("conv", [("epoch 1", [(7, 3), (8, 1)]), ("epoch 5", [(7, 2), (9, 2)])])
+    changed = next(node.get("d") for node in parse(chart).iter("path") if node.get("fill") == "var(--s1)")
+    assert cells(changed) == 2  # pattern 9 has two +1
+    assert any(text.startswith("1 of 2 patterns differ") for text in texts(chart))
 
 
-def test_save_needs_no_pyplot(rows, tmp_path, monkeypatch):
-    import sys
+def test_confusion_matrix_counts_by_row():
+    chart = plots.confusion([[9, 1], [4, 6]], ["cat", "dog"])
+    titles = [node.text for node in parse(chart).iter("title")]
+    assert titles == [
+        "cat taken for cat: 9 of 10", "cat taken for dog: 1 of 10",
+        "dog taken for cat: 4 of 10", "dog taken for dog: 6 of 10",
+    ]  # fmt: skip
+    assert {"90", "10", "40", "60"} <= set(texts(chart))
 
-    monkeypatch.setitem(sys.modules, "matplotlib.pyplot", None)  # importing it would fail
-    path = plots.save(plots.training(rows), tmp_path / "training.png")
-    assert path.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+
+def test_names_are_no_markup(rows):
+    hostile = '<script>alert(1)</script>"&'
+    for chart in (
+        plots.accuracy({hostile: rows, "b": rows}, {hostile: 50}),
+        plots.confusion([[1, 0], [1, 1]], [hostile, "b"]),
+        plots.bars(hostile, [(hostile, 50.0)]),
+        plots.tiles(hostile, [(7, 1)]),
+    ):
+        parse(chart)
+        assert "<script" not in chart
+
+
+def test_values_that_are_no_numbers_are_left_out():
+    chart = plots.lines("title", [plots.Line("a", range(3), [1.0, math.nan, None])])
+    assert "nan" not in chart
+
+
+def test_standalone_file_has_its_colours(rows, tmp_path):
+    path = plots.standalone(plots.accuracy({"run": rows}, {}), tmp_path / "curve.svg")
+    text = path.read_text()
+    assert "prefers-color-scheme: dark" in text
+    ElementTree.fromstring(text)

@@ -1,0 +1,102 @@
+"""`bnn-tf predict`."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from bnn_tf.cli import options
+from bnn_tf.cli.target import Target, read_class_names
+from bnn_tf.errors import UserError, first_line
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from bnn_tf import data
+
+
+@options.command()
+@click.argument("target", type=options.PATH)
+@click.argument("images", metavar="IMAGE…", nargs=-1, required=True, type=options.PATH)
+@click.option("--top", type=click.IntRange(min=1), default=3, show_default=True, help="Classes to show.")
+@options.normalization
+@options.class_names
+@options.door
+@options.json_option
+def predict(
+    target: Path,
+    images: tuple[Path, ...],
+    top: int,
+    normalization: str | None,
+    class_names: Path | None,
+    as_json: bool,
+) -> None:
+    """Classify IMAGEs with TARGET: a run, a saved Keras model, a .tflite or a .snn file.
+
+    An image is scaled, cut and normalised as in the evaluation of the training. JPEG, PNG, GIF and BMP are
+    read.
+    """
+    opened = Target.open(target)
+    for path in images:
+        if not path.is_file():
+            raise UserError(f"there is no image {path}")
+    # A model that says nothing of its images needs only their normalisation here, no dataset.
+    known = opened.knows_images() or normalization is None
+    chosen = opened.images(None if known else "any", None, normalization)
+    names = list(chosen.class_names) if class_names is None else read_class_names(class_names)
+
+    import numpy as np
+
+    pre = chosen.pre()
+    inputs = np.concatenate([pre.normalize(_pixels(path, pre)[None]) for path in images])
+    logits = np.asarray(opened.predict()(inputs), np.float64)
+    if logits.ndim != 2:
+        raise UserError(f"{target} gives outputs of shape {logits.shape[1:]}, not one value for each class")
+    if len(names) != logits.shape[1]:
+        if class_names is not None:
+            raise UserError(
+                f"{class_names} holds {len(names)} names, the model has {logits.shape[1]} classes"
+            )
+        names = [str(number) for number in range(logits.shape[1])]
+    rows = [
+        {"image": str(path), "classes": _best(values, names, top)}
+        for path, values in zip(images, logits, strict=True)
+    ]
+    lines = [f"{row['image']}: " + ", ".join(_shown(entry) for entry in row["classes"]) for row in rows]
+    options.emit({"target": str(target), "images": rows}, as_json, "\n".join(lines))
+
+
+def _pixels(path: Path, pre: "data.Images") -> "np.ndarray":
+    """The image as the network sees it, uint8.
+
+    Raises:
+        UserError: it is no image.
+    """
+    from bnn_tf._tensorflow import tf
+
+    try:
+        return pre.view(tf.constant(path.read_bytes())).numpy()
+    except (OSError, tf.errors.OpError, ValueError) as error:
+        raise UserError(f"{path} cannot be read as an image: {first_line(error)}") from error
+
+
+def _best(logits: "np.ndarray", names: list[str], top: int) -> list[dict]:
+    """The classes with the largest logits and their softmax."""
+    import numpy as np
+
+    shares = np.exp(logits - logits.max())
+    shares /= shares.sum()
+    order = np.argsort(-logits, kind="stable")[:top]
+    return [
+        {
+            "class": names[i],
+            "index": int(i),
+            "probability": round(float(shares[i]), 6),
+            "logit": float(logits[i]),
+        }
+        for i in order
+    ]
+
+
+def _shown(entry: dict) -> str:
+    return f"{entry['class']} {entry['probability']:.1%}"
