@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 
 
@@ -21,6 +22,26 @@ class UsageError(UserError):
     exit_code = 2
 
 
+def nearest(name: str, valid: Iterable[str]) -> str | None:
+    """The valid name that was most likely meant, `None` where none is near.
+
+    Names that are spelled alike but for case and separators come first, then the shortest that contains the
+    whole name, then similar ones.
+
+    Example:
+        >>> nearest("resnet20", ["resnet34", "cifar_resnet20"])
+        'cifar_resnet20'
+        >>> nearest("CIFAR-10", ["cifar100", "cifar10"])
+        'cifar10'
+    """
+    plain = {valid_name: re.sub(r"[-_. ]", "", valid_name).lower() for valid_name in valid}
+    wanted = re.sub(r"[-_. ]", "", name).lower()
+    alike = [valid_name for valid_name, text in plain.items() if text == wanted]
+    containing = [n for n, text in plain.items() if len(wanted) >= 4 and wanted in text]
+    close = difflib.get_close_matches(name, plain, n=1)
+    return next(iter([*alike, *sorted(containing, key=len), *close]), None)
+
+
 def unknown(kind: str, name: str, valid: Iterable[str]) -> UsageError:
     """The error for a name that does not exist, with the nearest valid name and all of them.
 
@@ -29,8 +50,8 @@ def unknown(kind: str, name: str, valid: Iterable[str]) -> UsageError:
         "there is no method called 'rec'; did you mean 'recu'? (there are: bireal, recu)"
     """
     valid = list(valid)
-    near = difflib.get_close_matches(str(name), valid, n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
+    near = nearest(str(name), valid)
+    hint = f"; did you mean {near!r}?" if near else ""
     return UsageError(f"there is no {kind} called {name!r}{hint} (there are: {', '.join(valid)})")
 
 

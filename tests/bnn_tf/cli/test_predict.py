@@ -1,0 +1,67 @@
+"""`bnn-tf predict` of a saved model and of a converted file."""
+
+import json
+
+import numpy as np
+import pytest
+
+from bnn_tf._tensorflow import tf
+from bnn_tf.report.page import png
+
+
+@pytest.fixture
+def colours(tmp_path, monkeypatch):
+    """A model that tells red, green and blue apart, as `.keras` and as `.tflite`, and pictures of them."""
+    image = tf.keras.Input((8, 8, 3))
+    dense = tf.keras.layers.Dense(3, use_bias=False)
+    model = tf.keras.Model(image, dense(tf.keras.layers.GlobalAveragePooling2D()(image)))
+    dense.set_weights([5 * np.eye(3, dtype=np.float32)])
+    model.save(tmp_path / "model.keras")
+    (tmp_path / "model.tflite").write_bytes(tf.lite.TFLiteConverter.from_keras_model(model).convert())
+    for index, name in enumerate(("red", "green", "blue")):
+        pixels = np.zeros((20, 30, 3), np.uint8)
+        pixels[..., index] = 255
+        (tmp_path / f"{name}.png").write_bytes(png(pixels))
+    (tmp_path / "names.txt").write_text("red\ngreen\nblue\n")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize("model", ["model.keras", "model.tflite"])
+def test_top_classes(command, colours, model):
+    options = ("--normalization", "none", "--class-names", "names.txt", "--top", "2")
+    code, out, err = command("predict", model, "blue.png", "green.png", *options)
+    assert (code, err) == (0, "")
+    first, second = out.splitlines()
+    share = np.exp(5) / (np.exp(5) + 2)
+    assert first == f"blue.png: blue {share:.1%}, red {(1 - share) / 2:.1%}"
+    assert second.startswith("green.png: green ")
+
+
+def test_json(command, colours):
+    found = json.loads(command("predict", "model.keras", "red.png", "--normalization", "none", "--json")[1])
+    (image,) = found["images"]
+    best = image["classes"][0]
+    assert (image["image"], best["class"], best["index"]) == ("red.png", "0", 0)
+    assert best["logit"] == pytest.approx(5, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (("model.keras", "red.png"), 2, "does not say which images it takes"),
+        (("model.keras", "names.txt", "--normalization", "none"), 1, "names.txt cannot be read as an image"),
+        (
+            ("model.keras", "red.png", "--normalization", "none", "--class-names", "two.txt"),
+            1,
+            "two.txt holds 2 names, the model has 3 classes",
+        ),
+        (("model.keras", "red.png", "--normalization", "nune"), 2, "did you mean 'none'"),
+    ],
+)
+def test_what_cannot_be_predicted(command, colours, arguments, code, message):
+    (colours / "two.txt").write_text("a\nb\n")
+    found, out, err = command("predict", *arguments)
+    assert (found, out) == (code, "")
+    assert message in err
+    assert len(err.splitlines()) == 1
