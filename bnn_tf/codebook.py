@@ -115,6 +115,10 @@ class Refinement(tf.keras.constraints.Constraint):
     def __init__(self, updates: tf.Variable, memory: tf.Variable, seed: int, interval: int) -> None:
         self.updates, self.memory, self.seed, self.interval = updates, memory, seed, interval
 
+    def due(self) -> tf.Tensor:
+        """Whether the coming update trains the latent patterns; a Boolean scalar."""
+        return (self.updates + 1) % self.interval == 0
+
     def __call__(self, latent: tf.Tensor) -> tf.Tensor:
         """Returns the latent patterns as they shall be after this update."""
         count = tf.convert_to_tensor(self.updates.assign_add(1))

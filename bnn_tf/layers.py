@@ -56,7 +56,7 @@ class LearnableBias(tf.keras.layers.Layer):
 
 @_serializable
 class HardTanh(tf.keras.layers.Layer):
-    """`min(max(x, -1), 1)`; gradient 1 inside [-1, 1], else 0."""
+    """`max(min(x, 1), -1)`; gradient 1 inside the open interval (-1, 1), 0 at ±1 and beyond."""
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
         """Clips to [-1, 1]."""

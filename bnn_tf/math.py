@@ -137,10 +137,14 @@ def normalized_approx_sign(x: tf.Tensor, stop_gradient: bool) -> tf.Tensor:
 
 
 def hard_tanh(x: tf.Tensor) -> tf.Tensor:
-    """`min(max(x, -1), 1)`; gradient 1 inside [-1, 1], else 0."""
-    return tf.clip_by_value(x, -1.0, 1.0)
+    """`max(min(x, 1), -1)`; gradient 1 inside the open interval (-1, 1), 0 at ±1 and beyond, as PyTorch's.
+
+    `tf.clip_by_value` passes the gradient at exactly ±1. Where both operands are equal, TensorFlow gives the
+    gradient of a minimum or maximum to the first one: here the constant.
+    """
+    return tf.maximum(-1.0, tf.minimum(1.0, x))
 
 
 def leaky_clip(x: tf.Tensor, slope: float = 0.1) -> tf.Tensor:
     """Identity inside [-1, 1], `±1 + slope·(x ∓ 1)` outside; the gradient is 1 inside, `slope` outside."""
-    return (1 - slope) * hard_tanh(x) + slope * x
+    return (1 - slope) * tf.clip_by_value(x, -1.0, 1.0) + slope * x

@@ -5,11 +5,16 @@ differ from Keras' own where the papers' PyTorch code does: see each class. Grad
 transforms summed over replicas and, under a loss-scale optimizer, unscaled. The transforms' state is
 part of the optimizer's weights and of `tf.train.Checkpoint`. Of a saved model's formats only HDF5 keeps
 it: Keras stores no legacy optimizer's state in `.keras` files and does not load it from SavedModels.
+
+The latent patterns of sub-bit networks are trained on every 25th step only. PyTorch passes over parameters
+without a gradient, and so it is here: on the other steps neither a pattern nor its momentum or moments
+change, it does not decay, and the step does not count in Adam's bias correction.
 """
 
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from bnn_tf import codebook
 from bnn_tf._tensorflow import tf
 from bnn_tf.transforms import Pairs, Transform, deserialize, serialize
 
@@ -55,6 +60,11 @@ class _Transforming(tf.keras.optimizers.legacy.Optimizer):
         return {**super().get_config(), "transforms": [serialize(t) for t in self._transforms]}
 
 
+def _has_own_steps(variable: tf.Variable) -> bool:
+    """Whether the variable holds latent patterns, which only some of the steps train."""
+    return isinstance(getattr(variable, "constraint", None), codebook.Refinement)
+
+
 @_serializable
 class SGD(_Transforming):
     """Stochastic gradient descent with PyTorch's momentum.
@@ -98,9 +108,13 @@ class SGD(_Transforming):
         rate = self._decayed_lr(var.dtype.base_dtype)
         momentum = tf.cast(self._get_hyper("momentum"), grad.dtype)
         slot = self.get_slot(var, "momentum")
-        velocity = slot.assign(momentum * slot + grad)
+        velocity = momentum * slot + grad
         step = grad + momentum * velocity if self.nesterov else velocity
-        return var.assign_sub(rate * step)
+        if _has_own_steps(var):
+            due = var.constraint.due()
+            velocity, step = tf.where(due, velocity, slot), tf.where(due, step, tf.zeros_like(step))
+        with tf.control_dependencies([slot.assign(velocity)]):
+            return var.assign_sub(rate * step)
 
     def _resource_apply_sparse(
         self, grad: tf.Tensor, var: tf.Variable, indices: tf.Tensor, apply_state: Any = None
@@ -153,6 +167,30 @@ class Adam(_Transforming, tf.keras.optimizers.legacy.Adam):
         # Keras divides by √v + ε and multiplies by √(1 - β₂ᵗ); so this is PyTorch's √v̂ + ε.
         state = apply_state[(var_device, var_dtype)]
         state["epsilon"] = state["epsilon"] * tf.sqrt(1 - state["beta_2_power"])
+
+    def _create_slots(self, var_list: list[tf.Variable]) -> None:
+        super()._create_slots(var_list)
+        for variable in var_list:
+            if _has_own_steps(variable):
+                self.add_slot(variable, "updates", shape=())
+
+    def _resource_apply_dense(
+        self, grad: tf.Tensor, var: tf.Variable, apply_state: dict[Any, Any] | None = None
+    ) -> tf.Operation:
+        if not _has_own_steps(var):
+            return super()._resource_apply_dense(grad, var, apply_state)
+        due = var.constraint.due()
+        m, v, updates = (self.get_slot(var, name) for name in ("m", "v", "updates"))
+        beta_1, beta_2 = (self._get_hyper(name, grad.dtype) for name in ("beta_1", "beta_2"))
+        count = updates + tf.cast(due, updates.dtype)
+        first = tf.where(due, beta_1 * m + (1 - beta_1) * grad, m)
+        second = tf.where(due, beta_2 * v + (1 - beta_2) * tf.square(grad), v)
+        mean = first / (1 - tf.pow(beta_1, count))
+        root = tf.sqrt(second / (1 - tf.pow(beta_2, count)))
+        # On the first steps nothing is counted yet, and the quotients are no numbers.
+        step = tf.where(due, self._decayed_lr(grad.dtype) * mean / (root + self.epsilon), tf.zeros_like(grad))
+        with tf.control_dependencies([m.assign(first), v.assign(second), updates.assign(count)]):
+            return var.assign_sub(step)
 
 
 OPTIMIZERS: dict[str, Callable[..., tf.keras.optimizers.legacy.Optimizer]] = {"sgd": SGD, "adam": Adam}

@@ -79,7 +79,7 @@ def test_learnable_bias():
 @pytest.mark.parametrize(
     ("layer", "values", "slopes"),
     [
-        (layers.HardTanh(), [-1, -1, -0.5, 0, 0.5, 1, 1], [0, 1, 1, 1, 1, 1, 0]),
+        (layers.HardTanh(), [-1, -1, -0.5, 0, 0.5, 1, 1], [0, 0, 1, 1, 1, 0, 0]),
         (layers.LeakyClip(), [-1.2, -1, -0.5, 0, 0.5, 1, 1.2], [0.1, 1, 1, 1, 1, 1, 0.1]),
         (layers.LeakyClip(0.5), [-2, -1, -0.5, 0, 0.5, 1, 2], [0.5, 1, 1, 1, 1, 1, 0.5]),
     ],

@@ -177,8 +177,8 @@ def test_clips(x):
 
 
 def test_gradients_of_the_clips(value_and_gradients):
-    x, upstream = np.array([-3.0, -0.5, 0.5, 3.0]), np.ones(4)
+    x, upstream = np.array([-3.0, -1.0, -0.5, 0.5, 1.0, 3.0]), np.ones(6)
     _, (hard,) = value_and_gradients(math.hard_tanh, x, upstream=upstream)
     _, (leaky,) = value_and_gradients(math.leaky_clip, x, upstream=upstream)
-    np.testing.assert_array_equal(hard, [0, 1, 1, 0])
-    np.testing.assert_allclose(leaky, [0.1, 1, 1, 0.1])
+    np.testing.assert_array_equal(hard, [0, 0, 1, 1, 0, 0])  # PyTorch's: the open interval
+    np.testing.assert_allclose(leaky, [0.1, 1, 1, 1, 1, 0.1])

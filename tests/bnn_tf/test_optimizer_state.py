@@ -65,6 +65,7 @@ class Trainer:
             self.optimizer.get_slot(v, name)
             for name in sorted(self.optimizer.get_slot_names())
             for v in self.model.trainable_variables
+            if name != "updates" or v is self.sub_bit.codebook
         ]
         transforms = [v for transform in self.optimizer.transforms for v in transform.variables]
         return [v.numpy() for v in (*self.model.weights, self.optimizer.iterations, *slots, *transforms)]

@@ -106,6 +106,50 @@ def test_defaults_are_pytorchs():
     assert optimizers.SGD().get_config()["momentum"] == 0.0
 
 
+# Latent patterns, which have a gradient on every third step here
+
+
+def patterns_after(optimizer, gradients):
+    """A codebook's latent patterns at the start and after each step."""
+    quantizer = quantizers.SubBit(bits=3, seed=1, interval=3)
+    latent, history = quantizer.codebook, [quantizer.codebook.numpy()]
+
+    @tf.function
+    def step(gradient):
+        optimizer.apply_gradients([(gradient, latent)])
+
+    for index, gradient in enumerate(gradients, start=1):
+        step(tf.constant(gradient * (index % 3 == 0)))
+        history.append(latent.numpy())
+    return np.array(history)
+
+
+@pytest.mark.parametrize("decay", [0.0, 0.1])
+def test_adam_counts_the_steps_that_train_latent_patterns(decay):
+    gradients = np.random.default_rng(0).normal(size=(11, 8, 9)).astype(np.float32)
+    optimizer = optimizers.Adam(0.01, transforms=[transforms.WeightDecay(decay)])
+    history = patterns_after(optimizer, gradients)
+    np.testing.assert_array_equal(history[[1, 2, 4, 5, 7, 8, 10]], history[[0, 0, 3, 3, 6, 6, 9]])
+    # Adam's first step has the size of the rate (with all steps counted it would be .59 of it).
+    undecayed = gradients[2] + decay * history[0]
+    np.testing.assert_allclose(history[3] - history[0], -0.01 * np.sign(undecayed), rtol=1e-4)
+    for trained in (1, 2, 3):
+        expected = torch_adam(
+            history[0], gradients[2::3][:trained], [0.01] * trained, (0.9, 0.999), 1e-8, decay
+        )
+        np.testing.assert_allclose(history[3 * trained], expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("nesterov", [False, True])
+def test_momentum_of_latent_patterns_rests_between_the_steps_that_train_them(nesterov):
+    gradients = np.random.default_rng(0).normal(size=(11, 8, 9)).astype(np.float32)
+    optimizer = optimizers.SGD(0.01, 0.9, nesterov, transforms=[transforms.WeightDecay(0.1)])
+    history = patterns_after(optimizer, gradients)
+    expected = torch_sgd(history[0], gradients[2::3], [0.01] * 3, 0.9, nesterov, 0.1)
+    np.testing.assert_array_equal(history[11], history[9])
+    np.testing.assert_allclose(history[9], expected, rtol=1e-5, atol=1e-5)
+
+
 @pytest.mark.parametrize("make", [lambda: optimizers.SGD(0.1, 0.9), lambda: optimizers.Adam(0.1)])
 def test_sparse_gradients_update_as_dense_ones(start, make):
     def final(sparse):
