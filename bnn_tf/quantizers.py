@@ -39,9 +39,11 @@ class ApproxSign(lq.quantizers.ApproxSign):
 
     def call(self, inputs: tf.Tensor, training: bool | None = None) -> tf.Tensor:
         """Signs of `inputs`, any shape with the batch first."""
-        if self.normalize and training:
+        if not training:
+            return super().call(inputs)
+        if self.normalize:
             return math.normalized_approx_sign(inputs, self.stop_gradient)
-        return super().call(inputs)
+        return math.approx_sign(inputs)
 
     def get_config(self) -> dict[str, Any]:
         """The quantizer's configuration."""

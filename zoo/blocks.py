@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from bnn_tf import methods
 from bnn_tf._tensorflow import tf
 from bnn_tf.errors import UserError
-from bnn_tf.layers import ChannelPad, Flip, LearnableBias
+from bnn_tf.layers import BatchNormalization, ChannelPad, Flip, LearnableBias
 
 Block = Callable[..., tf.Tensor]
 Clip = Callable[[tf.Tensor, str], tf.Tensor]
@@ -15,9 +15,7 @@ Clip = Callable[[tf.Tensor, str], tf.Tensor]
 def batch_norm(x: tf.Tensor, name: str, gamma: float = 1.0) -> tf.Tensor:
     """BatchNorm with the papers' epsilon 1e-5 and running average 0.9."""
     start = tf.keras.initializers.Constant(gamma)
-    return tf.keras.layers.BatchNormalization(epsilon=1e-5, momentum=0.9, gamma_initializer=start, name=name)(
-        x
-    )
+    return BatchNormalization(epsilon=1e-5, momentum=0.9, gamma_initializer=start, name=name)(x)
 
 
 def conv(x: tf.Tensor, filters: int, kernel_size: int, name: str, strides: int = 1) -> tf.Tensor:

@@ -13,6 +13,7 @@ LAYERS = {
     "hard_tanh": layers.HardTanh,
     "leaky_clip": layers.LeakyClip,
     "leaky_clip_steep": lambda: layers.LeakyClip(slope=0.25),
+    "batch_normalization": layers.BatchNormalization,
     "flip": layers.Flip,
     "channel_pad": lambda: layers.ChannelPad(1, 2),
 }
@@ -41,7 +42,7 @@ def test_half_precision(name):
         y = layer(tf.constant(X))
         loss = tf.reduce_sum(tf.cast(y, tf.float32))
     assert y.dtype == tf.float16
-    assert all(g.dtype == tf.float32 for g in tape.gradient(loss, layer.weights))
+    assert all(g.dtype == tf.float32 for g in tape.gradient(loss, layer.trainable_weights))
 
 
 def test_output_scale(value_and_gradients):
@@ -85,7 +86,8 @@ def test_learnable_bias():
     ],
 )
 def test_clips(layer, values, slopes, value_and_gradients):
-    value, (gradient,) = value_and_gradients(layer, X, upstream=np.float32(1))
+    training = {"training": True} if isinstance(layer, layers.HardTanh) else {}
+    value, (gradient,) = value_and_gradients(lambda x: layer(x, **training), X, upstream=np.float32(1))
     np.testing.assert_allclose(value.ravel(), values, rtol=1e-6)
     np.testing.assert_allclose(gradient.ravel(), slopes, rtol=1e-6)
 
@@ -101,6 +103,99 @@ def test_channel_pad(rng):
 def test_flip(rng):
     x = rng.normal(size=(2, 3, 4, 2)).astype(np.float32)
     np.testing.assert_array_equal(layers.Flip()(x), x[:, ::-1, ::-1])
+
+
+def step_of(layer, x, upstream, graph=True):
+    """Output and gradients of a training step through one layer."""
+
+    def step(x):
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            y = layer(x, training=True)
+            loss = tf.reduce_sum(tf.cast(y, tf.float32) * upstream)
+        return y, tape.gradient(loss, [x, *layer.trainable_weights])
+
+    return (tf.function(step) if graph else step)(tf.constant(x))
+
+
+TRAINED = {
+    "output_scale": lambda **kw: layers.OutputScale(tf.keras.initializers.RandomUniform(-1, 1, seed=0), **kw),
+    "learnable_bias": layers.LearnableBias,
+    "hard_tanh": layers.HardTanh,
+    "batch_normalization": lambda **kw: layers.BatchNormalization(epsilon=1e-5, momentum=0.9, **kw),
+}
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_training_steps_in_graphs_compute_the_same(name, rng):
+    """There they are compiled."""
+    x, upstream = rng.normal(0.5, 2, size=(2, 8, 5, 5, 3)).astype(np.float32)
+    layer = TRAINED[name]()
+    eager, graph = step_of(layer, x, upstream, graph=False), step_of(layer, x, upstream)
+    for a, b in zip(tf.nest.flatten(graph), tf.nest.flatten(eager), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", TRAINED)
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
+def test_sums_in_half_precision_are_single_precision(name, policy, rng):
+    """4,096 gradients of 20 overflow float16, and bfloat16 stops counting at 256."""
+    x, upstream = rng.uniform(0.5, 1.5, (4, 32, 32, 2)).astype(np.float32), np.float32(20)
+    single, half = TRAINED[name](), TRAINED[name](dtype=policy)
+    (y, expected), (z, actual) = step_of(single, x, upstream), step_of(half, x, upstream)
+    assert z.dtype == half.compute_dtype
+    np.testing.assert_allclose(tf.cast(z, tf.float32), y, atol=0.05)
+    for a, b in zip(actual[1:], expected[1:], strict=True):
+        assert a.dtype == tf.float32
+        np.testing.assert_allclose(a, b, rtol=1e-2, atol=5)
+
+
+def test_batch_normalization_is_keras(rng):
+    x, upstream = rng.normal([3, -4, 0.1], [2, 0.5, 3], size=(2, 6, 7, 7, 3)).astype(np.float32)
+    ours, keras = (
+        cls(epsilon=1e-5, momentum=0.9, gamma_initializer=tf.keras.initializers.Constant([1.5, -0.5, 2.0]))
+        for cls in (layers.BatchNormalization, tf.keras.layers.BatchNormalization)
+    )
+    for _ in range(3):
+        actual, expected = (step_of(layer, x, upstream) for layer in (ours, keras))
+        for a, b in zip(tf.nest.flatten(actual), tf.nest.flatten(expected), strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-3)
+    for a, b in zip(ours.weights, keras.weights, strict=True):
+        assert a.name.split("/")[-1] == b.name.split("/")[-1]
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(ours(x), keras(x), rtol=1e-3, atol=1e-3)
+    frozen = [w.numpy() for w in ours.weights]
+    ours.trainable = False
+    step_of(ours, x, upstream)
+    for a, b in zip(ours.weights, frozen, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_batch_normalization_is_closer_than_keras(rng):
+    """To the formula in float64."""
+    x, upstream = rng.normal(1, 2, size=(2, 64, 32, 32, 4)).astype(np.float32)
+    wide = x.astype(float)
+    exact = (wide - wide.mean((0, 1, 2))) / np.sqrt(wide.var((0, 1, 2)) + 1e-5)
+    errors = [
+        np.abs(step_of(cls(epsilon=1e-5), x, upstream)[0].numpy() - exact).max()
+        for cls in (layers.BatchNormalization, tf.keras.layers.BatchNormalization)
+    ]
+    assert errors[0] < 4e-6
+    assert errors[0] < errors[1]
+
+
+def test_inference_holds_plain_operations_alone(rng):
+    model = tf.keras.Sequential([tf.keras.Input((5, 5, 3)), *(make() for make in TRAINED.values())])
+    x = tf.constant(rng.normal(size=(2, 5, 5, 3)).astype(np.float32))
+
+    def compiled(training):
+        graph = tf.function(lambda x: model(x, training=training)).get_concrete_function(x).graph
+        return [
+            op for op in graph.get_operations() if op.type in ("PartitionedCall", "StatefulPartitionedCall")
+        ]
+
+    assert compiled(training=True)
+    assert not compiled(training=False)
 
 
 @pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5 file")

@@ -135,6 +135,37 @@ def test_normalized_approx_sign_is_the_gradient_through_the_deviation(
     np.testing.assert_allclose(gradient, finite_differences(pretended, x), rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("stop_gradient", [False, True])
+@pytest.mark.parametrize("shape", [(3, 4, 3, 2), (5, 7)])
+def test_normalized_approx_sign_in_a_graph_computes_the_same(shape, stop_gradient, rng, value_and_gradients):
+    """There it is compiled."""
+    x, upstream = rng.normal(3, 1.5, (2, *shape)).astype(np.float32)
+    formula = tf.function(lambda v: math.normalized_approx_sign(v, stop_gradient))
+    actual = value_and_gradients(formula, x, upstream=upstream)
+    expected = value_and_gradients(
+        lambda v: math.normalized_approx_sign(v, stop_gradient), x, upstream=upstream
+    )
+    np.testing.assert_array_equal(actual[0], expected[0])
+    np.testing.assert_allclose(actual[1][0], expected[1][0], rtol=1e-5, atol=1e-6)
+
+
+def test_signs_in_a_graph_keep_what_is_no_number():
+    """A training whose loss is no number any more must show it."""
+    signs = tf.function(math.approx_sign)(tf.constant([-0.0, 0.0, -2.0, np.nan]))
+    np.testing.assert_array_equal(signs, [1, 1, -1, np.nan])
+
+
+def test_statistics_of_a_sample_far_from_zero(rng, value_and_gradients):
+    x, upstream = rng.normal(1000, 1, (2, 3, 8, 8, 4))
+    single, wide = (
+        value_and_gradients(
+            lambda v: math.normalized_approx_sign(v, False), x.astype(kind), upstream=upstream.astype(kind)
+        )[1][0]
+        for kind in (np.float32, np.float64)
+    )
+    np.testing.assert_allclose(single, wide, rtol=1e-3, atol=1e-5)
+
+
 def test_normalized_approx_sign_treats_samples_apart(rng, value_and_gradients):
     x, upstream = rng.normal(size=(2, 2, 5, 5, 3)).astype(np.float32)
     for stop_gradient in (False, True):
