@@ -16,7 +16,15 @@ import numpy as np
 
 from bnn_tf._tensorflow import lq, tf
 from bnn_tf.deploy.graph import Call, Spec
-from bnn_tf.layers import ChannelPad, Flip, HardTanh, LeakyClip, LearnableBias, OutputScale
+from bnn_tf.layers import (
+    BatchNormalization,
+    ChannelPad,
+    Flip,
+    HardTanh,
+    LeakyClip,
+    LearnableBias,
+    OutputScale,
+)
 
 _layers = tf.keras.layers
 
@@ -24,7 +32,7 @@ SMALLEST_SCALE = 1e-7
 """LCE's converter takes a kernel for a float one if a weight is this small; 1.2e-7 was still binary."""
 CONVOLUTIONS = (_layers.Conv2D, lq.layers.QuantConv2D)
 DENSE = (_layers.Dense, lq.layers.QuantDense)
-BATCH_NORMS = (_layers.BatchNormalization, _layers.experimental.SyncBatchNormalization)
+BATCH_NORMS = (BatchNormalization, _layers.BatchNormalization, _layers.experimental.SyncBatchNormalization)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,6 +101,7 @@ _KINDS: dict[Any, Facts] = {
     _layers.GaussianNoise: _NO_OP,
     _layers.SpatialDropout1D: _NO_OP,
     _layers.SpatialDropout2D: _NO_OP,
+    BatchNormalization: _AFFINE,
     _layers.BatchNormalization: _AFFINE,
     _layers.experimental.SyncBatchNormalization: _AFFINE,
     LearnableBias: _AFFINE,

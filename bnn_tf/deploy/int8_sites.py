@@ -6,13 +6,13 @@ from collections.abc import Iterator
 from bnn_tf._tensorflow import lq, tf
 from bnn_tf.deploy import binary
 from bnn_tf.deploy.graph import Call, Graph, Spec, Tensor
-from bnn_tf.layers import ChannelPad, Flip, HardTanh, LearnableBias, OutputScale
+from bnn_tf.layers import BatchNormalization, ChannelPad, Flip, HardTanh, LearnableBias, OutputScale
 
 _layers = tf.keras.layers
 _CONVOLUTIONS = (_layers.Conv2D, lq.layers.QuantConv2D)
 _DENSE = (_layers.Dense, lq.layers.QuantDense)
 _FUSING = (*_CONVOLUTIONS, *_DENSE, _layers.Add)
-_AFFINE = (_layers.BatchNormalization, LearnableBias, OutputScale)
+_AFFINE = (BatchNormalization, _layers.BatchNormalization, LearnableBias, OutputScale)
 _RELUS = ("linear", "relu", "relu6")
 _SAME_VALUES = (
     _layers.Cropping2D,
