@@ -29,7 +29,7 @@ _MODULES = (
     "training",
     "transforms",
 )
-_FUNCTIONS = {"convert": "deploy", "lint": "deploy.linting", "load_model": "saving"}
+_FUNCTIONS = {"convert": "deploy.convert", "lint": "deploy.lint", "load_model": "saving"}
 
 __all__ = [
     "__version__",

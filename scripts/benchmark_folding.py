@@ -17,7 +17,7 @@ import click
 import numpy as np
 
 import zoo
-from bnn_tf import data, deploy
+from bnn_tf import convert, data, deploy
 from bnn_tf._tensorflow import tf
 from bnn_tf.layers import LearnableBias, OutputScale
 
@@ -56,7 +56,7 @@ def randomize(model: tf.keras.Model, images: np.ndarray, positive: bool) -> None
 
 def measure(path: Path) -> tuple[collections.Counter, float]:
     """The operators of a file by name, and the kilobytes that they write."""
-    found = deploy.operators(path)
+    found = deploy.LceFile(path).operators
     made = [tensor for operator in found for tensor in operator.outputs]
     size = sum(BYTES[tensor.type] * math.prod(tensor.shape) for tensor in made)
     return collections.Counter(operator.name for operator in found), size / 1e3
@@ -75,8 +75,8 @@ def row(
     with tempfile.TemporaryDirectory() as folder:
         before, after = Path(folder) / "before.tflite", Path(folder) / "after.tflite"
         try:
-            report = deploy.convert(model, after, images=images[half:])
-            deploy.convert(model, before, fold=False, parity=False)
+            report = convert(model, after, images=images[half:])
+            convert(model, before, fold=False, parity=False)
         except deploy.ConversionError as error:
             return [name, method, str(size), str(error)]
         (old, old_size), (new, new_size) = measure(before), measure(after)

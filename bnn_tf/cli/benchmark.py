@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from bnn_tf._tensorflow import tf
-    from bnn_tf.deploy.benchmarking import BenchmarkReport, Candidate
+    from bnn_tf.deploy.benchmark import BenchmarkReport, Candidate
 
 
 class _Threads(click.ParamType):
@@ -81,7 +81,7 @@ def benchmark(
     if compare and all(target.kind == "tflite" for target in opened):
         raise UsageError("--compare needs a run or a saved Keras model, to build the other forms of")
 
-    from bnn_tf.deploy import benchmarking
+    from bnn_tf.deploy import benchmark as benchmarking
 
     with tempfile.TemporaryDirectory() as temporary:
         folder = output or Path(temporary)
@@ -112,7 +112,7 @@ def _stems(files: tuple[Path, ...], folder: Path) -> list[Path]:
 def _candidates(target: Target, compare: bool, images: dict[str, Any], stem: Path) -> "list[Candidate]":
     """What a target stands for; the names of files that must be built start with `stem`."""
     from bnn_tf import convert
-    from bnn_tf.deploy.benchmarking import Candidate
+    from bnn_tf.deploy.benchmark import Candidate
 
     if target.kind == "tflite":
         return [Candidate.of_file(target.path)]
@@ -132,7 +132,7 @@ def _plain(
     target: Target, network: "tf.keras.Model", images: dict[str, Any], stem: Path
 ) -> "list[Candidate]":
     """Float32 and int8 builds of the same architecture with real weights and activations."""
-    from bnn_tf.deploy.benchmarking import Candidate, plain_tflite, real_valued
+    from bnn_tf.deploy.benchmark import Candidate, plain_tflite, real_valued
 
     real = real_valued(network)
     calibration = _calibration(target, network, **images)
@@ -177,7 +177,7 @@ def _progress(rounds: int) -> Any:
 
 
 def _print(report: "BenchmarkReport") -> None:
-    from bnn_tf.deploy.benchmarking.report import MEMORY, OPERATORS
+    from bnn_tf.deploy.benchmark import MEMORY, OPERATORS
 
     columns = ["candidate", "form", "size", "threads", "median ms", "p90 ms", "peak memory"]
     options.print_table(columns, [_row(measurement) for measurement in report.measurements], numbers_from=2)

@@ -14,8 +14,6 @@ if TYPE_CHECKING:
 
     from bnn_tf.deploy import Int8
 
-_FINETUNE_BATCH = 64
-
 
 class _Form(click.Choice):
     """The form after `--int8`; the option may stand alone, but not directly before TARGET."""
@@ -37,18 +35,12 @@ class _Form(click.Choice):
 @click.option(
     "--int8",
     "form",
-    type=_Form(["mixed", "full"]),
+    type=_Form(["auto", "classifier", "mixed", "plus", "full"]),
     is_flag=False,
     flag_value="mixed",
-    help="Make parts int8. mixed (the default of --int8): input, first convolution, classifier; "
-    "full: everything that is not binary, needs one-padding.",
-)
-@click.option(
-    "--calibration",
-    type=click.Choice(["minmax", "percentile"]),
-    default="minmax",
-    show_default=True,
-    help="Int8 ranges: all values, or all but the outermost 0.01 % on either side.",
+    help="Make parts int8. classifier: the dense layers at the end; mixed (the default of --int8): input, "
+    "first convolution, classifier; plus: every real convolution and the classifier; full: everything that "
+    "is not binary, needs one-padding; auto: what suits the network.",
 )
 @click.option(
     "--calibration-images",
@@ -59,11 +51,19 @@ class _Form(click.Choice):
 )
 @click.option("--int8-input", is_flag=True, help="Take int8 images instead of float32 ones.")
 @click.option("--int8-output", is_flag=True, help="Return int8 logits instead of float32 ones.")
+@click.option("--batch", type=click.IntRange(min=1), default=1, show_default=True, help="Images at once.")
 @click.option(
-    "--int8-finetune",
-    type=click.IntRange(min=1),
-    metavar="EPOCHS",
-    help="Train the real-valued weights for some epochs to make up for int8.",
+    "--input",
+    "input_type",
+    type=click.Choice(["float32", "uint8"]),
+    default="float32",
+    show_default=True,
+    help="What the file takes: normalised images, or raw pixels.",
+)
+@click.option(
+    "--allow-disagreement",
+    is_flag=True,
+    help="Write the file although less than 95 % of the images are classified as by Keras.",
 )
 @click.option("--layers", is_flag=True, help="Show how many signs of each layer differ from Keras'.")
 @options.door
@@ -79,6 +79,9 @@ def convert(
     images: int,
     no_fold: bool,
     layers: bool,
+    batch: int,
+    input_type: str,
+    allow_disagreement: bool,
     as_json: bool,
     **int8: Any,
 ) -> None:
@@ -96,14 +99,15 @@ def convert(
     if not output.parent.is_dir():
         raise UsageError(f"there is no folder {output.parent} to write {output.name} to")
     if int8["form"] is None:
-        orphans = ("calibration", "calibration_images", "int8_input", "int8_output", "int8_finetune")
+        orphans = ("calibration_images", "int8_input", "int8_output")
         options.refuse(context, orphans, "these options need --int8")
     elif no_fold:
         raise UsageError("--int8 needs folding; leave out --no-fold")
 
     from bnn_tf import convert as convert_model
     from bnn_tf import data
-    from bnn_tf.deploy.parity import Disagreement
+    from bnn_tf.deploy import Normalization
+    from bnn_tf.deploy.proof import Disagreement
 
     network = opened.network()
     image_set, samples, settings, calibration = None, None, None, None
@@ -112,9 +116,23 @@ def convert(
         samples, _ = data.take(image_set.source(), image_set.pre(), images)
     if int8["form"] is not None:
         settings, calibration = _int8(image_set, **int8)
+    pixels = None
+    if input_type == "uint8":
+        if image_set is None:
+            raise UsageError("--input uint8 needs the normalization: name a --dataset and a --normalization")
+        pixels = Normalization(tuple(image_set.pre().mean), tuple(image_set.pre().std))
     try:
         report = convert_model(
-            network, output, images=samples, fold=not no_fold, int8=settings, calibration=calibration
+            network,
+            output,
+            images=samples,
+            fold=not no_fold,
+            int8=settings,
+            calibration=calibration,
+            batch=batch,
+            input=input_type,
+            normalization=pixels,
+            allow_disagreement=allow_disagreement,
         )
     except Disagreement as error:
         if as_json or error.report.layers:
@@ -129,23 +147,15 @@ def convert(
 def _int8(
     image_set: ImageSet | None,
     form: str,
-    calibration: str,
     calibration_images: int,
     int8_input: bool,
     int8_output: bool,
-    int8_finetune: int | None,
 ) -> "tuple[Int8, np.ndarray]":
     """The settings, and the images to calibrate on."""
     from bnn_tf import data
-    from bnn_tf.deploy import Finetune, Int8
+    from bnn_tf.deploy import Int8
 
     if image_set is None:
         raise UsageError("--int8 measures ranges on images; name a --dataset and a --normalization")
-    source, pre = image_set.source(), image_set.pre()
-    images, _ = data.take(source, pre, calibration_images, split="train")
-    finetune = None
-    if int8_finetune is not None:
-        epochs = "epoch" if int8_finetune == 1 else "epochs"
-        click.echo(f"finetuning for {int8_finetune} {epochs}", err=True)
-        finetune = Finetune(data.training_batches(source, pre, _FINETUNE_BATCH, epochs=int8_finetune))
-    return Int8(form, calibration, int8_input, int8_output, finetune), images
+    images, _ = data.take(image_set.source(), image_set.pre(), calibration_images, split="train")
+    return Int8(form, int8_input, int8_output), images

@@ -120,14 +120,16 @@ def _predictions(target: Target, data_dir: str | None, limit: int) -> "page.Pred
 
 def _converted(path: Path) -> "page.Converted | None":
     """The run's converted file, if there is one that can be read."""
-    from bnn_tf.deploy import operators
+    from bnn_tf.deploy import LceFile
     from bnn_tf.report import page
 
     if not path.is_file():
         return None
     try:
-        listed = operators(path)
+        counts = LceFile(path).counts()
     except UserError as error:
         click.echo(f"the page leaves out {path}: {error}", err=True)
         return None
-    return page.Converted(path.name, path.stat().st_size, tuple(map(str, listed)))
+    return page.Converted(
+        path.name, path.stat().st_size, tuple(f"{count} {name}" for name, count in counts.items())
+    )

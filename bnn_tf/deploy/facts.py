@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from bnn_tf._tensorflow import lq, tf
-from bnn_tf.deploy.graph import Call, Spec
+from bnn_tf.deploy.graph import Call, Graph, Spec, Tensor
 from bnn_tf.layers import (
     BatchNormalization,
     ChannelPad,
@@ -106,9 +106,13 @@ _KINDS: dict[Any, Facts] = {
     _layers.experimental.SyncBatchNormalization: _AFFINE,
     LearnableBias: _AFFINE,
     OutputScale: _AFFINE,
+    _layers.AveragePooling1D: _MEAN,
     _layers.AveragePooling2D: _MEAN,
+    _layers.GlobalAveragePooling1D: _MEAN,
     _layers.GlobalAveragePooling2D: _MEAN,
+    _layers.MaxPooling1D: _MAXIMUM,
     _layers.MaxPooling2D: _MAXIMUM,
+    _layers.GlobalMaxPooling1D: _MAXIMUM,
     _layers.GlobalMaxPooling2D: _MAXIMUM,
     _layers.Cropping2D: _SELECTS,
     Flip: _SELECTS,
@@ -179,6 +183,8 @@ def _refined(call: Call, known: Facts) -> Facts:
         clips = config["max_value"] in (None, 6) and not config["threshold"] and not config["negative_slope"]
         homogeneous = config["max_value"] is None and config["threshold"] == 0
         return Facts(homogeneous=homogeneous, clips=clips, channels="same")
+    if layer.kind is _layers.UpSampling2D:
+        return _SELECTS if config["interpolation"] == "nearest" else _NOTHING
     if layer.kind is _layers.PReLU:
         return dataclasses.replace(known, keeps_sign=bool((layer.weights["alpha"] > 0).all()))
     if layer.kind is _layers.LeakyReLU:
@@ -308,6 +314,17 @@ def is_sign(quantizer: Any) -> bool:
     return True
 
 
+def carries_signs(graph: Graph, tensor: Tensor) -> bool:
+    """Whether a tensor holds nothing but signs that a layer before has taken, moved, joined, or padded."""
+    call = graph.producer(tensor)
+    if gives_signs(call.layer) and takes_signs(call.layer):
+        return True
+    known = of(call)
+    hands_on = known.moves_values or known.commutes_with_sign or is_concatenation(call)
+    hands_on = hands_on or padding_of(call) is not None
+    return bool(call.inputs) and hands_on and all(carries_signs(graph, one) for one in call.inputs)
+
+
 def is_active(quantizer: Any) -> bool:
     """Whether there is a quantizer that does something (`NoOp` does not)."""
     return quantizer is not None and not isinstance(quantizer, lq.quantizers.NoOp)
@@ -339,6 +356,14 @@ def is_binary_convolution(layer: Spec) -> bool:
         and takes_signs(layer)
         and filter_scales(layer.weights["kernel"]) is not None
     )
+
+
+def is_real_convolution(layer: Spec) -> bool:
+    """Whether a frozen layer is an ungrouped channels-last Conv2D that takes its input as it is."""
+    config = layer.config
+    if layer.kind not in CONVOLUTIONS or config["data_format"] != "channels_last":
+        return False
+    return config.get("groups", 1) == 1 and not is_active(config.get("input_quantizer"))
 
 
 def quantized_kernel(layer: tf.keras.layers.Layer) -> np.ndarray:

@@ -15,10 +15,10 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from bnn_tf._tensorflow import tf
+from bnn_tf._tensorflow import lq, tf
 from bnn_tf.deploy import facts
 from bnn_tf.deploy.graph import Call, Graph, Spec, Tensor, read_frozen, unique_name
-from bnn_tf.layers import ChannelPad, LearnableBias, OutputScale
+from bnn_tf.layers import ChannelPad, HardTanh, LeakyClip, LearnableBias, OutputScale
 
 
 def folded(model: tf.keras.Model) -> Graph:
@@ -44,6 +44,8 @@ def folded(model: tf.keras.Model) -> Graph:
 def fold(model: tf.keras.Model) -> tf.keras.Model:
     """The frozen network (see `freeze`) without operations that algebra can remove.
 
+    - Binary dense layers and 1D convolutions become 2D convolutions (`as_convolutions`), and signs are taken
+      where convolutions read them (`take_signs_in_layers`).
     - Kernels of binary convolutions become exactly ±1; their scales, biases and the `OutputScale`,
       `LearnableBias` and `BatchNormalization` layers behind become one map per channel (`fold_scales`).
     - Biases go through sums, concatenations, pools, padding of channels and real convolutions into the
@@ -68,6 +70,8 @@ def fold(model: tf.keras.Model) -> tf.keras.Model:
 def fold_graph(graph: Graph) -> None:
     """Applies all rules to a graph of frozen layers."""
     drop_no_ops(graph)
+    as_convolutions(graph)
+    take_signs_in_layers(graph)
     split_activations(graph)
     size_global_pools(graph)
     share_slopes(graph)
@@ -315,6 +319,126 @@ def drop_no_ops(graph: Graph) -> None:
             continue
         if call.inputs[0] not in graph.inputs or call.outputs[0] not in graph.outputs:
             graph.remove(call)
+
+
+def as_convolutions(graph: Graph) -> None:
+    """Makes 2D convolutions of binary dense layers and 1D convolutions, which LCE has no operators for.
+
+    A dense layer is a 1×1 convolution of a map of one pixel, a 1D convolution of size k a (1, k) convolution
+    of a map one pixel high. Maps per channel and activations move before the reshaping behind them, so that
+    reshapings between such layers vanish.
+    """
+    for call in list(graph.calls):
+        if not graph.is_shared(call.layer) and (layer := _as_convolution(call)) is not None:
+            _replace(graph, call, layer)
+
+
+def _as_convolution(call: Call) -> Spec | None:
+    layer, config = call.layer, call.layer.config
+    if layer.kind not in (lq.layers.QuantDense, lq.layers.QuantConv1D) or not facts.takes_signs(layer):
+        return None
+    kernel = layer.weights["kernel"]
+    if config["kernel_quantizer"] is not None or facts.filter_scales(kernel) is None:
+        return None
+    if None in call.inputs[0].shape[1:]:
+        return None
+    if layer.kind is lq.layers.QuantDense:
+        plain = lq.layers.QuantConv2D(kernel.shape[-1], 1)
+        weights = {**layer.weights, "kernel": kernel[None, None]}
+    else:
+        if config["padding"] == "causal" or config["groups"] > 1 or config["data_format"] != "channels_last":
+            return None
+        plain = lq.layers.QuantConv2D(
+            kernel.shape[-1],
+            (1, *config["kernel_size"]),
+            strides=tuple(config["strides"]) * 2,  # Keras knows only equal ones; the height is 1
+            dilation_rate=(1, *config["dilation_rate"]),
+            padding=config["padding"],
+            pad_values=config.get("pad_values", 0.0),
+        )
+        weights = {**layer.weights, "kernel": kernel[None]}
+    kept = ("name", "use_bias", "activation", "input_quantizer", "dtype")
+    config = {**plain.get_config(), **{key: config[key] for key in kept}, "kernel_quantizer": None}
+    return Spec(lq.layers.QuantConv2D, config, weights, layer.origin)
+
+
+def _replace(graph: Graph, call: Call, layer: Spec) -> None:
+    """Puts a convolution in place of a call, between reshapings to a map and back."""
+    source, output = call.inputs[0], call.outputs[0]
+    flat, result = source.shape[1:], output.shape[1:]
+    above = (1,) * (3 - len(flat))
+    opening = _reshape(unique_name(graph, f"{layer.name}_map"), (*above, *flat))
+    image, map_ = Tensor((None, *above, *flat)), Tensor((None, *above, *result))
+    back = Call(_reshape(unique_name(graph, f"{layer.name}_back"), result), [map_], [output])
+    convolution = Call(layer, [image], [map_])
+    position = graph.calls.index(call)
+    graph.calls[position : position + 1] = [Call(opening, [source], [image]), convolution, back]
+    _restore_with([convolution], lambda values: values.reshape(len(values), *flat))
+    while (reader := graph.sole_consumer(back.outputs[0])) is not None and _is_pointwise(reader):
+        _swap(graph, back, reader)
+    before = graph.producer(source)
+    if before.layer.kind is tf.keras.layers.Reshape and before.inputs[0].shape[1:] == image.shape[1:]:
+        # The reshaping back of the layer before, and the one to a map, undo each other.
+        convolution.inputs = list(before.inputs)
+        graph.calls = [one for one in graph.calls if image not in one.outputs]
+        if not graph.consumers(source) and source not in graph.outputs:
+            graph.calls.remove(before)
+
+
+def _reshape(name: str, shape: Sequence[int | None]) -> Spec:
+    return Spec(tf.keras.layers.Reshape, {"name": name, "target_shape": tuple(shape), "dtype": "float32"})
+
+
+def _is_pointwise(call: Call) -> bool:
+    """Whether a call treats each element by itself, or with constants of its channel."""
+    if facts.is_batch_norm(call.layer):
+        return affine_of(call) is not None
+    kinds = (tf.keras.layers.ReLU, tf.keras.layers.LeakyReLU, HardTanh, LeakyClip, LearnableBias, OutputScale)
+    if call.layer.kind is tf.keras.layers.Activation:
+        return call.layer.config["activation"] in ("relu", "relu6", "tanh", "softsign", "sigmoid")
+    return call.layer.kind in kinds
+
+
+def _swap(graph: Graph, back: Call, reader: Call) -> None:
+    """Lets a layer act before a reshaping that stood before it."""
+    output, changed = reader.outputs[0], Tensor(back.inputs[0].shape)
+    reader.inputs, reader.outputs = list(back.inputs), [changed]
+    back.inputs, back.outputs = [changed], [output]
+    if facts.is_batch_norm(reader.layer):
+        reader.layer.config["axis"] = -1
+    graph.calls.remove(back)
+    graph.calls.insert(graph.calls.index(reader) + 1, back)
+
+
+def take_signs_in_layers(graph: Graph) -> None:
+    """Takes signs where convolutions read them instead of before layers that move values or take the largest.
+
+    `max(sign(x), sign(y)) = sign(max(x, y))`. LCE recognises a sign only straight before the convolution.
+    """
+    for call in list(graph.calls):
+        alone = not graph.is_shared(call.layer) and call.outputs[0] not in graph.outputs
+        if not (facts.gives_signs(call.layer) and facts.takes_signs(call.layer) and alone):
+            continue
+        convolutions = _raw_readers(graph, call.outputs[0])
+        if any(call.outputs[0] not in one.inputs for one in convolutions):
+            for one in convolutions:
+                one.layer.config["input_quantizer"] = facts.input_quantizer(call.layer)
+            graph.remove(call)
+
+
+def _raw_readers(graph: Graph, tensor: Tensor) -> list[Call]:
+    """The binary kernels that read a tensor behind layers that commute with signs; none if others do."""
+    readers: list[Call] = []
+    for call in graph.consumers(tensor):
+        layer = call.layer
+        raw = layer.kind is lq.layers.QuantConv2D and not facts.is_active(layer.config["input_quantizer"])
+        behind = [call] if raw and facts.has_binary_kernel(layer) and not graph.is_shared(layer) else []
+        if not behind and facts.of(call).commutes_with_sign and len(call.outputs) == 1:
+            behind = _raw_readers(graph, call.outputs[0])
+        if not behind or tensor in graph.outputs:
+            return []
+        readers += behind
+    return readers
 
 
 def split_activation(graph: Graph, call: Call) -> None:

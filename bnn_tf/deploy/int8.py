@@ -1,31 +1,52 @@
 """Networks with 8-bit parts: fake quantization put into a graph before conversion.
 
-Binary convolutions leave the input, the first convolution and the classifier as the places where
-multiplications cost. Form `mixed` makes these int8 and leaves the trunk in float, `full` makes
-everything int8 that is not binary. On ARM `mixed` is the faster of the two.
+Binary convolutions leave the input, the real convolutions and the classifier as the places where
+multiplications cost; int8 pays there, and loses where single elements are touched (sums, above all PReLU).
+`FORMS` says what each form makes int8, `choose` which one fits a network.
 """
 
+from __future__ import annotations
+
 import dataclasses
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
 from bnn_tf._tensorflow import tf
-from bnn_tf.deploy import calibration, int8_sites
-from bnn_tf.deploy.calibration import Range
-from bnn_tf.deploy.fake_quant import FakeQuant, FakeQuantConv2D, FakeQuantDense
-from bnn_tf.deploy.finetuning import Finetune, finetune_graph
+from bnn_tf.deploy import facts
 from bnn_tf.deploy.fold import affine_of, split_activation
 from bnn_tf.deploy.graph import Call, ConversionError, Graph, Spec, Tensor, unique_name
-from bnn_tf.deploy.int8_sites import Sites
-from bnn_tf.deploy.interpreter import Interpreter
-from bnn_tf.errors import unknown
+from bnn_tf.deploy.lce_file import LceFile
+from bnn_tf.errors import some, unknown
 from bnn_tf.layers import OutputScale
 
-FORMS = ("mixed", "full")
-"""`mixed`: input, first convolution and classifier; `full`: everything that is not binary."""
-_NAMED = 5  # layers named in a message
+_layers = tf.keras.layers
+_serializable = tf.keras.utils.register_keras_serializable(package="bnn_tf")
+
+FORMS = {
+    "classifier": "the dense layers at the end: the file gets smaller, and nothing slower",
+    "mixed": "the input, the first convolution and the classifier; the trunk stays float",
+    "plus": "every real convolution (first one, shortcuts) and the classifier; the trunk stays float",
+    "full": "everything that is not binary; needs binary convolutions that pad with ones",
+}
+"""The forms by name, with what is int8 in each."""
+
+AUTO = (
+    (20e6, "plus", "its real convolutions take {:.0f} million multiplications, which int8 makes cheaper"),
+    (0.0, "classifier", "its real convolutions take only {:.1f} million multiplications, so that changing "
+     "between int8 and float around them would cost more than it saves"),
+)  # fmt: skip
+"""Which form `"auto"` takes: the first row whose number of multiplications of real convolutions is reached.
+
+Counted on AArch64 (millions of instructions, Cortex-A72 / A76): Bi-Real-18 with its 7×7 stem 120 / 119 in
+float, 112 / 83 as `plus`, 115 / 86 as `full`; with a cheap stem 67.4 in float, 67.2 as `classifier`, 70.1 /
+65.9 as `plus`; CIFAR's ResNet-18 19.2 in float, 19.8 / 19.0 as `mixed`.
+"""
+_BATCH = 16
+_STEP_BITS = 12
 _GUARD = 2.0
-_PROBABILITIES = Range(0.0, 255 / 256)  # the only range that TFLite's int8 operators for them have
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,26 +54,25 @@ class Int8:
     """How a model is to be converted with 8-bit parts.
 
     Args:
-        form: One of `FORMS`.
-        calibration: How ranges are taken from the values, one of `calibration.METHODS`.
+        form: One of `FORMS`, or `"auto"` for the one that `choose` names.
         int8_input: Whether the file takes int8 images, instead of quantizing float32 ones itself.
         int8_output: Whether it returns int8 logits.
-        finetune: Training after the ranges are known, `bnn_tf.deploy.Finetune`; none by default.
 
     Raises:
-        UsageError: There is no such form or way to calibrate.
+        UsageError: There is no such form.
+
+    Example:
+        >>> Int8("plus").form
+        'plus'
     """
 
     form: str = "mixed"
-    calibration: str = "minmax"
     int8_input: bool = False
     int8_output: bool = False
-    finetune: Finetune | None = None
 
     def __post_init__(self) -> None:
-        if self.form not in FORMS:
-            raise unknown("form of int8", self.form, FORMS)
-        calibration.check_method(self.calibration)
+        if self.form not in (*FORMS, "auto"):
+            raise unknown("form of int8", self.form, (*FORMS, "auto"))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,8 +81,8 @@ class Int8Report:
 
     Attributes:
         form: One of `FORMS`.
-        calibration: How ranges were taken.
-        calibration_images: On how many images.
+        reason: Why this form, where it was chosen by `"auto"` or is not quite what was asked for.
+        calibration_images: On how many images the ranges were measured.
         layers: The layers with int8 kernels.
         input_type: Element type of the file's input, as it stands in the file.
         output_type: Element type of the output.
@@ -71,24 +91,51 @@ class Int8Report:
     """
 
     form: str
-    calibration: str
+    reason: str
     calibration_images: int
     layers: list[str]
-    input_type: str
-    output_type: str
+    input_type: str = ""
+    output_type: str = ""
     float_agreement: float | None = None
 
     def __str__(self) -> str:
         agreement = "not checked" if self.float_agreement is None else f"{self.float_agreement:.2%}"
         return (
-            f"int8: {self.form}, {len(self.layers)} layers with int8 kernels, ranges ({self.calibration}) "
-            f"from {self.calibration_images} images, {self.input_type} input, {self.output_type} output\n"
-            f"agreement with the model before quantization: {agreement}"
+            f"int8: {self.form}, {len(self.layers)} layers with int8 kernels, ranges from "
+            f"{self.calibration_images} images, {self.input_type} input, {self.output_type} output\n"
+            + (f"{self.reason}\n" if self.reason else "")
+            + f"agreement with the model before quantization: {agreement}"
         )
 
+    def of_file(self, file: LceFile, settings: Int8) -> Int8Report:
+        """The report with the types of input and output as they stand in the file.
 
-def quantize_graph(graph: Graph, images: np.ndarray, settings: Int8) -> list[str]:
-    """Puts fake quantization into a folded graph; returns the names of the layers with int8 kernels.
+        Raises:
+            ConversionError: The input or output is not of the type that was asked for.
+        """
+        types = {"input": file.inputs[0].type.lower(), "output": file.outputs[0].type.lower()}
+        for what, wanted in (("input", settings.int8_input), ("output", settings.int8_output)):
+            if wanted and types[what] != "int8":
+                raise ConversionError(
+                    f"The {what} of the file stayed {types[what]}, because the layer there cannot be int8; "
+                    f"convert without an int8 {what}, or put a real convolution first and a dense layer last."
+                )
+        return dataclasses.replace(self, input_type=types["input"], output_type=types["output"])
+
+
+def choose(graph: Graph) -> tuple[str, str]:
+    """The form that suits a folded network by the table `AUTO`, and why."""
+    count = sum(_multiplications(call) for call in graph.calls if _is_convolution(graph, call)) / 1e6
+    form, reason = next((form, reason) for least, form, reason in AUTO if count >= least / 1e6)
+    return form, f"int8 form '{form}': {reason.format(count)}"
+
+
+def _multiplications(call: Call) -> int:
+    return math.prod(call.layer.weights["kernel"].shape) * math.prod(filter(None, call.outputs[0].shape[1:3]))
+
+
+def quantize_graph(graph: Graph, images: Sequence[np.ndarray], settings: Int8) -> Int8Report:
+    """Puts fake quantization into a folded graph; returns what became int8.
 
     Batch normalisation behind real-valued convolutions is folded into their kernels first. Kernels get
     ranges symmetric around 0 (convolutions one per output channel), activations one range each. From here
@@ -96,74 +143,50 @@ def quantize_graph(graph: Graph, images: np.ndarray, settings: Int8) -> list[str
 
     Args:
         graph: A graph that `fold_graph` has folded; it is changed.
-        images: Preprocessed images on which the activations' ranges are measured.
-        settings: Form, and way to calibrate.
+        images: Preprocessed images for each input, on which the activations' ranges are measured.
+        settings: The form.
 
     Raises:
         ConversionError: Form `full`, and a binary convolution pads with zeros; or there are no images, or
             no layer that could be int8.
     """
-    if images.shape[1:] != tuple(graph.inputs[0].shape[1:]):
-        expected = graph.inputs[0].shape[1:]
-        raise ConversionError(f"Calibration takes images of shape {expected}, but was given {images.shape}.")
-    if not len(images):
-        raise ConversionError("There are no images to measure the ranges of the activations on.")
-    if settings.form == "full":
+    for array, tensor in zip(images, graph.inputs, strict=True):
+        if array.shape[1:] != tensor.shape[1:]:
+            raise ConversionError(
+                f"Calibration takes images of shape {tensor.shape[1:]}, but was given {array.shape}."
+            )
+        if not len(array):
+            raise ConversionError("There are no images to measure the ranges of the activations on.")
+    form, reason = (settings.form, "") if settings.form != "auto" else choose(graph)
+    if form == "full":
         _check_padding(graph)
     for call in graph.calls:
         call.restores = []
     for call in list(graph.calls):
-        if int8_sites.is_real(graph, call):
+        if is_real(graph, call):
             split_activation(graph, call)
             _fold_into_kernel(graph, call)
-    sites = int8_sites.full(graph) if settings.form == "full" else int8_sites.mixed(graph)
-    if not sites.tensors:
+    if form == "full" and any(_is_slow(call) for call in graph.calls):
+        form = "plus"
+        reason = "PReLU stays float, and with it the trunk: an int8 PReLU costs more than a float one"
+    sites = _FORMS[form](graph)
+    if not sites.layers:
         raise ConversionError(f"'{graph.name}' has no convolution or dense layer that could be int8.")
-    ranges = calibration.ranges(graph, sites.tensors, images, settings.calibration)
-    ranges |= dict.fromkeys(sites.probabilities, _PROBABILITIES)
+    measured = ranges(graph, [*sites.tensors, *(site.tensor for site in sites.entries)], images)
     for call in sites.layers:
         call.layer = _with_int8_kernel(call.layer)
-    _insert(graph, sites, ranges)
-    if settings.finetune is not None:
-        finetune_graph(graph, settings.finetune)
+    _insert(graph, sites, measured)
     for call in sites.layers:
         _round_bias(graph, call)
-    return [call.layer.name for call in sites.layers]
-
-
-def report_of(settings: Int8, images: int, layers: list[str], interpreter: Interpreter) -> Int8Report:
-    """What became int8, with the types of input and output as they stand in the file.
-
-    Raises:
-        ConversionError: The input or output is not of the type that was asked for.
-    """
-    for what, wanted, found in (
-        ("input", settings.int8_input, interpreter.input_type),
-        ("output", settings.int8_output, interpreter.output_type),
-    ):
-        if wanted and found != np.int8:
-            raise ConversionError(
-                f"The {what} of the file stayed {found}, because the layer there cannot be int8; "
-                f"convert without an int8 {what}, or put a real convolution first and a dense layer last."
-            )
-    return Int8Report(
-        form=settings.form,
-        calibration=settings.calibration,
-        calibration_images=images,
-        layers=layers,
-        input_type=str(interpreter.input_type),
-        output_type=str(interpreter.output_type),
-    )
+    return Int8Report(form, reason, len(images[0]), [call.layer.name for call in sites.layers])
 
 
 def _check_padding(graph: Graph) -> None:
-    names = [f"'{name}'" for name in int8_sites.without_one_padding(graph)]
+    names = [f"'{name}'" for name in without_one_padding(graph)]
     if names:
-        more = [f"and {len(names) - _NAMED} more"] * (len(names) > _NAMED)
         raise ConversionError(
             f"A full int8 model needs binary convolutions that pad with ones, but {len(names)} pad with "
-            f"zeros: {', '.join(names[:_NAMED] + more)}. Train with one-padding (--set model.pad_values=1), "
-            "or convert with --int8 mixed."
+            f"zeros: {some(names)}. Train with pad_values=1, or convert with another form of int8."
         )
 
 
@@ -179,42 +202,498 @@ def _fold_into_kernel(graph: Graph, call: Call) -> None:
 
 
 def _with_int8_kernel(layer: Spec) -> Spec:
-    dense = issubclass(layer.kind, tf.keras.layers.Dense)
+    dense = issubclass(layer.kind, _layers.Dense)
     kind = FakeQuantDense if dense else FakeQuantConv2D
-    plain = tf.keras.layers.Dense(1) if dense else tf.keras.layers.Conv2D(1, 1)
+    plain = _layers.Dense(1) if dense else _layers.Conv2D(1, 1)
     weights = {**layer.weights, "kernel_range": np.asarray(kind.range_of(layer.weights["kernel"]))}
     return Spec(kind, {key: layer.config[key] for key in plain.get_config()}, weights)
-
-
-def _insert(graph: Graph, sites: Sites, ranges: dict[Tensor, Range]) -> None:
-    """Puts the rounding behind its tensors, and scales between a pool and a classifier."""
-    ranges = ranges | {pooled: ranges[source] for pooled, source in sites.averages.items()}
-    for pooled, call in sites.guarded:
-        found = ranges[call.inputs[0]]
-        ranges[call.inputs[0]] = Range(_GUARD * found.minimum, _GUARD * found.maximum)
-        call.layer.weights["kernel"] = call.layer.weights["kernel"] / np.float32(_GUARD)
-        call.layer.weights["kernel_range"] = call.layer.weights["kernel_range"] / np.float32(_GUARD)
-        graph.insert_after(pooled, _guard(unique_name(graph, "pool_scale"), pooled.shape[-1] or 1))
-    names = {tensor: call.layer.name for call in graph.calls for tensor in call.outputs}
-    for tensor, found in ranges.items():
-        config = {"name": unique_name(graph, f"{names[tensor]}_int8"), **dataclasses.asdict(found)}
-        graph.insert_after(tensor, Spec(FakeQuant, config | {"dtype": "float32"}))
 
 
 def _round_bias(graph: Graph, call: Call) -> None:
     """Makes the bias a multiple of the steps of input and kernel, as the file's int32 bias is one."""
     weights = call.layer.weights
-    source = graph.producer(int8_sites.source(graph, call.inputs[0]))
-    if "bias" in weights and source.layer.kind is FakeQuant:
-        own = source.layer.build().step * weights["kernel_range"].astype(np.float64) / 127
+    origin = graph.producer(source(graph, call.inputs[0]))
+    if "bias" in weights and origin.layer.kind is FakeQuant:
+        own = origin.layer.build().step * weights["kernel_range"].astype(np.float64) / 127
         weights["bias"] = (np.round(weights["bias"] / own) * own).astype(np.float32)
 
 
-def _guard(name: str, channels: int) -> Spec:
-    """A multiplication, which keeps the converter from rounding the whole map with the range of its mean.
+# Where a network computes with 8-bit numbers ----------------------------------------------------------
 
-    The converter carries a range backwards through pools, and the values of a map exceed those of its mean.
-    A power of two changes no digit.
+
+@dataclasses.dataclass
+class Entry:
+    """The input of an int8 layer in a float network, which is rounded for this layer alone.
+
+    Attributes:
+        call: The layer's call.
+        tensor: The tensor that is rounded.
+        guarded: Whether a multiplication must keep the range from reaching what the tensor is made of.
     """
-    config = {"name": name, "dtype": "float32"}
-    return Spec(OutputScale, config, {"scale": np.full(channels, _GUARD, np.float32)})
+
+    call: Call
+    tensor: Tensor
+    guarded: bool
+
+
+@dataclasses.dataclass
+class Sites:
+    """What becomes int8.
+
+    Attributes:
+        layers: Calls of the convolutions and dense layers that get int8 kernels.
+        tensors: Tensors that are rounded to a range of their own, for all that read them.
+        entries: Inputs of layers that are rounded for one reader.
+        averages: Average-pooled tensors that take the range of what was pooled, with that tensor.
+        exits: Rounded tensors whose range must not reach what is behind, with the layer that makes them.
+        probabilities: Outputs of softmax and sigmoid behind a classifier, whose range is fixed.
+    """
+
+    layers: list[Call] = dataclasses.field(default_factory=list)
+    tensors: list[Tensor] = dataclasses.field(default_factory=list)
+    entries: list[Entry] = dataclasses.field(default_factory=list)
+    averages: dict[Tensor, Tensor] = dataclasses.field(default_factory=dict)
+    exits: list[tuple[Tensor, Call]] = dataclasses.field(default_factory=list)
+    probabilities: list[Tensor] = dataclasses.field(default_factory=list)
+
+    def add(self, graph: Graph, call: Call) -> None:
+        """Makes a layer within a float network int8, with its input and output.
+
+        A layer stays float where its output reaches what joins several tensors (`Concatenate`) through an
+        activation that cannot take the power of two which keeps the range from spreading there.
+        """
+        output = _fusion(graph, call)[-1]
+        if _spreads_forwards(graph, output):
+            if any(reader.clips and not reader.homogeneous for reader in _activations(graph, call)):
+                return
+            self.exits.append((output, call))
+        self.layers.append(call)
+        if output not in self.tensors:
+            self.tensors.append(output)
+        start = _start(graph, call.inputs[0])
+        outputs = [_fusion(graph, other)[-1] for other in self.layers]
+        if start in outputs or (start in graph.inputs and not _spreads_forwards(graph, start)):
+            self.tensors += [start] * (start not in self.tensors)
+        else:
+            guarded = start in graph.inputs or _spreads_backwards(graph, call.inputs[0])
+            self.entries.append(Entry(call, call.inputs[0], guarded))
+
+
+def classifier(graph: Graph) -> Sites:
+    """The dense layers at the end."""
+    sites = Sites()
+    for output in graph.outputs:
+        calls = _classifier(graph, output)
+        for call in calls:
+            if call not in sites.layers:
+                sites.add(graph, call)
+        if calls and facts.of(graph.producer(output)).probabilities:
+            sites.probabilities.append(output)
+    return sites
+
+
+def mixed(graph: Graph) -> Sites:
+    """The inputs, the first convolutions with their pools, and the dense layers at the end."""
+    return _joined(graph, [call for tensor in graph.inputs if (call := _stem(graph, tensor)) is not None])
+
+
+def plus(graph: Graph) -> Sites:
+    """Every real convolution, and the dense layers at the end."""
+    return _joined(graph, [call for call in graph.calls if _is_convolution(graph, call)])
+
+
+def _joined(graph: Graph, calls: list[Call]) -> Sites:
+    sites, last = Sites(), classifier(graph)
+    for call in [*calls, *last.layers]:
+        if call not in sites.layers:
+            sites.add(graph, call)
+    return dataclasses.replace(sites, probabilities=last.probabilities)
+
+
+def full(graph: Graph) -> Sites:
+    """Everything that is not binary."""
+    layers = [call for call in graph.calls if is_real(graph, call)]
+    ends = [t for t in graph.outputs if facts.of(graph.producer(t)).probabilities]
+    sites = Sites(layers=layers, probabilities=ends)
+    chains = [_fusion(graph, call) for call in graph.calls if _fuses(call)]
+    fused = {tensor for chain in chains for tensor in chain[:-1]}
+    binary_ends = {_fusion(graph, call)[-1] for call in graph.calls if is_binary(graph, call)}
+    for call in graph.calls:
+        output = call.outputs[0]
+        if len(call.outputs) > 1 or output in fused or _keeps_values(call) or output in ends:
+            continue
+        if output in binary_ends and _only_signs_read(graph, output):
+            continue  # the convolution gives bits
+        pooled = source(graph, call.inputs[0]) if _is_average(call) else None
+        if pooled in sites.tensors:
+            sites.averages[output] = pooled
+        else:
+            sites.tensors.append(output)
+    return sites
+
+
+_FORMS = {"classifier": classifier, "mixed": mixed, "plus": plus, "full": full}
+
+
+def is_real(graph: Graph, call: Call) -> bool:
+    """Whether a call is of a real-valued convolution or dense layer that can get an int8 kernel."""
+    layer = call.layer
+    config, kernel = layer.config, layer.weights.get("kernel")
+    if layer.kind not in facts.CONVOLUTIONS + facts.DENSE or kernel is None or graph.is_shared(layer):
+        return False
+    if config.get("input_quantizer") or config.get("kernel_quantizer"):
+        return False
+    if layer.kind in facts.DENSE:
+        return len(call.inputs[0].shape) == 2
+    return (
+        config["data_format"] == "channels_last"
+        and config.get("groups", 1) == 1
+        and not (config["padding"] == "same" and config.get("pad_values", 0))
+        and not is_binary(graph, call)
+    )
+
+
+def is_binary(graph: Graph, call: Call) -> bool:
+    """Whether a call is of a convolution of signs, of which every filter is ±s."""
+    if not facts.has_binary_kernel(call.layer):
+        return False
+    return facts.takes_signs(call.layer) or facts.carries_signs(graph, call.inputs[0])
+
+
+def without_one_padding(graph: Graph) -> list[str]:
+    """The binary convolutions that pad with zeros, whose output cannot be int8."""
+    return [
+        call.layer.name
+        for call in graph.calls
+        if is_binary(graph, call)
+        and call.layer.config["padding"] == "same"
+        and call.layer.config.get("pad_values", 0) != 1
+        and set(call.layer.config["kernel_size"]) != {1}
+    ]
+
+
+def _is_convolution(graph: Graph, call: Call) -> bool:
+    return call.layer.kind in facts.CONVOLUTIONS and is_real(graph, call)
+
+
+def _is_slow(call: Call) -> bool:
+    """Whether a layer costs more in int8 than in float."""
+    return issubclass(call.layer.kind, _layers.PReLU)
+
+
+def _is_average(call: Call) -> bool:
+    return call.layer.kind is _layers.AveragePooling2D
+
+
+def _keeps_values(call: Call) -> bool:
+    """Whether a call only hands on values (and zeros), or takes their signs."""
+    known = facts.of(call)
+    if facts.gives_signs(call.layer):
+        return known.no_op or facts.input_quantizer(call.layer) is not None
+    return known.moves_values
+
+
+def _stem(graph: Graph, tensor: Tensor) -> Call | None:
+    """The convolution that takes an input, perhaps padded."""
+    for reader in graph.forwards(tensor):
+        if reader.layer.kind in facts.CONVOLUTIONS:
+            return reader if is_real(graph, reader) else None
+        if not (_keeps_values(reader) or facts.of(reader).affine):
+            return None
+    return None
+
+
+def _classifier(graph: Graph, output: Tensor) -> list[Call]:
+    """The dense layers before an output, with what may stand between and behind them."""
+    calls = []
+    for call in graph.backwards(output, alone=True):
+        known = facts.of(call)
+        if call.layer.kind in facts.DENSE and is_real(graph, call):
+            calls.append(call)
+        elif not (_keeps_values(call) or known.clips or known.probabilities):
+            break
+    return calls[::-1]
+
+
+def source(graph: Graph, tensor: Tensor) -> Tensor:
+    """The tensor whose range `tensor` has, before pools and layers that only hand on values."""
+    maker = graph.producer(tensor)
+    return source(graph, maker.inputs[0]) if _keeps_values(maker) or _is_average(maker) else tensor
+
+
+def _start(graph: Graph, tensor: Tensor) -> Tensor:
+    """The tensor whose values `tensor` holds, before layers that only hand on values and are read once."""
+    for call in graph.backwards(tensor, alone=True):
+        if not _keeps_values(call):
+            return call.outputs[0]
+        tensor = call.inputs[0]
+    return tensor
+
+
+def _spreads_backwards(graph: Graph, tensor: Tensor) -> bool:
+    """Whether the converter carries a range from a tensor to what it is made of.
+
+    It does so through pools and layers that only hand on values, whose other readers would then get rounded
+    values, and through those that join tensors. The values of a map also exceed those of its mean.
+    """
+    maker = graph.producer(tensor)
+    if maker.layer.kind in facts.CONVOLUTIONS + facts.DENSE:
+        return False
+    known = facts.of(maker)
+    if len(maker.inputs) > 1:
+        return not facts.is_sum(maker.layer)
+    if known.mean:
+        return True
+    if not _keeps_values(maker) or not maker.inputs:
+        return False
+    return len(graph.consumers(maker.inputs[0])) > 1 or _spreads_backwards(graph, maker.inputs[0])
+
+
+def _spreads_forwards(graph: Graph, tensor: Tensor) -> bool:
+    """Whether the converter carries a range from a tensor into what joins it with others."""
+    return any(
+        not (facts.is_sum(reader.layer) or reader.layer.kind in _ARITHMETIC)
+        if len(reader.inputs) > 1
+        else (facts.of(reader).moves_values or facts.of(reader).mean)
+        and _spreads_forwards(graph, reader.outputs[0])
+        for reader in graph.consumers(tensor)
+    )
+
+
+_ARITHMETIC = (_layers.Multiply, _layers.Subtract)
+
+
+def _fuses(call: Call) -> bool:
+    return call.layer.kind in facts.CONVOLUTIONS + facts.DENSE or call.layer.kind is _layers.Add
+
+
+def _fusion(graph: Graph, call: Call) -> list[Tensor]:
+    """The outputs of a call and of the layers behind it that the converter makes part of it."""
+    tensors = [call.outputs[0]]
+    reader = graph.sole_consumer(tensors[-1])
+    if reader is not None and facts.of(reader).clips:
+        tensors.append(reader.outputs[0])
+        reader = graph.sole_consumer(tensors[-1])
+    if reader is not None and is_binary(graph, call) and facts.of(reader).affine:
+        tensors.append(reader.outputs[0])
+    return tensors
+
+
+def _activations(graph: Graph, call: Call) -> Iterator[facts.Facts]:
+    """What is known of the activations that the converter makes part of a call."""
+    for tensor in _fusion(graph, call)[1:]:
+        yield facts.of(graph.producer(tensor))
+
+
+def _only_signs_read(graph: Graph, tensor: Tensor) -> bool:
+    readers = graph.consumers(tensor)
+    return bool(readers) and all(
+        _only_signs_read(graph, reader.outputs[0])
+        if reader.layer.kind is _layers.MaxPooling2D
+        else facts.takes_signs(reader.layer)
+        for reader in readers
+    )
+
+
+def _insert(graph: Graph, sites: Sites, measured: dict[Tensor, Range]) -> None:
+    """Puts the rounding behind its tensors, and multiplications where a range must not spread."""
+    names = {tensor: call.layer.name for call in graph.calls for tensor in call.outputs}
+    for tensor, call in sites.exits:
+        _double(call)
+        _scale_ranges(measured, [t for t in sites.tensors if t == tensor], _GUARD)
+        scale = _scale(unique_name(graph, f"{names[tensor]}_scale"), tensor.channels or 1, 1 / _GUARD)
+        graph.insert_after(tensor, scale)
+    for tensor, pooled in sites.averages.items():
+        measured[tensor] = measured[pooled]
+    fixed = dict.fromkeys(sites.probabilities, _PROBABILITIES)
+    for entry in sites.entries:
+        limits, tensor = measured[entry.tensor], entry.tensor
+        if entry.guarded:
+            name = unique_name(graph, "pool_scale")
+            tensor = _branch(graph, entry.call, tensor, _scale(name, tensor.channels or 1, _GUARD))
+            limits = Range(_GUARD * limits.minimum, _GUARD * limits.maximum)
+            _halve(entry.call)
+        name = unique_name(graph, f"{names[entry.tensor]}_int8")
+        _branch(graph, entry.call, tensor, _rounding(name, limits))
+    for tensor in [*sites.tensors, *sites.averages, *sites.probabilities]:
+        limits = fixed.get(tensor) or measured[tensor]
+        graph.insert_after(tensor, _rounding(unique_name(graph, f"{names[tensor]}_int8"), limits))
+
+
+def _scale_ranges(measured: dict[Tensor, Range], tensors: list[Tensor], factor: float) -> None:
+    for tensor in dict.fromkeys(tensors):
+        measured[tensor] = Range(factor * measured[tensor].minimum, factor * measured[tensor].maximum)
+
+
+def _branch(graph: Graph, reader: Call, tensor: Tensor, layer: Spec) -> Tensor:
+    """Puts a layer between a tensor and one call that reads it; returns what the call reads now."""
+    call = Call(layer, [tensor], [Tensor(tensor.shape)])
+    graph.calls.insert(graph.calls.index(reader), call)
+    reader.inputs = [call.outputs[0] if one is tensor else one for one in reader.inputs]
+    return call.outputs[0]
+
+
+def _rounding(name: str, limits: Range) -> Spec:
+    return Spec(FakeQuant, {"name": name, **dataclasses.asdict(limits), "dtype": "float32"})
+
+
+def _halve(call: Call) -> None:
+    weights = call.layer.weights
+    for key in ("kernel", "kernel_range"):
+        weights[key] = weights[key] / np.float32(_GUARD)
+
+
+def _double(call: Call) -> None:
+    weights = call.layer.weights
+    for key in {"kernel", "kernel_range", "bias"} & set(weights):
+        weights[key] = weights[key] * np.float32(_GUARD)
+
+
+def _scale(name: str, channels: int, factor: float) -> Spec:
+    """A multiplication, through which the converter carries no range.
+
+    The layer before or behind it takes the inverse, and a power of two changes no digit.
+    """
+    weights = {"scale": np.full(channels, factor, np.float32)}
+    return Spec(OutputScale, {"name": name, "dtype": "float32"}, weights)
+
+
+# Ranges -----------------------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True)
+class Range:
+    """From where to where a tensor's values go; 0 lies within."""
+
+    minimum: float
+    maximum: float
+
+    def on_grid(self) -> Range:
+        """The smallest range around this one with 256 levels of which one is 0, exactly in float32.
+
+        TensorFlow and the converter shift other ranges, and not alike; where the level 0 becomes -1e-8,
+        its sign differs.
+        """
+        zero = round(-255 * self.minimum / (self.maximum - self.minimum))  # levels below 0
+        above = self.maximum / (255 - zero) if zero < 255 else 0.0
+        below = -self.minimum / zero if zero > 0 else 0.0
+        fraction, exponent = math.frexp(max(above, below))
+        step = math.ldexp(math.ceil(fraction * 2**_STEP_BITS), exponent - _STEP_BITS)
+        return Range(-zero * step, (255 - zero) * step)
+
+
+_PROBABILITIES = Range(0.0, 255 / 256)  # the only range that TFLite's int8 operators for them have
+
+
+def ranges(graph: Graph, tensors: Sequence[Tensor], images: Sequence[np.ndarray]) -> dict[Tensor, Range]:
+    """The range of each tensor over the images: from its smallest to its largest value.
+
+    Args:
+        graph: The network.
+        tensors: Which tensors.
+        images: Preprocessed images `(n, …)` for each input; not empty.
+    """
+    tensors = list(dict.fromkeys(tensors))
+    if not tensors:
+        return {}
+    network = dataclasses.replace(graph, outputs=tensors).build()
+    extremes = np.zeros((len(tensors), 2))
+    for start in range(0, len(images[0]), _BATCH):
+        batch = [array[start : start + _BATCH] for array in images]
+        outputs = tf.nest.flatten(network(batch if len(batch) > 1 else batch[0], training=False))
+        for extreme, output in zip(extremes, map(np.asarray, outputs), strict=True):
+            extreme[:] = min(extreme[0], output.min()), max(extreme[1], output.max())
+    return {t: _range(*map(float, extreme)) for t, extreme in zip(tensors, extremes, strict=True)}
+
+
+def _range(minimum: float, maximum: float) -> Range:
+    return Range(minimum, maximum).on_grid() if maximum > minimum else Range(-1.0, 1.0).on_grid()
+
+
+# Layers that compute with 8-bit numbers in floating point, as the converted file will -----------------
+
+
+@_serializable
+class FakeQuant(tf.keras.layers.Layer):
+    """Rounds to the 256 levels of an int8 tensor: `y = s · (clip(round(x / s) + z, -128, 127) - z)`.
+
+    Scale s and zero point z follow from the range; 0 is always a level. The converter takes the range of the
+    tensor from it.
+
+    Args:
+        minimum: Lower end of the range, at most 0.
+        maximum: Upper end, at least 0.
+        **kwargs: Arguments of `tf.keras.layers.Layer`.
+    """
+
+    def __init__(self, minimum: float, maximum: float, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.minimum, self.maximum = minimum, maximum
+
+    @property
+    def step(self) -> float:
+        """Distance s of two levels."""
+        return (self.maximum - self.minimum) / 255
+
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        """Rounds to the levels."""
+        return tf.quantization.fake_quant_with_min_max_args(inputs, self.minimum, self.maximum)
+
+    def get_config(self) -> dict[str, Any]:
+        """The layer's configuration."""
+        return {**super().get_config(), "minimum": self.minimum, "maximum": self.maximum}
+
+
+class _FakeQuantKernel:
+    """A layer whose kernel is rounded to 255 levels, symmetric around 0."""
+
+    kernel: tf.Variable
+
+    def build(self, input_shape: Any) -> None:
+        """Creates the weights; `kernel_range` is the largest magnitude of the kernel."""
+        super().build(input_shape)  # type: ignore[misc]
+        shape = self.range_of(self.kernel).shape
+        self.kernel_range = self.add_weight(  # type: ignore[attr-defined]
+            "kernel_range", shape=shape, initializer="ones", trainable=False
+        )
+
+    @classmethod
+    def range_of(cls, kernel: tf.Tensor | np.ndarray) -> tf.Tensor:
+        """Largest magnitude of a kernel, above 0."""
+        return tf.maximum(tf.reduce_max(tf.abs(kernel)), 1e-6)
+
+
+@_serializable
+class FakeQuantConv2D(_FakeQuantKernel, tf.keras.layers.Conv2D):
+    """A convolution with an int8 kernel; each output channel has a range of its own."""
+
+    @classmethod
+    def range_of(cls, kernel: tf.Tensor | np.ndarray) -> tf.Tensor:
+        """Largest magnitude of each output channel, above 0."""
+        return tf.maximum(tf.reduce_max(tf.abs(kernel), axis=[0, 1, 2]), 1e-6)
+
+    def convolution_op(self, inputs: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
+        """Convolves with the rounded kernel."""
+        rounded = tf.quantization.fake_quant_with_min_max_vars_per_channel(
+            kernel, -self.kernel_range, self.kernel_range, narrow_range=True
+        )
+        return super().convolution_op(inputs, rounded)
+
+
+@_serializable
+class FakeQuantDense(_FakeQuantKernel, tf.keras.layers.Dense):
+    """A dense layer with an int8 kernel, which has one range.
+
+    Ranges per output would make the file of a classifier 5 % larger, and the converter takes them for
+    convolutions only.
+    """
+
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        """`(n, features)` becomes `(n, units)`."""
+        rounded = tf.quantization.fake_quant_with_min_max_vars(
+            self.kernel, -self.kernel_range, self.kernel_range, narrow_range=True
+        )
+        outputs = tf.matmul(inputs, rounded)
+        if self.use_bias:
+            outputs = tf.nn.bias_add(outputs, self.bias)
+        return self.activation(outputs)

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from bnn_tf import deploy
-from bnn_tf._tensorflow import lq, tf
+from bnn_tf._tensorflow import tf
 
 
 def test_a_run(command, trained):
@@ -48,32 +48,6 @@ def test_a_saved_model_with_its_dataset(command, tiny, tmp_path):
     assert json.loads((tmp_path / "model.tflite.json").read_text())["preprocessing"]["size"] == [8, 8]
 
 
-@pytest.mark.parametrize("form", ["text", "json"])
-def test_a_wrong_conversion_names_the_layer_and_counts_the_signs(command, tmp_path, form):
-    x = image = tf.keras.Input((8, 8, 3))
-    for number, strides in enumerate((1, 2)):
-        x = tf.keras.layers.Conv2D(32, 3, strides, name=f"real{number}")(tf.keras.layers.ZeroPadding2D(1)(x))
-        x = lq.layers.QuantConv2D(
-            32, 3, padding="same", pad_values=1.0, input_quantizer="ste_sign", kernel_quantizer="ste_sign",
-            name=f"binary{number}",
-        )(x)  # fmt: skip
-        x = tf.keras.layers.BatchNormalization(beta_initializer="ones")(x)
-    x = tf.keras.layers.Dense(4)(tf.keras.layers.Flatten()(x))
-    tf.keras.Model(image, x).save(tmp_path / "model.keras")
-    options = ["--json"] if form == "json" else []
-    code, out, err = command("convert", tmp_path / "model.keras", "-o", tmp_path / "x.tflite", *options)
-    assert code == 1
-    assert "the input of 'binary1' is the first to differ" in err
-    assert "computed by 'binary0', 'real1'" in err
-    assert len(err.splitlines()) == 1
-    if form == "json":
-        right, wrong = json.loads(out)["parity"]["layers"]
-        assert right["wrong"] == 0 < wrong["wrong"] <= wrong["flipped"]
-    else:
-        assert "binary0: 0 of 16,384 signs flipped" in out.splitlines()[0]
-        assert "not near zero" in out.splitlines()[1]
-
-
 @pytest.fixture
 def refused(monkeypatch):
     """A conversion whose outputs disagree."""
@@ -81,7 +55,7 @@ def refused(monkeypatch):
     def fail(*_, **__):
         raise deploy.ConversionError("The converted model disagrees with Keras: …")
 
-    monkeypatch.setattr(deploy.conversion, "to_flatbuffer", fail)
+    monkeypatch.setattr(deploy.convert, "to_flatbuffer", fail)
 
 
 def test_a_failure_writes_nothing_and_exits_with_1(command, trained, refused):
@@ -124,9 +98,10 @@ def test_what_cannot_be_converted(command, tiny, tmp_path, monkeypatch, argument
     assert sorted(path.name for path in tmp_path.iterdir()) == ["model.keras", "text.keras"]
 
 
-def test_two_inputs_are_one_clear_line(command, tmp_path):
-    inputs = [tf.keras.Input((4, 4, 3)), tf.keras.Input((4, 4, 3))]
-    tf.keras.Model(inputs, tf.keras.layers.Add()(inputs)).save(tmp_path / "two.keras")
-    code, _, err = command("convert", tmp_path / "two.keras", "-o", tmp_path / "x.tflite")
-    assert code == 1
-    assert "2 inputs" in err
+def test_several_outputs_keep_their_names(command, tmp_path):
+    image = tf.keras.Input((4, 4, 3), name="photo")
+    outputs = [tf.keras.layers.Conv2D(n, 1, name=name)(image) for n, name in ((3, "zoom"), (2, "area"))]
+    tf.keras.Model(image, outputs).save(tmp_path / "two.keras")
+    code, out, _ = command("convert", tmp_path / "two.keras", "-o", tmp_path / "x.tflite", "--json")
+    assert code == 0
+    assert [output["name"] for output in json.loads(out)["outputs"]] == ["zoom", "area"]

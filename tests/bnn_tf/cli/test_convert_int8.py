@@ -13,17 +13,17 @@ def test_int8_alone_means_mixed(command, trained):
     code, out, err = command("convert", trained, *FEW, "--int8", "--json")
     found = json.loads(out)["int8"]
     assert (code, err) == (0, "")
-    assert (found["form"], found["calibration"], found["calibration_images"]) == ("mixed", "minmax", 32)
+    assert (found["form"], found["calibration_images"]) == ("mixed", 32)
     assert found["layers"] == ["stem_conv", "logits"]
     assert (found["input_type"], found["output_type"]) == ("float32", "float32")
 
 
 def test_int8_input_and_output_are_evaluated(command, trained, tmp_path):
     file = tmp_path / "model.tflite"
-    options = ("--int8", "mixed", "--int8-input", "--int8-output", "--calibration", "percentile")
+    options = ("--int8", "mixed", "--int8-input", "--int8-output")
     code, out, _ = command("convert", trained, "-o", file, *FEW, *options)
     assert code == 0
-    assert "int8: mixed, 2 layers with int8 kernels, ranges (percentile) from 32 images, int8 input" in out
+    assert "int8: mixed, 2 layers with int8 kernels, ranges from 32 images, int8 input" in out
     assert (Interpreter(file).input_type, Interpreter(file).output_type) == ("int8", "int8")
     lce, run = (json.loads(command("evaluate", path, "--json")[1]) for path in (file, trained))
     assert lce["top1"] == pytest.approx(run["top1"], abs=0.05)
@@ -34,27 +34,15 @@ def test_full_needs_one_padding(command, trained):
     code, out, err = command("convert", trained, *FEW, "--int8", "full")
     assert (code, out) == (1, "")
     assert "pad with zeros: 'body_conv'" in err
-    assert "--set model.pad_values=1" in err
+    assert "Train with pad_values=1" in err
     assert not (trained / "model.tflite").exists()
-
-
-def test_finetuning(command, trained, tmp_path):
-    files = [tmp_path / "plain.tflite", tmp_path / "tuned.tflite"]
-    for file, options in zip(files, ((), ("--int8-finetune", 1)), strict=True):
-        code, _, err = command("convert", trained, "-o", file, *FEW, "--int8", *options)
-        assert code == 0
-        assert ("finetuning for 1 epoch" in err) == bool(options)
-    assert files[0].read_bytes() != files[1].read_bytes()
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--int8", "ful"), "'ful' is not one of 'mixed', 'full'"),
+        (("--int8", "ful"), "'ful' is not one of 'auto', 'classifier'"),
         (("--int8-input",), "--int8-input needs --int8"),
-        (("--calibration", "minmax"), "--calibration needs --int8"),
-        (("--int8-finetune", "2"), "--int8-finetune needs --int8"),
-        (("--int8", "--calibration", "max"), "'max' is not one of 'minmax', 'percentile'"),
         (("--int8", "--no-fold"), "--int8 needs folding"),
     ],
 )

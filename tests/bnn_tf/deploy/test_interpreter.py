@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 
 from bnn_tf._tensorflow import tf
-from bnn_tf.deploy import Interpreter, lce, operators
+from bnn_tf.deploy import Interpreter
+from bnn_tf.deploy.lce_file import LceFile, to_flatbuffer
 from bnn_tf.errors import UserError
 
 
@@ -11,7 +12,7 @@ def dense():
     """A plain network of one layer and its converted form."""
     image = tf.keras.Input((4, 4, 3))
     model = tf.keras.Model(image, tf.keras.layers.Dense(5)(tf.keras.layers.Flatten()(image)))
-    return model, lce.to_flatbuffer(model)
+    return model, to_flatbuffer(model)
 
 
 def test_predict_keeps_the_order_of_the_images(dense, rng):
@@ -42,11 +43,11 @@ def test_reads_files(dense, tmp_path):
     path.write_bytes(dense[1])
     assert Interpreter(path).output_shape == (1, 5)
     assert Interpreter(str(path)).output_shape == (1, 5)
-    assert [op.name for op in operators(path)] == [op.name for op in operators(dense[1])]
+    assert [op.name for op in LceFile(path).operators] == [op.name for op in LceFile(dense[1]).operators]
 
 
 def test_missing_file_is_named(tmp_path):
-    with pytest.raises(UserError, match="Cannot read the model file .*nothing.tflite"):
+    with pytest.raises(UserError, match="cannot read the model file .*nothing.tflite"):
         Interpreter(tmp_path / "nothing.tflite")
 
 
@@ -54,10 +55,10 @@ def test_missing_file_is_named(tmp_path):
 def test_a_file_without_the_mark_is_refused(content, tmp_path):
     path = tmp_path / "text.tflite"
     path.write_bytes(content)
-    with pytest.raises(UserError, match="text.tflite' is not a TFLite model"):
+    with pytest.raises(UserError, match="text.tflite' is no TFLite model"):
         Interpreter(path)
-    with pytest.raises(UserError, match="text.tflite' is not a TFLite model"):
-        operators(path)
+    with pytest.raises(UserError, match="text.tflite' is no TFLite model"):
+        LceFile(path)
 
 
 @pytest.mark.parametrize("kept", [0.1, 0.5, 0.9, 0.99])
@@ -75,7 +76,7 @@ def test_overwritten_bytes_are_refused(dense):
 
 
 def test_operators_tell_types_and_shapes(dense):
-    (product,) = [op for op in operators(dense[1]) if op.name == "FULLY_CONNECTED"]
+    (product,) = [op for op in LceFile(dense[1]).operators if op.name == "FULLY_CONNECTED"]
     assert product.outputs[0].shape == (1, 5)
     assert product.outputs[0].type == "FLOAT32"
     assert product.inputs[1].shape == (5, 48)
@@ -85,8 +86,8 @@ def test_operators_tell_types_and_shapes(dense):
 def test_outputs_keep_their_order():
     image = x = tf.keras.Input((4, 4, 1))
     outputs = [x := tf.keras.layers.Conv2D(channels, 1)(x) for channels in range(1, 13)]
-    content = lce.to_flatbuffer(tf.keras.Model(image, outputs))
+    content = to_flatbuffer(tf.keras.Model(image, outputs))
     from bnn_tf.deploy import interpreter
 
-    results = interpreter.run(content, np.ones((1, 4, 4, 1), np.float32))
+    results = interpreter.run(content, [np.ones((1, 4, 4, 1), np.float32)])
     assert [result.shape[-1] for result in results] == list(range(1, 13))

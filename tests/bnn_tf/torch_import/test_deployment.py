@@ -3,7 +3,7 @@
 import pytest
 
 from bnn_tf._tensorflow import tf
-from bnn_tf.deploy import int8_sites
+from bnn_tf.deploy import int8
 from bnn_tf.deploy.graph import read_frozen
 from zoo import blocks, resnet
 
@@ -14,7 +14,7 @@ def network():
 
 
 def test_int8_finds_the_first_convolution_behind_the_flip(network):
-    sites = int8_sites.mixed(read_frozen(network))
+    sites = int8.mixed(read_frozen(network))
     assert [call.layer.name for call in sites.layers] == ["stem_conv", "logits"]
 
 
@@ -23,5 +23,5 @@ def test_a_turned_image_needs_no_range_of_its_own():
     x = blocks.conv(blocks.oriented(image, True), 4, 3, "stem_conv")
     model = blocks.finish(image, blocks.classifier(x, 3), "small", None)
     graph = read_frozen(tf.keras.Model(model.input, model.output))
-    rounded = int8_sites.full(graph).tensors
+    rounded = int8.full(graph).tensors
     assert not [call for call in graph.calls if call.layer.name == "flip" and call.outputs[0] in rounded]

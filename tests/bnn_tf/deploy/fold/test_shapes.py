@@ -5,8 +5,8 @@ import pytest
 
 import zoo
 from bnn_tf._tensorflow import tf
-from bnn_tf.deploy import lce, operators
 from bnn_tf.deploy.fold import fold
+from bnn_tf.deploy.lce_file import LceFile, to_flatbuffer
 
 layers = tf.keras.layers
 
@@ -36,7 +36,7 @@ def test_global_pools_get_the_size_of_the_map(randomized, images, keepdims):
     model = randomized(tf.keras.Model(image, layers.Dense(4)(x)))
     folded = assert_same(model, images)
     assert folded.output_shape == model.output_shape
-    names = [operator.name for operator in operators(lce.to_flatbuffer(folded))]
+    names = [operator.name for operator in LceFile(to_flatbuffer(folded)).operators]
     assert "AVERAGE_POOL_2D" in names
     assert not {"MEAN", "SUM"} & set(names)
 

@@ -5,8 +5,9 @@ import pytest
 
 import zoo
 from bnn_tf._tensorflow import lq, tf
-from bnn_tf.deploy import facts, lce, operators
+from bnn_tf.deploy import facts
 from bnn_tf.deploy.fold import fold
+from bnn_tf.deploy.lce_file import LceFile, to_flatbuffer
 from bnn_tf.layers import HardTanh, LeakyClip, LearnableBias, OutputScale
 
 layers = tf.keras.layers
@@ -171,7 +172,7 @@ def test_vgg_small_stays_bit_packed(randomized, rng):
             gamma = np.abs(layer.gamma)
             layer.gamma.assign(gamma * np.where(np.arange(gamma.size) % 16, 1, -1))
     folded = assert_same(model, rng.standard_normal((8, 16, 16, 3), np.float32))
-    found = [operator.name for operator in operators(lce.to_flatbuffer(folded))]
+    found = [operator.name for operator in LceFile(to_flatbuffer(folded)).operators]
     assert found == [
         "CONV_2D", "LceQuantize", "LceBconv2d", "LceBMaxPool2d", "LceBconv2d", "LceBconv2d", "LceBMaxPool2d",
         "LceBconv2d", "LceBconv2d", "MAX_POOL_2D", "RESHAPE", "FULLY_CONNECTED",

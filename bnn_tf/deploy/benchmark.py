@@ -1,0 +1,384 @@
+"""Latency, memory, size and operators of converted networks, side by side on this machine.
+
+Each candidate runs in a process of its own (`bnn_tf.deploy.interpreter.Worker`), and all take turns, so that
+what disturbs the machine disturbs them alike. LCE's interpreter also runs plain TFLite files, which
+`plain_tflite` makes of the same architecture with real weights and activations.
+"""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import dataclasses
+import functools
+import importlib.metadata
+import os
+import platform
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from bnn_tf._runtime import quiet_native_stderr
+from bnn_tf._tensorflow import lq, tf
+from bnn_tf.deploy.graph import QUANTIZERS, Spec, copy_of, in_float32, read
+from bnn_tf.deploy.interpreter import Worker
+from bnn_tf.deploy.lce_file import LceFile, Operator, TensorInfo
+from bnn_tf.errors import UserError, first_line
+
+
+@dataclasses.dataclass(frozen=True)
+class OperatorCount:
+    """How often an operator stands in a file.
+
+    Attributes:
+        name: TFLite's or LCE's name.
+        type: Types of its first input and output, one if they are the same; `"bits"` are packed signs.
+        count: How often.
+    """
+
+    name: str
+    type: str
+    count: int
+
+    def __str__(self) -> str:
+        return f"{self.count} {self.name} {self.type}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Candidate:
+    """A `.tflite` file to measure.
+
+    Attributes:
+        name: What it is called in the report.
+        form: `"LCE"`, `"float32"`, `"int8"`, or `"TFLite"`.
+        path: The file.
+    """
+
+    name: str
+    form: str
+    path: Path
+
+    @classmethod
+    def of_file(cls, path: Path, name: str | None = None) -> Candidate:
+        """A file as it is: LCE's where it holds operators of LCE.
+
+        Raises:
+            UserError: There is no such file, or it is no TFLite model.
+        """
+        binary = any(operator.name.startswith("Lce") for operator in LceFile(path).operators)
+        return cls(name or str(path), "LCE" if binary else "TFLite", path)
+
+    @property
+    def size(self) -> int:
+        """Size of the file in bytes."""
+        return self.path.stat().st_size
+
+    def operators(self) -> list[OperatorCount]:
+        """Its operators by type, the most frequent first."""
+        counts = collections.Counter((op.name, _type(op)) for op in LceFile(self.path).operators)
+        return [OperatorCount(name, kind, count) for (name, kind), count in counts.most_common()]
+
+
+def _type(operator: Operator) -> str:
+    ends = [_element(operator, tensors[0]) for tensors in (operator.inputs, operator.outputs) if tensors]
+    return "→".join(dict.fromkeys(ends))
+
+
+def _element(operator: Operator, tensor: TensorInfo) -> str:
+    packed = tensor.type == "INT32" and operator.name.startswith("Lce")
+    return "bits" if packed else tensor.type.lower()
+
+
+_X86 = ("x86_64", "amd64", "i386", "i686")
+
+
+@dataclasses.dataclass(frozen=True)
+class Host:
+    """A machine.
+
+    Attributes:
+        cpu: Model of the processor.
+        cores: Logical cores that this process may use.
+        architecture: E.g. `"x86_64"`.
+        system: Operating system.
+        load: Processes that wanted a core, on average over the last minute; None where not known.
+    """
+
+    cpu: str
+    cores: int
+    architecture: str
+    system: str
+    load: float | None = None
+
+    @classmethod
+    def this(cls) -> Host:
+        """The machine that runs this, with its load now."""
+        load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
+        return cls(_cpu(), _cores(), platform.machine(), platform.system(), load)
+
+    @property
+    def caveat(self) -> str:
+        """What the latencies of this machine are not."""
+        if self.architecture.lower() in _X86:
+            return (
+                "x86 has no optimized LCE kernels: latencies on this host say nothing about ARM, "
+                "where devices run lce_benchmark_model or LCE's libraries."
+            )
+        return "Latencies hold for this host only; other processors must be measured themselves."
+
+    def __str__(self) -> str:
+        load = "" if self.load is None else f", load {self.load:.1f} before"
+        return f"{self.cpu}, {self.cores} cores, {self.architecture}, {self.system}{load}"
+
+
+def _cores() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _cpu() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    fields = dict(line.split(":", 1) for line in lines if ":" in line)
+    named = {key.strip().lower(): value.strip() for key, value in fields.items()}
+    return named.get("model name") or named.get("hardware") or platform.processor() or "unknown processor"
+
+
+MEMORY = (
+    "Peak memory is that of a process for each candidate: its largest resident memory while the model was "
+    "loaded and ran, less what was resident before (interpreter and Python)."
+)
+OPERATORS = "LCE's interpreter measures no single operators; lce_benchmark_model does, on the device."
+
+
+@dataclasses.dataclass(frozen=True)
+class Measurement:
+    """Latency and memory of one candidate with one number of threads.
+
+    Attributes:
+        candidate: What was measured.
+        threads: Threads of the interpreter.
+        seconds: Latency of each inference, warm-up left out.
+        memory: Peak of resident memory for model and inferences, in bytes.
+    """
+
+    candidate: Candidate
+    threads: int
+    seconds: Sequence[float]
+    memory: int
+
+    def percentile(self, percent: float) -> float:
+        """Latency in milliseconds that `percent` % of the inferences did not exceed."""
+        return 1e3 * float(np.percentile(self.seconds, percent))
+
+    def to_dict(self) -> dict[str, Any]:
+        """The measurement with plain values, for JSON."""
+        return {
+            "threads": self.threads,
+            "inferences": len(self.seconds),
+            "median_ms": self.percentile(50),
+            "p90_ms": self.percentile(90),
+            "fastest_ms": self.percentile(0),
+            "peak_memory_bytes": self.memory,
+        }
+
+
+@dataclasses.dataclass(frozen=True)
+class BenchmarkReport:
+    """All measurements.
+
+    Attributes:
+        host: Where.
+        interpreter: What ran the files.
+        rounds: How often each candidate had its turn.
+        runs: Inferences in each turn.
+        measurements: One for each candidate and number of threads.
+    """
+
+    host: Host
+    interpreter: str
+    rounds: int
+    runs: int
+    measurements: tuple[Measurement, ...]
+
+    @property
+    def candidates(self) -> list[Candidate]:
+        """What was compared, in order."""
+        return list(dict.fromkeys(measurement.candidate for measurement in self.measurements))
+
+    def to_dict(self) -> dict[str, Any]:
+        """The report with plain values, for JSON."""
+        return {
+            "host": dataclasses.asdict(self.host),
+            "caveat": self.host.caveat,
+            "interpreter": self.interpreter,
+            "rounds": self.rounds,
+            "runs": self.runs,
+            "memory": MEMORY,
+            "candidates": [self._of(candidate) for candidate in self.candidates],
+        }
+
+    def _of(self, candidate: Candidate) -> dict[str, Any]:
+        return {
+            "name": candidate.name,
+            "form": candidate.form,
+            "size": candidate.size,
+            "operators": [dataclasses.asdict(count) for count in candidate.operators()],
+            "measurements": [m.to_dict() for m in self.measurements if m.candidate == candidate],
+        }
+
+
+Progress = Callable[[int], None]
+
+
+class Runner(Protocol):
+    """What can run inferences."""
+
+    def run(self, runs: int) -> list[float]:
+        """Seconds of each of `runs` inferences."""
+        ...
+
+
+def benchmark(
+    candidates: Sequence[Candidate],
+    threads: Sequence[int] = (1,),
+    rounds: int = 5,
+    runs: int = 10,
+    warmup: int = 2,
+    xnnpack: bool = False,
+    progress: Progress = lambda completed: None,
+) -> BenchmarkReport:
+    """Latency and peak memory of each candidate with each number of threads.
+
+    Each combination has a process of its own with LCE's interpreter, which also runs plain TFLite files. In
+    every round each of them in turn does `runs` inferences of one image, while the others wait.
+
+    Args:
+        candidates: What to compare.
+        threads: Numbers of threads.
+        rounds: How often each has its turn.
+        runs: Inferences in each turn.
+        warmup: Inferences before the first round that do not count.
+        xnnpack: Whether float (and int8) operators go to TFLite's XNNPACK delegate.
+        progress: Called with the number of completed rounds.
+
+    Raises:
+        UserError: A file cannot be run.
+    """
+    host = Host.this()
+    pairs = [(candidate, count) for candidate in candidates for count in threads]
+    with contextlib.ExitStack() as stack:
+        workers = [stack.enter_context(Worker(LceFile(c.path), count, xnnpack)) for c, count in pairs]
+        seconds = interleave(workers, rounds, runs, warmup, progress)
+        memory = [worker.memory() for worker in workers]
+    measurements = [
+        Measurement(*pair, tuple(times), peak)
+        for pair, times, peak in zip(pairs, seconds, memory, strict=True)
+    ]
+    return BenchmarkReport(host, _interpreter(xnnpack), rounds, runs, tuple(measurements))
+
+
+def interleave(
+    workers: Sequence[Runner],
+    rounds: int,
+    runs: int,
+    warmup: int = 0,
+    progress: Progress = lambda completed: None,
+) -> list[list[float]]:
+    """Seconds of all inferences of each worker; each round visits them in turn, every second one backwards.
+
+    Turning round keeps one candidate from always following the same other one.
+    """
+    seconds: list[list[float]] = [[] for _ in workers]
+    if warmup:
+        for worker in workers:
+            worker.run(warmup)
+    order = list(range(len(workers)))
+    for completed in range(1, rounds + 1):
+        for index in order:
+            seconds[index] += workers[index].run(runs)
+        order.reverse()
+        progress(completed)
+    return seconds
+
+
+def _interpreter(xnnpack: bool) -> str:
+    version = importlib.metadata.version("larq-compute-engine")
+    return f"LCE {version}'s TFLite interpreter, {'with' if xnnpack else 'without'} XNNPACK"
+
+
+_OF_LARQ = (*QUANTIZERS, "pad_values", "metrics")
+
+
+def real_valued(model: tf.keras.Model) -> tf.keras.Model:
+    """The architecture with real weights and activations: every Larq layer becomes Keras' own.
+
+    Its kernels are the latent ones, so that it shows what a real network of this form costs, not how
+    accurate a trained one would be.
+
+    Raises:
+        ConversionError: The model is subclassed or not built.
+    """
+    return read(in_float32(model), _real).build()
+
+
+def _real(layer: tf.keras.layers.Layer) -> Spec:
+    spec = copy_of(layer)
+    if isinstance(layer, lq.quantizers.Quantizer) or _is_sign(layer):
+        passing = {"name": spec.name, "activation": "linear", "dtype": "float32"}
+        return Spec(tf.keras.layers.Activation, passing)
+    if not hasattr(layer, "input_quantizer"):
+        return spec
+    config: dict[str, Any] = {key: value for key, value in spec.config.items() if key not in _OF_LARQ}
+    # A constraint or regularizer of Larq's means nothing to an inference.
+    config |= dict.fromkeys(key for key in config if key.endswith(("constraint", "regularizer")))
+    own = {path: weight for path, weight in spec.weights.items() if not path.startswith(QUANTIZERS)}
+    return Spec(_keras_class(spec.kind), config, own)
+
+
+def _is_sign(layer: tf.keras.layers.Layer) -> bool:
+    activation = isinstance(layer, tf.keras.layers.Activation)
+    return activation and isinstance(layer.activation, lq.quantizers.Quantizer)
+
+
+def _keras_class(kind: Any) -> Any:
+    """The layer of Keras that a layer of Larq extends."""
+    return next(base for base in kind.__mro__ if "keras" in base.__module__.split(".")[0])
+
+
+def plain_tflite(model: tf.keras.Model, calibration: np.ndarray | None = None) -> bytes:
+    """Content of a plain `.tflite` file that computes a float32 model for one image at a time.
+
+    Args:
+        model: A functional or Sequential model with one input of fixed size and one output.
+        calibration: Preprocessed images `(n, height, width, channels)` to measure ranges on. With them
+            weights and activations are int8 (input and output stay float32), without they are float32.
+
+    Raises:
+        UserError: TFLite's converter refuses the model.
+    """
+    shape = (1, *model.input_shape[1:])
+    function = tf.function(
+        functools.partial(model, training=False), input_signature=[tf.TensorSpec(shape, tf.float32)]
+    )
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([function.get_concrete_function()], model)
+    if calibration is not None:
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+        converter.representative_dataset = functools.partial(_one_by_one, calibration)
+    with quiet_native_stderr():
+        try:
+            return converter.convert()
+        except Exception as error:  # it raises several kinds, whose message is a page of MLIR
+            reason = first_line(error)[:300]
+            raise UserError(f"TFLite's converter refuses '{model.name}': {reason}") from error
+
+
+def _one_by_one(images: np.ndarray) -> Iterator[list[np.ndarray]]:
+    for image in images:
+        yield [image[None].astype(np.float32)]

@@ -1,0 +1,518 @@
+"""Conversion for Larq Compute Engine, with proof that it worked.
+
+`convert` refuses what `lint` calls an error, counts the binary operators of the file, runs it, and compares
+it with Keras: logits first, layers where the logits do not settle it (`bnn_tf.deploy.proof`).
+"""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bnn_tf import files
+from bnn_tf._tensorflow import tf
+from bnn_tf.deploy import facts, lint, proof
+from bnn_tf.deploy.fold import (
+    Affine,
+    add_bias,
+    fold_graph,
+    layer_of,
+    pads,
+    scale_inputs,
+    shift,
+    shifted,
+    take_signs_in_layers,
+)
+from bnn_tf.deploy.graph import (
+    Call,
+    ConversionError,
+    Graph,
+    in_float32,
+    read_frozen,
+    unique_name,
+)
+from bnn_tf.deploy.int8 import Int8, Int8Report, quantize_graph
+from bnn_tf.deploy.interpreter import Interpreter
+from bnn_tf.deploy.lce_file import (
+    BINARY_CONVOLUTION,
+    LceFile,
+    Operator,
+    TensorInfo,
+    to_flatbuffer,
+    with_int8_ends,
+)
+from bnn_tf.deploy.proof import Disagreement, ParityReport
+from bnn_tf.errors import UserError, first_line, some
+
+LEAST_AGREEMENT = 0.95
+"""Smallest share of images that file and Keras must classify alike, even if only rounding is the reason."""
+INPUTS = ("float32", "uint8")
+"""What a file may take: preprocessed images, or raw pixels."""
+_DEFAULT_IMAGES = 64
+_UNSETTLED = 0.25  # share of channels
+
+Arrays = np.ndarray | Sequence[np.ndarray]
+
+
+@dataclasses.dataclass(frozen=True)
+class ConversionReport:
+    """What was written.
+
+    Attributes:
+        path: The file.
+        size: Its size in bytes.
+        expected_binary_convs: Layers of the model that are meant to run on bits.
+        actual_binary_convs: `LceBconv2d` operators in the file.
+        operators: How often each operator stands in the file, by name.
+        parity: Comparison with Keras (with the fake-quantized network, for int8); of several outputs the one
+            that agrees least. None where it was not asked for.
+        int8: The 8-bit parts; None where there are none.
+        inputs: The inputs of the file, in the order of the model, as `{"name", "shape", "type"}`.
+        outputs: The outputs of the file, likewise.
+        outputs_parity: The comparison of each output.
+    """
+
+    path: Path
+    size: int
+    expected_binary_convs: int
+    actual_binary_convs: int
+    operators: dict[str, int]
+    parity: ParityReport | None = None
+    int8: Int8Report | None = None
+    inputs: tuple[dict[str, Any], ...] = ()
+    outputs: tuple[dict[str, Any], ...] = ()
+    outputs_parity: tuple[ParityReport, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """The report with plain values, for JSON."""
+        return {
+            **{field.name: getattr(self, field.name) for field in dataclasses.fields(self)},
+            "path": str(self.path),
+            "parity": self.parity.to_dict() if self.parity else None,
+            "int8": dataclasses.asdict(self.int8) if self.int8 else None,
+            "inputs": list(self.inputs),
+            "outputs": list(self.outputs),
+            "outputs_parity": [one.to_dict() for one in self.outputs_parity],
+        }
+
+    def __str__(self) -> str:
+        counts = ", ".join(f"{count} {name}" for name, count in self.operators.items())
+        if len(self.outputs_parity) > 1:
+            agreement = "".join(f"\n  {one.output}: {one}" for one in self.outputs_parity)
+        else:
+            agreement = f" {self.parity or 'not checked'}"
+        return (
+            f"{self.path}: {self.size:,} bytes\n"
+            f"binary convolutions: {self.actual_binary_convs} of {self.expected_binary_convs} as LceBconv2d\n"
+            f"operators: {counts}\n"
+            f"agreement with Keras:{agreement}" + (f"\n{self.int8}" if self.int8 else "")
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Normalization:
+    """How raw pixels become what the network takes: `(pixel / 255 - mean) / std` per channel.
+
+    Raises:
+        UserError: A standard deviation is not above 0.
+    """
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        if len(self.mean) != len(self.std) or not all(value > 0 for value in self.std):
+            raise UserError("a normalization needs as many means as standard deviations above 0")
+
+    def apply(self, pixels: np.ndarray) -> np.ndarray:
+        """Normalised images, float32."""
+        return ((pixels / 255 - np.float64(self.mean)) / np.float64(self.std)).astype(np.float32)
+
+    def from_images(self, images: np.ndarray) -> np.ndarray:
+        """The pixels (uint8) that normalised images come from, the nearest ones; pixels stay as they are."""
+        if images.dtype == np.uint8:
+            return images
+        pixels = (np.asarray(images, np.float64) * self.std + self.mean) * 255
+        return np.clip(np.round(pixels), 0, 255).astype(np.uint8)
+
+
+def convert(
+    model: tf.keras.Model | str | os.PathLike[str],
+    path: str | os.PathLike[str],
+    images: Arrays | None = None,
+    *,
+    parity: bool = True,
+    fold: bool = True,
+    int8: Int8 | str | None = None,
+    calibration: Arrays | None = None,
+    batch: int = 1,
+    input: str = "float32",
+    normalization: Normalization | None = None,
+    metadata: Mapping[str, bytes] | None = None,
+    allow_disagreement: bool = False,
+) -> ConversionReport:
+    """Converts a model for Larq Compute Engine and proves that it computes the same.
+
+    The file is written only if `lint` has no error, every layer that is meant to be binary became an
+    `LceBconv2d` operator, LCE's interpreter can run it, and its outputs agree with Keras'. Several inputs and
+    outputs keep their order and their names.
+
+    Args:
+        model: A functional or built Sequential model with inputs of fixed size, or the path of a saved one.
+            Mixed-precision models are rebuilt in float32 first.
+        path: The `.tflite` file to write; an existing one is replaced.
+        images: Preprocessed images, `(n, height, width, channels)`, for the comparison with Keras, one array
+            for each input; 64 images of standard normal noise (seed 0) by default. See `bnn_tf.deploy.proof`
+            for the limits.
+        parity: Whether to compare with Keras at all.
+        fold: Whether to fold scales and biases first, see `bnn_tf.deploy.fold`.
+        int8: `"classifier"`, `"mixed"`, `"plus"`, `"full"`, `"auto"` or an `Int8`, for 8-bit parts. What the
+            file computes is then compared with the fake-quantized Keras network, and its agreement with
+            `model` is told separately.
+        calibration: Preprocessed training images on which int8 ranges are measured.
+        batch: Images that the file takes at once.
+        input: `"float32"` for preprocessed images, `"uint8"` for raw pixels. Then the normalization becomes
+            part of the first convolution; where that pads with zeros, one subtraction is left before it.
+        normalization: What the network was trained with; for `input="uint8"`.
+        metadata: Entries of metadata that are stored in the file.
+        allow_disagreement: Whether to write the file although less than 95 % of the images are classified
+            as by Keras, if each layer by itself agrees.
+
+    Raises:
+        ConversionError: The model cannot be converted as asked, a binary layer stayed float, or the outputs
+            disagree. Nothing is written.
+
+    Example:
+        >>> import tempfile, zoo
+        >>> model = zoo.CifarResNet20(method="bireal", input_shape=(32, 32, 3), num_classes=10)
+        >>> report = convert(model, tempfile.mkdtemp() + "/model.tflite", parity=False)
+        >>> report.actual_binary_convs
+        18
+    """
+    if isinstance(model, str | os.PathLike):
+        import bnn_tf
+
+        model = bnn_tf.load_model(model)
+    settings = Int8(int8) if isinstance(int8, str) else int8
+    _check_arguments(model, settings, calibration, fold, batch, input, normalization)
+    model = in_float32(model)
+    graph = read_frozen(model)
+    original = read_frozen(model) if fold else graph
+    if fold:
+        fold_graph(graph)
+    _check_lint(model, original, graph if fold else None)
+    expected = lint.Network(model, original).binary
+    pixels = normalization if input == "uint8" else None
+    if pixels is not None:
+        take_pixels(graph, pixels)
+    int8_report = None
+    if settings is not None and calibration is not None:
+        ranged_on = [pixels.from_images(one) if pixels else one for one in _as_list(calibration)]
+        int8_report = quantize_graph(graph, ranged_on, settings)
+    content = plain = to_flatbuffer(graph.build(), batch, input)
+    if settings is not None and (settings.int8_input or settings.int8_output):
+        content = with_int8_ends(content, settings.int8_input, settings.int8_output)
+    for name, data in (metadata or {}).items():
+        content = LceFile(content).with_metadata(name, data)
+    file = LceFile(content)
+    _check_binary([layer.name for layer in expected], graph, file, fold)
+    interpreter = _interpreter(file)
+    report = ConversionReport(
+        path=Path(path),
+        size=len(content),
+        expected_binary_convs=len(expected),
+        actual_binary_convs=file.counts().get(BINARY_CONVOLUTION, 0),
+        operators=file.counts(),
+        int8=int8_report and int8_report.of_file(file, settings or Int8()),
+        inputs=_described(file.input_names if len(file.inputs) > 1 else model.input_names, file.inputs),
+        outputs=_described(file.output_names if len(file.outputs) > 1 else model.output_names, file.outputs),
+    )
+    if parity:
+        fed = _fed(model, images, pixels)
+        report = _compared(report, model, graph, plain, interpreter, fed, allow_disagreement)
+    files.write_bytes(path, content)
+    return report
+
+
+def _described(names: Sequence[str], tensors: Sequence[TensorInfo]) -> tuple[dict[str, Any], ...]:
+    return tuple(
+        {"name": name, "shape": list(tensor.shape), "type": tensor.type.lower()}
+        for name, tensor in zip(names, tensors, strict=True)
+    )
+
+
+def _as_list(arrays: Arrays) -> list[np.ndarray]:
+    return [np.asarray(one) for one in arrays] if isinstance(arrays, list | tuple) else [np.asarray(arrays)]
+
+
+# What cannot be converted -----------------------------------------------------------------------------
+
+
+def _check_arguments(
+    model: tf.keras.Model,
+    settings: Int8 | None,
+    calibration: Arrays | None,
+    fold: bool,
+    batch: int,
+    input: str,
+    normalization: Normalization | None,
+) -> None:
+    if (finding := lint.obstacle(model)) is not None:
+        raise _refused(getattr(model, "name", str(model)), (finding,))
+    if settings is not None and calibration is None:
+        raise ConversionError("Int8 ranges are measured on training images; pass some as calibration=.")
+    if settings is not None and not fold:
+        raise ConversionError("Int8 needs a folded network; leave out fold=False.")
+    if isinstance(batch, bool) or not isinstance(batch, int) or batch < 1:
+        raise ConversionError(f"batch must be a whole number above 0, not {batch!r}")
+    if input not in INPUTS:
+        raise ConversionError(f"input must be one of {', '.join(INPUTS)}, not {input!r}")
+    if input == "uint8":
+        if normalization is None:
+            raise ConversionError("A file that takes raw pixels needs the normalization of the network.")
+        channels = {tensor.shape[-1] for tensor in model.inputs}
+        if channels != {len(normalization.mean)}:
+            raise ConversionError(
+                f"The normalization has {len(normalization.mean)} channels, the model's input "
+                f"{', '.join(map(str, channels))}."
+            )
+        if settings is not None and settings.int8_input:
+            raise ConversionError("A file takes raw pixels or int8 images, not both.")
+
+
+def _check_lint(model: tf.keras.Model, original: Graph, folded: Graph | None) -> None:
+    """Raises ConversionError for what lint calls an error."""
+    if errors := lint.lint_graphs(model, original, folded).errors:
+        raise _refused(model.name, errors)
+
+
+def _refused(name: str, errors: Sequence[lint.Finding]) -> ConversionError:
+    named = [f"'{one.layer}' ({one.code}): {one.reason}" for one in errors]
+    remedies = list(dict.fromkeys(one.remedy for one in errors))
+    more = f"; and {len(named) - 5} more" * (len(named) > 5)
+    return ConversionError(
+        f"'{name}' cannot be converted: {'; '.join(named[:5])}{more}. {'. '.join(remedies[:3])}."
+    )
+
+
+def _check_binary(expected: list[str], graph: Graph, file: LceFile, folded: bool) -> None:
+    actual = [operator for operator in file.operators if operator.name == BINARY_CONVOLUTION]
+    missing = len(expected) - len(actual)
+    if missing > 0:
+        names = [f"'{name}'" for name in _stayed_float(expected, graph, actual)]
+        raise ConversionError(
+            f"{missing} of {len(expected)} binary convolutions stayed float in LCE: {some(names)}. LCE needs "
+            "a QuantConv2D, inputs of -1 and +1 from Larq's sign (or tf.where(x >= 0, 1., -1.)), and kernels "
+            "of +s or -s with s > 0 in every filter."
+        )
+
+
+def _stayed_float(expected: list[str], graph: Graph, actual: list[Operator]) -> list[str]:
+    """The layers with no operator of their own; where names do not tell, all of a shape that is short."""
+    named = [name for name in expected if not any(_belongs_to(operator, name) for operator in actual)]
+    if len(named) == len(expected) - len(actual):
+        return named
+    kernels = {call.layer.name: call.layer.weights.get("kernel") for call in graph.calls}
+    shapes = {
+        name: (kernel.shape[-1], *kernel.shape[:2])
+        for name in expected
+        if (kernel := kernels.get(name)) is not None
+    }
+    short = collections.Counter(shapes.values())
+    short.subtract(operator.inputs[1].shape[:3] for operator in actual)
+    return [name for name in expected if name not in shapes or short[shapes[name]] > 0]
+
+
+def _belongs_to(operator: Operator, layer: str) -> bool:
+    # Outputs have the name of what was fused last; the input is the sign that the layer itself took.
+    return any(f"/{layer}/" in f"/{source}/" for source in operator.inputs[0].name.split(";"))
+
+
+def _interpreter(file: LceFile) -> Interpreter:
+    try:
+        return Interpreter(file, trusted=True)
+    except UserError as error:
+        strange = {
+            op.name for op in file.operators if not op.name.isupper() and not op.name.startswith("Lce")
+        }
+        reason = f"it does not know {', '.join(sorted(strange))}" if strange else first_line(error)
+        raise ConversionError(f"LCE's interpreter cannot run the converted model: {reason}.") from error
+
+
+# Raw pixels -------------------------------------------------------------------------------------------
+
+
+def take_pixels(graph: Graph, normalization: Normalization) -> None:
+    """Makes a graph take raw pixels (0 to 255) instead of normalised images.
+
+    `(u / 255 - m) / s = (u - 255 m) / (255 s)`: the factor goes into the kernel of a convolution that reads
+    the input, and the constant into its bias. Where the convolution pads with zeros, which stand for pixels
+    of the mean, the subtraction of `255 m` stays a layer before it. Other readers get a map per channel.
+    """
+    scale, offset = 1 / (255 * np.float64(normalization.std)), -255 * np.float64(normalization.mean)
+    for tensor in graph.inputs:
+        readers = graph.consumers(tensor)
+        reader = readers[0] if len(readers) == 1 and readers[0].inputs == [tensor] else None
+        layer = reader.layer if reader is not None else None
+        if layer is None or not facts.is_real_convolution(layer) or graph.is_shared(layer):
+            name = unique_name(graph, "normalization")
+            graph.insert_after(tensor, layer_of(name, Affine(scale, offset * scale)))
+            continue
+        scale_inputs(layer, scale)
+        if not pads(layer):
+            add_bias(layer, shifted(layer, offset))
+        elif offset.any():
+            graph.insert_after(tensor, shift(unique_name(graph, "pixel_mean"), offset))
+
+
+# Comparison -------------------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True)
+class _Fed:
+    """The same examples as Keras takes them and as the file does."""
+
+    keras: list[np.ndarray]
+    file: list[np.ndarray]
+
+
+def _fed(model: tf.keras.Model, images: Arrays | None, normalization: Normalization | None) -> _Fed:
+    if images is None:
+        rng = np.random.default_rng(0)
+        shapes = [(_DEFAULT_IMAGES, *tensor.shape[1:]) for tensor in model.inputs]
+        arrays = [rng.standard_normal(shape, np.float32) for shape in shapes]
+    else:
+        arrays = _as_list(images)
+    if len(arrays) != len(model.inputs):
+        raise ConversionError(f"The model has {len(model.inputs)} inputs; pass an array of images for each.")
+    if not all(map(len, arrays)):
+        raise ConversionError("There are no images to compare the converted model with Keras on.")
+    if normalization is None:
+        return _Fed(arrays, arrays)
+    pixels = [normalization.from_images(one) for one in arrays]
+    return _Fed([normalization.apply(one) for one in pixels], pixels)
+
+
+def _compared(
+    report: ConversionReport,
+    model: tf.keras.Model,
+    graph: Graph,
+    content: bytes,
+    interpreter: Interpreter,
+    fed: _Fed,
+    allow_disagreement: bool,
+) -> ConversionReport:
+    """The report with what the comparison tells."""
+    examples = fed.keras
+    outputs = list(interpreter.predict_all(fed.file).values())  # first, because it checks the shapes
+    before = _predictions(model, fed.keras)
+    original = read_frozen(model)
+    take_signs_in_layers(original)
+    if report.int8 is not None:
+        agreement = min(proof.compare(*pair).agreement for pair in zip(before, outputs, strict=True))
+        report = dataclasses.replace(report, int8=dataclasses.replace(report.int8, float_agreement=agreement))
+        original, fed = graph, _Fed([np.asarray(one, np.float32) for one in fed.file], fed.file)
+        before = _predictions(graph.build(), fed.keras)
+    names = model.output_names if len(outputs) > 1 else [""]
+    comparisons = [
+        proof.compare(keras, lite, name) for keras, lite, name in zip(before, outputs, names, strict=True)
+    ]
+    comparisons = _judged(comparisons, original, graph, content, fed)
+    worst = min(comparisons, key=lambda one: one.agreement)
+    if worst.agreement < LEAST_AGREEMENT and not allow_disagreement:
+        raise Disagreement(_why_they_disagree(worst, model, examples), worst)
+    return dataclasses.replace(report, parity=worst, outputs_parity=tuple(comparisons))
+
+
+def _predictions(model: tf.keras.Model, arrays: list[np.ndarray]) -> list[np.ndarray]:
+    inputs = [np.asarray(one, np.float32) for one in arrays]
+    return tf.nest.flatten(model.predict(inputs if len(inputs) > 1 else inputs[0], verbose=0))
+
+
+def _judged(
+    comparisons: list[ParityReport], original: Graph, deployed: Graph, content: bytes, fed: _Fed
+) -> list[ParityReport]:
+    """The comparisons with what the layers say; where the logits look wrong, the layers decide."""
+    evidence = proof.prove(original, deployed, content, fed.keras, fed.file)
+    judged = [dataclasses.replace(one, layers=evidence.layers) for one in comparisons]
+    bad = [one for one in judged if not one.agrees]
+    if not bad:
+        return judged
+    if evidence.divergence is None:
+        return [dataclasses.replace(one, layers_agree=not one.agrees) for one in judged]
+    causes = "".join(f" {cause}" for cause in _known_causes(original))
+    raise Disagreement(
+        f"The converted model disagrees with Keras: {bad[0].problem}; {evidence.divergence}.{causes}", bad[0]
+    )
+
+
+def _known_causes(graph: Graph) -> list[str]:
+    """What LCE is known to miscompute, if the network has something like it."""
+    causes = []
+    if any(facts.padding_of(call) is not None for call in graph.calls):
+        causes.append(
+            "LCE is known to miscompute symmetric padding by hand (ZeroPadding2D, tf.pad) before a 'valid' "
+            "convolution with stride 2; use padding='same' there."
+        )
+    if any(_pads_small_map(call) for call in graph.calls):
+        causes.append(
+            "LCE is known to miscompute binary convolutions that pad a map smaller than their kernel with "
+            "zeros; use pad_values=1, or larger images."
+        )
+    return causes
+
+
+def _pads_small_map(call: Call) -> bool:
+    config = call.layer.config
+    if not facts.takes_signs(call.layer) or config.get("padding") != "same" or config.get("pad_values", 0):
+        return False
+    sides = call.inputs[0].shape[1:3]
+    return any(side and side < size for side, size in zip(sides, config["kernel_size"], strict=False))
+
+
+def _why_they_disagree(worst: ParityReport, model: tf.keras.Model, inputs: list[np.ndarray]) -> str:
+    reasons = []
+    norms = _unsettled_norms(model, inputs)
+    if norms:
+        reasons.append(
+            f"the statistics of the BatchNormalization layers {some(norms, 3)} are not those of these "
+            "images; train longer, or with a lower momentum of these layers, until they have settled"
+        )
+    ties = worst.disagreements - worst.clear_disagreements
+    if ties:
+        reasons.append(
+            f"{ties} of the {worst.disagreements} disagreements are ties, where the network itself hardly "
+            "prefers one class"
+        )
+    reasons.append("each layer by itself agrees, but the network amplifies the differences of rounding")
+    what = f"output '{worst.output}' of the" if worst.output else "The"
+    return (
+        f"{what} converted model classifies only {worst.agreement:.1%} of the images as Keras does, less "
+        f"than {LEAST_AGREEMENT:.0%}: {'; '.join(reasons)}. Nothing was written; allow_disagreement=True "
+        "writes the file all the same."
+    )
+
+
+def _unsettled_norms(model: tf.keras.Model, inputs: list[np.ndarray]) -> list[str]:
+    """The BatchNormalization layers whose moving statistics are far from those of the images."""
+    graph = read_frozen(model)
+    calls = [call for call in graph.calls if facts.is_batch_norm(call.layer)]
+    if not calls:
+        return []
+    seen = dataclasses.replace(graph, outputs=[call.inputs[0] for call in calls]).build()
+    unsettled = []
+    for call, values in zip(calls, _predictions(seen, inputs), strict=True):
+        axes = tuple(range(values.ndim - 1))
+        weights, epsilon = call.layer.weights, call.layer.config["epsilon"]
+        moving = np.maximum(weights["moving_variance"], epsilon)
+        ratio = np.maximum(values.var(axis=axes), epsilon) / moving
+        distance = np.abs(values.mean(axis=axes) - weights["moving_mean"]) / np.sqrt(moving)
+        if np.mean((distance > 1) | (ratio > 4) | (ratio < 0.25)) > _UNSETTLED:
+            unsettled.append(call.layer.name)
+    return unsettled

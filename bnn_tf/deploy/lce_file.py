@@ -1,0 +1,589 @@
+"""A converted `.tflite` file: made by LCE's converter, read and checked once.
+
+A file may come from anywhere, and neither flatbuffers' classes for Python nor LCE's interpreter check what
+stands in it. `LceFile` reads it with a reader of its own that looks at no byte outside the file, and checks
+everything that other code relies on: that numbers of tensors, buffers and operators exist, that constants
+are as large as their shapes say, and that operators come in an order in which they can run. What is wrong
+raises one kind of error, `DamagedFile`.
+"""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import dataclasses
+import functools
+import importlib.util
+import logging
+import math
+import os
+import struct
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+
+from bnn_tf._runtime import quiet_native_stderr
+from bnn_tf.errors import UserError
+
+T = TypeVar("T")
+
+BINARY_CONVOLUTION = "LceBconv2d"
+_MARK = b"TFL3"
+_LARGEST = 2**31  # bytes of a tensor, and of a file
+_SIZES = {
+    "FLOAT32": 4, "FLOAT16": 2, "FLOAT64": 8, "INT8": 1, "INT16": 2, "INT32": 4, "INT64": 8, "UINT8": 1,
+    "UINT16": 2, "UINT32": 4, "UINT64": 8, "BOOL": 1, "COMPLEX64": 8, "COMPLEX128": 16,
+}  # fmt: skip
+_NUMPY = {"FLOAT32": "<f4", "FLOAT16": "<f2", "FLOAT64": "<f8", "BOOL": "?", "UINT8": "u1", "INT8": "i1"} | {
+    f"{kind.upper()}{8 * size}": f"<{kind[0]}{size}" for kind in ("int", "uint") for size in (2, 4, 8)
+}
+
+
+class DamagedFile(UserError):
+    """A file that is no TFLite model, or a damaged one."""
+
+
+@dataclasses.dataclass(frozen=True)
+class TensorInfo:
+    """A tensor of a file.
+
+    Attributes:
+        index: Its number in the file.
+        name: Its name; converters put the names of the Keras layers that it comes from into it.
+        shape: Its shape.
+        type: Its element type, e.g. `"FLOAT32"`; bit-packed tensors are `"INT32"`, 32 channels to an element.
+        is_constant: Whether its value stands in the file.
+        scales: The steps of an int8 tensor, one or one per channel; empty for others.
+        zero_points: Its zero points.
+    """
+
+    index: int
+    name: str
+    shape: tuple[int, ...]
+    type: str
+    is_constant: bool
+    scales: tuple[float, ...] = ()
+    zero_points: tuple[int, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Operator:
+    """An operator of a file.
+
+    Attributes:
+        name: TFLite's or LCE's name, e.g. `"CONV_2D"` or `"LceBconv2d"`.
+        inputs: Its inputs; optional ones that are missing are left out.
+        outputs: Its outputs.
+        options: The options of an operator of LCE by name, e.g. `{"stride_height": 1, …}`; empty for
+            TFLite's.
+        builtin_options: Reads an option of an operator of TFLite, see `BuiltinOptions`.
+    """
+
+    name: str
+    inputs: tuple[TensorInfo, ...]
+    outputs: tuple[TensorInfo, ...]
+    options: Mapping[str, Any] = dataclasses.field(default_factory=dict, compare=False)
+    builtin_options: BuiltinOptions | None = dataclasses.field(default=None, compare=False, repr=False)
+
+
+class Filter(NamedTuple):
+    """Bit-packed filters of a binary convolution: `size` bytes at `offset` of the file.
+
+    `shape` is `(cout, kh, kw, words of 32 bits)`.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    offset: int
+    size: int
+
+
+class LceFile:
+    """A `.tflite` file.
+
+    Args:
+        model: The file's path or its content.
+
+    Attributes:
+        content: The bytes of the file.
+        label: What messages call it.
+        tensors: All tensors.
+        operators: The operators in order of execution.
+        inputs: The tensors that go in.
+        outputs: The tensors that come out, in the order of the file.
+        input_names: The names of the inputs in the signature (the Keras model's), or the tensors' own.
+        output_names: The same of the outputs.
+        metadata: The file's own entries by name, e.g. `"TFLITE_METADATA"`.
+
+    Raises:
+        UserError: There is no such file.
+        DamagedFile: It is no TFLite model, or a damaged one.
+
+    Example:
+        >>> LceFile(b"something else")
+        Traceback (most recent call last):
+        bnn_tf.deploy.lce_file.DamagedFile: the model is no TFLite model; convert the network first
+    """
+
+    def __init__(self, model: bytes | str | os.PathLike[str]) -> None:
+        self.label = "the model" if isinstance(model, bytes) else f"'{os.fspath(model)}'"
+        self.content = model if isinstance(model, bytes) else _read(model)
+        if len(self.content) > _LARGEST or self.content[4:8] != _MARK:
+            raise DamagedFile(f"{self.label} is no TFLite model; convert the network first")
+        try:
+            self._parse()
+        except (_Malformed, UnicodeDecodeError, struct.error, OverflowError, MemoryError) as error:
+            raise DamagedFile(
+                f"{self.label} is a damaged or incomplete TFLite model ({error}); convert or copy it again"
+            ) from error
+
+    def data(self, tensor: TensorInfo | int) -> np.ndarray | None:
+        """The value of a constant, in its shape; None for other tensors."""
+        info = self.tensors[tensor] if isinstance(tensor, int) else tensor
+        offset, size = self._places[info.index]
+        if not info.is_constant or info.type not in _NUMPY:
+            return None
+        return np.frombuffer(self.content[offset : offset + size], _NUMPY[info.type]).reshape(info.shape)
+
+    def place(self, tensor: TensorInfo | int) -> tuple[int, int]:
+        """Where the value of a constant stands in the file, and its size in bytes; `(0, 0)` for others."""
+        return self._places[tensor if isinstance(tensor, int) else tensor.index]
+
+    def counts(self) -> dict[str, int]:
+        """How often each operator stands in the file, the most frequent first."""
+        return dict(collections.Counter(operator.name for operator in self.operators).most_common())
+
+    def makers(self) -> dict[int, Operator]:
+        """The operator that makes each tensor, by the tensor's number."""
+        return {tensor.index: operator for operator in self.operators for tensor in operator.outputs}
+
+    def binary_filters(self) -> list[Filter]:
+        """The filters of every `LceBconv2d` by ascending offset, shared ones once."""
+        filters: dict[int, Filter] = {}
+        for operator in self.operators:
+            if operator.name != BINARY_CONVOLUTION or len(operator.inputs) < 2:
+                continue
+            kernel = operator.inputs[1]
+            offset, size = self.place(kernel)
+            if kernel.type == "INT32" and kernel.is_constant and size:
+                name = operator.outputs[0].name.split(";")[0]
+                filters.setdefault(offset, Filter(name, kernel.shape, offset, size))
+        ordered = sorted(filters.values(), key=lambda one: one.offset)
+        return [one for before, one in zip([None, *ordered], ordered, strict=False) if _is_apart(before, one)]
+
+    def with_outputs(self, tensors: Sequence[int]) -> bytes:
+        """The content of a file that also gives the tensors of these numbers, after its own outputs."""
+        schema, parsed = self._objects()
+        for number, tensor in enumerate(tensors):
+            entry = schema.TensorMapT()
+            entry.name, entry.tensorIndex = f"probe_{number:04d}".encode(), tensor
+            for signature in parsed.signatureDefs or ():
+                signature.outputs.append(entry)
+        parsed.subgraphs[0].outputs = [*parsed.subgraphs[0].outputs, *tensors]
+        return _packed(parsed)
+
+    def with_names(self, inputs: Sequence[str], outputs: Sequence[str]) -> bytes:
+        """The content with inputs and outputs in the order that their signature's names sort in, renamed.
+
+        `to_flatbuffer` gives signatures whose names sort in the order of the Keras model.
+        """
+        _, parsed = self._objects()
+        (signature,), graph = parsed.signatureDefs, parsed.subgraphs[0]
+        for entries, names in ((signature.inputs, inputs), (signature.outputs, outputs)):
+            entries.sort(key=lambda entry: entry.name)
+            for entry, name in zip(entries, names, strict=True):
+                entry.name = name.encode()
+        graph.inputs = [entry.tensorIndex for entry in signature.inputs]
+        graph.outputs = [entry.tensorIndex for entry in signature.outputs]
+        return _packed(parsed)
+
+    def with_metadata(self, name: str, data: bytes) -> bytes:
+        """The content with one more entry of metadata, or another value of it."""
+        schema, parsed = self._objects()
+        buffer = schema.BufferT()
+        buffer.data = np.frombuffer(data, np.uint8)
+        entry = schema.MetadataT()
+        entry.name, entry.buffer = name.encode(), len(parsed.buffers)
+        parsed.buffers.append(buffer)
+        kept = [other for other in parsed.metadata or () if other.name != entry.name]
+        parsed.metadata = [*kept, entry]
+        return _packed(parsed)
+
+    def _objects(self) -> tuple[Any, Any]:
+        schema = _schema()
+        return schema, schema.ModelT.InitFromObj(schema.Model.GetRootAs(self.content, 0))
+
+    # Reading ------------------------------------------------------------------------------------------
+
+    def _parse(self) -> None:
+        reader = _Reader(self.content)
+        model = reader.root()
+        _need(model.number(0, "I") == 3, "its version is not 3")
+        buffers = model.tables(4)
+        graphs = model.tables(2)
+        _need(bool(graphs), "it has no graph")
+        graph = graphs[0]
+        names = [self._kind(code) for code in model.tables(1)]
+        tensors = graph.tables(0)
+        self._places = [self._place(tensor, buffers) for tensor in tensors]
+        self._variables = {index for index, tensor in enumerate(tensors) if tensor.number(5, "b")}
+        self.tensors = tuple(
+            self._tensor(index, tensor, self._places[index]) for index, tensor in enumerate(tensors)
+        )
+        self.inputs = self._pick(graph.numbers(1))
+        self.outputs = self._pick(graph.numbers(2))
+        _need(bool(self.outputs), "it has no output")
+        self.operators = tuple(self._operator(table, names) for table in graph.tables(3))
+        self._check_order()
+        entries = (buffers, [(table.text(0), table.number(1, "I")) for table in model.tables(6)])
+        self.metadata = {name: _item(entries[0], buffer, "buffers").octets(0) for name, buffer in entries[1]}
+        signatures = [table for table in model.tables(7) if table.number(4, "I") == 0]
+        self.input_names = self._names(signatures, 0, self.inputs)
+        self.output_names = self._names(signatures, 1, self.outputs)
+
+    @staticmethod
+    def _kind(code: _Table) -> str:
+        if custom := code.text(1):
+            return custom
+        builtin = max(code.number(3, "i"), code.number(0, "b"))
+        return _item(_operator_names(), builtin, "kinds of operators")
+
+    @staticmethod
+    def _place(tensor: _Table, buffers: list[_Table]) -> tuple[int, int]:
+        number = tensor.number(2, "I")
+        return _item(buffers, number, "buffers").span(0) if number else (0, 0)
+
+    @staticmethod
+    def _tensor(index: int, tensor: _Table, place: tuple[int, int]) -> TensorInfo:
+        kind = _item(_type_names(), tensor.number(1, "b"), "element types")
+        shape = tuple(tensor.numbers(0))
+        _need(all(size >= 0 for size in shape), f"tensor {index} has a negative size")
+        volume = math.prod(shape) * _SIZES.get(kind, 1)
+        _need(volume <= _LARGEST, f"tensor {index} is too large")
+        is_constant = place[1] > 0
+        if is_constant and kind in _SIZES:
+            _need(place[1] == volume, f"constant {index} is not as large as its shape says")
+        quantization = tensor.table(4)
+        scales = tuple(quantization.numbers(2, "f")) if quantization else ()
+        zeros = tuple(quantization.numbers(3, "q")) if quantization else ()
+        _need(all(map(math.isfinite, scales)), f"tensor {index} has a step that is not finite")
+        return TensorInfo(index, tensor.text(3), shape, kind, is_constant, scales, zeros)
+
+    def _pick(self, numbers: Sequence[int]) -> tuple[TensorInfo, ...]:
+        return tuple(_item(self.tensors, number, "tensors") for number in numbers)
+
+    def _operator(self, table: _Table, names: list[str]) -> Operator:
+        name = _item(names, table.number(0, "I"), "operator codes")
+        inputs = self._pick([number for number in table.numbers(1) if number != -1])
+        outputs = self._pick(table.numbers(2))
+        custom = table.octets(5)
+        options = _flexbuffer(custom) if custom and name.startswith("Lce") else {}
+        builtin = table.table(4)
+        return Operator(name, inputs, outputs, options, BuiltinOptions(builtin) if builtin else None)
+
+    def _check_order(self) -> None:
+        """Raises where an operator reads what nothing has made before it."""
+        known = {tensor.index for tensor in self.tensors if tensor.is_constant or 0 in tensor.shape}
+        known |= {tensor.index for tensor in self.inputs} | self._variables
+        for number, operator in enumerate(self.operators):
+            for tensor in operator.inputs:
+                known_here = tensor.index in known or tensor.type in ("RESOURCE", "VARIANT")
+                _need(known_here, f"operator {number} reads tensor {tensor.index} before it is made")
+            known |= {tensor.index for tensor in operator.outputs}
+        for tensor in self.outputs:
+            _need(tensor.index in known, f"nothing makes output {tensor.index}")
+
+    def _names(self, signatures: list[_Table], slot: int, tensors: tuple[TensorInfo, ...]) -> tuple[str, ...]:
+        named = {
+            entry.number(1, "I"): entry.text(0) for table in signatures[:1] for entry in table.tables(slot)
+        }
+        return tuple(named.get(tensor.index, tensor.name) for tensor in tensors)
+
+
+def _is_apart(before: Filter | None, one: Filter) -> bool:
+    return before is None or before.offset + before.size <= one.offset
+
+
+def _read(path: str | os.PathLike[str]) -> bytes:
+    try:
+        if Path(path).stat().st_size > _LARGEST:
+            raise DamagedFile(f"'{os.fspath(path)}' is too large for a TFLite model")
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise UserError(f"cannot read the model file '{os.fspath(path)}': {error.strerror}") from error
+
+
+# Flatbuffers --------------------------------------------------------------------------------------------
+
+
+class _Malformed(Exception):
+    """Something in the file contradicts something else."""
+
+
+def _need(condition: bool, problem: str) -> None:
+    if not condition:
+        raise _Malformed(problem)
+
+
+def _item(items: Sequence[T], number: int, what: str) -> T:
+    _need(0 <= number < len(items), f"number {number} is out of range: there are {len(items)} {what}")
+    return items[number]
+
+
+class _Reader:
+    """The bytes of a flatbuffer; nothing outside them is read."""
+
+    def __init__(self, content: bytes) -> None:
+        self._content, self._size = content, len(content)
+
+    def number(self, position: int, kind: str) -> Any:
+        width = struct.calcsize(kind)
+        _need(0 <= position <= self._size - width, "it ends too early")
+        return struct.unpack_from(f"<{kind}", self._content, position)[0]
+
+    def root(self) -> _Table:
+        return _Table(self, self.number(0, "I"))
+
+    def vector(self, position: int, width: int) -> tuple[int, int]:
+        """Where the elements of the vector that `position` refers to start, and how many there are."""
+        start = position + self.number(position, "I")
+        count = self.number(start, "I")
+        _need(start + 4 + count * width <= self._size, "it ends too early")
+        return start + 4, count
+
+    def octets(self, start: int, count: int) -> bytes:
+        return self._content[start : start + count]
+
+    def array(self, start: int, count: int, kind: str) -> tuple[Any, ...]:
+        return struct.unpack_from(f"<{count}{kind}", self._content, start)
+
+
+class _Table:
+    """A table of a flatbuffer; its fields are numbered from 0 in the order of TFLite's schema."""
+
+    def __init__(self, reader: _Reader, position: int) -> None:
+        self._reader, self._position = reader, position
+        layout = position - reader.number(position, "i")
+        size = reader.number(layout, "H")
+        _need(size >= 4 and size % 2 == 0, "the layout of a table is damaged")
+        self._length = reader.number(layout + 2, "H")
+        self._fields = reader.array(layout + 4, (size - 4) // 2, "H") if self._fits(layout, size) else ()
+
+    def _fits(self, layout: int, size: int) -> bool:
+        self._reader.number(layout + size - 2, "H")
+        return size > 4
+
+    def _at(self, field: int) -> int | None:
+        offset = self._fields[field] if field < len(self._fields) else 0
+        if offset == 0:
+            return None
+        _need(4 <= offset < self._length, "a field stands outside its table")
+        return self._position + offset
+
+    def number(self, field: int, kind: str, default: Any = 0) -> Any:
+        """A number; absent ones have the schema's default."""
+        place = self._at(field)
+        return default if place is None else self._reader.number(place, kind)
+
+    def span(self, field: int) -> tuple[int, int]:
+        """Where a vector of bytes starts in the file, and how long it is."""
+        place = self._at(field)
+        return (0, 0) if place is None else self._reader.vector(place, 1)
+
+    def octets(self, field: int) -> bytes:
+        """A vector of bytes."""
+        return self._reader.octets(*self.span(field))
+
+    def text(self, field: int) -> str:
+        """A string, empty where there is none."""
+        return self.octets(field).decode()
+
+    def numbers(self, field: int, kind: str = "i") -> tuple[Any, ...]:
+        """A vector of numbers."""
+        place = self._at(field)
+        if place is None:
+            return ()
+        return self._reader.array(*self._reader.vector(place, struct.calcsize(kind)), kind)
+
+    def table(self, field: int) -> _Table | None:
+        """A table within this one."""
+        place = self._at(field)
+        return None if place is None else _Table(self._reader, place + self._reader.number(place, "I"))
+
+    def tables(self, field: int) -> list[_Table]:
+        """A vector of tables."""
+        place = self._at(field)
+        if place is None:
+            return []
+        start, count = self._reader.vector(place, 4)
+        places = range(start, start + 4 * count, 4)
+        return [_Table(self._reader, at + self._reader.number(at, "I")) for at in places]
+
+
+class BuiltinOptions:
+    """The options of an operator of TFLite, by the number of the field in its schema."""
+
+    def __init__(self, table: _Table) -> None:
+        self._table = table
+
+    def number(self, field: int, kind: str = "i", default: Any = 0) -> Any:
+        """An option; `kind` is as in `struct`.
+
+        Raises:
+            DamagedFile: It stands outside the file.
+        """
+        return _guarded(lambda: self._table.number(field, kind, default))
+
+    def numbers(self, field: int, kind: str = "i") -> tuple[Any, ...]:
+        """A list of numbers.
+
+        Raises:
+            DamagedFile: It stands outside the file.
+        """
+        return _guarded(lambda: self._table.numbers(field, kind))
+
+
+def _guarded(read: Callable[[], T]) -> T:
+    try:
+        return read()
+    except (_Malformed, struct.error) as error:
+        raise DamagedFile(f"the model is damaged ({error}); convert or copy it again") from error
+
+
+def _flexbuffer(data: bytes) -> dict[str, Any]:
+    from flatbuffers import flexbuffers
+
+    try:
+        value = flexbuffers.Loads(data)
+    except Exception as error:  # the reader checks nothing, and fails in any way
+        raise _Malformed("the options of an operator cannot be read") from error
+    _need(isinstance(value, dict), "the options of an operator cannot be read")
+    return value
+
+
+@functools.cache
+def _schema() -> Any:
+    """TFLite's schema as LCE's package holds it, without the package and its native code."""
+    package = importlib.util.find_spec("larq_compute_engine")
+    for folder in (package.submodule_search_locations or ()) if package else ():
+        path = Path(folder, "mlir", "python", "tflite_schema.py")
+        specification = importlib.util.spec_from_file_location("bnn_tf_tflite_schema", path)
+        if path.is_file() and specification is not None and specification.loader is not None:
+            module = importlib.util.module_from_spec(specification)
+            specification.loader.exec_module(module)
+            return module
+    raise UserError("Larq Compute Engine is not installed; run pip install larq-compute-engine")
+
+
+@functools.cache
+def _operator_names() -> list[str]:
+    return list(_names(_schema().BuiltinOperator))
+
+
+@functools.cache
+def _type_names() -> list[str]:
+    return list(_names(_schema().TensorType))
+
+
+def _names(enum: Any) -> Iterator[str]:
+    """The names of an enumeration of the schema by their numbers, which start at 0 and leave none out."""
+    numbers = {value: name for name, value in vars(enum).items() if isinstance(value, int)}
+    return (numbers[number] for number in range(len(numbers)))
+
+
+def _packed(parsed: Any) -> bytes:
+    import flatbuffers
+
+    builder = flatbuffers.Builder(2**16)
+    builder.Finish(parsed.Pack(builder), _MARK)
+    return bytes(builder.Output())
+
+
+# LCE's converter --------------------------------------------------------------------------------------
+
+
+def to_flatbuffer(model: Any, batch: int = 1, input: str = "float32") -> bytes:
+    """Content of a `.tflite` file that computes a float32 Keras model; nothing is checked.
+
+    The model is traced in inference mode. Several inputs and outputs keep their order and get their names.
+
+    Args:
+        model: The model; layers that keep state for training may be in it.
+        batch: Examples that the file takes at once.
+        input: Element type that the file takes; the model gets the same values as float32.
+
+    Raises:
+        ConversionError: LCE's converter refuses the model.
+    """
+    from bnn_tf._tensorflow import tf
+    from bnn_tf.deploy.graph import ConversionError
+
+    def infer(*arrays: Any) -> dict[str, Any]:
+        images = [tf.cast(one, tf.float32) for one in arrays]
+        outputs = tf.nest.flatten(model(images if len(images) > 1 else images[0], training=False))
+        return {f"output_{number:04d}": output for number, output in enumerate(outputs)}  # sorted by name
+
+    names = ["images"] if len(model.inputs) == 1 else [f"input_{n:04d}" for n in range(len(model.inputs))]
+    signature = [
+        tf.TensorSpec((batch, *tensor.shape[1:]), input, name)
+        for tensor, name in zip(model.inputs, names, strict=True)
+    ]
+    function = tf.function(infer, input_signature=signature).get_concrete_function()
+    module = tf.Module()
+    # Saving the model itself would trace every layer once more. Random layers hide their state from it.
+    module.tracked = [*model.variables, *function.graph.variables]
+    with _quiet(), tempfile.TemporaryDirectory() as folder:
+        import larq_compute_engine as lce
+
+        tf.saved_model.save(module, folder, signatures=function)
+        try:
+            content = lce.convert_saved_model(folder)
+        except Exception as error:  # it raises plain Exceptions, whose message is a page of MLIR
+            reason = next((line for line in str(error).splitlines() if "error:" in line), str(error))
+            raise ConversionError(f"LCE's converter refuses '{model.name}': {reason[:300]}") from error
+    if len(model.inputs) == len(model.outputs) == 1:
+        return content
+    return LceFile(content).with_names(
+        [tensor.node.layer.name for tensor in model.inputs], model.output_names
+    )
+
+
+def with_int8_ends(content: bytes, images: bool, logits: bool) -> bytes:
+    """The file without the operator that quantizes its input, or dequantizes its output.
+
+    Where there is no such operator the type stays float32; nothing is checked.
+
+    Args:
+        content: A file with one input and one output.
+        images: Whether the input is to be int8.
+        logits: Whether the output is to be int8.
+    """
+    from bnn_tf._tensorflow import tf
+
+    types = {True: tf.int8, False: tf.float32}
+    with _quiet():
+        from larq_compute_engine.mlir.python.util import modify_integer_quantized_model_io_type
+
+        try:
+            return modify_integer_quantized_model_io_type(content, types[images], types[logits])
+        except ValueError:  # it quantizes nothing
+            return content
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    from bnn_tf._tensorflow import tf
+
+    logger = tf.get_logger()
+    level = logger.level
+    with warnings.catch_warnings(), quiet_native_stderr():
+        warnings.simplefilter("ignore")
+        logger.setLevel(logging.ERROR)
+        try:
+            yield
+        finally:
+            logger.setLevel(level)

@@ -1,0 +1,924 @@
+"""What will go wrong, or slow, on Larq Compute Engine, said before any training.
+
+Each rule is a function from a network to findings, registered under a name. `lint` applies all of them, and
+`convert` refuses what they call an error. The rules on what stays float, fails to run or is computed wrongly
+were measured with larq-compute-engine 0.16 by converting small networks; those on what is slow are LCE's
+optimization guide's, checked on converted networks.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import functools
+import json
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from bnn_tf import quantizers
+from bnn_tf._tensorflow import lq, tf
+from bnn_tf.deploy import facts
+from bnn_tf.deploy.facts import Padding
+from bnn_tf.deploy.fold import fold_graph
+from bnn_tf.deploy.graph import (
+    QUANTIZERS,
+    Call,
+    ConversionError,
+    Graph,
+    Spec,
+    Tensor,
+    is_functional,
+    read_frozen,
+)
+from bnn_tf.deploy.lce_file import BINARY_CONVOLUTION, LceFile, to_flatbuffer
+from bnn_tf.errors import some
+from bnn_tf.registry import Registry
+
+_layers = tf.keras.layers
+
+
+class Severity(str, enum.Enum):
+    """How bad a finding is.
+
+    `ERROR`: the layer stays float although it is quantized, or the file fails to run or computes something
+    else. `WARNING`: it converts and is right, but costs time or memory. `INFO`: there is nothing to do.
+    """
+
+    ERROR = "error"
+    WARNING = "warning"
+    INFO = "info"
+
+
+@dataclasses.dataclass(frozen=True)
+class Finding:
+    """What a rule says about a layer.
+
+    Attributes:
+        code: Short stable name of the rule, e.g. `"strided-padding"`.
+        severity: How bad it is.
+        layer: Name of the layer, with those of the models it is nested in; the model's name where it
+            concerns the whole model.
+        reason: What will happen.
+        remedy: What to do about it.
+    """
+
+    code: str
+    severity: Severity
+    layer: str
+    reason: str
+    remedy: str
+
+    def to_dict(self) -> dict[str, str]:
+        """The finding with plain values, for JSON."""
+        return {**dataclasses.asdict(self), "severity": self.severity.value}
+
+    def __str__(self) -> str:
+        return f"{self.severity.value} {self.code}: {self.layer}: {self.reason}. {self.remedy}."
+
+
+@dataclasses.dataclass(frozen=True)
+class LintReport:
+    """All findings on a model, the worst first.
+
+    Attributes:
+        model: The model's name.
+        findings: The findings, in the order of the layers within each severity.
+    """
+
+    model: str
+    findings: tuple[Finding, ...]
+
+    @property
+    def errors(self) -> tuple[Finding, ...]:
+        """What would break."""
+        return self._of(Severity.ERROR)
+
+    @property
+    def warnings(self) -> tuple[Finding, ...]:
+        """What would be slow or large."""
+        return self._of(Severity.WARNING)
+
+    @property
+    def infos(self) -> tuple[Finding, ...]:
+        """What is worth knowing."""
+        return self._of(Severity.INFO)
+
+    def _of(self, severity: Severity) -> tuple[Finding, ...]:
+        return tuple(finding for finding in self.findings if finding.severity is severity)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The report with plain values, for JSON."""
+        return {
+            "model": self.model,
+            "errors": len(self.errors),
+            "warnings": len(self.warnings),
+            "infos": len(self.infos),
+            "findings": [finding.to_dict() for finding in self.findings],
+        }
+
+    def __str__(self) -> str:
+        alike: dict[tuple[Severity, str, str, str], list[str]] = {}
+        for finding in self.findings:
+            key = (finding.severity, finding.code, finding.reason, finding.remedy)
+            alike.setdefault(key, []).append(finding.layer)
+        lines = [
+            f"{severity.value} {code}: {some(layers, 4)}\n    {reason}\n    → {remedy}"
+            for (severity, code, reason, remedy), layers in alike.items()
+        ]
+        counts = [(self.errors, "error"), (self.warnings, "warning"), (self.infos, "note")]
+        total = ", ".join(f"{len(all_)} {name}{'s' * (len(all_) != 1)}" for all_, name in counts)
+        return "\n".join([*lines, f"{self.model}: {total}"])
+
+
+# The network that rules look at -----------------------------------------------------------------------
+
+_SIZE = 8
+_CHANNELS = 32
+_FEW = 8  # an input that takes no more values than these is quantized
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Quantized:
+    """One use of a layer that may quantize its input or its kernel.
+
+    Attributes:
+        name: Its name.
+        layer: The live layer.
+        call: The call in the graph; that of the outer layer where the layer stands inside another one.
+    """
+
+    name: str
+    layer: tf.keras.layers.Layer
+    call: Call
+
+    @property
+    def is_nested(self) -> bool:
+        """Whether it stands inside another layer, so that its neighbours cannot be seen."""
+        return self.layer is not self.call.layer.origin
+
+    @property
+    def kind(self) -> type:
+        """Its class; folding may have made another one of it."""
+        return type(self.layer) if self.is_nested else self.call.layer.kind
+
+    @functools.cached_property
+    def config(self) -> dict[str, Any]:
+        """Its configuration, likewise."""
+        return self.layer.get_config() if self.is_nested else self.call.layer.config
+
+    @property
+    def is_convolution(self) -> bool:
+        """Whether it is of the one kind that LCE has a binary operator for."""
+        return issubclass(self.kind, lq.layers.QuantConv2D) and not issubclass(
+            self.kind, lq.layers.QuantConv2DTranspose
+        )
+
+    @property
+    def can_be_binary(self) -> bool:
+        """Whether it is of that kind, or of one that folding makes such a convolution of."""
+        kinds = (lq.layers.QuantConv1D, lq.layers.QuantDense)
+        return self.is_convolution or issubclass(self.kind, kinds)
+
+    @property
+    def input_quantizer(self) -> Any:
+        """What quantizes its input, or None."""
+        quantizer = getattr(self.layer, "input_quantizer", None)
+        return quantizer if facts.is_active(quantizer) else None
+
+    @functools.cached_property
+    def kernel(self) -> np.ndarray | None:
+        """The kernel that is convolved with; None for layers with several or none."""
+        if not hasattr(self.layer, "kernel"):
+            return None
+        stored = None if self.is_nested else self.call.layer.weights.get("kernel")
+        return facts.quantized_kernel(self.layer) if stored is None else stored
+
+    @functools.cached_property
+    def quantizes_kernel(self) -> bool:
+        """Whether its kernel is quantized; also that of a frozen model, whose filters are ±s."""
+        if any(facts.is_active(getattr(self.layer, key, None)) for key in QUANTIZERS[1:]):
+            return True
+        return self.is_convolution and facts.filter_scales(self.layer.kernel.numpy()) is not None
+
+    @property
+    def pads_zeros(self) -> bool:
+        """Whether it pads its map with zeros itself."""
+        return self.config.get("padding") == "same" and self.config.get("pad_values", 0.0) == 0.0
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Network:
+    """A graph of frozen layers, with what several rules ask about it.
+
+    Attributes:
+        model: The Keras model.
+        graph: Its graph; some rules are also given the folded one.
+    """
+
+    model: tf.keras.Model
+    graph: Graph
+
+    @functools.cached_property
+    def quantized(self) -> tuple[Quantized, ...]:
+        """All layers that may quantize, in order of the calls."""
+        return tuple(
+            Quantized(name, layer, call)
+            for call in self.graph.calls
+            for name, layer in facts.parts(call.layer.name, call.layer.origin)
+            if hasattr(layer, "input_quantizer")
+        )
+
+    @functools.cached_property
+    def binary(self) -> tuple[Quantized, ...]:
+        """Those that quantize their kernel and read quantized values, and so are meant to run on bits.
+
+        It does not matter whether the layer quantizes its input itself or another one does before.
+        """
+        return tuple(
+            layer
+            for layer in self.quantized
+            if layer.quantizes_kernel and (layer.input_quantizer is not None or layer in self._origins)
+        )
+
+    @functools.cached_property
+    def convolutions(self) -> tuple[Quantized, ...]:
+        """The binary ones that LCE has an operator for and whose neighbours are known."""
+        return tuple(layer for layer in self.binary if layer.is_convolution and not layer.is_nested)
+
+    def activations(self, layer: Quantized) -> tf.keras.Model | None:
+        """A model of what quantizes the layer's input, wherever that stands; None where nothing does."""
+        if layer.input_quantizer is not None:
+            return _quantizer_model(layer)
+        return self._origins.get(layer)
+
+    def paddings(self, layer: Quantized) -> list[Padding]:
+        """What pads the map by hand between the sign, or the layer before, and the layer."""
+        paddings = map(facts.padding_of, self._passing(layer))
+        return [padding for padding in paddings if padding is not None]
+
+    def _passing(self, layer: Quantized) -> Iterator[Call]:
+        for call in self.graph.backwards(layer.call.inputs[0]):
+            if not facts.of(call).no_op and facts.padding_of(call) is None:
+                return
+            yield call
+
+    @functools.cached_property
+    def _origins(self) -> dict[Quantized, tf.keras.Model]:
+        """For layers without a quantizer of their input that reads few values: a model of what makes them."""
+        origins = {}
+        for layer in self.quantized:
+            if layer.input_quantizer is None and layer.quantizes_kernel and not layer.is_nested:
+                *_, start = layer.call.inputs[0], *(call.inputs[0] for call in self._passing(layer))
+                model = _origin_model(self.graph, start)
+                if model is not None and len(values(model)) <= _FEW:
+                    origins[layer] = model
+        return origins
+
+
+def _quantizer_model(layer: Quantized) -> tf.keras.Model:
+    """A model that quantizes a small input of the rank and channels that `layer` takes."""
+    axes = layer.layer.input_spec.axes if layer.layer.input_spec else None
+    channels = (axes or {}).get(-1, _CHANNELS)
+    rank = 2 if layer.is_convolution else len(getattr(layer.layer, "kernel_size", ()))
+    quantizer = layer.input_quantizer
+    image = tf.keras.Input((*[_SIZE] * rank, channels))
+    activation = _layers.Activation(quantizer, dtype="float32")
+    activation.quantizer = quantizer  # so that its weights belong to the model
+    return tf.keras.Model(image, activation(image), name="activations")
+
+
+def _origin_model(graph: Graph, tensor: Tensor) -> tf.keras.Model | None:
+    """A model of all calls without weights that `tensor` is made by; None where there are none."""
+    calls: list[Call] = []
+    starts: list[Tensor] = []
+
+    def collect(wanted: Tensor) -> None:
+        call = graph.producer(wanted)
+        if call.layer.weights or not call.inputs:
+            starts.extend([wanted] * (wanted not in starts))
+        elif call not in calls:
+            for one in call.inputs:
+                collect(one)
+            calls.append(call)
+
+    collect(tensor)
+    if not calls:
+        return None
+    sources = []
+    for number, start in enumerate(starts):
+        shape = (None, *(size or _SIZE for size in start.shape[1:]))
+        config = {"name": f"probe/start_{number}", "batch_input_shape": shape, "dtype": "float32"}
+        sources.append(Call(Spec(_layers.InputLayer, config), [], [start]))
+    return Graph("activations", [*sources, *calls], starts, [tensor]).build()
+
+
+def values(model: tf.keras.Model) -> set[float]:
+    """The values that a model gives for normal noise, up to one more than a few."""
+    rng = np.random.default_rng(0)
+    noise = [2 * rng.standard_normal((2, *tensor.shape[1:]), np.float32) for tensor in model.inputs]
+    outputs = np.asarray(model(noise if len(noise) > 1 else noise[0], training=False), np.float64)
+    return set(np.unique(outputs)[: _FEW + 1].tolist())
+
+
+def is_recognized(model: tf.keras.Model) -> bool:
+    """Whether LCE convolves what the model gives on bits, seen by converting such a convolution."""
+    if len(model.output_shape) != 4:
+        return False
+    inputs = [tf.keras.Input(tensor.shape[1:]) for tensor in model.inputs]
+    convolution = lq.layers.QuantConv2D(_CHANNELS, 1, use_bias=False)
+    network = tf.keras.Model(inputs, convolution(model(inputs if len(inputs) > 1 else inputs[0])))
+    kernel = convolution.kernel.shape
+    convolution.kernel.assign(np.random.default_rng(0).choice([-1.0, 1.0], kernel))
+    try:
+        operators = LceFile(to_flatbuffer(network)).operators
+    except ConversionError:
+        return False
+    return any(operator.name == BINARY_CONVOLUTION for operator in operators)
+
+
+def behind_affine(graph: Graph, tensor: Tensor) -> tuple[bool, Call | None]:
+    """Whether a BatchNormalization or other map per channel follows, and the sole reader after it."""
+    passed = False
+    for call in graph.forwards(tensor):
+        known = facts.of(call)
+        if not known.affine and not known.no_op:
+            return passed, call
+        passed |= known.affine
+    return passed, None
+
+
+# The rules ------------------------------------------------------------------------------------------------
+
+Rule = Callable[[Network], Iterator[Finding]]
+RULES: Registry[Rule] = Registry("lint rule", entry_points="bnn_tf.lint_rules")
+_after_folding: set[str] = set()
+
+_STAYS_FLOAT = "it stays a float operator with 32-bit weights"
+_WORD = 32  # channels in a bit-packed element
+_IN, _OUT = 32, 8  # channels that the kernels take at a time
+_BLOCK = 128  # weights of a filter that the kernels take at a time
+_WASTE = 0.2  # share of them that may be padding
+_FOLDED_AWAY = "Nothing to do: folding removes it (conversion without folding would keep it)"
+_KNOWN_SIGNS = (
+    lq.quantizers.ApproxSign,
+    lq.quantizers.SteSign,
+    lq.quantizers.SwishSign,
+    quantizers.ApproxSign,
+)
+_OWN_OPERATOR = (_layers.PReLU, _layers.LeakyReLU, _layers.ELU)
+_GLOBAL_POOLS = (_layers.GlobalAveragePooling2D, _layers.GlobalMaxPooling2D)
+
+
+def rule(name: str, *, after_folding: bool = False) -> Callable[[Rule], Rule]:
+    """A decorator that registers a rule: a function from a `Network` to findings.
+
+    Args:
+        name: The rule's name; its findings usually have it as their code.
+        after_folding: Whether folding may remove what the rule finds. It is then also applied to the folded
+            network, and what is no longer there becomes information.
+
+    Example:
+        >>> @rule("no-wide-kernels")
+        ... def no_wide_kernels(network):
+        ...     for layer in network.convolutions:
+        ...         if max(layer.layer.kernel_size) > 7:
+        ...             yield Finding("no-wide-kernels", Severity.WARNING, layer.name, "wide", "Split it")
+    """
+
+    def add(function: Rule) -> Rule:
+        if after_folding:
+            _after_folding.add(name)
+        return RULES.register(name)(function)
+
+    return add
+
+
+def lint(model: tf.keras.Model) -> LintReport:
+    """What will break, convert wrongly or be slow on Larq Compute Engine.
+
+    The model need not be trained: only the kinds of its layers, their order and their quantizers are judged.
+    Nothing is changed. What `convert` folds away is mentioned as information; what is an error here,
+    `convert` refuses.
+
+    Args:
+        model: A functional or built Sequential model; others get an error that says so.
+
+    Example:
+        >>> import zoo
+        >>> len(lint(zoo.CifarResNet20(method="recu", input_shape=(32, 32, 3), num_classes=10)).errors)
+        0
+    """
+    if (blocking := obstacle(model)) is not None:
+        return LintReport(getattr(model, "name", type(model).__name__), (blocking,))
+    folded = read_frozen(model)
+    fold_graph(folded)
+    return lint_graphs(model, read_frozen(model), folded)
+
+
+def lint_graphs(model: tf.keras.Model, graph: Graph, folded: Graph | None) -> LintReport:
+    """`lint` for a model whose graphs are read already.
+
+    Args:
+        model: The model.
+        graph: Its graph, as `graph.read_frozen` gives it.
+        folded: The folded graph; None to judge a conversion without folding.
+    """
+    network = Network(model, graph)
+    after = network if folded is None else Network(model, folded)
+    findings: list[Finding] = []
+    for name in RULES:
+        before = list(RULES.get(name)(network))
+        findings += (
+            _beyond_folding(before, list(RULES.get(name)(after))) if name in _after_folding else before
+        )
+    return LintReport(model.name, tuple(_sorted(findings, network)))
+
+
+def _beyond_folding(before: list[Finding], after: list[Finding]) -> list[Finding]:
+    """What is left after folding, and as information what is not."""
+    left = {(finding.code, finding.layer) for finding in after}
+    removed = [finding for finding in before if (finding.code, finding.layer) not in left]
+    return after + [
+        dataclasses.replace(finding, severity=Severity.INFO, remedy=_FOLDED_AWAY) for finding in removed
+    ]
+
+
+def _sorted(findings: list[Finding], network: Network) -> list[Finding]:
+    """By severity, then in order of the layers; findings on the whole model come first."""
+    names = [call.layer.name for call in network.graph.calls]
+    places = {name: place for place, name in reversed(list(enumerate(names)))}
+    severities = list(Severity)
+
+    def key(finding: Finding) -> tuple[int, int]:
+        place = places.get(finding.layer, places.get(finding.layer.rsplit("/", 1)[0], -1))
+        return severities.index(finding.severity), place
+
+    return sorted(dict.fromkeys(findings), key=key)
+
+
+def _error(code: str, layer: str, reason: str, remedy: str) -> Finding:
+    return Finding(code, Severity.ERROR, layer, reason, remedy)
+
+
+def _warning(code: str, layer: str, reason: str, remedy: str) -> Finding:
+    return Finding(code, Severity.WARNING, layer, reason, remedy)
+
+
+def _info(code: str, layer: str, reason: str, remedy: str) -> Finding:
+    return Finding(code, Severity.INFO, layer, reason, remedy)
+
+
+# The model as a whole ---------------------------------------------------------------------------------
+
+
+def obstacle(model: tf.keras.Model) -> Finding | None:
+    """The error for a model whose graph cannot be read at all, so that no rule can look at it."""
+    return _not_functional(model) or _without_configuration(model)
+
+
+def _not_functional(model: tf.keras.Model) -> Finding | None:
+    """The error for a model whose layers cannot be followed, itself or one that it calls."""
+    for part in (model, *_nested(model)):
+        if not is_functional(part):
+            name = getattr(part, "name", type(part).__name__)
+            reason = "it is subclassed or not built yet, so that its layers cannot be followed or converted"
+            remedy = "Build it with tf.keras.Input and tf.keras.Model(inputs, outputs)"
+            return _error("not-functional", name, reason, remedy)
+    return None
+
+
+def _nested(model: tf.keras.Model) -> Iterator[tf.keras.Model]:
+    for layer in getattr(model, "layers", ()) if is_functional(model) else ():
+        if isinstance(layer, tf.keras.Model):
+            yield layer
+            yield from _nested(layer)
+
+
+def _without_configuration(model: tf.keras.Model) -> Finding | None:
+    """The error for a user's layer or quantizer that cannot be copied."""
+    for layer in model._flatten_layers(recursive=True, include_self=False):
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # about lambdas, which are not stored
+                layer.get_config()
+        except NotImplementedError:
+            reason = f"its class {type(layer).__name__} has no get_config, so that it cannot be copied"
+            remedy = "Define get_config to return the arguments of its constructor"
+            return _error("no-configuration", layer.name, reason, remedy)
+    return None
+
+
+@rule("integer-input")
+def integer_input(network: Network) -> Iterator[Finding]:
+    """Inputs of integers."""
+    for tensor in network.model.inputs:
+        if not tensor.dtype.is_floating:
+            reason = f"it takes {tensor.dtype.name} images, but a converted model takes float32"
+            remedy = "Build it with a float32 input; the conversion itself can make the file take raw pixels"
+            yield _error("integer-input", network.model.name, reason, remedy)
+
+
+@rule("unknown-size")
+def unknown_size(network: Network) -> Iterator[Finding]:
+    """Inputs of any size."""
+    for tensor in network.model.inputs:
+        if None in tensor.shape[1:]:
+            reason = f"it takes images of any size {tuple(tensor.shape[1:])}, but a file has a fixed one"
+            remedy = "Build it with input_shape=(height, width, channels)"
+            yield _error("unknown-size", network.model.name, reason, remedy)
+
+
+@rule("mixed-precision")
+def mixed_precision(network: Network) -> Iterator[Finding]:
+    """Layers in half precision, which LCE's converter refuses and `convert` rebuilds."""
+    policies = {str(getattr(module, "compute_dtype", "")) for module in network.model.submodules}
+    low = sorted(name for name in policies if "float16" in name)
+    if low:
+        reason = f"it computes in {' and '.join(low)}, which LCE's converter refuses"
+        remedy = "Nothing to do: the conversion rebuilds it in float32"
+        yield _info("mixed-precision", network.model.name, reason, remedy)
+
+
+@rule("hidden-layer")
+def hidden_layers(network: Network) -> Iterator[Finding]:
+    """Quantized layers inside a user's layers, whose neighbours lint cannot see."""
+    for layer in network.quantized:
+        if layer.is_nested:
+            reason = "it stands inside another layer, so that its padding and neighbours are not checked"
+            remedy = "Compose layers in a function or a tf.keras.Model to have all of it checked"
+            yield _info("hidden-layer", layer.name, reason, remedy)
+
+
+# What stays float, does not run, or computes something else -------------------------------------------
+
+
+@rule("unsupported-layer", after_folding=True)
+def unsupported_layer(network: Network) -> Iterator[Finding]:
+    """Binary layers of a kind that LCE has no operator for; folding makes convolutions of some."""
+    for layer in network.binary:
+        if not layer.is_convolution:
+            reason = f"LCE has no binary {layer.kind.__name__}: {_STAYS_FLOAT}"
+            yield _error(
+                "unsupported-layer", layer.name, reason, "Use a QuantConv2D, or leave it unquantized"
+            )
+
+
+@rule("grouped-convolution")
+def grouped(network: Network) -> Iterator[Finding]:
+    """Grouped binary convolutions."""
+    for layer in network.binary:
+        groups = getattr(layer.layer, "groups", 1)
+        if layer.is_convolution and groups > 1:
+            packs = layer.layer.kernel.shape[2] % _WORD == 0
+            fate = "it converts, but LCE's interpreter cannot run it" if packs else _STAYS_FLOAT
+            reason = f"it has {groups} groups: {fate}"
+            remedy = "Split the channels and use one QuantConv2D for each group, or use groups=1"
+            yield _error("grouped-convolution", layer.name, reason, remedy)
+
+
+@rule("channels-first")
+def channels_first(network: Network) -> Iterator[Finding]:
+    """Binary convolutions with the channels before the map."""
+    for layer in network.binary:
+        if layer.is_convolution and layer.layer.data_format == "channels_first":
+            reason = f"its channels come first: {_STAYS_FLOAT}"
+            yield _error("channels-first", layer.name, reason, 'Use data_format="channels_last"')
+
+
+@rule("kernel-values", after_folding=True)
+def kernel_values(network: Network) -> Iterator[Finding]:
+    """Kernels that are not ±s with one s > 0 in every filter; a scale near 0 is folded away."""
+    for layer in network.binary:
+        if not layer.can_be_binary or layer.kernel is None:
+            continue
+        scales = facts.filter_scales(layer.kernel)
+        if scales is None:
+            code, what = _describe_kernel(layer.kernel)
+            remedy = "Give the weights of each filter one scale, as ste_sign and magnitude_aware_sign do"
+            yield _error(code, layer.name, f"{what}: {_STAYS_FLOAT}", remedy)
+        elif tiny := int((scales <= facts.SMALLEST_SCALE).sum()):
+            reason = f"{tiny} of its filters have a scale of nearly 0: {_STAYS_FLOAT}"
+            yield _error("tiny-filters", layer.name, reason, "Let every filter have a scale above 1e-7")
+
+
+def _describe_kernel(kernel: np.ndarray) -> tuple[str, str]:
+    magnitude = np.abs(kernel.reshape(-1, *kernel.shape[-2:]))
+    largest = magnitude.max(axis=(0, 1))
+    if np.isin(magnitude / np.where(largest > 0, largest, 1), (0, 1)).all():
+        return "ternary-weights", "its filters hold zeros beside +s and -s"
+    if np.allclose(magnitude, magnitude[0], rtol=1e-6, atol=0):
+        return "per-input-channel-scale", "its weights have a scale for each input channel"
+    return "uneven-weights", "the weights of a filter are not all +s or -s with one s"
+
+
+@rule("activation-values")
+def activation_values(network: Network) -> Iterator[Finding]:
+    """Inputs of binary layers that take other values than -1 and +1."""
+    for layer in network.binary:
+        model = network.activations(layer)
+        if not layer.can_be_binary or model is None:
+            continue
+        taken = values(model)
+        if taken <= {-1.0, 1.0}:
+            continue
+        code = "zero-one-activations" if taken <= {0.0, 1.0} else "activations-not-signs"
+        shown = ", ".join(f"{value:.3g}" for value in sorted(taken)[:4]) + ", …" * (len(taken) > 4)
+        what = (
+            "its input quantizer gives" if layer.input_quantizer is not None else "its input takes the values"
+        )
+        remedy = "Use a quantizer to -1 and +1, such as ste_sign or approx_sign; scale after the convolution"
+        yield _error(code, layer.name, f"{what} {shown}: {_STAYS_FLOAT}", remedy)
+
+
+@rule("unrecognized-sign", after_folding=True)
+def unrecognized_sign(network: Network) -> Iterator[Finding]:
+    """Signs that LCE's converter does not take for binary; unknown ones are tried out."""
+    tried: dict[Any, bool] = {}
+    for layer in network.convolutions:
+        quantizer, model = layer.input_quantizer, network.activations(layer)
+        if type(quantizer) in _KNOWN_SIGNS or model is None or not values(model) <= {-1.0, 1.0}:
+            continue
+        key = _identity(quantizer) if quantizer is not None else layer
+        if key not in tried:
+            tried[key] = is_recognized(model)
+        if not tried[key]:
+            reason = f"LCE does not recognize that its input is binary: {_STAYS_FLOAT}"
+            remedy = (
+                "Take the sign straight before it, by input_quantizer=, with Larq's quantizers or its sign"
+            )
+            yield _error("unrecognized-sign", layer.name, reason, remedy)
+
+
+def _identity(quantizer: Any) -> Any:
+    if not isinstance(quantizer, lq.quantizers.Quantizer):
+        return quantizer
+    config = {key: value for key, value in quantizer.get_config().items() if key != "name"}
+    return type(quantizer), json.dumps(config, sort_keys=True, default=str)
+
+
+@rule("padded-signs")
+def padded_signs(network: Network) -> Iterator[Finding]:
+    """Padding by a layer between the sign and the convolution, with anything but 1."""
+    for layer in network.convolutions:
+        paddings = network.paddings(layer) if layer.input_quantizer is None else []
+        if any(padding.value != 1.0 for padding in paddings):
+            reason = f"the padding between the sign and it makes values other than -1 and +1: {_STAYS_FLOAT}"
+            remedy = 'Use padding="same" with pad_values=1 (or 0) in the QuantConv2D itself'
+            yield _error("padded-signs", layer.name, reason, remedy)
+
+
+@rule("int8-zero-padding")
+def int8_zero_padding(network: Network) -> Iterator[Finding]:
+    """Zero-padded binary convolutions whose output is fake-quantized, so that it becomes int8."""
+    for layer in network.convolutions:
+        if not layer.pads_zeros:
+            continue
+        _, reader = behind_affine(network.graph, layer.call.outputs[0])
+        if reader is not None and facts.function_of(reader.layer).startswith("quantization.fake_quant"):
+            reason = "it pads with zeros and its output is int8, which LCE's interpreter cannot run"
+            remedy = 'Use pad_values=1 or padding="valid", or leave its output float'
+            yield _error("int8-zero-padding", layer.name, reason, remedy)
+
+
+@rule("small-map", after_folding=True)
+def small_map(network: Network) -> Iterator[Finding]:
+    """Zero-padded binary convolutions of maps smaller than their kernel, at any stride."""
+    for layer in network.convolutions:
+        extents = [
+            (size - 1) * dilation + 1
+            for size, dilation in zip(layer.config["kernel_size"], layer.config["dilation_rate"], strict=True)
+        ]
+        sides = layer.call.inputs[0].shape[1:3]
+        small = any(side and side < extent for side, extent in zip(sides, extents, strict=True))
+        if layer.pads_zeros and small:
+            kernel, size = ("×".join(map(str, shape)) for shape in (extents, sides))
+            reason = (
+                f"its {kernel} kernel is larger than its {size} map, which it pads with zeros: "
+                "LCE's interpreter computes something else, silently"
+            )
+            yield _error("small-map", layer.name, reason, "Use pad_values=1, or larger images")
+
+
+@rule("lstm")
+def fused_lstm(network: Network) -> Iterator[Finding]:
+    """LSTMs that the converter makes one operator of, which LCE computes wrongly."""
+    for call in network.graph.calls:
+        for name, layer in facts.parts(call.layer.name, call.layer.origin):
+            if isinstance(layer, _layers.LSTM) and _is_fused_lstm(layer):
+                reason = "LCE's converter makes one operator of this LSTM, which computes something else"
+                remedy = "Use LSTM(…, unroll=True), or a GRU"
+                yield _error("lstm", name, reason, remedy)
+
+
+def _is_fused_lstm(layer: tf.keras.layers.Layer) -> bool:
+    functions = [tf.keras.activations.serialize(f) for f in (layer.activation, layer.recurrent_activation)]
+    return not layer.unroll and functions == ["tanh", "sigmoid"] and layer.use_bias
+
+
+# Padding that LCE's converter misreads ----------------------------------------------------------------
+#
+# The converter takes a padding layer before a `valid` convolution for `same` padding if the output has the
+# size that `same` would give, and forgets what was padded where. `same` at stride 2 on even sizes pads
+# (0, 1). Measured: a sole reader, nothing but no-ops between, zeros (also ones before a binary convolution),
+# and an end that is padded by as much as the start or one more. Pools and transposed convolutions are right.
+
+Axis = tuple[tuple[int, int], int | None, int, int]
+_STRIDED = (_layers.Conv2D, _layers.DepthwiseConv2D, _layers.SeparableConv2D)
+
+
+@rule("strided-padding")
+def strided_padding(network: Network) -> Iterator[Finding]:
+    """Padding by hand before a strided convolution that LCE misreads."""
+    fed_signs = {layer.call for layer in network.convolutions if layer.input_quantizer is None}
+    for call in network.graph.calls:
+        before = _padding_before(network.graph, call.inputs[0]) if _reads_raw(call) else None
+        if before is None:
+            continue
+        padding, start = before
+        fused = padding.value == 0.0 or (padding.value == 1.0 and call in fed_signs)
+        axes = _axes(call, padding, start.shape)
+        if fused and all(_looks_same(*axis) for axis in axes) and not all(_is_same(*axis) for axis in axes):
+            height, width = padding.sides
+            reason = (
+                f"LCE takes the padding of {height} and {width} before its stride for padding='same', which "
+                "pads other sides here: the file computes something else, silently"
+            )
+            remedy = (
+                "Use padding='same' in the layer itself and train with it; to keep PyTorch weights exact, "
+                "flip the images and all kernels in both directions, as torch_padding=True does in the zoo's "
+                "networks"
+            )
+            yield _error("strided-padding", call.layer.name, reason, remedy)
+
+
+def _reads_raw(call: Call) -> bool:
+    """Whether a call convolves its input as it is, unpadded and not on every pixel."""
+    layer = call.layer
+    if not issubclass(layer.kind, _STRIDED) or issubclass(layer.kind, _layers.Conv2DTranspose):
+        return False
+    raw = not facts.is_active(layer.config.get("input_quantizer"))
+    return raw and layer.config["padding"] == "valid" and max(layer.config["strides"]) > 1
+
+
+def _padding_before(graph: Graph, tensor: Tensor) -> tuple[Padding, Tensor] | None:
+    """The padding that the convolution alone reads, and the tensor that it pads."""
+    for call in graph.backwards(tensor):
+        if graph.sole_consumer(call.outputs[0]) is None:
+            return None
+        if (padding := facts.padding_of(call)) is not None:
+            return padding, call.inputs[0]
+        if not facts.of(call).no_op:
+            return None
+    return None
+
+
+def _axes(call: Call, padding: Padding, shape: tuple[int | None, ...]) -> list[Axis]:
+    """For height and width: padding, size, extent of the kernel, and stride."""
+    config = call.layer.config
+    kernel = zip(config["kernel_size"], config["dilation_rate"], strict=True)
+    extents = [(size - 1) * rate + 1 for size, rate in kernel]
+    return list(zip(padding.sides, shape[1:3], extents, config["strides"], strict=True))
+
+
+def _looks_same(sides: tuple[int, int], size: int | None, extent: int, stride: int) -> bool:
+    if not 0 <= sides[1] - sides[0] <= 1:
+        return False
+    if size is None:
+        return sum(sides) == extent - 1
+    return (size + sum(sides) - extent) // stride + 1 == -(-size // stride)
+
+
+def _is_same(sides: tuple[int, int], size: int | None, extent: int, stride: int) -> bool:
+    if size is None:  # right for some sizes, wrong for others
+        return stride == 1 or sum(sides) == 0
+    total = max((-(-size // stride) - 1) * stride + extent - size, 0)
+    return sides == (total // 2, total - total // 2)
+
+
+# What is right, but costs time or memory --------------------------------------------------------------
+
+
+@rule("zero-padding")
+def zero_padding(network: Network) -> Iterator[Finding]:
+    """Binary convolutions padded with zeros."""
+    for layer in network.convolutions:
+        if layer.pads_zeros and max(layer.layer.kernel_size) > 1:
+            reason = (
+                "it pads with zeros, which LCE corrects afterwards, and which keeps activations and "
+                "bit-packed output from being fused"
+            )
+            yield _warning("zero-padding", layer.name, reason, "Train with pad_values=1")
+
+
+@rule("channels")
+def channels(network: Network) -> Iterator[Finding]:
+    """Numbers of channels that leave part of the kernels' width unused."""
+    for layer in network.convolutions:
+        inputs, outputs = layer.layer.kernel.shape[2:]
+        if inputs % _IN:
+            reason = f"its {inputs} input channels are padded to {-(-inputs // _IN) * _IN}"
+            yield _warning("input-channels", layer.name, reason, f"Use a multiple of {_IN}")
+        if outputs % _OUT:
+            reason = f"its {outputs} output channels are no multiple of {_OUT}"
+            yield _warning("output-channels", layer.name, reason, f"Use a multiple of {_OUT}")
+
+
+@rule("kernel-volume")
+def kernel_volume(network: Network) -> Iterator[Finding]:
+    """Filters of a size that the kernels pad by much."""
+    for layer in network.convolutions:
+        height, width, inputs, _ = layer.layer.kernel.shape
+        volume = height * width * inputs
+        padded = -(-volume // _BLOCK) * _BLOCK
+        if 1 - volume / padded > _WASTE:
+            reason = f"its filters have {height}·{width}·{inputs} = {volume} weights, padded to {padded}"
+            yield _info("kernel-volume", layer.name, reason, f"Best is a multiple of {_BLOCK}")
+
+
+@rule("half-quantized")
+def half_quantized(network: Network) -> Iterator[Finding]:
+    """Layers that quantize only their kernel or only their input, so that they run in float."""
+    for layer in network.quantized:
+        if layer in network.binary or not (layer.quantizes_kernel or layer.input_quantizer is not None):
+            continue
+        side, other = ("kernel", "input") if layer.quantizes_kernel else ("input", "kernel")
+        reason = f"only its {side} is quantized, not its {other}: it runs and is stored in float32"
+        remedy = f"Give it a quantizer for its {other} too, or none at all (usual in a first layer)"
+        yield _warning("half-quantized", layer.name, reason, remedy)
+
+
+@rule("prelu-axes")
+def prelu_axes(network: Network) -> Iterator[Finding]:
+    """PReLUs with a slope for every pixel."""
+    for call in network.graph.calls:
+        if not issubclass(call.layer.kind, _layers.PReLU):
+            continue
+        rank = len(call.inputs[0].shape)
+        if rank == 4 and not {1, 2} <= set(call.layer.config["shared_axes"] or ()):
+            reason = "it learns, stores and reads a slope for every pixel"
+            yield _warning("prelu-axes", call.layer.name, reason, "Use PReLU(shared_axes=[1, 2])")
+
+
+@rule("explicit-padding")
+def explicit_padding(network: Network) -> Iterator[Finding]:
+    """Padding of the map by a layer, which is a pass over the map unless a convolution takes it in."""
+    for call in network.graph.calls:
+        reader = network.graph.sole_consumer(call.outputs[0])
+        if facts.padding_of(call) is None or reader is None:
+            continue
+        if issubclass(reader.layer.kind, (_layers.MaxPooling2D, _layers.AveragePooling2D)):
+            reason = "it stays an operator of its own before the pool (and is computed right)"
+            remedy = "Use padding='same' in the pool where that is the same"
+            yield _info("explicit-padding", call.layer.name, reason, remedy)
+
+
+@rule("activation-order", after_folding=True)
+def activation_order(network: Network) -> Iterator[Finding]:
+    """Activations and normalizations in the order that cannot be fused into the convolution."""
+    for layer in network.convolutions:
+        affine, call = behind_affine(network.graph, layer.call.outputs[0])
+        if call is None:
+            continue
+        name = call.layer.name
+        if affine and facts.of(call).clips:
+            reason = (
+                f"it follows the normalization or scale of '{layer.name}': it becomes an operator of its own"
+            )
+            remedy = "Put the activation straight after the convolution, and the BatchNormalization last"
+            yield _warning("activation-order", name, reason, remedy)
+        elif not affine and _blocks_fusing(network.graph, call):
+            reason = "it keeps the normalization behind it from being fused into the convolution"
+            remedy = "Put the BatchNormalization straight after the convolution"
+            yield _warning("activation-order", name, reason, remedy)
+
+
+def _blocks_fusing(graph: Graph, call: Call) -> bool:
+    return issubclass(call.layer.kind, _OWN_OPERATOR) and behind_affine(graph, call.outputs[0])[0]
+
+
+@rule("clip-before-sign", after_folding=True)
+def clip_before_sign(network: Network) -> Iterator[Finding]:
+    """Activations whose values only go to signs, where they change nothing."""
+    signs = {layer.call for layer in network.quantized if layer.input_quantizer is not None}
+    for call in network.graph.calls:
+        known = facts.of(call)
+        if not known.keeps_sign or known.no_op:
+            continue
+        readers = network.graph.forwards(call.outputs[0])
+        reader = next((one for one in readers if not facts.of(one).commutes_with_sign), None)
+        if reader is not None and reader in signs:
+            reason = f"only '{reader.layer.name}' reads it, which takes the sign: it changes nothing"
+            yield _warning("clip-before-sign", call.layer.name, reason, "Leave it out")
+
+
+@rule("global-pooling", after_folding=True)
+def global_pooling(network: Network) -> Iterator[Finding]:
+    """Global pools, which run as reductions."""
+    for call in network.graph.calls:
+        if issubclass(call.layer.kind, _GLOBAL_POOLS) or facts.averages_map(call):
+            reason = "global pooling becomes a reduction, which is slower than a pool"
+            remedy = "Use AveragePooling2D (or MaxPool2D) with a pool of the map's size, then Flatten"
+            yield _warning("global-pooling", call.layer.name, reason, remedy)

@@ -1,0 +1,601 @@
+"""Does a converted file compute the same as the Keras model?
+
+Both round differently, in the last bits. Where an activation lies so near to zero that rounding decides
+its sign, the sign may flip, and one flip spreads: the logits of that image move visibly although nothing
+is wrong. An error of the conversion moves the logits of *every* image. So `compare` judges how many images
+moved, not how far one of them did. Without errors, 1 % of the images moved in a trained CIFAR ResNet-20, but
+up to half of them in an untrained Bi-Real-18 at 224x224, which has ten times as many activations.
+
+Where too many moved, `prove` decides layer by layer: the signs that the file itself passes on go into the
+Keras layers behind them, up to the next signs. With the same signs before, both compute the same up to
+rounding: signs differ only where the value is next to zero, anything else is an error. That settles what the
+logits cannot, and shows where a wrong conversion first goes wrong. A binary search over truncated models
+would need `log n` conversions, each of them fused otherwise than the file, and would miss the errors of
+fusion. Here the file itself runs, once, with its bit-packed tensors (32 channels to an element, bit 1 for -1)
+as additional outputs: nothing is converted again, so every fusion stays as it is on the device.
+"""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from bnn_tf._tensorflow import lq, tf
+from bnn_tf.deploy import facts, interpreter
+from bnn_tf.deploy.graph import Call, ConversionError, Graph, Spec, Tensor
+from bnn_tf.deploy.int8 import FakeQuant
+from bnn_tf.deploy.lce_file import BINARY_CONVOLUTION, LceFile, Operator
+
+MOVED = 1e-3
+"""An image has moved if one of its logits differs by more than this times the deviation of all logits."""
+MOVED_LIMIT = 0.25
+"""Largest share of moved images that is put down to rounding. The median image has then not moved."""
+NEAR_TIE = 0.1
+"""Two logits of an image closer than this times the deviation of all logits are a near tie."""
+DISAGREEMENT_LIMIT = 0.01
+"""Largest share of images whose top-1 class differs without a near tie."""
+TOLERANCE = 1e-3
+"""Largest difference of a value, in units of the deviation of the layer's values, that is rounding."""
+OUTLIERS = 1e-3
+"""Largest share of values beyond the tolerance."""
+WRONG_SIGNS = 1e-4
+"""Largest share of signs that differ although the value is further from zero than the tolerance."""
+_IMAGES = 8
+_QUANTIZE, _POOL, _FILL = "LceQuantize", "LceBMaxPool2d", "FILL"
+
+
+@dataclasses.dataclass(frozen=True)
+class LayerSigns:
+    """Signs that a layer takes, in Keras and in the file, both computed from the same signs before.
+
+    Attributes:
+        layer: Name of the layer.
+        signs: Number of signs compared.
+        flipped: How many differ.
+        wrong: How many of these belong to values further from zero than rounding reaches.
+        largest: Largest value of Keras, in magnitude, whose sign differs.
+    """
+
+    layer: str
+    signs: int
+    flipped: int
+    wrong: int
+    largest: float
+
+    def __str__(self) -> str:
+        wrong = f", {self.wrong:,} not near zero (up to {self.largest:.2g})" if self.wrong else ""
+        return f"{self.layer}: {self.flipped:,} of {self.signs:,} signs flipped{wrong}"
+
+
+@dataclasses.dataclass(frozen=True)
+class ParityReport:
+    """Comparison of the logits of the same images.
+
+    Outputs of several positions (a segmentation map, boxes) are compared position by position, over the last
+    axis. An output of one value has two classes: probabilities are compared with 0.5, other values with 0.
+
+    Attributes:
+        images: Number of images compared.
+        agreement: Share of images (of positions) with the same top-1 class.
+        disagreements: Number of images (positions) with another top-1 class.
+        largest_margin: Over the disagreements, the largest lead of Keras' class in Keras' logits.
+        clear_disagreements: The disagreements that are no near tie (`NEAR_TIE`).
+        moved_share: Share of images that moved (`MOVED`).
+        median_difference: Median over the images of the largest difference of a logit.
+        max_difference: Largest difference of a logit.
+        deviation: Standard deviation of all logits of Keras, the unit of the limits.
+        layers_agree: The logits did not settle it, but every layer by itself computes the same (`prove`).
+        layers: Flipped signs of each layer that takes some, in the order of the network.
+        positions: Classes that are compared for each image.
+        output: Name of the output, where the model has several.
+    """
+
+    images: int
+    agreement: float
+    disagreements: int
+    largest_margin: float
+    clear_disagreements: int
+    moved_share: float
+    median_difference: float
+    max_difference: float
+    deviation: float
+    layers_agree: bool = False
+    layers: tuple[LayerSigns, ...] = ()
+    positions: int = 1
+    output: str = ""
+
+    @property
+    def problem(self) -> str | None:
+        """Why the models disagree, as part of a sentence; None where they agree."""
+        if self.layers_agree:
+            return None
+        if not math.isfinite(self.max_difference):
+            return "one of them gives values that are not finite"
+        if self.moved_share > MOVED_LIMIT:
+            return (
+                f"the logits of {self.moved_share:.0%} of the images differ "
+                f"(median difference {self.median_difference:.2g}, logits deviate by {self.deviation:.2g})"
+            )
+        if self.clear_disagreements > DISAGREEMENT_LIMIT * self.images * self.positions:
+            return (
+                f"{self.clear_disagreements} of {self.images * self.positions} "
+                f"{'images' if self.positions == 1 else 'positions'} are classified otherwise "
+                f"although their logits are no near tie (largest lead {self.largest_margin:.2g})"
+            )
+        return None
+
+    @property
+    def agrees(self) -> bool:
+        """Whether the differences are explained by rounding; the limits stand at the top of this module."""
+        return self.problem is None
+
+    def to_dict(self) -> dict[str, Any]:
+        """The report with plain values, for JSON."""
+        return {**dataclasses.asdict(self), "agrees": self.agrees}
+
+    def table(self) -> str:
+        """Flipped signs, a line per layer."""
+        return "\n".join(f"  {layer}" for layer in self.layers)
+
+    def __str__(self) -> str:
+        what = f"{self.images} images" if self.positions == 1 else f"{self.images}×{self.positions} positions"
+        return (
+            f"{self.agreement:.2%} of {what} classified alike, {self.moved_share:.1%} moved, "
+            f"logit difference median {self.median_difference:.2g}, largest {self.max_difference:.2g}"
+            + (
+                " (rounding, amplified by the network: each layer by itself agrees)"
+                if self.layers_agree
+                else ""
+            )
+        )
+
+
+class Disagreement(ConversionError):
+    """The converted model computes something else; nothing was written.
+
+    Attributes:
+        report: The comparison, with the flipped signs of each layer.
+    """
+
+    def __init__(self, message: str, report: ParityReport) -> None:
+        super().__init__(message)
+        self.report = report
+
+
+def compare(keras_logits: np.ndarray, lite_logits: np.ndarray, output: str = "") -> ParityReport:
+    """Compares an output of the Keras model and of the converted one for the same images.
+
+    Args:
+        keras_logits: `(n, classes)`, or `(n, …, classes)` with several positions for each image.
+        lite_logits: The same from the interpreter.
+        output: The output's name, where the model has several.
+
+    Raises:
+        ValueError: The shapes differ, or there are no images.
+
+    Example:
+        >>> compare(np.float32([[1, 2], [3, 0]]), np.float32([[1, 2], [0, 3]])).agreement
+        0.5
+    """
+    if keras_logits.shape != lite_logits.shape or not len(keras_logits):
+        raise ValueError(
+            f"expected two equal, non-empty shapes, got {keras_logits.shape} and {lite_logits.shape}"
+        )
+    images = len(keras_logits)
+    keras = np.asarray(keras_logits, np.float64).reshape(images, -1)
+    lite = np.asarray(lite_logits, np.float64).reshape(images, -1)
+    classes = keras_logits.shape[-1] if keras_logits.ndim > 1 else 1
+    positions = keras.shape[1] // classes
+    if not (np.isfinite(keras).all() and np.isfinite(lite).all()):
+        return ParityReport(
+            images, 0.0, images * positions, math.nan, images * positions, 1.0, math.nan, math.nan, math.nan,
+            positions=positions, output=output,
+        )  # fmt: skip
+    unit = deviation(keras)
+    difference = np.abs(keras - lite).max(axis=1)
+    ours, others = keras.reshape(-1, classes), lite.reshape(-1, classes)
+    if classes == 1:
+        ours, others = _two_classes(ours, others)
+    margin = ours.max(axis=1) - np.take_along_axis(ours, others.argmax(axis=1)[:, None], axis=1)[:, 0]
+    differs = ours.argmax(axis=1) != others.argmax(axis=1)
+    return ParityReport(
+        images=images,
+        agreement=float(1 - differs.mean()),
+        disagreements=int(differs.sum()),
+        largest_margin=float(margin[differs].max(initial=0.0)),
+        clear_disagreements=int((margin[differs] > NEAR_TIE * unit).sum()),
+        moved_share=float((difference > MOVED * unit).mean()),
+        median_difference=float(np.median(difference)),
+        max_difference=float(difference.max()),
+        deviation=unit,
+        positions=positions,
+        output=output,
+    )
+
+
+def _two_classes(keras: np.ndarray, lite: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """One value as the logits of two classes: how far it is on either side of the threshold."""
+    threshold = 0.5 if keras.min() >= 0 and keras.max() <= 1 else 0.0
+    return tuple(np.concatenate([0 * one, one - threshold], axis=1) for one in (keras, lite))  # type: ignore[return-value]
+
+
+def deviation(logits: np.ndarray) -> float:
+    """The unit in which differences are judged: the standard deviation of all values."""
+    # Outputs that are all alike (a single unit, an untrained classifier of zeros) have no deviation
+    # of their own, and rounding still must not count as movement.
+    return max(float(logits.std()), 1e-3 * float(np.abs(logits).max()), 1e-6)
+
+
+# Layer by layer ---------------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True)
+class Divergence:
+    """The first place where the converted network computes something else.
+
+    Attributes:
+        place: The input of a layer, or the output of the network.
+        share: Share of the values (or of the signs, where the file has no more) that differ by more than
+            rounding.
+        difference: Largest difference of a value; of signs, the largest value that has the wrong one.
+        sources: The convolutions and dense layers that compute it, but nothing that agreed.
+    """
+
+    place: str
+    share: float
+    difference: float
+    sources: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        values = f"{self.share:.2%} of its values, by up to {self.difference:.2g}"
+        names = ", ".join(f"'{name}'" for name in self.sources)
+        return f"{self.place} is the first to differ ({values})" + (f", computed by {names}" if names else "")
+
+
+@dataclasses.dataclass(frozen=True)
+class Proof:
+    """What the layers say.
+
+    Attributes:
+        layers: The signs of each layer that takes some and was recognised in the file, in order.
+        divergence: Where the file first computes something else than Keras; None if nowhere.
+    """
+
+    layers: tuple[LayerSigns, ...]
+    divergence: Divergence | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Place:
+    """Where a network takes signs, as far as it helps to recognise the place in a file.
+
+    Attributes:
+        layer: Name of the layer that takes them.
+        shape: Shape of its input, `(batch, …, channels)`.
+        kernel: Kernel of the binary convolution that reads the signs first, `(kh, kw, cin, cout)`, if any.
+    """
+
+    layer: str
+    shape: tuple[int | None, ...]
+    kernel: np.ndarray | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Taken:
+    """What a file has at such a place.
+
+    Attributes:
+        signs: -1 and +1, float32, shaped as the layer's input.
+        values: What the signs were taken of, float32, if it is in the file; bit-packed outputs of binary
+            convolutions are made without.
+    """
+
+    signs: np.ndarray
+    values: np.ndarray | None
+
+
+@dataclasses.dataclass(frozen=True)
+class _Cut:
+    """A tensor of the original graph whose signs are taken, and what the file has for it."""
+
+    layer: str
+    tensor: Tensor
+    taken: Taken
+
+
+@dataclasses.dataclass(frozen=True)
+class _Steps:
+    """The steps of the int8 tensors between two cuts; 0 in a graph without.
+
+    Integer arithmetic may round each of them to the neighbouring level, pools with ties often do. So single
+    values may be off by all steps together, but not the average one by more than the largest.
+    """
+
+    largest: float
+    together: float
+
+
+def prove(
+    original: Graph,
+    deployed: Graph,
+    content: bytes,
+    inputs: Sequence[np.ndarray],
+    file_inputs: Sequence[np.ndarray] | None = None,
+) -> Proof:
+    """Compares a file with Keras layer by layer.
+
+    Args:
+        original: The graph of the model as trained.
+        deployed: The graph that was converted: the same after folding.
+        content: The converted model.
+        inputs: Preprocessed images for each input of the model; the first eight are used.
+        file_inputs: The same as the file takes them, where it takes raw pixels.
+    """
+    taken = [array[:_IMAGES] for array in (inputs if file_inputs is None else file_inputs)]
+    inputs = [array[:_IMAGES] for array in inputs]
+    cuts, outputs = _cuts(original, deployed, content, taken)
+    segments = _in_segments(original, cuts)
+    fed = [cut.taken.signs if cut.taken.values is None else cut.taken.values for cut in cuts]
+    results = tf.nest.flatten(segments.build()(_as_input([*inputs, *fed]), training=False))
+    expected = list(map(np.asarray, results))
+    steps = _steps(segments)
+    count = len(cuts)
+    differences = [
+        _signs_differ(f"the input of '{cut.layer}'", cut.taken, values, step)
+        or _values_differ(f"the input of '{cut.layer}'", cut.taken.values, values, step)
+        for cut, values, step in zip(cuts, expected[:count], steps[:count], strict=True)
+    ]
+    name = "the output" if len(outputs) == 1 else "output {}"
+    differences += [
+        _values_differ(name.format(number), logits, values, step)
+        for number, (logits, values, step) in enumerate(
+            zip(outputs, expected[count:], steps[count:], strict=True)
+        )
+    ]
+    first = next((number for number, divergence in enumerate(differences) if divergence), None)
+    divergence = None if first is None else differences[first]
+    if first is not None and divergence is not None:
+        before = {name for tensor in segments.outputs[:first] for name in _sources(segments, tensor)}
+        sources = [name for name in _sources(segments, segments.outputs[first]) if name not in before]
+        divergence = dataclasses.replace(divergence, sources=tuple(sources))
+    layers = tuple(map(_layer_signs, cuts, expected[:count], steps[:count]))
+    return Proof(layers, divergence)
+
+
+def _as_input(arrays: list[np.ndarray]) -> Any:
+    return arrays if len(arrays) > 1 else arrays[0]
+
+
+def _values_differ(
+    place: str, actual: np.ndarray | None, expected: np.ndarray, steps: _Steps
+) -> Divergence | None:
+    if actual is None:
+        return None
+    difference = np.abs(actual - expected)
+    share = float(np.mean(~(difference <= _rounding(expected, steps.together))))
+    if share <= OUTLIERS and difference.mean() <= _rounding(expected, steps.largest):
+        return None
+    return Divergence(place, share, float(difference.max()))
+
+
+def _signs_differ(place: str, taken: Taken, expected: np.ndarray, steps: _Steps) -> Divergence | None:
+    flipped = _flipped(taken, expected)
+    wrong = flipped & ~(np.abs(expected) <= _rounding(expected, steps.together))
+    share = float(np.mean(wrong))
+    if taken.values is not None or share <= WRONG_SIGNS:
+        return None
+    return Divergence(place, share, float(np.abs(expected[wrong]).max()))
+
+
+def _layer_signs(cut: _Cut, expected: np.ndarray, steps: _Steps) -> LayerSigns:
+    flipped = _flipped(cut.taken, expected)
+    near = np.abs(expected) <= _rounding(expected, steps.together)
+    largest = float(np.abs(expected[flipped]).max(initial=0.0))
+    return LayerSigns(cut.layer, flipped.size, int(flipped.sum()), int((flipped & ~near).sum()), largest)
+
+
+def _flipped(taken: Taken, expected: np.ndarray) -> np.ndarray:
+    return (taken.signs >= 0) != (expected >= 0)
+
+
+def _rounding(expected: np.ndarray, step: float) -> float:
+    return step + TOLERANCE * deviation(expected)
+
+
+def _cuts(
+    original: Graph, deployed: Graph, content: bytes, inputs: Sequence[np.ndarray]
+) -> tuple[list[_Cut], list[np.ndarray]]:
+    """What the file has for each tensor of `original` whose signs are taken, and the file's outputs."""
+    calls = _sign_calls(deployed)
+    places = [_place(deployed, call) for call in calls.values()]
+    seen, outputs = look(content, places, inputs)
+    taken = {
+        key: _restored(call, one)
+        for (key, call), one in zip(calls.items(), seen, strict=True)
+        if one is not None
+    }
+    cuts: dict[Tensor, _Cut] = {}
+    for key, call in _sign_calls(original).items():
+        if key in taken:
+            cuts.setdefault(call.inputs[0], _Cut(call.layer.name, call.inputs[0], taken[key]))
+    return list(cuts.values()), outputs
+
+
+def _restored(call: Call, taken: Taken) -> Taken:
+    """What the layer read before folding, as far as the file has it."""
+    signs, values = taken.signs, taken.values
+    for restore in call.restores:
+        signs = np.where(restore(signs) >= 0, np.float32(1), np.float32(-1))
+        values = None if values is None else restore(values)
+    return Taken(signs, values)
+
+
+def _sign_calls(graph: Graph) -> dict[tuple[str, int], Call]:
+    """The calls that take signs of what the network computes, by layer and number of the use."""
+    uses: collections.Counter[str] = collections.Counter()
+    calls: dict[tuple[str, int], Call] = {}
+    for call in graph.calls:
+        if facts.takes_signs(call.layer) and call.inputs[0] not in graph.inputs:
+            calls[call.layer.name, uses[call.layer.name]] = call
+            uses[call.layer.name] += 1
+    return calls
+
+
+def _place(graph: Graph, call: Call) -> Place:
+    return Place(call.layer.name, call.inputs[0].shape, _kernel_behind(graph, call))
+
+
+def _kernel_behind(graph: Graph, call: Call) -> np.ndarray | None:
+    """The kernel of the convolution that takes the signs itself, or else reads them first."""
+    if issubclass(call.layer.kind, lq.layers.QuantConv2D):
+        return call.layer.weights["kernel"]
+    if "kernel" in call.layer.weights:
+        return None
+    kernels = (_kernel_behind(graph, reader) for reader in graph.consumers(call.outputs[0]))
+    return next((kernel for kernel in kernels if kernel is not None), None)
+
+
+def _in_segments(graph: Graph, cuts: list[_Cut]) -> Graph:
+    """The graph cut before signs: each cut becomes an output, and an input that replaces it."""
+    segments = dataclasses.replace(graph, calls=[dataclasses.replace(call) for call in graph.calls])
+    for number, cut in enumerate(cuts):
+        config = {"name": f"cut/{number}", "batch_input_shape": cut.tensor.shape, "dtype": "float32"}
+        replacement = Tensor(cut.tensor.shape)
+        for reader in segments.consumers(cut.tensor):
+            reader.inputs = [replacement if tensor == cut.tensor else tensor for tensor in reader.inputs]
+        source = Call(Spec(tf.keras.layers.InputLayer, config), [], [replacement])
+        segments.calls.insert(0, source)
+        segments.inputs = [*segments.inputs, replacement]
+    segments.outputs = [*(cut.tensor for cut in cuts), *segments.outputs]
+    return segments
+
+
+def _sources(segments: Graph, tensor: Tensor) -> tuple[str, ...]:
+    """The layers with kernels that make a tensor from the inputs of its segment."""
+    call = segments.producer(tensor)
+    names = [name for source in call.inputs for name in _sources(segments, source)]
+    own = [call.layer.name] if "kernel" in call.layer.weights else []
+    return tuple(dict.fromkeys([*names, *own]))
+
+
+def _steps(segments: Graph) -> list[_Steps]:
+    """For each output of the segments, the steps of the int8 tensors that it is computed from."""
+    steps: dict[Tensor, _Steps] = {}
+    for call in segments.calls:
+        config = call.layer.config
+        own = (config["maximum"] - config["minimum"]) / 255 if call.layer.kind is FakeQuant else 0.0
+        before = [steps[tensor] for tensor in call.inputs]
+        largest = max([own, *(one.largest for one in before)])
+        together = own + sum(one.together for one in before)
+        steps.update(dict.fromkeys(call.outputs, _Steps(largest, together)))
+    return [steps[tensor] for tensor in segments.outputs]
+
+
+# Looking into a file ----------------------------------------------------------------------------------
+
+
+def look(
+    content: bytes, places: list[Place], inputs: Sequence[np.ndarray]
+) -> tuple[list[Taken | None], list[np.ndarray]]:
+    """Runs a file; returns what it has at each place (None where it has none), and its outputs."""
+    file = LceFile(content)
+    finder = _Finder(file)
+    pairs = [finder.find(place) for place in places]
+    outputs = [tensor.index for tensor in file.outputs]
+    wanted = [tensor for pair in pairs if pair for tensor in pair if tensor is not None]
+    extra = list(dict.fromkeys(tensor for tensor in wanted if tensor not in outputs))
+    results = interpreter.run(file.with_outputs(extra), inputs)
+    values = dict(zip([*outputs, *extra], results, strict=True))
+    taken = [pair and _taken(file, place, pair, values) for place, pair in zip(places, pairs, strict=True)]
+    return taken, [_real(file, tensor, values[tensor]) for tensor in outputs]
+
+
+def _taken(file: LceFile, place: Place, pair: tuple[int, int | None], values: dict[int, np.ndarray]) -> Taken:
+    signs, source = pair
+    bits = _unpack(values[signs], place.shape[-1])
+    before = None if source is None else _real(file, source, values[source])
+    return Taken(1 - 2 * bits.astype(np.float32), before)
+
+
+def _real(file: LceFile, tensor: int, values: np.ndarray) -> np.ndarray:
+    info = file.tensors[tensor]
+    if values.dtype == np.float32 or not info.scales:
+        return values
+    return (values.astype(np.float32) - np.float32(info.zero_points[0])) * np.float32(info.scales[0])
+
+
+def _unpack(words: np.ndarray, channels: int | None) -> np.ndarray:
+    octets = np.ascontiguousarray(words, "<i4").view(np.uint8)
+    return np.unpackbits(octets, axis=-1, bitorder="little")[..., :channels]
+
+
+def _same_filters(one: np.ndarray, other: np.ndarray) -> bool:
+    """Whether two kernels `(cout, kh, kw, cin)` agree but for the sign of whole filters.
+
+    LCE turns the filters with negative scales around where the output is bit-packed.
+    """
+    if one.shape != other.shape:
+        return False
+    differs = (one != other).reshape(len(other), -1)
+    return bool((differs == differs[:, :1]).all())
+
+
+class _Finder:
+    """Recognises places in a file: by the kernel that reads the signs, or else by the layer's name."""
+
+    def __init__(self, file: LceFile) -> None:
+        self._file, self._makers = file, file.makers()
+        self._free = self._by_name(BINARY_CONVOLUTION)
+
+    def _by_name(self, name: str) -> list[Operator]:
+        return [operator for operator in self._file.operators if operator.name == name]
+
+    def find(self, place: Place) -> tuple[int, int | None] | None:
+        """The tensors of the signs and of what they were taken of."""
+        signs = self._by_kernel(place)
+        signs = self._by_layer(place) if signs is None else signs
+        if signs is None:
+            return None
+        maker = self._makers.get(signs)
+        if maker is None or maker.name != _QUANTIZE:
+            return signs, None
+        return signs, maker.inputs[0].index
+
+    def _by_kernel(self, place: Place) -> int | None:
+        if place.kernel is None:
+            return None
+        bits = np.moveaxis(place.kernel < 0, -1, 0)
+        for number, operator in enumerate(self._free):
+            if _same_filters(self._bits(operator.inputs[1].index, bits.shape[-1]), bits):
+                del self._free[number]  # a layer that is used twice has two of them
+                signs = operator.inputs[0].index
+                return signs if self._fits(signs, place) else None
+        return None
+
+    def _bits(self, tensor: int, channels: int) -> np.ndarray:
+        """The signs of a kernel; one whose words are all alike comes from a `FILL` with that word."""
+        words, maker = self._file.data(tensor), self._makers.get(tensor)
+        if words is None and maker is not None and maker.name == _FILL:
+            words = self._file.data(maker.inputs[1])
+        if words is None:
+            return np.empty(0, np.uint8)
+        return _unpack(np.broadcast_to(words, self._file.tensors[tensor].shape), channels)
+
+    def _by_layer(self, place: Place) -> int | None:
+        names = (_QUANTIZE, BINARY_CONVOLUTION, _POOL)
+        for operator in (op for name in names for op in self._by_name(name)):
+            signs = operator.outputs[0]
+            named = f"/{place.layer}/" in signs.name
+            if signs.type == "INT32" and named and self._fits(signs.index, place):
+                return signs.index
+        return None
+
+    def _fits(self, signs: int, place: Place) -> bool:
+        *sizes, words = self._file.tensors[signs].shape[1:]
+        channels = place.shape[-1] or 0
+        return sizes == list(place.shape[1:-1]) and words == -(-channels // 32)

@@ -1,0 +1,348 @@
+import collections
+import json
+
+import numpy as np
+import pytest
+
+import bnn_tf
+from bnn_tf._tensorflow import tf
+from bnn_tf.deploy import ConversionError, Int8, Interpreter, int8, proof
+from bnn_tf.deploy.fold import fold_graph
+from bnn_tf.deploy.graph import read as graph_of
+from bnn_tf.deploy.graph import read_frozen
+from bnn_tf.deploy.int8 import FakeQuant, FakeQuantConv2D, FakeQuantDense
+from bnn_tf.deploy.lce_file import LceFile, to_flatbuffer
+from bnn_tf.errors import UsageError
+from bnn_tf.layers import HardTanh, LearnableBias
+
+layers = tf.keras.layers
+
+
+def one_padded(conv):
+    """Binary convolutions: with a shortcut, with a strided real one, and two of which one gives bits."""
+
+    def trunk(x):
+        y = layers.BatchNormalization()(conv("conv1")(x))
+        x = layers.add([x, y])
+        y = layers.BatchNormalization()(conv("conv2", strides=2)(x))
+        shortcut = layers.Conv2D(32, 1, use_bias=False, name="shortcut")(layers.AveragePooling2D()(x))
+        x = layers.add([y, layers.BatchNormalization()(shortcut)])
+        x = layers.BatchNormalization()(conv("conv3")(x))
+        return layers.BatchNormalization()(conv("conv4")(x))
+
+    return trunk
+
+
+def with_pooled_head(network, trunk):
+    """The network with a whole-map average pool, as the zoo's have."""
+    body = network(trunk)
+    x = next(layer for layer in body.layers[::-1] if layer.output.shape.rank == 4).output
+    x = layers.Flatten()(layers.AveragePooling2D(x.shape[1:3], name="pool")(x))
+    model = tf.keras.Model(body.input, layers.Dense(10, name="logits")(x))
+    model.layers[-1].kernel.assign(np.random.default_rng(1).normal(0, 0.2, model.layers[-1].kernel.shape))
+    return model
+
+
+def kinds(path):
+    """Operators with the type of their output."""
+    return collections.Counter(f"{op.name}:{op.outputs[0].type}" for op in LceFile(path).operators)
+
+
+@pytest.fixture
+def calibration(rng):
+    return rng.standard_normal((32, 8, 8, 3), np.float32)
+
+
+def quantized(model, calibration, form):
+    graph = read_frozen(model)
+    fold_graph(graph)
+    names = int8.quantize_graph(graph, [calibration], Int8(form)).layers
+    return graph, names
+
+
+def test_mixed_leaves_the_trunk_alone(network, residual, images, calibration, tmp_path):
+    model = with_pooled_head(network, residual)  # conv2 pads with zeros
+    report = bnn_tf.convert(
+        model, tmp_path / "model.tflite", images=images, int8="mixed", calibration=calibration
+    )
+    assert report.int8.layers == ["stem", "logits"]
+    found = [op.name for op in LceFile(report.path).operators]
+    assert found[:2] == ["QUANTIZE", "CONV_2D"]
+    assert found[-3:] == ["QUANTIZE", "FULLY_CONNECTED", "DEQUANTIZE"]
+    trunk = LceFile(report.path).operators[3:-3]
+    assert {op.name for op in trunk} == {"LceQuantize", "LceBconv2d", "ADD", "AVERAGE_POOL_2D", "MUL"}
+    assert not any(tensor.type == "INT8" for op in trunk for tensor in op.outputs)
+    assert report.actual_binary_convs == 2
+
+
+def test_full_leaves_no_float_tensor_inside(network, conv, images, calibration, tmp_path):
+    model = with_pooled_head(network, one_padded(conv))
+    report = bnn_tf.convert(
+        model, tmp_path / "model.tflite", images=images, int8="full", calibration=calibration
+    )
+    assert report.int8.layers == ["stem", "shortcut", "logits"]
+    found = kinds(report.path)
+    assert found["LceBconv2d:INT8"] == 3
+    assert found["LceBconv2d:INT32"] == 1  # only a sign reads conv3
+    assert found["ADD:INT8"] == 2
+    assert found["QUANTIZE:INT8"] == found["DEQUANTIZE:FLOAT32"] == 1  # input and output
+    assert not any(name.endswith("FLOAT32") for name in found if not name.startswith("DEQUANTIZE"))
+
+
+def test_plus_leaves_sums_float(network, conv, images, calibration, tmp_path):
+    model = with_pooled_head(network, one_padded(conv))
+    report = bnn_tf.convert(
+        model, tmp_path / "model.tflite", images=images, int8="plus", calibration=calibration
+    )
+    assert report.int8.layers == ["stem", "shortcut", "logits"]
+    operators = kinds(report.path)
+    assert operators["CONV_2D:INT8"] == 2
+    assert operators["ADD:FLOAT32"] == 2
+    assert operators["FULLY_CONNECTED:INT8"] == 1
+    assert report.actual_binary_convs == 4
+
+
+def test_classifier_leaves_all_else_float(network, residual, images, calibration, tmp_path):
+    report = bnn_tf.convert(
+        with_pooled_head(network, residual), tmp_path / "model.tflite", images=images, int8="classifier",
+        calibration=calibration,
+    )  # fmt: skip
+    assert report.int8.layers == ["logits"]
+    operators = kinds(report.path)
+    assert {name for name in operators if name.endswith("INT8")} == {"QUANTIZE:INT8", "FULLY_CONNECTED:INT8"}
+
+
+def test_the_file_computes_what_the_fake_quantized_network_does(network, conv, images, calibration, tmp_path):
+    model = with_pooled_head(network, one_padded(conv))
+    graph, _ = quantized(model, calibration, "full")
+    settings = Int8("full", int8_input=True, int8_output=True)
+    report = bnn_tf.convert(
+        model, tmp_path / "model.tflite", images=images, int8=settings, calibration=calibration
+    )
+    expected = graph.build().predict(images, verbose=0)
+    logits = Interpreter(report.path).predict(images)
+    step = [layer for layer in graph.build().layers if isinstance(layer, FakeQuant)][-1].step
+    assert np.median(np.abs(logits - expected)) <= 1.01 * step
+    assert np.corrcoef(logits.ravel(), expected.ravel())[0, 1] > 0.99
+
+
+@pytest.mark.parametrize("form", ["mixed", "full"])
+def test_layers_agree_up_to_a_step_and_errors_are_found(network, conv, images, calibration, form):
+    model = with_pooled_head(network, one_padded(conv))
+    graph, _ = quantized(model, calibration, form)
+    content = to_flatbuffer(graph.build())
+    evidence = proof.prove(graph_of(graph.build()), graph, content, [images])
+    assert evidence.divergence is None
+    assert len(evidence.layers) == 4
+    assert all(layer.wrong == 0 for layer in evidence.layers)
+    stem = next(call.layer for call in graph.calls if call.layer.name == "stem")
+    stem.weights["kernel"] = 1.2 * stem.weights["kernel"]
+    evidence = proof.prove(graph_of(graph.build()), graph, content, [images])
+    assert evidence.divergence.sources == ("stem",)
+
+
+def rounded_often(conv):
+    """A pool with ties, a convolution of it and a sum: integers may go astray at each."""
+
+    def trunk(x):
+        y = layers.BatchNormalization()(conv("conv1", strides=2)(x))
+        shortcut = layers.Conv2D(32, 1, use_bias=False, name="shortcut")(layers.AveragePooling2D()(x))
+        x = layers.PReLU(shared_axes=[1, 2])(layers.add([y, layers.BatchNormalization()(shortcut)]))
+        return layers.add([x, layers.BatchNormalization()(conv("conv2")(x))])
+
+    return trunk
+
+
+def test_roundings_may_add_up_but_errors_are_found(network, conv, images, calibration):
+    graph, _ = quantized(network(rounded_often(conv)), calibration, "full")
+    content = to_flatbuffer(graph.build())
+    assert proof.prove(graph_of(graph.build()), graph, content, [images]).divergence is None
+    shortcut = next(call.layer for call in graph.calls if call.layer.name == "shortcut")
+    right = shortcut.weights["bias"]
+    for wrong in (right + 0.5 * right.std(), right * 0.5):
+        shortcut.weights["bias"] = wrong
+        evidence = proof.prove(graph_of(graph.build()), graph, content, [images])
+        assert evidence.divergence.place == "the input of 'conv2'"
+        assert evidence.divergence.sources == ("conv1", "shortcut")
+
+
+def test_channels_that_folding_turned_around(network, conv, images, calibration, tmp_path):
+    """Behind a max pool, negative scales turn signs and add channels; the file is compared with that."""
+
+    def trunk(x):
+        x = layers.BatchNormalization()(layers.MaxPooling2D()(conv("conv1")(x)))
+        return layers.BatchNormalization()(conv("conv2")(HardTanh()(x)))
+
+    model = network(trunk)
+    report = bnn_tf.convert(
+        model, tmp_path / "model.tflite", images=images, int8="full", calibration=calibration
+    )
+    assert kinds(report.path)["LceBMaxPool2d:INT32"] == 1
+    assert [(layer.layer, layer.wrong) for layer in report.parity.layers] == [("conv1", 0), ("conv2", 0)]
+
+
+def test_full_refuses_zero_padding(network, residual, calibration, tmp_path):
+    with pytest.raises(ConversionError, match="1 pad with zeros: 'conv2'.*Train with pad_values=1"):
+        bnn_tf.convert(network(residual), tmp_path / "model.tflite", int8="full", calibration=calibration)
+    assert not list(tmp_path.iterdir())
+
+
+def test_full_takes_convolutions_that_do_not_pad(network, conv, calibration):
+    def trunk(x):
+        x = layers.BatchNormalization()(conv("point", kernel_size=1, pad_values=0.0)(x))
+        return layers.BatchNormalization()(conv("valid", padding="valid", pad_values=0.0)(x))
+
+    _, names = quantized(network(trunk), calibration, "full")
+    assert names == ["stem", "logits"]
+
+
+@pytest.mark.parametrize("ends", [(True, False), (False, True), (True, True)])
+def test_int8_input_and_output_are_real(network, residual, images, calibration, tmp_path, ends):
+    model = network(residual)
+    settings = Int8(int8_input=ends[0], int8_output=ends[1])
+    plain = bnn_tf.convert(
+        model, tmp_path / "plain.tflite", images=images, int8="mixed", calibration=calibration
+    )
+    report = bnn_tf.convert(
+        model, tmp_path / "model.tflite", images=images, int8=settings, calibration=calibration
+    )
+    names = {True: "int8", False: "float32"}
+    interpreter = Interpreter(report.path)
+    assert (report.int8.input_type, report.int8.output_type) == tuple(names[end] for end in ends)
+    assert (interpreter.input_type, interpreter.output_type) == tuple(names[end] for end in ends)
+    found = LceFile(report.path).operators
+    assert found[0].inputs[0].type == names[ends[0]].upper()
+    assert found[-1].outputs[0].type == names[ends[1]].upper()
+    logits = interpreter.predict(images)
+    assert logits.dtype == np.float32
+    np.testing.assert_array_equal(logits, Interpreter(plain.path).predict(images))
+
+
+def test_int8_images_are_taken_as_they_are(network, residual, images, calibration, tmp_path):
+    settings = Int8(int8_input=True)
+    path = tmp_path / "model.tflite"
+    bnn_tf.convert(network(residual), path, images=images, int8=settings, calibration=calibration)
+    interpreter = Interpreter(path)
+    scale, zero = interpreter.input_quantization
+    levels = np.clip(np.round(images / scale) + zero, -128, 127)
+    np.testing.assert_array_equal(
+        interpreter.predict(levels.astype(np.int8)), interpreter.predict((levels - zero) * scale)
+    )
+
+
+def test_an_output_that_cannot_be_int8_is_refused(network, residual, calibration, tmp_path):
+    base = network(residual)
+    model = tf.keras.Model(base.input, layers.Activation("exponential")(base.output))
+    with pytest.raises(ConversionError, match="The output of the file stayed float32"):
+        bnn_tf.convert(model, tmp_path / "model.tflite", int8=Int8(int8_output=True), calibration=calibration)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "last", [layers.Softmax(), layers.Activation("softmax"), layers.Activation("sigmoid")]
+)
+def test_probabilities_become_int8(network, residual, images, calibration, tmp_path, last):
+    base = network(residual)
+    model = tf.keras.Model(base.input, last(base.output))
+    settings = Int8(int8_output=True)
+    path = tmp_path / "model.tflite"
+    report = bnn_tf.convert(model, path, images=images, int8=settings, calibration=calibration)
+    assert report.int8.output_type == "int8"
+    assert Interpreter(path).output_quantization == (1 / 256, -128)
+    assert report.parity.median_difference <= 1 / 256
+
+
+def test_an_input_that_cannot_be_int8_is_refused(conv, calibration, tmp_path):
+    image = tf.keras.Input((8, 8, 3))
+    x = layers.BatchNormalization()(conv("first")(image))
+    model = tf.keras.Model(image, layers.Dense(4)(layers.GlobalAveragePooling2D()(x)))
+    with pytest.raises(ConversionError, match="The input of the file stayed float32"):
+        bnn_tf.convert(model, tmp_path / "model.tflite", int8=Int8(int8_input=True), calibration=calibration)
+
+
+def test_a_network_without_real_layers_is_refused(conv, calibration, tmp_path):
+    image = tf.keras.Input((8, 8, 3))
+    model = tf.keras.Model(image, layers.BatchNormalization()(conv("first")(image)), name="binary")
+    with pytest.raises(ConversionError, match="'binary' has no convolution or dense layer"):
+        bnn_tf.convert(model, tmp_path / "model.tflite", int8="mixed", calibration=calibration)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({}, "pass some as calibration="),
+        ({"calibration": np.zeros((0, 8, 8, 3), np.float32)}, "no images to measure the ranges"),
+        ({"calibration": np.zeros((4, 9, 9, 3), np.float32)}, r"images of shape \(8, 8, 3\)"),
+        ({"calibration": np.zeros((4, 8, 8, 3), np.float32), "fold": False}, "needs a folded network"),
+    ],
+)
+def test_missing_or_wrong_calibration_is_refused(network, residual, tmp_path, options, message):
+    with pytest.raises(ConversionError, match=message):
+        bnn_tf.convert(network(residual), tmp_path / "model.tflite", int8="mixed", **options)
+
+
+def test_unknown_settings_are_refused():
+    with pytest.raises(UsageError, match="no form of int8 called 'ful'; did you mean 'full'"):
+        Int8("ful")
+
+
+def test_report_is_readable_and_json(network, residual, images, calibration, tmp_path):
+    report = bnn_tf.convert(
+        network(residual), tmp_path / "model.tflite", images=images, int8="mixed", calibration=calibration
+    )
+    plain = json.loads(json.dumps(report.to_dict()))["int8"]
+    assert (plain["form"], plain["reason"], plain["calibration_images"]) == ("mixed", "", 32)
+    assert 0.5 < plain["float_agreement"] <= 1
+    assert "int8: mixed, 2 layers with int8 kernels" in str(report)
+    assert "agreement with the model before quantization" in str(report)
+
+
+def test_batch_norms_are_folded_into_real_kernels(network, conv, images, calibration):
+    def trunk(x):
+        x = layers.MaxPooling2D()(HardTanh()(layers.BatchNormalization()(x)))
+        return layers.add([x, layers.BatchNormalization()(conv("conv")(x))])
+
+    model = network(trunk)
+    graph, _ = quantized(model, calibration, "mixed")
+    built = graph.build()
+    assert isinstance(built.get_layer("stem"), FakeQuantConv2D)
+    assert isinstance(built.get_layer("logits"), FakeQuantDense)
+    order = [type(layer) for layer in built.layers][:6]
+    assert order[:5] == [layers.InputLayer, FakeQuant, FakeQuantConv2D, HardTanh, FakeQuant]
+    clip = built.layers[4]
+    assert -1.02 < clip.minimum <= -1
+    assert 1 <= clip.maximum < 1.02
+
+
+def test_activations_inside_layers_are_kept(conv, images, calibration):
+    image = tf.keras.Input((8, 8, 3))
+    x = layers.Conv2D(32, 3, activation="relu", name="stem")(image)
+    x = layers.BatchNormalization()(conv("conv")(x))
+    x = layers.Dense(16, activation="relu", name="hidden")(layers.Flatten()(x))
+    model = tf.keras.Model(image, layers.Dense(4, name="logits")(x))
+    graph, names = quantized(model, calibration, "mixed")
+    assert names == ["stem", "hidden", "logits"]
+    expected = model.predict(images, verbose=0)
+    result = graph.build().predict(images, verbose=0)
+    assert np.corrcoef(expected.ravel(), result.ravel())[0, 1] > 0.9
+
+
+def test_prelus_stay_float(network, conv, images, calibration, tmp_path):
+    def trunk(x):
+        y = layers.BatchNormalization()(conv("conv1")(LearnableBias()(x)))
+        x = layers.PReLU(shared_axes=[1, 2])(layers.add([x, y]))
+        x = LearnableBias()(x)
+        return layers.add([x, layers.BatchNormalization()(conv("conv2")(LearnableBias()(x)))])
+
+    model = network(trunk)
+    for layer in model.layers:
+        if isinstance(layer, LearnableBias):
+            layer.bias.assign(np.random.default_rng(2).normal(0, 0.3, layer.bias.shape))
+    report = bnn_tf.convert(
+        model, tmp_path / "model.tflite", images=images, int8="full", calibration=calibration
+    )
+    found = kinds(report.path)
+    assert found["PRELU:FLOAT32"] == 1
+    assert found["PRELU:INT8"] == found["ADD:INT8"] == 0
+    assert (report.int8.form, report.int8.layers) == ("plus", ["stem", "logits"])
+    assert "PReLU stays float" in report.int8.reason

@@ -1,0 +1,104 @@
+"""Lint and convert agree: what lint calls an error is refused, and nothing else is."""
+
+import tempfile
+from pathlib import Path
+
+import hypothesis
+import pytest
+from hypothesis import strategies as st
+
+import bnn_tf
+from bnn_tf._tensorflow import lq, tf
+from bnn_tf.deploy import ConversionError
+from bnn_tf.deploy.convert import convert
+from bnn_tf.layers import HardTanh, LearnableBias
+
+layers = tf.keras.layers
+
+QUANTIZERS = (None, "ste_sign", "approx_sign", "ste_heaviside", "ste_tern", "magnitude_aware_sign")
+KERNELS = (None, "ste_sign", "magnitude_aware_sign", "ste_tern", "ste_heaviside")
+convolutions = st.fixed_dictionaries(
+    {
+        "kind": st.just("conv"),
+        "filters": st.sampled_from([8, 32]),
+        "kernel_size": st.sampled_from([1, 3]),
+        "strides": st.sampled_from([1, 2]),
+        "padding": st.sampled_from(["same", "valid"]),
+        "pad_values": st.sampled_from([0.0, 1.0]),
+        "use_bias": st.booleans(),
+        "input_quantizer": st.sampled_from(QUANTIZERS),
+        "kernel_quantizer": st.sampled_from(KERNELS),
+    }
+)
+others = st.sampled_from(
+    ["norm", "relu", "clip", "bias", "max", "mean", "pad", "sign", "tfsign", "up", "prelu", "where", "crop"]
+)
+"""Layers without settings."""
+MAKERS = {
+    "norm": layers.BatchNormalization,
+    "relu": layers.ReLU,
+    "clip": HardTanh,
+    "bias": LearnableBias,
+    "max": layers.MaxPooling2D,
+    "mean": layers.AveragePooling2D,
+    "pad": lambda: layers.ZeroPadding2D(1),
+    "sign": lambda: layers.Activation(lq.quantizers.SteSign()),
+    "tfsign": lambda: tf.sign,
+    "up": layers.UpSampling2D,
+    "prelu": lambda: layers.PReLU(shared_axes=[1, 2]),
+    "where": lambda: lambda x: tf.where(x >= 0, 1.0, -1.0),
+    "crop": lambda: layers.Cropping2D(1),
+}
+networks = st.lists(st.one_of(convolutions, others), min_size=1, max_size=5)
+
+
+def build(parts):
+    """A network of these layers between a first convolution and a classifier; None if a map is too small."""
+    x = image = tf.keras.Input((9, 9, 3))
+    x = layers.Conv2D(32, 3, padding="same", name="stem")(x)
+    for number, part in enumerate(parts):
+        if min(x.shape[1:3]) < 4:
+            return None
+        if isinstance(part, str):
+            x = MAKERS[part]()(x)
+        else:
+            settings = {key: value for key, value in part.items() if key != "kind"}
+            x = lq.layers.QuantConv2D(name=f"conv{number}", **settings)(x)
+    return tf.keras.Model(image, layers.Dense(4)(layers.Flatten()(x)))
+
+
+def check(parts):
+    tf.keras.backend.clear_session()
+    tf.keras.utils.set_random_seed(0)
+    model = build(parts)
+    if model is None:
+        return
+    errors = bnn_tf.lint(model).errors
+    with tempfile.TemporaryDirectory() as folder:
+        refusal = ""
+        try:
+            convert(model, Path(folder) / "model.tflite", allow_disagreement=True)
+        except ConversionError as error:
+            refusal = str(error)
+    assert bool(errors) == bool(refusal), (errors, refusal)
+
+
+SETTINGS = {
+    "deadline": None,
+    "derandomize": True,
+    "database": None,
+    "suppress_health_check": list(hypothesis.HealthCheck),
+}
+
+
+@hypothesis.settings(max_examples=8, phases=[hypothesis.Phase.generate], **SETTINGS)
+@hypothesis.given(networks)
+def test_lint_and_convert_agree(parts):
+    check(parts)
+
+
+@pytest.mark.slow
+@hypothesis.settings(max_examples=200, **SETTINGS)
+@hypothesis.given(networks)
+def test_lint_and_convert_agree_on_200_networks(parts):
+    check(parts)

@@ -1,0 +1,270 @@
+"""What is compared and in which order; no test looks at how long anything took."""
+
+import json
+import os
+
+import numpy as np
+import pytest
+
+from bnn_tf._tensorflow import lq, tf
+from bnn_tf.deploy import Interpreter, interpreter, proof
+from bnn_tf.deploy import benchmark as bench
+from bnn_tf.deploy.benchmark import (
+    BenchmarkReport,
+    Candidate,
+    Host,
+    Measurement,
+    OperatorCount,
+    benchmark,
+    plain_tflite,
+    real_valued,
+)
+from bnn_tf.deploy.convert import convert
+from bnn_tf.deploy.interpreter import Worker
+from bnn_tf.deploy.lce_file import LceFile
+from bnn_tf.errors import UserError
+
+layers = tf.keras.layers
+
+
+class FakeWorker:
+    """A worker whose clock is a counter that all of them share."""
+
+    def __init__(self, name, clock):
+        self.name, self.clock = name, clock
+
+    def run(self, runs):
+        self.clock.append((self.name, runs))
+        return [float(len(self.clock))] * runs
+
+
+class TestInterleaving:
+    def test_every_round_visits_all_and_every_second_one_backwards(self):
+        clock, completed = [], []
+        fakes = [FakeWorker(name, clock) for name in "abc"]
+        seconds = bench.interleave(fakes, rounds=3, runs=2, progress=completed.append)
+        assert [name for name, _ in clock] == list("abccbaabc")
+        assert {runs for _, runs in clock} == {2}
+        assert seconds[0] == [1, 1, 6, 6, 7, 7]
+        assert seconds[2] == [3, 3, 4, 4, 9, 9]
+        assert completed == [1, 2, 3]
+
+    def test_warm_up_does_not_count(self):
+        clock = []
+        fakes = [FakeWorker(name, clock) for name in "ab"]
+        assert bench.interleave(fakes, rounds=1, runs=1, warmup=5) == [[3], [4]]
+        assert clock == [("a", 5), ("b", 5), ("a", 1), ("b", 1)]
+
+
+class TestReport:
+    @pytest.fixture
+    def report(self, files):
+        candidate = Candidate.of_file(files["LCE"], "net")
+        seconds = [number / 1000 for number in range(1, 11)]
+        found = tuple(Measurement(candidate, threads, seconds, 5_000_000) for threads in (1, 2))
+        return BenchmarkReport(Host("A CPU", 4, "x86_64", "Linux"), "LCE", 2, 5, found)
+
+    def test_latencies(self, report):
+        plain = report.measurements[0].to_dict()
+        assert plain["median_ms"] == pytest.approx(5.5)
+        assert plain["p90_ms"] == pytest.approx(9.1)
+        assert plain["fastest_ms"] == pytest.approx(1)
+        assert (plain["threads"], plain["inferences"], plain["peak_memory_bytes"]) == (1, 10, 5_000_000)
+
+    def test_json(self, report, files):
+        plain = json.loads(json.dumps(report.to_dict()))
+        assert plain["host"]["cpu"] == "A CPU"
+        assert "no optimized LCE kernels" in plain["caveat"]
+        (candidate,) = plain["candidates"]
+        assert (candidate["name"], candidate["form"]) == ("net", "LCE")
+        assert candidate["size"] == files["LCE"].stat().st_size
+        assert [found["threads"] for found in candidate["measurements"]] == [1, 2]
+        assert {"name": "LceBconv2d", "type": "bits→float32", "count": 2} in candidate["operators"]
+
+
+class TestHost:
+    def test_this_one(self):
+        host = Host.this()
+        assert host.cores >= 1
+        assert host.cpu
+        assert host.cpu in str(host)
+
+    @pytest.mark.parametrize("architecture", ["x86_64", "AMD64"])
+    def test_x86_says_nothing_about_arm(self, architecture):
+        host = Host("A CPU", 4, architecture, "Linux")
+        assert "x86 has no optimized LCE kernels" in host.caveat
+        assert "say nothing about ARM" in host.caveat
+
+    def test_others_do_not_claim_that(self):
+        assert "x86" not in Host("A CPU", 4, "aarch64", "Linux").caveat
+
+
+@pytest.fixture(scope="module")
+def model():
+    """Two binary convolutions with shortcuts, and weights of a trained network."""
+    rng = np.random.default_rng(0)
+    image = x = tf.keras.Input((8, 8, 3))
+    x = layers.Conv2D(32, 3, padding="same", name="stem")(x)
+    for name in ("a", "b"):
+        y = lq.layers.QuantConv2D(
+            32, 3, padding="same", pad_values=1.0, use_bias=False, input_quantizer="approx_sign",
+            kernel_quantizer="magnitude_aware_sign", kernel_constraint="weight_clip", name=name,
+        )(x)  # fmt: skip
+        x = layers.add([x, layers.BatchNormalization(name=f"{name}_bn")(y)])
+    x = layers.Flatten()(layers.AveragePooling2D(8)(x))
+    model = tf.keras.Model(image, layers.Dense(10, name="logits")(x), name="small")
+    for variable in model.trainable_variables:
+        variable.assign(rng.normal(0, 0.1, variable.shape))
+    return model
+
+
+@pytest.fixture(scope="module")
+def files(model, tmp_path_factory):
+    """The LCE file, and float32 and int8 builds of the real-valued form."""
+    folder = tmp_path_factory.mktemp("files")
+    found = {form: folder / f"{form}.tflite" for form in ("LCE", "float32", "int8")}
+    convert(model, found["LCE"])
+    real = real_valued(model)
+    found["float32"].write_bytes(plain_tflite(real))
+    images = np.random.default_rng(1).standard_normal((8, 8, 8, 3), np.float32)
+    found["int8"].write_bytes(plain_tflite(real, images))
+    return found
+
+
+def counted(path):
+    return {(found.name, found.type): found.count for found in Candidate.of_file(path).operators()}
+
+
+class TestCandidates:
+    def test_lce(self, files):
+        candidate = Candidate.of_file(files["LCE"])
+        assert (candidate.form, candidate.name) == ("LCE", str(files["LCE"]))
+        assert candidate.size == files["LCE"].stat().st_size
+        found = counted(files["LCE"])
+        assert found["LceBconv2d", "bits→float32"] == 2
+        assert found["LceQuantize", "float32→bits"] == 2
+        assert found["CONV_2D", "float32"] == 1
+
+    def test_plain_ones(self, files):
+        assert Candidate.of_file(files["float32"]).form == "TFLite"
+        assert counted(files["float32"])["CONV_2D", "float32"] == 3
+        found = counted(files["int8"])
+        assert found["CONV_2D", "int8"] == 3
+        assert found["QUANTIZE", "float32→int8"] == 1
+        assert not [name for name, kind in found if kind == "float32"]
+
+    def test_sizes_follow_the_types(self, files):
+        size = {form: path.stat().st_size for form, path in files.items()}
+        assert size["LCE"] < size["int8"] < size["float32"]
+
+    def test_text(self):
+        assert str(OperatorCount("CONV_2D", "int8", 3)) == "3 CONV_2D int8"
+
+    def test_no_model(self, tmp_path):
+        (tmp_path / "text.tflite").write_text("not a model at all")
+        with pytest.raises(UserError, match="is not a TFLite model"):
+            Candidate.of_file(tmp_path / "text.tflite")
+
+
+class TestPlain:
+    def test_every_larq_layer_becomes_keras_own(self, model):
+        real = real_valued(model)
+        assert [type(layer) for layer in real.layers] == [
+            layers.Conv2D if isinstance(layer, lq.layers.QuantConv2D) else type(layer)
+            for layer in model.layers
+        ]
+        assert not [module for module in real.submodules if isinstance(module, lq.quantizers.Quantizer)]
+        np.testing.assert_array_equal(real.get_layer("a").kernel, model.get_layer("a").kernel.latent_variable)
+        assert real.count_params() == model.count_params()
+        assert isinstance(model.get_layer("a"), lq.layers.QuantConv2D)
+
+    def test_signs_outside_of_layers_become_nothing(self):
+        image = tf.keras.Input((4, 4, 3))
+        x = lq.quantizers.ApproxSign()(layers.Activation(lq.quantizers.SteSign())(image))
+        dense = lq.layers.QuantDense(2, input_quantizer="ste_sign", kernel_quantizer="ste_tern")
+        real = real_valued(tf.keras.Model(image, dense(layers.Flatten()(x))))
+        images = np.random.default_rng(0).standard_normal((2, 4, 4, 3), np.float32)
+        expected = images.reshape(2, -1) @ real.layers[-1].kernel.numpy()
+        np.testing.assert_allclose(real.predict(images, verbose=0), expected, rtol=1e-4, atol=1e-5)
+
+    def test_the_builds_compute_the_real_network(self, model, files):
+        images = np.random.default_rng(2).standard_normal((16, 8, 8, 3), np.float32)
+        logits = real_valued(model).predict(images, verbose=0)
+        assert proof.compare(logits, Interpreter(files["float32"]).predict(images)).moved_share == 0
+        rounded = Interpreter(files["int8"]).predict(images)
+        assert 0 < np.abs(rounded - logits).mean() < 0.1 * logits.std()
+
+    def test_what_int8_cannot_express_is_one_line(self):
+        image = tf.keras.Input((4, 4, 3))
+        inverse = tf.linalg.inv(tf.matmul(image, image, transpose_a=True))
+        images = np.ones((2, 4, 4, 3), np.float32)
+        with pytest.raises(UserError, match="TFLite's converter refuses 'odd'") as caught:
+            plain_tflite(tf.keras.Model(image, inverse, name="odd"), images)
+        assert "\n" not in str(caught.value)
+
+
+def alive(pid):
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+class TestWorkers:
+    @pytest.mark.parametrize("kind", ["float32", "int8", "uint8"])
+    def test_inputs_are_noise_of_the_right_type(self, kind):
+        noise = interpreter._noise(np.random.default_rng(0), (1, 4, 4, 3), np.dtype(kind))
+        assert (noise.dtype.name, noise.shape) == (kind, (1, 4, 4, 3))
+        assert noise.std() > 0
+
+    def test_a_process_ends_with_its_context(self, files):
+        with Worker(LceFile(files["LCE"]), 2) as running:
+            assert alive(running.pid)
+            assert running.pid != os.getpid()
+            assert len(running.run(2)) == 2
+            assert 0 < running.memory() < 100e6
+        assert not alive(running.pid)
+
+    def test_an_interrupt_leaves_no_process(self, files, monkeypatch):
+        started = []
+
+        class Remembered(Worker):
+            def __init__(self, *given):
+                super().__init__(*given)
+                started.append(self.pid)
+
+            def run(self, runs):
+                raise KeyboardInterrupt
+
+        monkeypatch.setattr(bench, "Worker", Remembered)
+        candidates = [Candidate.of_file(path) for path in files.values()]
+        with pytest.raises(KeyboardInterrupt):
+            benchmark(candidates)
+        assert len(started) == 3
+        assert not any(map(alive, started))
+
+    def test_a_worker_that_dies_is_reported(self, files):
+        with Worker(LceFile(files["LCE"]), 1) as running:
+            running._process.kill()
+            running._process.wait()
+            with pytest.raises(UserError, match=r"it ends the interpreter's process \(SIGKILL\)"):
+                running.run(1)
+
+    def test_without_the_interpreter(self, monkeypatch):
+        monkeypatch.setattr(interpreter.importlib.util, "find_spec", lambda name: None)
+        with pytest.raises(UserError, match="pip install larq-compute-engine"):
+            interpreter.native_library()
+
+
+def test_benchmark(files):
+    candidates = [Candidate.of_file(path, form) for form, path in files.items()]
+    report = benchmark(candidates, threads=(1, 2), rounds=2, runs=3, warmup=1)
+    assert [(m.candidate.name, m.threads) for m in report.measurements] == [
+        (form, threads) for form in ("LCE", "float32", "int8") for threads in (1, 2)
+    ]
+    assert {len(m.seconds) for m in report.measurements} == {6}
+    assert all(m.memory > m.candidate.size / 2 for m in report.measurements)
+    assert report.candidates == candidates
+    assert "without XNNPACK" in report.interpreter
+    assert "with XNNPACK" in benchmark(candidates[1:2], rounds=1, runs=1, xnnpack=True).interpreter

@@ -1,0 +1,122 @@
+"""Reading files: what stands in them, and that no damage of them comes to more than one clear error."""
+
+import importlib.util
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bnn_tf._tensorflow import tf
+from bnn_tf.deploy import Interpreter, fold
+from bnn_tf.deploy.lce_file import DamagedFile, LceFile, to_flatbuffer
+from bnn_tf.errors import UserError
+
+layers = tf.keras.layers
+SCRIPT = Path(__file__).parents[3] / "scripts" / "check_tflite_fuzz.py"
+
+
+@pytest.fixture(scope="module")
+def content():
+    """A converted network with a binary convolution."""
+    from bnn_tf._tensorflow import lq
+
+    tf.keras.utils.set_random_seed(0)
+    x = image = tf.keras.Input((8, 8, 3), name="photo")
+    x = layers.Conv2D(32, 3, padding="same", name="stem")(x)
+    x = lq.layers.QuantConv2D(
+        40, 3, padding="same", pad_values=1.0, strides=2, use_bias=False, input_quantizer="ste_sign",
+        kernel_quantizer="ste_sign", name="binary",
+    )(x)  # fmt: skip
+    x = layers.BatchNormalization()(x)
+    return to_flatbuffer(fold.fold(tf.keras.Model(image, layers.Dense(4)(layers.Flatten()(x)))))
+
+
+def test_operators_and_their_options(content):
+    file = LceFile(content)
+    assert list(file.counts()) == [operator.name for operator in file.operators]
+    (binary,) = [operator for operator in file.operators if operator.name == "LceBconv2d"]
+    assert (binary.options["stride_height"], binary.options["channels_in"]) == (2, 32)
+    assert binary.inputs[1].shape == (40, 3, 3, 1)
+    (stem,) = [operator for operator in file.operators if operator.name == "CONV_2D"]
+    assert stem.builtin_options.number(1, default=1) == 1  # stride_w
+    assert file.data(stem.inputs[1]).shape == (32, 3, 3, 3)
+    assert file.inputs[0].shape == (1, 8, 8, 3)
+    assert file.outputs[0].shape == (1, 4)
+
+
+def test_filters_stand_where_it_says(content):
+    file = LceFile(content)
+    (kernel,) = file.binary_filters()
+    assert kernel.shape == (40, 3, 3, 1)
+    words = np.frombuffer(content[kernel.offset : kernel.offset + kernel.size], "<i4")
+    (binary,) = [operator for operator in file.operators if operator.name == "LceBconv2d"]
+    np.testing.assert_array_equal(words, file.data(binary.inputs[1]).ravel())
+
+
+def test_metadata_is_kept_and_replaced(content):
+    once = LceFile(content).with_metadata("NOTE", b"first")
+    twice = LceFile(LceFile(once).with_metadata("NOTE", b"second")).metadata
+    assert LceFile(once).metadata["NOTE"] == b"first"
+    assert twice["NOTE"] == b"second"
+    images = np.ones((2, 8, 8, 3), np.float32)
+    np.testing.assert_array_equal(
+        Interpreter(once, trusted=True).predict(images), Interpreter(content, trusted=True).predict(images)
+    )
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda content: content[:7], "no TFLite model"),
+        (lambda content: b"PK" + content[2:4] + b"????" + content[8:], "no TFLite model"),
+        (lambda content: content[: len(content) // 2], "damaged or incomplete"),
+        (lambda content: b"\xff\xff\xff\x7f" + content[4:], "damaged or incomplete"),
+        (lambda content: content[:8] + bytes(len(content) - 8), "damaged or incomplete"),
+    ],
+)
+def test_damage_is_one_clear_error(content, tmp_path, damage, message):
+    path = tmp_path / "model.tflite"
+    path.write_bytes(damage(content))
+    with pytest.raises(DamagedFile, match=f"model.tflite' .*{message}") as caught:
+        LceFile(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_file_that_ends_the_interpreter_ends_no_other_process(content):
+    """The number of output channels of the convolution's kernel, which the interpreter does not check."""
+    file = LceFile(content)
+    (stem,) = [operator for operator in file.operators if operator.name == "CONV_2D"]
+    schema, parsed = file._objects()
+    parsed.subgraphs[0].tensors[stem.outputs[0].index].shape = [1, 2**15, 2**13, 1]
+    from bnn_tf.deploy.lce_file import _packed
+
+    broken = _packed(parsed)
+    with pytest.raises(UserError, match="does not run on LCE's interpreter"):
+        Interpreter(broken).predict(np.zeros((1, 8, 8, 3), np.float32))
+
+
+def test_mutations(content):
+    specification = importlib.util.spec_from_file_location("check_tflite_fuzz", SCRIPT)
+    fuzz = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(fuzz)
+    rng = np.random.default_rng(0)
+    refused = 0
+    for number in range(300):
+        change = fuzz.mutated if number % 2 else fuzz.headers_first
+        try:
+            LceFile(change(content, rng))
+        except UserError:
+            refused += 1
+    assert refused > 30
+
+
+def test_reading_needs_no_tensorflow(content, tmp_path):
+    path = tmp_path / "model.tflite"
+    path.write_bytes(content)
+    code = (
+        f"import sys; from bnn_tf.deploy.lce_file import LceFile; print(LceFile({str(path)!r}).counts());"
+        "sys.exit('tensorflow' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 0
