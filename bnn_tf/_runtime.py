@@ -1,10 +1,12 @@
 """What must happen before and while TensorFlow is imported: Keras 2, and quiet."""
 
 import contextlib
+import importlib.util
 import os
 import sys
 import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 
 _KERAS_3_MESSAGE = (
     "bnn-tf needs Keras 2 (Larq does not run on Keras 3), but TensorFlow was imported before bnn_tf "
@@ -26,6 +28,23 @@ def use_legacy_keras() -> None:
     if not version.startswith("2."):
         raise ImportError(_KERAS_3_MESSAGE.format(version=version))
     os.environ["TF_USE_LEGACY_KERAS"] = "1"
+
+
+def require_own_zoo() -> None:
+    """Checks that `import zoo` gives this project's networks: the two packages are installed side by side.
+
+    Raises:
+        ImportError: another package called `zoo` comes first in `sys.path`.
+    """
+    spec = importlib.util.find_spec("zoo")
+    own = Path(__file__).parents[1] / "zoo"
+    if spec is None or spec.origin is None or not own.is_dir():
+        return
+    if not Path(spec.origin).parent.samefile(own):
+        raise ImportError(
+            f"bnn-tf's package 'zoo' is hidden by {Path(spec.origin).parent}, which comes first in sys.path: "
+            f"rename that package, or start Python elsewhere"
+        )
 
 
 @contextlib.contextmanager

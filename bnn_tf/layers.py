@@ -150,3 +150,19 @@ class ChannelPad(tf.keras.layers.Layer):
     def get_config(self) -> dict[str, Any]:
         """The layer's configuration."""
         return {**super().get_config(), "before": self.before, "after": self.after}
+
+
+@_serializable
+class BlurInitializer(tf.keras.initializers.Initializer):
+    """The binomial filter `[1, 2, 1]ᵀ[1, 2, 1] / 16` for 3×3 depthwise kernels `(3, 3, c, 1)` (BlurPool).
+
+    Example:
+        >>> BlurInitializer()((3, 3, 1, 1)).numpy().sum()
+        1.0
+    """
+
+    def __call__(self, shape: Any, dtype: Any = None, **kwargs: Any) -> tf.Tensor:
+        """The kernel of a shape."""
+        row = tf.constant([1.0, 2.0, 1.0], dtype or tf.float32)
+        kernel = row[:, None, None, None] * row[None, :, None, None] / 16
+        return tf.broadcast_to(kernel, shape)

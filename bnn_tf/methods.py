@@ -64,7 +64,7 @@ def register(cls: M) -> M:
         >>> @register
         ... class Vanilla(BiReal): ...
         >>> get("vanilla")
-        Vanilla(clip_value=1.0, scaled=True)
+        Vanilla(clip_value=1.0, scaled=True, start='uniform')
     """
     if "name" not in cls.__dict__:
         cls.name = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", cls.__name__).lower()
@@ -92,6 +92,61 @@ def get(method: Method | str | Mapping[str, Any], **options: Any) -> Method:
 
 
 @dataclasses.dataclass(frozen=True)
+class Initializers:
+    """How the weights of a network start: names that `initializer` knows.
+
+    Args:
+        stem: Real convolutions at the network's start.
+        binary: Kernels of binary convolutions.
+        shortcut: Real 1×1 convolutions on shortcuts.
+        classifier: The dense layer's kernel.
+        bias: The dense layer's bias.
+
+    Example:
+        >>> OvSW().initializers.stem
+        'pytorch'
+    """
+
+    stem: Any = "he_normal"
+    binary: Any = "glorot_normal"
+    shortcut: Any = "he_normal"
+    classifier: Any = "glorot_uniform"
+    bias: Any = "zeros"
+
+
+_VARIANCE_SCALING: dict[str, tuple[float, str, str]] = {
+    "pytorch": (1 / 3, "fan_in", "uniform"),
+    "kaiming_normal": (2.0, "fan_in", "untruncated_normal"),
+    "kaiming_normal_fan_out": (2.0, "fan_out", "untruncated_normal"),
+}
+
+
+def initializer(name: Any, fan_in: int | None = None) -> tf.keras.initializers.Initializer:
+    """A new Keras initializer.
+
+    Args:
+        name: `"pytorch"` (uniform in ±1/√fan_in, PyTorch's default for convolutions and dense layers),
+            `"kaiming_normal"` (normal with deviation √(2/fan_in), not truncated as Keras' `"he_normal"` is),
+            `"kaiming_normal_fan_out"` (√(2/fan_out)), `"tiny_uniform"` (uniform in [0, 0.001)),
+            `"normal_0.01"` (normal with deviation 0.01), or whatever Keras' `initializers.get` takes.
+        fan_in: For `"pytorch"` of a bias: the inputs of its layer, which the bias does not show.
+
+    Example:
+        >>> initializer("pytorch", fan_in=64).maxval
+        0.125
+    """
+    if name == "pytorch" and fan_in is not None:
+        return tf.keras.initializers.RandomUniform(-(fan_in**-0.5), fan_in**-0.5)
+    if name == "tiny_uniform":
+        return tf.keras.initializers.RandomUniform(0.0, 0.001)
+    if name == "normal_0.01":
+        return tf.keras.initializers.RandomNormal(0.0, 0.01)
+    if isinstance(name, str) and name in _VARIANCE_SCALING:
+        return tf.keras.initializers.VarianceScaling(*_VARIANCE_SCALING[name])
+    return tf.keras.initializers.get(name)
+
+
+@dataclasses.dataclass(frozen=True)
 class Method(Value):
     """A training method as a value: its fields are its hyper-parameters.
 
@@ -102,7 +157,7 @@ class Method(Value):
         name: The name by which the method is found.
         diagnostics: What is worth watching in its training: names of `observe.FIGURES` and
             `observe.STEP_FIGURES`.
-        kernel_initializer: Start of the binary kernels.
+        initializers: How the weights of its networks start.
 
     Raises:
         TypeError: a subclass has a field with the name of a hook.
@@ -117,8 +172,7 @@ class Method(Value):
     registry: ClassVar[Registry[type[Method]]] = METHODS
     name: ClassVar[str]
     diagnostics: ClassVar[tuple[str, ...]] = ("sign_entropy", "pattern_entropy", "histogram")
-    # An initializer's name, so that every layer makes its own.
-    kernel_initializer: ClassVar[Any] = "glorot_normal"
+    initializers: ClassVar[Initializers] = Initializers()
 
     def __init_subclass__(cls, **options: Any) -> None:
         """Refuses fields that would take the place of a hook."""
@@ -164,6 +218,7 @@ class Method(Value):
         strides: int = 1,
         pad_values: float = 0.0,
         activate: bool = True,
+        kernel_initializer: Any = None,
         name: str,
     ) -> tf.Tensor:
         """The method's convolution without bias, `same` padding: NHWC to NHWC.
@@ -176,6 +231,7 @@ class Method(Value):
             pad_values: What `same` pads the binarized activations with: 0 (the papers), or 1, which
                 Larq Compute Engine runs faster.
             activate: Whether `activation` comes first; not where the network's `clip` has done it.
+            kernel_initializer: Start of the kernel where it is not the method's; see `initializer`.
             name: Name of the layer that holds the kernel; weights move between runs by it.
         """
         conv = lq.layers.QuantConv2D(
@@ -187,7 +243,7 @@ class Method(Value):
             use_bias=False,
             input_quantizer=self.input_quantizer(),
             kernel_quantizer=self.kernel_quantizer(kernel_size, name),
-            kernel_initializer=self.kernel_initializer,
+            kernel_initializer=initializer(kernel_initializer or self.initializers.binary),
             name=name,
         )
         if activate:
@@ -257,6 +313,8 @@ class BiReal(Method):
             the paper's own multi-step training does.
         scaled: Whether kernels carry `s_o`; where not, BatchNorm has to absorb it, as in the last step of
             the multi-step training.
+        start: How binary kernels start: `"uniform"` in [0, 0.001) as in the authors' code, where weights flip
+            within a step at Adam's 1e-3, or `"glorot_normal"`, where that takes 15 to 40 steps.
 
     References:
         [Bi-Real Net](https://arxiv.org/abs/1808.00278)
@@ -268,7 +326,14 @@ class BiReal(Method):
 
     clip_value: Annotated[float, Range(above=0)] | None = 1.0
     scaled: bool = True
+    start: Literal["uniform", "glorot_normal"] = "uniform"
     name: ClassVar[str] = "bireal"
+
+    @property
+    def initializers(self) -> Initializers:
+        """PyTorch's defaults, and the start of the kernels that was asked for."""
+        kernels = "tiny_uniform" if self.start == "uniform" else self.start
+        return Initializers("pytorch", kernels, "pytorch", "pytorch", "pytorch")
 
     def input_quantizer(self) -> lq.quantizers.Quantizer:
         """The approximate sign."""
@@ -309,7 +374,9 @@ class ReCU(Method):
     diagnostics: ClassVar[tuple[str, ...]] = (
         "tau", "dead_share", "quantization_error", "sign_entropy", "pattern_entropy", "histogram",
     )  # fmt: skip
-    kernel_initializer: ClassVar[Any] = "he_normal"
+    initializers: ClassVar[Initializers] = Initializers(
+        "kaiming_normal", "kaiming_normal", "kaiming_normal", "pytorch", "pytorch"
+    )
 
     def __post_init__(self) -> None:
         """Checks the order of the quantiles."""
@@ -367,10 +434,9 @@ class SubBit(Method):
     name: ClassVar[str] = "subbit"
     diagnostics: ClassVar[tuple[str, ...]] = ("codebook", "pattern_entropy", "sign_entropy", "histogram")
 
-    @property
-    def kernel_initializer(self) -> Any:
-        """Uniform in [0, 0.001), as the authors start."""
-        return tf.keras.initializers.RandomUniform(0.0, 0.001)
+    initializers: ClassVar[Initializers] = Initializers(
+        "pytorch", "tiny_uniform", "pytorch", "pytorch", "pytorch"
+    )
 
     def input_quantizer(self) -> lq.quantizers.Quantizer:
         """The approximate sign."""
@@ -432,7 +498,9 @@ class OvSW(Method):
         "flip_ratio", "silent_share", "scaled_share", "gradient_ratio",
         "sign_entropy", "pattern_entropy", "histogram",
     )  # fmt: skip
-    kernel_initializer: ClassVar[Any] = "he_normal"
+    initializers: ClassVar[Initializers] = Initializers(
+        "pytorch", "kaiming_normal", "pytorch", "pytorch", "pytorch"
+    )
 
     def input_quantizer(self) -> lq.quantizers.Quantizer:
         """The approximate sign at the normalised input, the deviation taken as constant."""

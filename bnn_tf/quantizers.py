@@ -5,12 +5,15 @@ as `input_quantizer=` or `kernel_quantizer=`, by object or by its string alias. 
 makes everything that a saved model of this package can name known to Keras.
 """
 
-from typing import Any
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
 
 import bnn_tf.layers
 import bnn_tf.observe  # noqa: F401  (saved models name them all; loading must find them)
 from bnn_tf import codebook, math
 from bnn_tf._tensorflow import lq, tf
+from bnn_tf.values import Count, Range, check
 
 
 def _serializable(cls: type) -> type:
@@ -31,11 +34,19 @@ class ApproxSign(lq.quantizers.ApproxSign):
             deviation (unbiased variance over H, W, C, plus 1e-5) (ReCU). Evaluation does not change.
         stop_gradient: Treat σ as a constant (OvSW) instead of differentiating through it (ReCU).
         **kwargs: Arguments of `tf.keras.layers.Layer`.
+
+    Raises:
+        UsageError: an argument is neither true nor false.
+
+    Example:
+        >>> ApproxSign(normalize=True)(tf.constant([[-0.2, 0.0, 3.0]])).numpy()
+        array([[-1.,  1.,  1.]], dtype=float32)
     """
 
     def __init__(self, normalize: bool = False, stop_gradient: bool = False, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.normalize, self.stop_gradient = normalize, stop_gradient
+        self.normalize = check("normalize", normalize, bool)
+        self.stop_gradient = check("stop_gradient", stop_gradient, bool)
 
     def call(self, inputs: tf.Tensor, training: bool | None = None) -> tf.Tensor:
         """Signs of `inputs`, any shape with the batch first."""
@@ -101,11 +112,19 @@ class ScaledSign(_KernelQuantizer):
     Args:
         clip_value: Where the gradient ends; `None` passes all of it (the paper's multi-step training).
         **kwargs: Arguments of `tf.keras.layers.Layer`.
+
+    Raises:
+        UsageError: `clip_value` is no finite number above 0.
+
+    Example:
+        >>> ScaledSign()(tf.constant([[0.5], [-1.5]])).numpy()
+        array([[ 1.],
+               [-1.]], dtype=float32)
     """
 
     def __init__(self, clip_value: float | None = 1.0, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.clip_value = clip_value
+        self.clip_value = check("clip_value", clip_value, Annotated[float, Range(above=0)] | None)
 
     def binarize(self, kernel: tf.Tensor) -> tf.Tensor:
         """Binarizes a kernel `(…, cout)`."""
@@ -130,13 +149,22 @@ class ReCU(_KernelQuantizer):
     identity through the sign, zero where the clamp is active, then through the standardisation.
 
     Args:
-        tau: Start of the clamp's quantile `.tau`, a variable that `callbacks.TauSchedule` moves.
+        tau: Start of the clamp's quantile `.tau`, a variable that `callbacks.TauSchedule` moves; above 0.5,
+            where the clamp's bound is zero.
         **kwargs: Arguments of `tf.keras.layers.Layer`.
+
+    Raises:
+        UsageError: `tau` is not in (0.5, 1].
+
+    Example:
+        >>> ReCU(tau=0.9)(tf.constant([[0.5], [-1.5], [0.1]])).numpy().ravel()
+        array([ 1., -1.,  1.], dtype=float32)
     """
 
     elementwise = False
 
     def __init__(self, tau: float = 0.85, **kwargs: Any) -> None:
+        tau = check("tau", tau, Annotated[float, Range(above=0.5, most=1)])
         super().__init__(**kwargs)
         self._initial_tau = tau
         self.tau = self._add_state("tau", (), tau, trainable=False)
@@ -162,14 +190,16 @@ class IdentitySign(_KernelQuantizer):
         **kwargs: Arguments of `tf.keras.layers.Layer`.
 
     Raises:
-        ValueError: `scale` is something else.
+        UsageError: `scale` is something else.
+
+    Example:
+        >>> IdentitySign()(tf.constant([[0.5], [-1.5]])).numpy().ravel()
+        array([ 1., -1.], dtype=float32)
     """
 
     def __init__(self, scale: str | None = None, **kwargs: Any) -> None:
-        if scale not in (None, "standardized"):
-            raise ValueError(f'scale must be None or "standardized", not {scale!r}')
         super().__init__(**kwargs)
-        self.scale = scale
+        self.scale = check("scale", scale, Literal["standardized"] | None)
 
     def binarize(self, kernel: tf.Tensor) -> tf.Tensor:
         """Binarizes a kernel `(…, cout)`."""
@@ -204,16 +234,24 @@ class SubBit(_KernelQuantizer):
         **kwargs: Arguments of `tf.keras.layers.Layer`.
 
     Raises:
-        ValueError: `bits` is out of range, or the kernel to quantize is not 3×3.
+        UsageError: an argument is out of range.
+        ValueError: the kernel to quantize is not 3×3.
+
+    Example:
+        >>> quantizer = SubBit(bits=2)
+        >>> quantizer(tf.random.normal((3, 3, 4, 8))).shape
+        TensorShape([3, 3, 4, 8])
+        >>> quantizer.codebook.shape, round(quantizer.bits_per_weight, 2)
+        (TensorShape([4, 9]), 0.22)
     """
 
     elementwise = False
 
     def __init__(self, bits: int = 5, seed: int = 0, interval: int = 25, **kwargs: Any) -> None:
-        if not 1 <= bits <= codebook.SLICE:
-            raise ValueError(f"bits must be between 1 and {codebook.SLICE}, not {bits}")
         super().__init__(**kwargs)
-        self.bits, self.seed, self.interval = bits, seed, interval
+        self.bits = check("bits", bits, Annotated[int, Range(least=1, most=codebook.SLICE)])
+        self.seed = check("seed", seed, Annotated[int, Range(least=0, below=2**63)])
+        self.interval = check("interval", interval, Count)
         self.codebook = self.memory = self.step = None
         if bits < codebook.SLICE:
             self._create_codebook()

@@ -5,11 +5,15 @@ They compose by order and have the signature of the legacy Keras optimizers' `gr
 kernels are recognised by Larq's `precision == 1`.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Annotated, Any
 
 from bnn_tf import codebook, math
 from bnn_tf._tensorflow import tf
+from bnn_tf.errors import unknown
+from bnn_tf.values import NotNegative, Positive, Range, Share, check
 
 Pairs = list[tuple[tf.Tensor, tf.Variable]]
 
@@ -23,11 +27,53 @@ def is_kernel(variable: tf.Variable) -> bool:
     """Whether the variable is a kernel, binary or real: neither a vector nor a codebook."""
     shape = tuple(variable.shape)
     slopes = len(shape) == 3 and shape[:2] == (1, 1)  # a PReLU's, one per channel
-    is_codebook = isinstance(getattr(variable, "constraint", None), codebook.Refinement)
-    return len(shape) >= 2 and not slopes and not is_codebook
+    return len(shape) >= 2 and not slopes and not _is_codebook(variable)
 
 
-_SELECTIONS = {None: lambda variable: True, "kernels": is_kernel, "binary": is_binary_kernel}
+def _is_codebook(variable: tf.Variable) -> bool:
+    return isinstance(getattr(variable, "constraint", None), codebook.Refinement)
+
+
+def _place(variable: tf.Variable) -> tuple[str, str]:
+    """The layer's name and the variable's own name in it."""
+    layer, _, name = variable.name.removesuffix(":0").rpartition("/")
+    return layer, name
+
+
+def _convolutions(variables: list[tf.Variable]) -> list[bool]:
+    """Convolution kernels, codebooks, and biases other than dense layers' (SNN)."""
+    dense = {_place(v)[0] for v in variables if is_kernel(v) and len(v.shape) == 2}
+
+    def selected(variable: tf.Variable) -> bool:
+        layer, name = _place(variable)
+        return len(variable.shape) == 4 or _is_codebook(variable) or (name == "bias" and layer not in dense)
+
+    return [selected(variable) for variable in variables]
+
+
+def _main_path(variables: list[tf.Variable]) -> list[bool]:
+    """Kernels, output scales and biases, but no real kernel on a shortcut, nothing of BatchNorm (ReCU)."""
+
+    def selected(variable: tf.Variable) -> bool:
+        layer, name = _place(variable)
+        aside = "shortcut" in layer and not is_binary_kernel(variable)
+        return not aside and (is_kernel(variable) or name in ("scale", "bias"))
+
+    return [selected(variable) for variable in variables]
+
+
+def _each(predicate: Callable[[tf.Variable], bool]) -> Callable[[list[tf.Variable]], list[bool]]:
+    return lambda variables: [predicate(variable) for variable in variables]
+
+
+DECAYS: dict[str | None, Callable[[list[tf.Variable]], list[bool]]] = {
+    None: _each(lambda variable: True),
+    "kernels": _each(is_kernel),
+    "binary": _each(is_binary_kernel),
+    "convolutions": _convolutions,
+    "main_path": _main_path,
+}
+"""Which of a network's variables decay, by the name that `WeightDecay` and recipes take."""
 
 
 def latent_value(variable: tf.Variable) -> tf.Tensor:
@@ -74,22 +120,40 @@ class WeightDecay(Transform):
 
     Args:
         rate: λ, per step.
-        only: Which variables: `None` all, `"kernels"` convolution and dense kernels, `"binary"` binary
-            kernels, or a predicate of the variable (which `get_config` cannot save).
+        only: Which variables:
+
+            - `None`: all.
+            - `"kernels"`: kernels of convolutions and dense layers, no vectors.
+            - `"binary"`: binary kernels.
+            - `"convolutions"`: kernels of convolutions, the latent patterns of codebooks, and biases except
+              those of dense layers: SNN's set.
+            - `"main_path"`: all kernels except real ones of layers called `…shortcut…`, output scales, and
+              biases, nothing of BatchNorm: ReCU's set on ImageNet.
+            - a predicate of the variable, which `get_config` cannot save.
+
+    Raises:
+        UsageError: `rate` is no finite number of at least 0, or `only` is something else.
+
+    Example:
+        >>> kernel = tf.Variable([[2.0]], name="dense/kernel")
+        >>> [(gradient, _)] = WeightDecay(0.1)([(tf.constant([[1.0]]), kernel)])
+        >>> gradient.numpy()
+        array([[1.2]], dtype=float32)
     """
 
     def __init__(self, rate: float, only: str | Callable[[tf.Variable], bool] | None = None) -> None:
         super().__init__()
-        if not callable(only) and only not in _SELECTIONS:
-            raise ValueError(f"only must be None, 'kernels', 'binary' or a predicate, not {only!r}")
-        self.rate, self.only = rate, only
+        if not callable(only) and only not in DECAYS:
+            raise unknown("selection of variables for weight decay", only, map(str, DECAYS))
+        self.rate, self.only = check("rate", rate, NotNegative), only
 
     def __call__(self, pairs: Iterable[tuple[tf.Tensor, tf.Variable]]) -> Pairs:
         """Adds the decay to the gradients of the selected variables."""
-        selected = self.only if callable(self.only) else _SELECTIONS[self.only]
+        pairs = list(pairs)
+        select = _each(self.only) if callable(self.only) else DECAYS[self.only]
         return [
-            (g + tf.cast(self.rate, g.dtype) * tf.cast(latent_value(v), g.dtype) if selected(v) else g, v)
-            for g, v in pairs
+            (g + tf.cast(self.rate, g.dtype) * tf.cast(latent_value(v), g.dtype) if selected else g, v)
+            for (g, v), selected in zip(pairs, select([v for _, v in pairs]), strict=True)
         ]
 
     def get_config(self) -> dict[str, Any]:
@@ -108,6 +172,11 @@ def adaptive_gradient_scale(gradient: tf.Tensor, kernel: tf.Tensor, delta: float
 
     Per output channel with gradient norm `g_o = max(‖G‖, 1e-6)` and weight norm `w_o = max(‖W‖, 1e-3)`:
     where `g_o / w_o < δ` the gradient is multiplied by `δ · w_o / g_o`.
+
+    Example:
+        >>> gradient, kernel = tf.constant([[0.01]]), tf.constant([[1.0]])
+        >>> adaptive_gradient_scale(gradient, kernel, delta=0.04).numpy()
+        array([[0.04]], dtype=float32)
     """
     ratio = math.gradient_ratio(gradient, kernel)
     return gradient * tf.where(ratio < delta, delta / ratio, tf.ones_like(ratio))
@@ -118,11 +187,18 @@ class AdaptiveGradientScale(Transform):
 
     Args:
         delta: δ, the least ratio of gradient norm to weight norm.
+
+    Raises:
+        UsageError: `delta` is no finite number above 0.
+
+    Example:
+        >>> AdaptiveGradientScale(0.04).get_config()
+        {'delta': 0.04}
     """
 
     def __init__(self, delta: float) -> None:
         super().__init__()
-        self.delta = delta
+        self.delta = check("delta", delta, Positive)
 
     def __call__(self, pairs: Iterable[tuple[tf.Tensor, tf.Variable]]) -> Pairs:
         """Scales the gradients of binary kernels."""
@@ -197,13 +273,23 @@ class SilenceDecay(Transform):
         momentum: m, so that one flip protects a weight for a while.
         threshold: Below it a weight counts as silent.
         initial: Start of the trackers; 1 gives every weight time before it counts as silent.
+
+    Raises:
+        UsageError: a value is not finite, is negative, or is no share.
+
+    Example:
+        >>> SilenceDecay(9e-4).get_config()["threshold"]
+        0.0001
     """
 
     def __init__(
         self, decay: float, momentum: float = 0.999, threshold: float = 1e-4, initial: float = 0.0
     ) -> None:
         super().__init__()
-        self.decay, self.momentum, self.threshold, self.initial = decay, momentum, threshold, initial
+        self.decay = check("decay", decay, NotNegative)
+        self.momentum = check("momentum", momentum, Share)
+        self.threshold = check("threshold", threshold, NotNegative)
+        self.initial = check("initial", initial, Annotated[float, Range(least=0, most=1)])
         self._flips = FlipTracker(momentum, initial, name="silence_decay")
 
     def build(self, variables: list[tf.Variable]) -> None:

@@ -52,19 +52,15 @@ def rng():
 @pytest.fixture
 def tiny(monkeypatch):
     """Registers the architecture `tiny` (8×8, one binary convolution), which builds and trains in no time."""
-    from zoo import blocks, registry
+    from zoo import MODELS, architecture
 
-    def build(
-        *, method="bireal", input_shape=(8, 8, 3), num_classes=10, pad_values=0.0, weights=None, width=4
-    ):
-        from bnn_tf import methods
+    monkeypatch.setattr(MODELS, "_objects", dict(MODELS._objects))
 
-        image = blocks.inputs(input_shape)
-        x = blocks.batch_norm(blocks.conv(image, width, 3, "stem_conv"), "stem_bn")
-        x = blocks.binarizer(methods.get(method), pad_values)(x, 2 * width, "body")
-        return blocks.finish(image, blocks.classifier(x, num_classes), "tiny", weights)
+    @architecture("tiny", input_shape=(8, 8, 3), num_classes=10)
+    def build(net, image, width=4):
+        x = net.batch_norm(net.conv(image, width, 3, "stem_conv"), "stem_bn")
+        return net.binary(x, 2 * width, "body")
 
-    monkeypatch.setitem(registry.MODELS, "tiny", build)
     return build
 
 

@@ -16,8 +16,8 @@ from bnn_tf.torch_import.weights import Matching, assign
 from bnn_tf.training import Run, RunConfig, build
 from bnn_tf.training.run import write_atomically
 from zoo import recipes
+from zoo.blocks import get_model
 from zoo.recipes import Recipe
-from zoo.registry import get_model
 
 _SMALL = {10: "cifar10", 100: "cifar100", 200: "tiny_imagenet"}  # datasets by their number of classes
 _NO_NAMES = "the classes are numbered: no {dataset} is at hand to name them; --data-dir or --class-names does"

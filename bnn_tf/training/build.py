@@ -8,8 +8,8 @@ from bnn_tf import data, losses, methods, schedules
 from bnn_tf._tensorflow import tf
 from bnn_tf.errors import UsageError, UserError, unknown
 from bnn_tf.training.run import Run, RunConfig
+from zoo.blocks import get_model
 from zoo.recipes import Phase, Recipe
-from zoo.registry import get_model
 
 
 def source(config: RunConfig) -> data.Source:

@@ -230,18 +230,6 @@ class TestConvolution:
             codebooks = [model.get_layer(name).kernel_quantizer.codebook.numpy() for name in "ab"]
             assert not np.array_equal(*codebooks)
 
-    @pytest.mark.parametrize("name", ["recu", "ovsw"])
-    def test_kernels_start_as_kaiming_s(self, name):
-        kernel = built(name).get_layer("block").kernel.numpy()
-        wide = methods.get(name).kernel_initializer
-        sample = tf.keras.initializers.get(wide)(shape=(3, 3, 64, 64)).numpy()
-        assert sample.std() == pytest.approx(np.sqrt(2 / (9 * 64)), rel=0.05)
-        assert kernel.std() == pytest.approx(np.sqrt(2 / (9 * 4)), rel=0.3)
-
-    def test_sub_bit_kernels_start_as_the_authors(self):
-        kernel = built("subbit").get_layer("block").kernel.numpy()
-        assert 0 <= kernel.min() < kernel.max() < 0.001
-
     def test_bireal_without_scales(self, rng):
         kernel = tf.constant(rng.normal(size=(3, 3, 2, 4)).astype("f"))
         quantizer = methods.BiReal(clip_value=None, scaled=False).kernel_quantizer(3, "conv")

@@ -364,7 +364,7 @@ def test_layer_under_a_mixed_precision_policy(name, rng):
 
 
 def test_wrong_arguments_are_named():
-    with pytest.raises(ValueError, match="between 1 and 9, not 10"):
+    with pytest.raises(ValueError, match="bits must be a whole number at least 1 and at most 9, not 10"):
         quantizers.SubBit(bits=10)
     with pytest.raises(ValueError, match="standardized"):
         quantizers.IdentitySign(scale="max")

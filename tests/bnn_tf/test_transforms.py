@@ -5,8 +5,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import zoo
 from bnn_tf import codebook, layers, quantizers, transforms
 from bnn_tf._tensorflow import lq, tf
+from bnn_tf.errors import UsageError
 from bnn_tf.optimizers import SGD
 
 
@@ -286,3 +288,52 @@ def test_wrong_configurations_are_named():
         transforms.WeightDecay(1.0, only=lambda v: True).get_config()
     with pytest.raises(ValueError, match="Momentum"):
         transforms.deserialize({"class_name": "Momentum", "config": {}})
+
+
+class TestWhatDecays:
+    """The sets of the papers, by the names of a small network's variables."""
+
+    @staticmethod
+    def decayed(only, model):
+        pairs = [(tf.zeros_like(v), v) for v in model.trainable_weights]
+        for _, variable in pairs:
+            variable.assign(tf.ones_like(variable))
+        changed = transforms.WeightDecay(1.0, only=only)(pairs)
+        return {v.name.removesuffix(":0") for g, v in changed if np.any(g.numpy() != 0)}
+
+    def test_snn(self):
+        model = zoo.ReActResNet18(
+            method="subbit", stages=(1, 1, 1, 1), input_shape=(32, 32, 3), num_classes=3
+        )
+        decayed = self.decayed("convolutions", model)
+        left = {v.name.removesuffix(":0") for v in model.trainable_weights} - decayed
+        assert {name.rpartition("/")[2] for name in decayed} == {"kernel", "bias", "codebook"}
+        assert {name for name in left if "bias" in name or "kernel" in name} == {
+            "logits/kernel",
+            "logits/bias",
+        }
+        assert {name.rpartition("/")[2] for name in left} == {"kernel", "bias", "gamma", "beta", "alpha"}
+        assert {
+            "stem_conv/kernel",
+            "stage2_block1_shortcut_conv/kernel",
+            "stage1_block1_threshold/bias",
+        } <= decayed
+
+    def test_recu_on_imagenet(self):
+        model = zoo.ResNet18(method="recu", stages=(1, 1, 1, 1), input_shape=(32, 32, 3), num_classes=3)
+        decayed = self.decayed("main_path", model)
+        assert {name.rpartition("/")[2] for name in decayed} == {"kernel", "scale", "bias"}
+        assert {
+            "stem_conv/kernel",
+            "logits/kernel",
+            "logits/bias",
+            "stage2_block1_conv_scale/scale",
+        } <= decayed
+        assert not [name for name in decayed if "shortcut" in name]
+
+    def test_unknown_sets_and_rates(self):
+        with pytest.raises(UsageError, match="no selection of variables for weight decay called 'kernel'"):
+            transforms.WeightDecay(1.0, only="kernel")
+        for rate in (-1.0, float("nan"), float("inf"), "1"):
+            with pytest.raises(UsageError, match="rate must be a number at least 0"):
+                transforms.WeightDecay(rate)

@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import zoo
 from bnn_tf import cli
 from bnn_tf._tensorflow import tf
 from bnn_tf.deploy import Interpreter
-from zoo import registry
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "scripts" / "guides" / "from_checkpoint_to_device.md"
@@ -178,7 +178,7 @@ def test_the_page_has_these_sections():
 def test_from_nothing(reader, tiny, monkeypatch):
     """With one binary convolution in place of eighteen."""
     pytest.importorskip("PIL")
-    monkeypatch.setitem(registry.MODELS, "cifar_resnet20", tiny)
+    monkeypatch.setitem(zoo.MODELS._objects, "cifar_resnet20", tiny)
     lint, trained = reader.follow(STARTS[0])
     assert "0 errors" in lint
     assert trained.startswith("Run directory: run\n")

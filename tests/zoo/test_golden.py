@@ -8,7 +8,6 @@ import pytest
 
 import zoo
 from bnn_tf import methods
-from zoo import bireal_net, react_resnet, resnet
 
 _path = Path(__file__).with_name("authors_weights.py")
 _spec = importlib.util.spec_from_file_location("authors_weights", _path)
@@ -66,8 +65,8 @@ def test_parameter_counts(name, golden_networks):
     assert sum(int(np.prod(v.shape)) for v in kernels) == expected["binary_conv_params"]
 
 
-def _small(builder, convs, method):
-    return builder("small", convs, method, (64, 64, 3), 20, 0.0, None)
+def _small(builder, stages, method):
+    return builder(stages=stages, method=method, input_shape=(64, 64, 3), num_classes=20)
 
 
 FORWARD = {
@@ -75,17 +74,17 @@ FORWARD = {
     "recu_cifar_resnet18A": (lambda: zoo.CifarResNet18A(method="recu"), "inside", "stage{}_block2_clip"),
     "ovsw_cResNet20": (lambda: zoo.CifarResNet20(method="ovsw"), "short", "stage{}_block3b_clip"),
     "recu_imagenet_resnet18": (
-        lambda: _small(resnet._resnet, (2, 2, 2, 2), "recu"),
+        lambda: _small(zoo.ResNet18, (2, 2, 2, 2), "recu"),
         "two",
         "stage{}_block2_clip",
     ),
     "bireal_birealnet18": (
-        lambda: _small(bireal_net._bireal_net, (1, 1, 1, 1), "bireal"),
+        lambda: _small(zoo.BiRealNet18, (1, 1, 1, 1), "bireal"),
         "one",
         "stage{}_block1_add",
     ),
     "snn_step2_birealnet18_bit5": (
-        lambda: _small(react_resnet._react_resnet, (1, 1, 1, 1), methods.SubBit(bits=5)),
+        lambda: _small(zoo.ReActResNet18, (1, 1, 1, 1), methods.SubBit(bits=5)),
         "one",
         "stage{}_block1_bias_after",
     ),

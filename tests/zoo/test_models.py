@@ -1,6 +1,10 @@
 """Every network with any method, in Larq Zoo's style."""
 
 import inspect
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +15,9 @@ from bnn_tf._tensorflow import lq, tf
 from bnn_tf.errors import UsageError, UserError
 from bnn_tf.layers import HardTanh, LeakyClip
 from bnn_tf.training.transfer import variables
+from zoo import blocks
+
+ROOT = Path(__file__).parents[2]
 
 PROMISED = ("method", "input_shape", "num_classes", "pad_values", "weights")
 
@@ -25,6 +32,8 @@ COMBINATIONS = (
     ("react_resnet18", "ovsw", {}, 16),
     ("resnet18", "subbit", {}, 16),
     ("vgg_small", "bireal", {"last_activation": "prelu"}, 5),
+    ("bireal_net18_quick", "subbit", {}, 16),
+    ("quicknet_small", "recu", {}, 16),
 )
 REST = (
     ("bireal_net34", "ovsw", {}, 32),
@@ -35,6 +44,13 @@ REST = (
     ("cifar_resnet152", "ovsw", {}, 150),
     ("react_resnet34", "bireal", {}, 32),
     ("resnet34", "bireal", {}, 32),
+    ("bireal_net34_quick", "recu", {}, 32),
+    ("react_resnet18_quick", "ovsw", {}, 16),
+    ("react_resnet34_quick", "bireal", {}, 32),
+    ("resnet18_quick", "bireal", {}, 16),
+    ("resnet34_quick", "ovsw", {}, 32),
+    ("quicknet", "real", {}, 0),
+    ("quicknet_large", "subbit", {}, 32),
 )
 
 
@@ -79,8 +95,9 @@ class TestStyle:
         assert tuple(parameters)[: len(PROMISED)] == PROMISED
         assert all(parameter.kind is parameter.KEYWORD_ONLY for parameter in parameters.values())
         assert parameters["weights"].default is None
-        assert parameters["pad_values"].default == 0.0  # as the papers
-        large = name.startswith(("bireal", "react", "resnet"))
+        for_devices = "quick" in name
+        assert parameters["pad_values"].default == float(for_devices)  # otherwise as the papers
+        large = not name.startswith(("cifar", "vgg"))
         assert parameters["input_shape"].default == ((224, 224, 3) if large else (32, 32, 3))
         assert parameters["num_classes"].default == (1000 if large else 10)
         assert parameters["method"].default in methods.METHODS
@@ -90,8 +107,10 @@ class TestStyle:
         assert getattr(zoo, builder.__name__) is builder
         assert builder.__name__.lower() == name.replace("_", "")
         text = inspect.getdoc(builder)
-        assert "Args:" in text or "rguments as `" in text
-        assert "binary convolutions" in text or "parameters" in text
+        for argument in inspect.signature(builder).parameters:
+            if argument not in ("stem", "shortcut", "stages"):  # said once in the family
+                assert f"\n    {argument}: " in text
+        assert "binary convolutions" in text
 
 
 def test_unknown_network():
@@ -105,10 +124,138 @@ def test_unknown_method():
 
 
 def test_unknown_options():
-    with pytest.raises(ValueError, match="shortcut must be 'pool' or 'conv', not 'none'"):
-        zoo.CifarResNet18(shortcut="none")
-    with pytest.raises(ValueError, match="last_activation must be 'hard_tanh' or 'prelu', not 'relu'"):
-        zoo.VGGSmall(last_activation="relu")
+    for build, options, message in (
+        (zoo.CifarResNet18, {"shortcut": "none"}, "shortcut must be pool or conv, not 'none'"),
+        (zoo.VGGSmall, {"last_activation": "relu"}, "last_activation must be hard_tanh or prelu, not 'relu'"),
+        (zoo.BiRealNet18, {"stem": "slow"}, "stem must be imagenet, quick or patch, not 'slow'"),
+        (zoo.ResNet18, {"shortcut": "pool"}, "shortcut must be conv or concat, not 'pool'"),
+        (zoo.ReActResNet18, {"stages": (4, 4, 4)}, r"stages must be 4 values .*, not \(4, 4, 4\)"),
+        (zoo.QuickNet, {"widths": (64, 65, 128, 256), "stages": (1, 0, 1, 1)}, "stages must be"),
+        (zoo.BiRealNet18, {"stem": "quick", "torch_padding": True}, "whose stem is 'imagenet'"),
+        (zoo.CifarResNet20, {"num_classes": 0}, "model cifar_resnet20: num_classes must be a whole number"),
+        (zoo.CifarResNet20, {"pad_values": [1, 2]}, r"pad_values must be a number, not \[1, 2\]"),
+        (zoo.CifarResNet20, {"pad_values": 0.5}, "pad_values must be 0 or 1, not 0.5"),
+        (zoo.CifarResNet20, {"input_shape": (32, 32)}, r"input_shape must be 3 values .*, not \(32, 32\)"),
+        (zoo.CifarResNet20, {"input_shape": (32, 32, None)}, "input_shape must be"),
+        (zoo.CifarResNet20, {"pooling": "mean", "include_top": False}, "pooling must be avg or max, or none"),
+        (zoo.CifarResNet20, {"include_top": 1}, "include_top must be true or false, not 1"),
+        (zoo.CifarResNet20, {"class_count": 3}, "no option of model cifar_resnet20 called 'class_count'"),
+    ):
+        with pytest.raises(UsageError if "torch" not in str(options) else UserError, match=message):
+            build(**options)
+
+
+def test_without_the_classifier(rng):
+    images = rng.normal(size=(2, 32, 32, 1)).astype("f")
+    for pooling, shape in ((None, (None, 8, 8, 64)), ("avg", (None, 64)), ("max", (None, 64))):
+        model = zoo.CifarResNet20(input_shape=(32, 32, 1), include_top=False, pooling=pooling)
+        assert model.output_shape == shape
+        assert model(images).shape == (2, *shape[1:])
+    assert zoo.VGGSmall(include_top=False).output_shape == (None, 4, 4, 512)
+    whole, trunk = zoo.CifarResNet20(), zoo.CifarResNet20(include_top=False)
+    assert set(variables(trunk)) == {
+        key for key in variables(whole) if not key[0].startswith(("head_bn", "logits"))
+    }
+
+
+class TestDevices:
+    """Stems and shortcuts that are cheap on ARM."""
+
+    @pytest.mark.parametrize("build", [zoo.BiRealNet18, zoo.ReActResNet18, zoo.ResNet18])
+    @pytest.mark.parametrize("stem", ["imagenet", "quick", "patch"])
+    @pytest.mark.parametrize("shortcut", ["conv", "concat"])
+    def test_any_combination(self, build, stem, shortcut):
+        options = {"stem": stem, "shortcut": shortcut, "stages": (1, 1, 1, 1)}
+        model = build(method="bireal", input_shape=(64, 64, 3), num_classes=5, **options)
+        assert model.output_shape == (None, 5)
+        assert model.get_layer("stage1_block1_conv").input_shape == (None, 16, 16, 64)
+        real = [layer.name for layer in model.layers if type(layer) is tf.keras.layers.Conv2D]
+        assert len(real) == (2 if stem == "quick" else 1) + 3 * (shortcut == "conv")
+
+    def test_what_is_saved(self):
+        """The table of files: 4.20, 4.17 and 3.48 MB at 32 bits a real parameter and one a binary one."""
+
+        def megabytes(**options):
+            model = zoo.BiRealNet18(**options)
+            binary = sum(layer.kernel.shape.num_elements() for layer in binary_layers(model))
+            # BatchNorm folds into what stays beside a kernel: a multiplier and a bias per channel.
+            folded = sum(
+                layer.gamma.shape[0] * 2 * 4
+                for layer in model.layers
+                if isinstance(layer, tf.keras.layers.BatchNormalization)
+                and "shortcut" not in layer.name and "stem" not in layer.name
+            )  # fmt: skip
+            real = sum(
+                v.shape.num_elements() * 4
+                for layer in model.layers
+                for v in layer.trainable_weights
+                if not isinstance(layer, tf.keras.layers.BatchNormalization)
+                and layer not in binary_layers(model)
+            )
+            return (binary / 8 + real + folded) / 1e6
+
+        assert megabytes() == pytest.approx(4.20, abs=0.06)
+        assert megabytes(stem="quick") == pytest.approx(4.17, abs=0.06)
+        assert megabytes(stem="quick", shortcut="concat") == pytest.approx(3.48, abs=0.06)
+
+    def test_repeated_channels(self):
+        with pytest.raises(UserError, match="64 channels cannot be repeated to 100; use shortcut='conv'"):
+            blocks.concatenated_shortcut(None, tf.keras.Input((8, 8, 64)), 100, "block", 1)
+
+    @pytest.mark.parametrize("name", ["QuickNetSmall", "QuickNet", "QuickNetLarge"])
+    def test_quicknet_is_larq_zoo_s(self, name):
+        """The same kernels in the same order (BatchNorm has no scales in Larq Zoo's stem)."""
+        import larq_zoo
+
+        theirs = getattr(larq_zoo.sota, name)(weights=None, input_shape=(64, 64, 3), num_classes=7)
+        mine = getattr(zoo, name)(input_shape=(64, 64, 3), num_classes=7)
+        kernels = [
+            [tuple(v.shape) for layer in model.layers for v in layer.weights if len(v.shape) > 1]
+            for model in (theirs, mine)
+        ]
+        assert kernels[0] == kernels[1]
+        blurs = [
+            [layer.get_weights()[0] for layer in model.layers if "trainable" in layer.get_config()
+             and isinstance(layer, tf.keras.layers.DepthwiseConv2D) and not layer.trainable]
+            for model in (theirs, mine)
+        ]  # fmt: skip
+        assert len(blurs[1]) == 3
+        for one, other in zip(*blurs, strict=True):
+            np.testing.assert_allclose(one, other)
+
+
+class TestDoor:
+    """Networks of other packages."""
+
+    def test_own_network(self, tiny):
+        assert zoo.get_model("tiny") is tiny
+        assert "tiny" in zoo.list_models()
+        assert tiny(method="recu", width=2).output_shape == (None, 10)
+
+    def test_by_path(self):
+        assert zoo.get_model("zoo.vgg_small:VGGSmall") is zoo.VGGSmall
+        with pytest.raises(UserError, match="'numpy:save' builds no network: it must be a function with"):
+            zoo.get_model("numpy:save")
+        with pytest.raises(UserError, match="the module 'os', which is not installed"):
+            zoo.get_model("os:system")
+
+    def test_without_tensorflow(self):
+        code = "import sys, zoo; zoo.list_models(); zoo.get_model('vgg_small'); zoo.recipes;"
+        code += "assert not {'tensorflow', 'larq'} & set(sys.modules)"
+        subprocess.run([sys.executable, "-c", code], check=True)
+
+    def test_another_package_of_this_name(self, tmp_path):
+        (tmp_path / "zoo").mkdir()
+        (tmp_path / "zoo" / "__init__.py").write_text("animals = 3")
+        result = subprocess.run(
+            [sys.executable, "-c", "import bnn_tf"],
+            env={**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"},
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+        )
+        last = result.stderr.strip().splitlines()[-1]
+        assert last.startswith(f"ImportError: bnn-tf's package 'zoo' is hidden by {tmp_path / 'zoo'}")
 
 
 def test_a_method_with_options_is_taken_in_every_form():

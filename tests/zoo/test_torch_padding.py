@@ -4,12 +4,11 @@ import numpy as np
 import pytest
 
 import zoo
+from bnn_tf import methods
 from bnn_tf._tensorflow import tf
 from bnn_tf.layers import Flip
 from bnn_tf.training.transfer import variables
-from zoo import bireal_net, blocks, react_resnet
-from zoo import cifar_resnet as cifar_resnets
-from zoo import resnet as resnets
+from zoo import blocks
 
 
 def windows(x, size, strides, padding, value=0.0):
@@ -26,10 +25,11 @@ def turned(x):
 @pytest.mark.parametrize(("size", "padding"), [(7, 3), (3, 1), (1, 0)])
 def test_strided_convolutions(shape, size, padding, rng):
     image = tf.keras.Input((*shape, 2))
-    x = blocks.oriented(image, torch_padding=True)
+    net = blocks.Builder(methods.Real(), torch_padding=True)
+    x = Flip()(image)
     if size == 1:
-        x = blocks.torch_phase(x, "crop", torch_padding=True)
-    model = tf.keras.Model(image, blocks.conv(x, 3, size, "conv", strides=2))
+        x = blocks.torch_phase(net, x, "crop")
+    model = tf.keras.Model(image, net.conv(x, 3, size, "conv", strides=2))
     kernel = rng.normal(size=(size, size, 2, 3)).astype("f")
     model.set_weights([kernel[::-1, ::-1]])
     images = rng.normal(size=(2, *shape, 2)).astype("f")
@@ -45,21 +45,21 @@ def test_max_pool_of_the_stem(shape, rng):
     np.testing.assert_array_equal(turned(pool(turned(images))), expected)
 
 
-SMALL = ((32, 32, 3), 3, 0.0, None, True)  # the last arguments of the builders
+SMALL = {"stages": (1, 1, 1, 1), "num_classes": 3, "torch_padding": True, "method": "bireal"}
 
 
 def resnet(size=(64, 64)):
-    return resnets._resnet("small", (1, 1, 1, 1), "recu", (*size, 3), *SMALL[1:])
+    return zoo.ResNet18(**SMALL, input_shape=(*size, 3))
 
 
 def cifar_resnet(shortcut, bottleneck):
-    widths = (4, 4, 8, 8) if not bottleneck else (4, 8, 8, 8)
-    return cifar_resnets._resnet("small", (1, 1, 1, 1), widths, bottleneck, shortcut, "recu", *SMALL)
+    build = zoo.CifarResNet50 if bottleneck else zoo.CifarResNet18A
+    return build(shortcut=shortcut, torch_padding=True)
 
 
 NETWORKS = {
-    "bireal": lambda: bireal_net._bireal_net("small", (1, 1, 1, 1), "bireal", *SMALL),
-    "react": lambda: react_resnet._react_resnet("small", (1, 1, 1, 1), "bireal", *SMALL),
+    "bireal": lambda: zoo.BiRealNet18(**SMALL, input_shape=(32, 32, 3)),
+    "react": lambda: zoo.ReActResNet18(**SMALL, input_shape=(32, 32, 3)),
     "resnet": resnet,
     "cifar": lambda: cifar_resnet("pool", False),
     "vgg": lambda: zoo.VGGSmall(torch_padding=True),

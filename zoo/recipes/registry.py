@@ -1,12 +1,13 @@
 """Recipes by method, network and dataset."""
 
 import dataclasses
+import inspect
 
 from bnn_tf import methods
 from bnn_tf.errors import unknown
+from zoo.blocks import get_model
 from zoo.recipes import bireal, ovsw, real, recu, subbit
 from zoo.recipes.base import Recipe
-from zoo.registry import get_model
 
 RECIPES: tuple[Recipe, ...] = (
     *bireal.RECIPES,
@@ -17,7 +18,6 @@ RECIPES: tuple[Recipe, ...] = (
 )
 
 DEFAULT_DATASET = "digits"
-_LARGE = ("bireal_net", "resnet", "react_resnet")  # networks for 224×224 images
 
 
 def find(
@@ -51,7 +51,8 @@ def _usual_dataset(candidates: list[Recipe], model: str) -> str:
 
 
 def _is_large(model: str) -> bool:
-    return model.startswith(_LARGE)
+    size = inspect.signature(get_model(model)).parameters["input_shape"].default
+    return min(side or 0 for side in size[:2]) > 100
 
 
 def _fit(recipe: Recipe, model: str | None, dataset: str) -> tuple[bool, ...]:

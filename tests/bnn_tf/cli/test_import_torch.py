@@ -35,26 +35,14 @@ def checkpoint(torch, path, prefix="module."):
 @pytest.fixture
 def network(monkeypatch):
     """The architecture that the checkpoint is of, registered as `cifar_tiny`."""
-    from bnn_tf import methods
-    from zoo import blocks, registry
+    from zoo import MODELS, architecture
 
-    def build(
-        *,
-        method,
-        input_shape,
-        num_classes,
-        pad_values=0.0,
-        weights=None,
-        shortcut="pool",
-        torch_padding=False,
-    ):
-        image = blocks.inputs(input_shape)
-        x = blocks.conv(blocks.oriented(image, torch_padding), 4, 3, "stem_conv")
-        x = blocks.batch_norm(x, "stem_bn")
-        x = blocks.binarizer(methods.get(method), pad_values)(x, 8, "stage1_block1a", strides=2)
-        return blocks.finish(image, blocks.classifier(x, num_classes), "cifar_tiny", weights)
+    monkeypatch.setattr(MODELS, "_objects", dict(MODELS._objects))
 
-    monkeypatch.setitem(registry.MODELS, "cifar_tiny", build)
+    @architecture("cifar_tiny", input_shape=(32, 32, 3), num_classes=10)
+    def build(net, image, shortcut="pool"):
+        x = net.batch_norm(net.conv(image, 4, 3, "stem_conv"), "stem_bn")
+        return net.binary(x, 8, "stage1_block1a", strides=2)
 
 
 @pytest.fixture

@@ -265,16 +265,15 @@ class TestStopped:
 # The tiny network in a new process; every step of the second epoch takes a second, so that there is time.
 SLOW_TRAINING = """
 import sys, time
-from zoo import blocks, registry
-from bnn_tf import cli, methods
+from zoo import architecture
+from bnn_tf import cli
 from bnn_tf._tensorflow import tf
 from bnn_tf.training import trainer
 
-def build(*, method, input_shape, num_classes, pad_values=0.0, weights=None, width=4):
-    image = blocks.inputs(input_shape)
-    x = blocks.batch_norm(blocks.conv(image, width, 3, "stem_conv"), "stem_bn")
-    x = blocks.binarizer(methods.get(method), pad_values)(x, 2 * width, "body")
-    return blocks.finish(image, blocks.classifier(x, num_classes), "tiny", weights)
+@architecture("tiny", input_shape=(8, 8, 3), num_classes=10)
+def build(net, image, width=4):
+    x = net.batch_norm(net.conv(image, width, 3, "stem_conv"), "stem_bn")
+    return net.binary(x, 2 * width, "body")
 
 class Slow(tf.keras.callbacks.Callback):
     def on_epoch_begin(self, epoch, logs=None):
@@ -282,7 +281,6 @@ class Slow(tf.keras.callbacks.Callback):
     def on_train_batch_begin(self, batch, logs=None):
         time.sleep(self.slow)
 
-registry.MODELS["tiny"] = build
 original = trainer._callbacks
 trainer._callbacks = lambda *args: [*original(*args), Slow()]
 cli.main(sys.argv[1:])

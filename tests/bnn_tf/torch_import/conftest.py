@@ -10,8 +10,9 @@ from unittest import mock
 
 import pytest
 
+import zoo
 from bnn_tf.torch_import import Checkpoint, Request, import_arrays
-from zoo import bireal_net, cifar_resnet, react_resnet, registry, resnet
+from zoo import bireal_net, cifar_resnet, react_resnet, resnet
 
 _path = Path(__file__).with_name("authors.py")
 _spec = importlib.util.spec_from_file_location("authors", _path)
@@ -36,29 +37,44 @@ class Example:
     seed: int = 0
 
 
-def _small(module, builder, counts, name):
+def _small(module, builder, counts):
     """A network of few blocks and channels; the builder reads its module's widths when it is called."""
 
-    def build(*, method, input_shape, num_classes, pad_values=0.0, weights=None, torch_padding=False):
-        with mock.patch.object(module, "_WIDTHS", WIDTHS):
-            return builder(name, counts, method, input_shape, num_classes, pad_values, weights, torch_padding)
+    def build(
+        *,
+        method,
+        input_shape=(224, 224, 3),
+        num_classes=1000,
+        pad_values=0.0,
+        weights=None,
+        torch_padding=False,
+    ):
+        with mock.patch.object(module, "WIDTHS", WIDTHS):
+            return builder(
+                method=method,
+                input_shape=input_shape,
+                num_classes=num_classes,
+                pad_values=pad_values,
+                weights=weights,
+                torch_padding=torch_padding,
+                stages=counts,
+            )
 
     return build
 
 
-def _small_cifar(
-    *, method, input_shape, num_classes, pad_values=0.0, weights=None, shortcut="pool", torch_padding=False
-):
-    return cifar_resnet._resnet(
-        "cifar_resnet18", ONES, WIDTHS, False,
-        shortcut, method, input_shape, num_classes, pad_values, weights, torch_padding,
-    )  # fmt: skip
+@zoo.architecture("small_cifar_resnet18", method="recu", head="normalized_classifier")
+def _small_cifar(net, image, shortcut="pool"):
+    return cifar_resnet._resnet(net, image, ONES, WIDTHS, False, shortcut)
+
+
+del zoo.MODELS._objects["small_cifar_resnet18"]  # it is registered in the place of a full one, see `register`
 
 
 SMALL = {
-    "bireal": _small(bireal_net, bireal_net._bireal_net, ONES, "bireal_net18"),
-    "react": _small(react_resnet, react_resnet._react_resnet, ONES, "react_resnet18"),
-    "resnet": _small(resnet, resnet._resnet, (2, 2, 2, 2), "resnet18"),
+    "bireal": _small(bireal_net, zoo.BiRealNet18, ONES),
+    "react": _small(react_resnet, zoo.ReActResNet18, ONES),
+    "resnet": _small(resnet, zoo.ResNet18, (2, 2, 2, 2)),
 }
 
 
@@ -176,7 +192,7 @@ def register(monkeypatch):
 
     def put(name):
         if EXAMPLES[name].small:
-            monkeypatch.setitem(registry.MODELS, EXAMPLES[name].model, EXAMPLES[name].small)
+            monkeypatch.setitem(zoo.MODELS._objects, EXAMPLES[name].model, EXAMPLES[name].small)
         return EXAMPLES[name]
 
     return put

@@ -2,15 +2,18 @@
 
 import pytest
 
+import zoo
+from bnn_tf import methods
 from bnn_tf._tensorflow import tf
 from bnn_tf.deploy import int8
 from bnn_tf.deploy.graph import read_frozen
-from zoo import blocks, resnet
+from bnn_tf.layers import Flip
+from zoo import blocks
 
 
 @pytest.fixture
 def network():
-    return resnet._resnet("small", (1, 1, 1, 1), "recu", (64, 64, 3), 5, 0.0, None, torch_padding=True)
+    return zoo.ResNet18(stages=(1, 1, 1, 1), input_shape=(64, 64, 3), num_classes=5, torch_padding=True)
 
 
 def test_int8_finds_the_first_convolution_behind_the_flip(network):
@@ -19,9 +22,9 @@ def test_int8_finds_the_first_convolution_behind_the_flip(network):
 
 
 def test_a_turned_image_needs_no_range_of_its_own():
-    image = blocks.inputs((8, 8, 3))
-    x = blocks.conv(blocks.oriented(image, True), 4, 3, "stem_conv")
-    model = blocks.finish(image, blocks.classifier(x, 3), "small", None)
+    image = tf.keras.Input((8, 8, 3))
+    net = blocks.Builder(methods.Real())
+    model = tf.keras.Model(image, net.classifier(net.conv(Flip(name="flip")(image), 4, 3, "stem_conv"), 3))
     graph = read_frozen(tf.keras.Model(model.input, model.output))
     rounded = int8.full(graph).tensors
     assert not [call for call in graph.calls if call.layer.name == "flip" and call.outputs[0] in rounded]

@@ -15,16 +15,13 @@ from bnn_tf._tensorflow import tf
 cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
 from rich.console import Console
-from zoo import blocks, recipes, registry
-from bnn_tf import methods
+from zoo import architecture, recipes
 from bnn_tf.training import Run, RunConfig, Session, build, checks, strategies, train
 
-def network(*, method, input_shape, num_classes):
-    image = blocks.inputs(input_shape)
-    x = methods.get(method).binary_conv(blocks.conv(image, 4, 3, "stem_conv"), 8, name="body")
-    return blocks.finish(image, blocks.classifier(x, num_classes), "tiny", None)
+@architecture("tiny", input_shape=(8, 8, 3))
+def network(net, image):
+    return net.binary_conv(net.conv(image, 4, 3, "stem_conv"), 8, "body")
 
-registry.MODELS["tiny"] = network
 phase = recipes.Phase("train", 2, 16, learning_rate=0.05, weight_decay=1e-3, augmentation="none")
 recipe = recipes.Recipe(sys.argv[1], "tiny", "digits", (phase,), image_size=(8, 8), normalization="unit")
 config = checks.checked(RunConfig(recipe, limit=48))
