@@ -1,7 +1,19 @@
-"""Where a run computes."""
+"""Where a run computes: one device, several GPUs, several machines; and in which precision."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import socket
+from collections.abc import Iterator
+from typing import Any
 
 from bnn_tf._tensorflow import tf
-from bnn_tf.errors import UsageError
+from bnn_tf.errors import UsageError, UserError, first_line
+
+_ADDRESS = re.compile(r"[\w.-]+:\d{1,5}")
 
 
 def devices(gpus: int | None = None) -> list:
@@ -10,29 +22,151 @@ def devices(gpus: int | None = None) -> list:
     Raises:
         UsageError: the machine has fewer.
     """
-    found = tf.config.list_logical_devices("GPU")
-    if gpus is not None and gpus > len(found):
+    present = tf.config.list_logical_devices("GPU")
+    if gpus is not None and gpus > len(present):
         raise UsageError(
-            f"--gpus {gpus}: TensorFlow sees {len(found)} GPUs here (bnn-tf[gpu] installs what NVIDIA's need)"
+            f"{gpus} GPUs were asked for, TensorFlow sees {len(present)} here "
+            "(bnn-tf[gpu] installs what NVIDIA's need)"
         )
-    return found[:gpus]
+    return present[:gpus]
 
 
-def select(gpus: int | None = None) -> tf.distribute.Strategy:
-    """The distribution strategy for a number of GPUs.
+def select(gpus: int | None = None, cluster: str | None = None) -> tf.distribute.Strategy:
+    """The distribution strategy for a number of GPUs and machines.
 
     Args:
-        gpus: How many to use; `None` uses all, 0 the CPU.
+        gpus: How many to use on this machine; `None` uses all, 0 the CPU.
+        cluster: `"host:port,host:port"` (the same list, in the same order, on every machine; which of them
+            this process is, it finds by the host's name or by the variable `BNN_TF_WORKER`), `"slurm"` for
+            SLURM's variables, `None` for what the variable `TF_CONFIG` says, if it is set.
 
     Returns:
-        Replication over several GPUs, one device, or TensorFlow's default.
+        Replication over several machines or GPUs, one device, or TensorFlow's default.
 
     Raises:
-        UsageError: the machine has fewer.
+        UsageError: the machine has fewer GPUs, or the cluster does not hold this machine.
+        UserError: the cluster's other machines cannot be reached.
     """
+    workers = _workers(cluster)
+    if workers is not None:
+        return _multi_worker(*workers)
     chosen = [device.name for device in devices(gpus)]
     if len(chosen) > 1:
         return tf.distribute.MirroredStrategy(chosen)
     if chosen:
         return tf.distribute.OneDeviceStrategy(chosen[0])
     return tf.distribute.get_strategy() if gpus is None else tf.distribute.OneDeviceStrategy("/CPU:0")
+
+
+def _workers(cluster: str | None) -> tuple[list[str], int] | None:
+    """The workers' addresses and this process's number among them; `None` for a single machine."""
+    if cluster is None and os.environ.get("TF_CONFIG"):
+        try:
+            config = json.loads(os.environ["TF_CONFIG"])
+            addresses = [*config["cluster"].get("chief", []), *config["cluster"].get("worker", [])]
+            kind, index = config["task"]["type"], int(config["task"]["index"])
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise UsageError(f"the variable TF_CONFIG is no cluster description: {error!r}") from error
+        if kind not in ("chief", "worker"):
+            raise UsageError(f"TF_CONFIG names this process a {kind}; only chief and worker train")
+        number = index + (len(config["cluster"].get("chief", [])) if kind == "worker" else 0)
+        return (addresses, number) if len(addresses) > 1 else None
+    if cluster == "slurm":
+        return _slurm()
+    if cluster is None:
+        return None
+    addresses = [part.strip() for part in cluster.split(",")]
+    for address in addresses:
+        if not _ADDRESS.fullmatch(address):
+            raise UsageError(f"workers are named host:port,host:port, not {address!r}")
+    return addresses, _own_number(addresses)
+
+
+def _own_number(addresses: list[str]) -> int:
+    if "BNN_TF_WORKER" in os.environ:
+        number = os.environ["BNN_TF_WORKER"]
+        if not number.isdigit() or int(number) >= len(addresses):
+            raise UsageError(f"BNN_TF_WORKER must be from 0 to {len(addresses) - 1}, not {number!r}")
+        return int(number)
+    names = {socket.gethostname(), socket.getfqdn()}
+    names |= {name.partition(".")[0] for name in names}
+    matching = [index for index, address in enumerate(addresses) if address.rpartition(":")[0] in names]
+    if len(matching) != 1:
+        raise UsageError(
+            f"which of {', '.join(addresses)} this process is cannot be told from the host name "
+            f"{socket.gethostname()}; set the variable BNN_TF_WORKER to its number, from 0"
+        )
+    return matching[0]
+
+
+def _slurm() -> tuple[list[str], int]:
+    try:
+        resolver = tf.distribute.cluster_resolver.SlurmClusterResolver()
+        spec = resolver.cluster_spec().as_dict()
+        _, index = resolver.get_task_info()
+    except Exception as error:  # what TensorFlow raises outside of SLURM is of many kinds
+        raise UsageError(f"SLURM's variables do not describe a job: {first_line(error)}") from error
+    return list(spec["worker"]), int(index)
+
+
+def _multi_worker(addresses: list[str], number: int) -> tf.distribute.Strategy:
+    spec: dict[str, Any] = {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": number}}
+    os.environ["TF_CONFIG"] = json.dumps(spec)
+    options = tf.distribute.experimental.CommunicationOptions(timeout_seconds=60)
+    try:
+        return tf.distribute.MultiWorkerMirroredStrategy(communication_options=options)
+    except (tf.errors.OpError, RuntimeError, ValueError) as error:
+        raise UserError(f"the workers {', '.join(addresses)} do not start: {first_line(error)}") from error
+
+
+def is_multi_worker(strategy: tf.distribute.Strategy) -> bool:
+    """Whether other processes take part."""
+    return isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
+
+
+def is_chief(strategy: tf.distribute.Strategy) -> bool:
+    """Whether this process writes checkpoints, metrics and logs."""
+    resolver = strategy.cluster_resolver if is_multi_worker(strategy) else None
+    return resolver is None or resolver.task_id in (None, 0)
+
+
+def agree(strategy: tf.distribute.Strategy, code: int) -> int:
+    """The largest code that any worker has; every worker must call it at the same place.
+
+    A signal reaches one process, or all of them in the middle of different steps, but a checkpoint is
+    written by all together.
+    """
+    if not is_multi_worker(strategy):
+        return code
+
+    @tf.function
+    def largest() -> tf.Tensor:
+        def gathered() -> tf.Tensor:
+            context = tf.distribute.get_replica_context()
+            return tf.reduce_max(context.all_gather(tf.constant([code]), axis=0))
+
+        return strategy.experimental_local_results(strategy.run(gathered))[0]
+
+    return int(largest())
+
+
+@contextlib.contextmanager
+def precision(name: str) -> Iterator[None]:
+    """Networks that are built in the body compute in this precision; their variables are float32.
+
+    Args:
+        name: `float32`, `bfloat16` or `float16`.
+    """
+    before = tf.keras.mixed_precision.global_policy()
+    tf.keras.mixed_precision.set_global_policy("float32" if name == "float32" else f"mixed_{name}")
+    try:
+        yield
+    finally:
+        tf.keras.mixed_precision.set_global_policy(before)
+
+
+def synchronize_batch_norm(network: tf.keras.Model) -> None:
+    """Lets every BatchNorm take its statistics over the images of all replicas; call it before compiling."""
+    for layer in network.layers:
+        if isinstance(layer, tf.keras.layers.BatchNormalization):
+            layer.synchronized, layer.fused = True, False

@@ -1,21 +1,41 @@
-"""Trains the phases of a run, from the start or from where it stopped."""
+"""Trains the phases of a run, from the start or from where it stopped.
+
+A run can be stopped at any step, by a signal, a kill or a power cut, and continued: in deterministic mode it
+ends bit for bit where an undisturbed run does. What a signal (SIGINT, SIGTERM, SIGHUP) finds in hand is
+finished and saved first; a second signal ends the process at once.
+"""
+
+from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Iterator
+import math
+import os
+import random
+import signal
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
+import numpy as np
 from rich.console import Console
 
 from bnn_tf import data
 from bnn_tf._tensorflow import tf
+from bnn_tf.distillation import Distiller
 from bnn_tf.errors import UsageError, UserError
-from bnn_tf.losses import Distiller
 from bnn_tf.observe import KernelDiagnostics
-from bnn_tf.training import build, preparation, strategies, teachers
-from bnn_tf.training.callbacks import Checkpointing, EpochProgress, StopAtNaN
-from bnn_tf.training.run import Run
-from bnn_tf.training.seeding import set_seeds
-from zoo.recipes import Phase, Recipe
+from bnn_tf.training import start, strategies
+from bnn_tf.training.checkpoints import Saved
+from bnn_tf.training.evaluation import Evaluation
+from bnn_tf.training.progress import EpochProgress
+from bnn_tf.training.run import Position, Run, RunConfig, build_network
+
+EXPLODED = 1e6
+"""A mean loss above this is taken as gone astray, although it is still a number."""
+
+_CHECKED_EVERY = 20  # steps between two looks at the loss; each look waits for the device
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,148 +47,566 @@ class Session:
         gpus: See `strategies.select`.
         print_every: See `EpochProgress`.
         until_phase: Name of the last phase to train; `None` for all.
+        restart_from_weights: Where no checkpoint can be used, go on from the last weights with a fresh
+            optimizer.
+        callbacks: Further Keras callbacks; `on_epoch_end` gets the row of metrics.csv.
+        cluster: Machines that train together; see `strategies.select`.
     """
 
     console: Console
     gpus: int | None = None
     print_every: int = 0
     until_phase: str | None = None
+    restart_from_weights: bool = False
+    callbacks: Sequence[Any] = ()
+    cluster: str | None = None
 
 
-def train(run: Run, session: Session) -> tf.keras.Model:
-    """Trains what is left of a run and returns the trained network.
+@dataclasses.dataclass(frozen=True)
+class Prepared:
+    """A configuration whose dataset was opened and whose first network was built.
 
-    After each epoch the run can be resumed, with the same result as if it had not been stopped (bit for
-    bit with `deterministic`).
+    Attributes:
+        config: With absolute paths and the dataset's class names.
+        source: The dataset.
+        strategy: Where to compute.
+        network: The first phase's network with its starting weights.
+        teacher: The network to learn from, if there is one.
+    """
+
+    config: RunConfig
+    source: data.Source
+    strategy: tf.distribute.Strategy
+    network: tf.keras.Model
+    teacher: tf.keras.Model | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Trained:
+    """What training led to.
+
+    Attributes:
+        network: With the weights after the last epoch.
+        evaluation: The last epoch's result on the held-out images; `None` where it is not known any more.
+    """
+
+    network: tf.keras.Model
+    evaluation: Evaluation | None
+
+
+class StoppedError(UserError):
+    """A signal stopped the training; `exit_code` is 128 + its number."""
+
+    def __init__(self, message: str, number: int) -> None:
+        super().__init__(message)
+        self.exit_code = 128 + number
+
+
+def set_seeds(seed: int) -> None:
+    """Seeds Python's, NumPy's and TensorFlow's global generators.
+
+    What `tf.keras.utils.set_random_seed` does, which breaks Keras 2's initializers on Python 3.12: they
+    then ask Python's generator for a whole number below the float 1e9.
+    """
+    random.seed(seed)
+    np.random.seed(seed)
+    tf.random.set_seed(seed)
+
+
+def metrics(num_classes: int) -> list[tf.keras.metrics.Metric]:
+    """Top-1 accuracy, and top-5 where that means something."""
+    top1 = tf.keras.metrics.SparseCategoricalAccuracy(name="accuracy")
+    if num_classes <= 5:
+        return [top1]
+    return [top1, tf.keras.metrics.SparseTopKCategoricalAccuracy(5, name="top5_accuracy")]
+
+
+# ------------------------------------------------------------------------------------------- preparing
+
+
+def prepare(config: RunConfig, session: Session) -> Prepared:
+    """Opens the dataset and builds the first network, before a run directory is made and hours are spent.
 
     Raises:
-        UserError: the data cannot be read, the loss became NaN, the disk is full, or the like.
+        UserError: a name or value is wrong, or the dataset, the teacher or the run to start from cannot
+            be read.
     """
-    config = run.config
     if config.deterministic:
         tf.config.experimental.enable_op_determinism()
-    strategy = strategies.select(session.gpus)
-    source = build.source(config)
-    if tuple(source.class_names) != config.class_names:
-        raise UserError(f"{config.recipe.dataset} has other classes now than when {run.path} was started")
-    current, done = run.position() or (0, 0)
-    network: tf.keras.Model | None = None
-    with run.claimed(), _clear_memory_errors(), _without_advice():
-        for index in _phases_left(config.recipe, current, session.until_phase):
-            # Every phase starts from its own seed, so that it does not matter how often a run was stopped.
-            set_seeds(config.seed + index)
-            with strategy.scope():
-                resumed = index == current and done > 0
-                network = _start(run, index, network, resumed, session.console)
-                _train_phase(run, index, network, source, session)
+    strategy = strategies.select(session.gpus, session.cluster)
+    config = config.located()
+    recipe = config.recipe
+    source = data.load(recipe.dataset, config.data_dir, limit=config.limit)
+    names = tuple(source.class_names)
+    if config.class_names and names != config.class_names:
+        raise UserError(f"{recipe.dataset} has other classes now than when the run was started")
+    config = dataclasses.replace(config, class_names=names)
+    if session.until_phase is not None:
+        recipe.phase_index(session.until_phase)
+    needs = any(phase.loss.needs_teacher for phase in recipe.phases)
+    with strategy.scope():
+        teacher = start.load_teacher(config) if needs else None
+    for index in range(1, len(recipe.phases)):  # later phases: what they start from must exist
+        name = start.origin(config, index)
+        if name is not None and not start.is_larq_zoo(name):
+            Run.open(name)
+    session.console.print("Building the network…")
+    return Prepared(config, source, strategy, _new_network(config, strategy, 0, None, session), teacher)
+
+
+def _new_network(
+    config: RunConfig,
+    strategy: tf.distribute.Strategy,
+    index: int,
+    previous: tf.keras.Model | None,
+    session: Session,
+    initialize: bool = True,
+) -> tf.keras.Model:
+    """The network of a phase with its starting weights."""
+    recipe = config.recipe
+    phase = recipe.phases[index]
+    # Every phase starts from its own seed, so that it does not matter how often a run was stopped.
+    set_seeds(config.seed + index)
+    with strategy.scope(), strategies.precision(config.precision):
+        network = build_network(recipe, len(config.class_names), phase)
+        if initialize:
+            start.initialize(network, config, index, previous, session.console)
+        start.select_trainable(network, phase)
+        if config.sync_batch_norm:
+            strategies.synchronize_batch_norm(network)
     return network
 
 
-def _phases_left(recipe: Recipe, current: int, until: str | None) -> range:
-    """From the phase in which the run is to the last that was asked for."""
-    last = len(recipe.phases) - 1 if until is None else build.phase_index(recipe, until)
-    if last < current:
-        raise UsageError(f"--until-phase {until}: the run is in phase {recipe.phases[current].name} already")
-    return range(current, last + 1)
+# -------------------------------------------------------------------------------------------- training
 
 
-@contextlib.contextmanager
-def _clear_memory_errors() -> Iterator[None]:
+def train(run: Run, session: Session, prepared: Prepared | None = None) -> Trained:
+    """Trains what is left of a run.
+
+    A finished run stays as it is.
+
+    Args:
+        run: The run.
+        session: How to run.
+        prepared: What `prepare` gave for the run's configuration, so that nothing is built twice.
+
+    Returns:
+        The trained network and its result.
+
+    Raises:
+        UserError: the data cannot be read, the loss grew beyond all bounds, the disk is full, no checkpoint
+            of a run that was trained before can be used, or the like.
+        StoppedError: a signal stopped it.
+    """
+    recipe = run.config.recipe
+    until = len(recipe.phases) - 1 if session.until_phase is None else recipe.phase_index(session.until_phase)
+    finished = _finished(run, until)
+    if finished is not None:
+        return finished
+    with _clear_errors(), _Signals() as signals:
+        if prepared is None:
+            prepared = prepare(run.config, session)
+        claim = run.claimed() if strategies.is_chief(prepared.strategy) else contextlib.nullcontext()
+        with claim:
+            return _Training(run, session, prepared, signals, until).run_phases()
+
+
+def _finished(run: Run, until: int) -> Trained | None:
+    """The result of a run that needs no training; `None` where something is left."""
+    recipe = run.config.recipe
+    position = run.position() or run.weights_position()
+    if position is None:
+        return None
+    if position.phase > until:
+        raise UsageError(
+            f"the run is in phase {recipe.phases[position.phase].name} already, "
+            f"so that it cannot end after phase {recipe.phases[until].name}"
+        )
+    if position.phase < until or position.epoch < recipe.phases[until].epochs:
+        return None
+    return Trained(run.load_network(), last_evaluation(run))
+
+
+def last_evaluation(run: Run, images: int = 0) -> Evaluation | None:
+    """The result that the last row of metrics.csv has."""
+    rows = run.metrics()
     try:
-        yield
-    except (MemoryError, tf.errors.ResourceExhaustedError) as error:
-        raise UserError("out of memory; try a smaller --batch-size") from error
+        row = {key: float(value) for key, value in rows[-1].items() if key.startswith("val_") and value}
+        return Evaluation(
+            images, round(row["val_accuracy"], 6), row.get("val_top5_accuracy"), row["val_loss"]
+        )
+    except (IndexError, KeyError, ValueError):
+        return None
+
+
+class _Training:
+    """One call of `train`: the state that its phases share."""
+
+    def __init__(
+        self, run: Run, session: Session, prepared: Prepared, signals: _Signals, until: int
+    ) -> None:
+        self.run, self.session, self.prepared, self.signals, self.until = run, session, prepared, signals, until
+        self.config, self.strategy = run.config, prepared.strategy
+        self.writes = strategies.is_chief(prepared.strategy)
+        self.rows: list[dict[str, Any]] = []
+        self.say = session.console.print
+
+    def run_phases(self) -> Trained:
+        """Trains all phases that are left."""
+        entry, saved = self.entry()
+        network: tf.keras.Model | None = None
+        for index in range(entry.phase, self.until + 1):
+            first = index == entry.phase
+            resumed = first and entry != Position(index)
+            if index == 0 and first:
+                network = self.prepared.network
+            else:
+                with self.strategy.scope():
+                    network = _new_network(
+                        self.config, self.strategy, index, network, self.session, initialize=not resumed
+                    )
+            position = entry if first else Position(index)
+            network = self.train_phase(network, position, saved if resumed else None)
+            saved = None
+        evaluation = last_evaluation(self.run, self.prepared.source.size("test"))
+        return Trained(network, evaluation)
+
+    def entry(self) -> tuple[Position, Saved | None]:
+        """Where to go on, and the checkpoint to go on from; files that lag behind it are written again.
+
+        Raises:
+            UserError: the run was trained before, and no checkpoint of it can be used.
+        """
+        run = self.run
+        try:
+            saved = run.checkpoints.newest_sound(say=self.say)
+            problem = "there is none"
+        except UserError as error:
+            saved, problem = None, str(error)
+        if saved is not None:
+            state = saved.state()
+            self.rows = state["rows"]
+            if self.writes and run.write_metrics(self.rows):
+                self.say(f"metrics.csv was written again from {saved.path.name}")
+            return Position(saved.phase, saved.epoch, saved.step), saved
+        before = max(run.epochs_in_metrics(), run.weights_position() or Position())
+        traces = [run.path / "metrics.csv", run.weights_path, *run.checkpoints.all()]
+        if not any(isinstance(trace, Saved) or trace.exists() for trace in traces):
+            return Position(), None
+        if not self.session.restart_from_weights:
+            raise UserError(
+                f"{run.path} was trained before (phase {self.config.recipe.phases[before.phase].name}, "
+                f"{before.epoch} epochs), but no checkpoint of it can be used: {problem}. Restart from its "
+                "weights with a fresh optimizer (restart_from_weights), or start a new run"
+            )
+        self.rows = [dict(row) for row in run.metrics()]
+        self.say(f"Restarting from {run.weights_path} with a fresh optimizer")
+        return Position(before.phase, before.epoch), None
+
+    def train_phase(self, network: tf.keras.Model, position: Position, saved: Saved | None) -> tf.keras.Model:
+        """Runs the epochs of a phase that are not done yet."""
+        config, phase = self.config, self.config.recipe.phases[position.phase]
+        self.phase, self.index = phase, position.phase
+        method = config.recipe.method_of(phase)
+        with self.strategy.scope(), strategies.precision(config.precision):
+            self.network, self.fitted = network, self.compiled(network, method)
+            self.average = start.WeightAverage(network, phase.ema) if phase.ema else None
+            running = [loss_metric(self.fitted), *self.metrics]
+            self.objects = tf.train.Checkpoint(
+                model=network,
+                optimizer=self.fitted.optimizer,
+                metrics=running,
+                **({"average": self.average} if self.average else {}),
+            )
+        logs: dict[str, float] = {}
+        if saved is not None:
+            self.run.checkpoints.restore(saved, self.objects)
+            logs = saved.state()["logs"]
+        elif position != Position(position.phase):
+            self.run.load_weights(network)
+        if saved is not None and self.writes and position.step == 0:
+            self.repair_weights(position)
+        if position.epoch >= phase.epochs:
+            return self.final(network)
+
+        source, images = self.prepared.source, config.recipe.images_of(phase)
+        workers = config.workers or tf.data.AUTOTUNE
+        self.steps = data.steps(source, "train", phase.batch_size)
+        batches = data.training_batches(
+            source,
+            images,
+            phase.batch_size,
+            config.seed + position.phase,
+            phase.epochs,
+            initial_epoch=position.epoch,
+            initial_step=position.step,
+            workers=workers,
+        )
+        held_out = data.evaluation_batches(source, images, config.recipe.test_batch_size, workers=workers)
+        later = sum(p.epochs for p in config.recipe.phases[position.phase + 1 : self.until + 1])
+        self.progress = EpochProgress(
+            self.session.console,
+            phase.name,
+            phase.epochs,
+            self.steps,
+            phase.batch_size,
+            later,
+            self.session.print_every,
+        )
+        logs_folder = self.run.path / "tensorboard" / phase.name
+        watching = [KernelDiagnostics(self.run.path / "diagnostics.jsonl", phase.name, network, logs_folder)]
+        callbacks = tf.keras.callbacks.CallbackList(
+            [
+                *method.callbacks(epochs=phase.epochs, log_dir=logs_folder),
+                *(watching if self.writes else []),
+                *self.session.callbacks,
+            ],
+            model=self.fitted,
+        )
+        writer = tf.summary.create_file_writer(str(logs_folder)) if self.writes else None
+        with self.strategy.scope(), data.clear_errors():
+            iterator = iter(self.strategy.experimental_distribute_dataset(batches))
+            self.saved_at, self.compiled_step, step = time.monotonic(), False, position.step
+            callbacks.on_train_begin()
+            try:
+                for epoch in range(position.epoch, phase.epochs):
+                    row = self.train_epoch(iterator, epoch, step, logs, held_out, callbacks)
+                    self.finish_epoch(epoch, row, writer)
+                    step, logs = 0, {}
+            finally:
+                self.progress.close()
+                self.signals.hold = False
+            callbacks.on_train_end()
+        return self.final(network)
+
+    def final(self, network: tf.keras.Model) -> tf.keras.Model:
+        """The network as it is saved: with its averaged weights, if there are such."""
+        if self.average is not None:
+            self.average.swap()
+        return network
+
+    def compiled(self, network: tf.keras.Model, method: Any) -> tf.keras.Model:
+        """The network, or a distiller around it, ready to fit."""
+        config, phase = self.config, self.phase
+        optimizer = phase.optimizer.build(method, phase.batch_size)
+        if config.precision == "float16":
+            optimizer = tf.keras.mixed_precision.LossScaleOptimizer(optimizer)
+        self.metrics = metrics(len(config.class_names))
+        options: dict[str, Any] = {"steps_per_execution": config.steps_per_execution}
+        if config.jit:
+            options["jit_compile"] = True
+        if phase.loss.needs_teacher:
+            fitted = Distiller(network, self.prepared.teacher)
+            fitted.compile(optimizer=optimizer, metrics=self.metrics, **options)
+            return fitted
+        network.compile(optimizer=optimizer, loss=phase.loss.build(), metrics=self.metrics, **options)
+        return network
+
+    def train_epoch(
+        self,
+        iterator: Iterator[Any],
+        epoch: int,
+        step: int,
+        logs: Mapping[str, float],
+        held_out: tf.data.Dataset,
+        callbacks: tf.keras.callbacks.CallbackList,
+    ) -> dict[str, float]:
+        """The training steps of an epoch from a step on, then its evaluation; gives the epoch's row."""
+        fitted, per_call = self.fitted, self.config.steps_per_execution
+        started = time.monotonic()
+        tf.keras.backend.set_value(fitted.optimizer.lr, self.phase.rate(epoch))
+        callbacks.on_epoch_begin(epoch)
+        if step == 0:
+            fitted.reset_metrics()
+        self.progress.start(epoch, step)
+        train_step = fitted.make_train_function()
+        while step < self.steps:
+            count = min(per_call, self.steps - step)
+            if per_call > 1:
+                fitted._steps_per_execution.assign(count)
+            if not self.compiled_step:
+                self.say("Compiling the training step…")
+                self.compiled_step = True
+            tensors = train_step(iterator)
+            self.signals.hold = True  # from here on there is something to save first
+            step += count
+            if self.average is not None:
+                self.average.update(tf.constant(count))
+            shows = self.progress.wants(step)
+            if shows or step == self.steps or step % _CHECKED_EVERY < count:
+                logs = {name: float(value) for name, value in tensors.items()}
+                self.check_loss(logs["loss"], epoch)
+            if shows:
+                self.progress.advance(step, logs)
+            if step < self.steps:
+                self.save_if_due(epoch, step, count, tensors)
+        self.progress.evaluating()
+        with self.average.swapped() if self.average else contextlib.nullcontext():
+            results = self.evaluate(held_out, epoch, logs)
+            figures = {**logs, **{f"val_{name}": float(value) for name, value in results.items()}}
+            figures["learning_rate"] = float(tf.keras.backend.get_value(fitted.optimizer.lr))
+            callbacks.on_epoch_end(epoch, figures)
+        seconds = round(time.monotonic() - started, 2)
+        return {"phase": self.phase.name, "epoch": epoch + 1, **_floats(figures), "seconds": seconds}
+
+    def evaluate(
+        self, held_out: tf.data.Dataset, epoch: int, logs: Mapping[str, float]
+    ) -> Mapping[str, float]:
+        """Figures on the held-out images; where a signal ends it, the trained epoch is saved."""
+        stop = _StopEvaluation(self.signals, self.strategy)
+        try:
+            return self.fitted.evaluate(held_out, verbose=0, return_dict=True, callbacks=[stop])
+        except _EvaluationStopped:
+            with self.average.swapped() if self.average else contextlib.nullcontext():  # back to the weights
+                self.save(epoch, self.steps, logs=logs)
+            raise self.stopped(epoch, self.steps) from None
+
+    def finish_epoch(
+        self, epoch: int, row: Mapping[str, Any], writer: tf.summary.SummaryWriter | None
+    ) -> None:
+        """Saves an epoch. The checkpoint is what counts: it comes first, the rest can be made from it."""
+        self.rows.append(dict(row))
+        self.save(epoch + 1, 0, score=row.get("val_accuracy"))
+        if self.writes:
+            with self.average.swapped() if self.average else contextlib.nullcontext():
+                self.run.save_weights(self.network, Position(self.index, epoch + 1))
+            self.run.write_metrics(self.rows)
+        if writer is not None:
+            with writer.as_default(step=epoch):
+                for name, value in row.items():
+                    if isinstance(value, float):
+                        tf.summary.scalar(name, value)
+            writer.flush()
+        self.progress.finish(epoch, row)
+        if strategies.agree(self.strategy, self.signals.received or 0):
+            raise self.stopped(epoch + 1, 0)
+
+    def save_if_due(self, epoch: int, step: int, count: int, tensors: Mapping[str, tf.Tensor]) -> None:
+        """Saves in the middle of an epoch where a signal or the cadence says so."""
+        cadence = self.config.cadence
+        due = cadence.steps is not None and step % cadence.steps < count
+        if cadence.seconds is not None:
+            due = due or time.monotonic() - self.saved_at >= cadence.seconds
+        agreed = strategies.agree(self.strategy, self.signals.received or (1000 if due else 0))
+        if agreed:
+            self.check_loss(float(tensors["loss"]), epoch)
+            self.save(epoch, step)
+        if agreed and agreed != 1000:
+            self.signals.received = self.signals.received or agreed
+            raise self.stopped(epoch, step)
+
+    def save(
+        self, epoch: int, step: int, logs: Mapping[str, float] | None = None, score: float | None = None
+    ) -> None:
+        """Writes a checkpoint."""
+        self.run.checkpoints.save(
+            self.objects, self.index, epoch, step, self.rows, logs, score, writes=self.writes
+        )
+        self.saved_at = time.monotonic()
+
+    def repair_weights(self, position: Position) -> None:
+        """Writes the weights file of the restored epoch where a crash left another or none."""
+        if self.run.weights_position() != position:
+            with self.average.swapped() if self.average else contextlib.nullcontext():
+                self.run.save_weights(self.network, position)
+
+    def stopped(self, epoch: int, step: int) -> StoppedError:
+        """What to say of a signal, after everything was saved."""
+        number = self.signals.received or signal.SIGTERM
+        where = f"after {step} of {self.steps} steps of epoch {epoch + 1}" if step else f"after epoch {epoch}"
+        return StoppedError(
+            f"stopped by {signal.Signals(number).name} {where} of phase {self.phase.name}; "
+            f"{self.run.path} can be resumed from there",
+            number,
+        )
+
+    def check_loss(self, loss: float, epoch: int) -> None:
+        """Stops where the mean loss of the epoch so far is no finite number or beyond all bounds.
+
+        Raises:
+            UserError: it is.
+        """
+        if abs(loss) <= EXPLODED:
+            return
+        what = f"has grown to {loss:.3g}" if math.isfinite(loss) else "is not finite any more"
+        done = self.run.epochs_done()
+        kept = f"; {self.run.path} keeps the {done} epochs before" if done else ""
+        raise UserError(
+            f"the loss {what} in epoch {epoch + 1} of phase {self.phase.name}: try a lower learning rate{kept}"
+        )
+
+
+def _floats(figures: Mapping[str, Any]) -> dict[str, float]:
+    return {name: float(value) for name, value in figures.items()}
+
+
+def loss_metric(fitted: tf.keras.Model) -> tf.keras.metrics.Metric:
+    """The running mean of the loss, which Keras does not list before the first step."""
+    return fitted.loss_tracker if isinstance(fitted, Distiller) else fitted.compiled_loss._loss_metric
+
+
+# ------------------------------------------------------------------------------------- signals and errors
+
+
+class _Signals:
+    """Takes SIGINT, SIGTERM and SIGHUP while the body runs (in a main thread).
+
+    Attributes:
+        received: The number of the first signal.
+        hold: Whether there is something to finish and save first; otherwise a signal ends the body at once.
+    """
+
+    def __init__(self) -> None:
+        self.received: int | None = None
+        self.hold = False
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> _Signals:
+        if threading.current_thread() is threading.main_thread():
+            for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+                number = getattr(signal, name, None)
+                if number is not None and signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
+                    self._before[number] = signal.signal(number, self._receive)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _receive(self, number: int, frame: object) -> None:
+        if self.received is not None:  # the second ends the process at once
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+            return
+        self.received = number
+        if not self.hold:
+            name = signal.Signals(number).name
+            raise StoppedError(f"stopped by {name}; there was nothing new to save yet", number)
+
+
+class _EvaluationStopped(Exception):  # noqa: N818  (no error)
+    """A signal came while the held-out images were evaluated."""
+
+
+class _StopEvaluation(tf.keras.callbacks.Callback):
+    def __init__(self, signals: _Signals, strategy: tf.distribute.Strategy) -> None:
+        super().__init__()
+        self.signals, self.strategy = signals, strategy
+
+    def on_test_batch_end(self, batch: int, logs: Any = None) -> None:
+        if strategies.agree(self.strategy, self.signals.received or 0):
+            raise _EvaluationStopped
 
 
 @contextlib.contextmanager
-def _without_advice() -> Iterator[None]:
-    """Keras warns of slow callbacks and repeated tracing where steps are short or phases many."""
+def _clear_errors() -> Iterator[None]:
+    """Says in one sentence what TensorFlow reports in pages; keeps its advice on short steps to itself."""
     logger = tf.get_logger()
     level = logger.level
     logger.setLevel("ERROR")
     try:
         yield
+    except (MemoryError, tf.errors.ResourceExhaustedError) as error:
+        raise UserError("out of memory; try a smaller batch size") from error
     finally:
         logger.setLevel(level)
-
-
-def _start(
-    run: Run, index: int, previous: tf.keras.Model | None, resumed: bool, console: Console
-) -> tf.keras.Model:
-    """The network of a phase with its starting weights (those of a checkpoint are restored later)."""
-    config, phase = run.config, run.config.recipe.phases[index]
-    network = build.model(config.recipe, len(config.class_names), phase)
-    if not resumed:
-        preparation.initialize(network, run, index, previous, console)
-    preparation.select_trainable(network, phase)
-    return network
-
-
-def _train_phase(
-    run: Run, index: int, network: tf.keras.Model, source: data.Source, session: Session
-) -> None:
-    """Runs the epochs of a phase that are not done yet."""
-    config, phase = run.config, run.config.recipe.phases[index]
-    done = run.completed_epochs(index)
-    optimizer = build.optimizer(config.recipe, phase)
-    checkpoint = tf.train.Checkpoint(model=network, optimizer=optimizer)
-    trained = _compiled(network, optimizer, phase, run)
-    if done:
-        run.restore(checkpoint, index)
-    if done >= phase.epochs:
-        return
-    pre = build.preprocessing(config.recipe, phase)
-    steps = data.steps(source, "train", phase.batch_size)
-    workers = config.workers or tf.data.AUTOTUNE
-    left = _phases_left(config.recipe, index, session.until_phase)
-    later = sum(config.recipe.phases[i].epochs for i in left[1:])
-    progress = EpochProgress(session.console, phase.name, phase.epochs, steps, later, session.print_every)
-    batches = data.training_batches(
-        source, pre, phase.batch_size, config.seed + index, phase.epochs, initial_epoch=done, workers=workers
-    )
-    try:
-        with data.clear_errors():
-            trained.fit(
-                batches,
-                epochs=phase.epochs,
-                initial_epoch=done,
-                steps_per_epoch=steps,
-                validation_data=data.evaluation_batches(
-                    source, pre, config.recipe.test_batch_size, workers=workers
-                ),
-                callbacks=_callbacks(run, index, network, checkpoint, progress),
-                verbose=0,
-            )
-    finally:
-        progress.close()
-
-
-def _compiled(
-    network: tf.keras.Model, optimizer: tf.keras.optimizers.legacy.Optimizer, phase: Phase, run: Run
-) -> tf.keras.Model:
-    """The network, or a distiller around it, ready to fit."""
-    metrics = build.metrics(len(run.config.class_names))
-    if phase.loss == "distribution":
-        distiller = Distiller(network, teachers.load(run.config))
-        distiller.compile(optimizer=optimizer, metrics=metrics)
-        return distiller
-    network.compile(optimizer=optimizer, loss=build.loss(phase), metrics=metrics)
-    return network
-
-
-def _callbacks(
-    run: Run, index: int, network: tf.keras.Model, checkpoint: tf.train.Checkpoint, progress: EpochProgress
-) -> list[tf.keras.callbacks.Callback]:
-    recipe = run.config.recipe
-    phase = recipe.phases[index]
-    schedule = build.learning_rate(phase)
-    logs = run.path / "tensorboard" / phase.name
-    return [
-        StopAtNaN(run, index),
-        tf.keras.callbacks.LearningRateScheduler(lambda epoch, _: schedule(epoch, phase.epochs)),
-        *build.phase_method(recipe, phase).callbacks(epochs=phase.epochs, log_dir=logs),
-        KernelDiagnostics(run.path / "diagnostics.jsonl", phase.name, network, logs),
-        tf.keras.callbacks.TensorBoard(str(logs), write_graph=False),
-        Checkpointing(run, index, network, checkpoint),
-        progress,
-    ]

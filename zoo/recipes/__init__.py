@@ -1,6 +1,36 @@
 """Recipes: which settings train which method on which network and dataset."""
 
-from zoo.recipes.base import Phase, Recipe, override, with_epochs
-from zoo.recipes.registry import RECIPES, find
+from zoo.recipes.papers import RECIPES, find
+from zoo.recipes.recipe import (
+    LOSSES,
+    OPTIMIZERS,
+    SGD,
+    Adam,
+    CrossEntropy,
+    Distribution,
+    Loss,
+    Optimizer,
+    Phase,
+    Recipe,
+    override,
+    settings,
+    with_epochs,
+)
 
-__all__ = ["RECIPES", "Phase", "Recipe", "find", "override", "with_epochs"]
+__all__ = [
+    "LOSSES",
+    "OPTIMIZERS",
+    "RECIPES",
+    "SGD",
+    "Adam",
+    "CrossEntropy",
+    "Distribution",
+    "Loss",
+    "Optimizer",
+    "Phase",
+    "Recipe",
+    "find",
+    "override",
+    "settings",
+    "with_epochs",
+]

@@ -1,0 +1,125 @@
+"""What a training says while it runs: a bar on a terminal, a line when an epoch ends."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+
+def duration(seconds: float) -> str:
+    """Seconds as people say them: `48 s`, `4 min 50 s`, `2 h 05 min`.
+
+    Example:
+        >>> duration(290)
+        '4 min 50 s'
+    """
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    minutes, rest = divmod(whole, 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02d} s"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min"
+
+
+class EpochProgress:
+    """A bar while an epoch runs (on a terminal), and a line when it ends.
+
+    Args:
+        console: Where to.
+        label: Name of the phase.
+        epochs: Epochs of the phase.
+        steps: Training steps per epoch.
+        batch_size: Images per step, for the images per second.
+        epochs_after: Epochs of later phases, for the time left.
+        print_every: On something other than a terminal, also a line every so many steps; 0 for none.
+    """
+
+    def __init__(
+        self,
+        console: Console,
+        label: str,
+        epochs: int,
+        steps: int,
+        batch_size: int = 0,
+        epochs_after: int = 0,
+        print_every: int = 0,
+    ) -> None:
+        self.console, self.label, self.epochs, self.steps = console, label, epochs, steps
+        self.batch_size, self.epochs_after, self.print_every = batch_size, epochs_after, print_every
+        self.seconds: list[float] = []
+        self.bar: Progress | None = None
+        self.started = 0.0
+
+    def start(self, epoch: int, step: int = 0) -> None:
+        """Begins an epoch, at a step."""
+        self.started, self.first = time.monotonic(), step
+        if self.console.is_terminal:
+            self.bar = Progress(
+                TextColumn("{task.description}"),
+                BarColumn(),
+                TaskProgressColumn(),
+                TimeRemainingColumn(),
+                TextColumn("{task.fields[status]}"),
+                console=self.console,
+                transient=True,
+            )
+            self.bar.add_task(
+                f"{self.label} {epoch + 1}/{self.epochs}",
+                total=self.steps,
+                completed=step,
+                status="compiling the step…" if not self.seconds else "",
+            )
+            self.bar.start()
+
+    def wants(self, step: int) -> bool:
+        """Whether `advance` shows figures after this step, for which they must be fetched."""
+        if self.bar is not None:
+            return step % 5 == 0 or step == self.steps
+        return bool(self.print_every) and step % self.print_every == 0
+
+    def advance(self, step: int, logs: Mapping[str, float]) -> None:
+        """Shows how far the epoch is after a step."""
+        status = f"loss {logs['loss']:.3f}  accuracy {logs.get('accuracy', 0):.1%}"
+        seconds = time.monotonic() - self.started
+        if self.batch_size and seconds > 0:
+            status += f"  {(step - self.first) * self.batch_size / seconds:,.0f} images/s"
+        if self.bar is not None:
+            self.bar.update(self.bar.task_ids[0], completed=step, status=status)
+        else:
+            self.console.print(f"  step {step}/{self.steps}  {status}")
+
+    def evaluating(self) -> None:
+        """Says that the training steps of the epoch are done."""
+        if self.bar is not None:
+            self.bar.update(self.bar.task_ids[0], completed=self.steps, status="evaluating…")
+
+    def finish(self, epoch: int, logs: Mapping[str, float]) -> None:
+        """Replaces the bar by a line."""
+        self.close()
+        self.seconds.append(time.monotonic() - self.started)
+        left = self.epochs - epoch - 1 + self.epochs_after
+        usual = sorted(self.seconds)[len(self.seconds) // 2]
+        figures = "  ".join(f"{label} {form(logs[key])}" for key, label, form in _FIGURES if key in logs)
+        self.console.print(
+            f"{self.label} {epoch + 1}/{self.epochs}  {figures}  {duration(self.seconds[-1])}"
+            + (f"  left {duration(left * usual)}" if left else "")
+        )
+
+    def close(self) -> None:
+        """Takes the bar away, also when training was interrupted."""
+        if self.bar is not None:
+            self.bar.stop()
+            self.bar = None
+
+
+_FIGURES: tuple[tuple[str, str, Callable[[float], str]], ...] = (
+    ("learning_rate", "lr", lambda value: f"{value:.3g}"),
+    ("loss", "loss", lambda value: f"{value:.3f}"),
+    ("accuracy", "accuracy", lambda value: f"{value:.1%}"),
+    ("val_accuracy", "test accuracy", lambda value: f"{value:.2%}"),
+)

@@ -1,0 +1,541 @@
+"""Where weights come from: earlier phases, runs, saved models, Larq Zoo, teachers, averages.
+
+Weights move between networks by layer and variable name (`transfer`), or, where the layers bear other names,
+by kind, order and shape (`transfer_in_order`). `larq-zoo:NAME` names a network of Larq Zoo wherever a run or a
+saved model is taken: `larq-zoo:QuickNet` has the weights that Larq Zoo trained on ImageNet,
+`larq-zoo:QuickNet:random` random ones; a size (`larq-zoo:QuickNet:192`, `larq-zoo:QuickNet:random:128x96`)
+takes the place of 224×224.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import inspect
+import io
+import os
+import re
+import sys
+from collections.abc import Callable, Collection
+
+import numpy as np
+from rich.console import Console
+
+from bnn_tf import math
+from bnn_tf._runtime import quiet_native_stderr
+from bnn_tf._tensorflow import lq, tf
+from bnn_tf.data.images import Images, ResizeShort
+from bnn_tf.errors import UsageError, UserError, first_line, some, unknown
+from bnn_tf.layers import Flip
+from bnn_tf.saving import load_model
+from bnn_tf.training.run import Run, RunConfig
+from bnn_tf.transforms import latent_value
+from zoo.recipes import Phase, Recipe
+from zoo.recipes.recipe import STARTS
+
+Key = tuple[str, str]
+
+
+# ----------------------------------------------------------------------------------------- transfer by name
+
+
+@dataclasses.dataclass(frozen=True)
+class TransferReport:
+    """What a transfer did; every entry is `layer/variable`.
+
+    Args:
+        matched: Variables that received weights.
+        missing: Variables of the target without a source; they keep their start.
+        unused: Variables of the source that nobody took.
+        mismatched: Variables of both, of different shapes (text with both shapes).
+    """
+
+    matched: tuple[str, ...]
+    missing: tuple[str, ...] = ()
+    unused: tuple[str, ...] = ()
+    mismatched: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        """One line, or one per kind of trouble."""
+        lines = [f"{len(self.matched)} variables took their weights"]
+        for what, names in (
+            ("without a source", self.missing),
+            ("unused in the source", self.unused),
+            ("of another shape", self.mismatched),
+        ):
+            if names:
+                lines.append(f"{len(names)} {what}: {some(names, 20)}")
+        return "\n".join(lines)
+
+
+def own_name(variable: tf.Variable) -> str:
+    """The variable's name without its layer's: `kernel`, `gamma`, …."""
+    return variable.name.split("/")[-1].split(":")[0]
+
+
+def variables(model: tf.keras.Model) -> dict[Key, tf.Variable]:
+    """The model's variables by layer and own name, those of nested models included.
+
+    Raises:
+        UserError: two have the same names.
+    """
+    by_key: dict[Key, tf.Variable] = {}
+    for layer in model.layers:
+        if isinstance(layer, tf.keras.Model):
+            inner = variables(layer)
+        else:
+            inner = {(layer.name, own_name(v)): v for v in layer.weights}
+        for key, variable in inner.items():
+            if by_key.setdefault(key, variable) is not variable:
+                raise UserError(f"model {model.name}: two variables are called {'/'.join(key)}")
+    return by_key
+
+
+def transfer(source: tf.keras.Model, target: tf.keras.Model) -> TransferReport:
+    """Copies every variable of `source` to the one of the same layer, name and shape in `target`.
+
+    Example:
+        >>> import zoo
+        >>> a, b = (zoo.CifarResNet20(method=method) for method in ("bireal", "recu"))
+        >>> transfer(a, b).unused
+        ()
+    """
+    there, here = variables(source), variables(target)
+    matched, mismatched = [], []
+    for key in here.keys() & there.keys():
+        if here[key].shape == there[key].shape:
+            here[key].assign(latent_value(there[key]))
+            matched.append(key)
+        else:
+            mismatched.append(f"{'/'.join(key)} {tuple(there[key].shape)} -> {tuple(here[key].shape)}")
+    return TransferReport(
+        matched=_sorted(matched),
+        missing=_sorted(here.keys() - there.keys()),
+        unused=_sorted(there.keys() - here.keys()),
+        mismatched=tuple(sorted(mismatched)),
+    )
+
+
+def _sorted(keys: Collection[Key]) -> tuple[str, ...]:
+    return tuple(sorted("/".join(key) for key in keys))
+
+
+def require_complete(report: TransferReport, fresh: Collection[str] = ()) -> None:
+    """Checks that nothing was left over.
+
+    Args:
+        report: What `transfer` returned.
+        fresh: Own names of variables that may lack a source, or be left unused.
+
+    Raises:
+        UserError: something else was left over; the message says what.
+    """
+
+    def left(names: Collection[str]) -> tuple[str, ...]:
+        return tuple(name for name in names if name.rpartition("/")[2] not in fresh)
+
+    rest = dataclasses.replace(report, missing=left(report.missing), unused=left(report.unused))
+    if rest.missing or rest.unused or rest.mismatched:
+        raise UserError(f"the weights do not carry over completely:\n{rest}")
+
+
+def require_same_orientation(source: tf.keras.Model, target: tf.keras.Model) -> None:
+    """Checks that both networks have their kernels the same way up (see `bnn_tf.layers.Flip`).
+
+    Raises:
+        UserError: one has the architecture's option `torch_padding`, the other has not.
+    """
+    turned, wanted = (any(isinstance(layer, Flip) for layer in model.layers) for model in (source, target))
+    if turned and not wanted:
+        raise UserError(
+            "the source's kernels are turned by 180°, as PyTorch's padding needs them; "
+            "set the network's option torch_padding to true"
+        )
+    if wanted and not turned:
+        raise UserError("the source's kernels are not turned by 180°; leave out the option torch_padding")
+
+
+# ---------------------------------------------------------------------------------------- transfer by order
+
+_KINDS = ("binary convolution", "real convolution", "dense layer")
+Unit = tuple[tf.keras.layers.Layer, "tf.keras.layers.BatchNormalization | None"]
+
+
+def transfer_in_order(source: tf.keras.Model, target: tf.keras.Model) -> TransferReport:
+    """Copies the weights of `source` to the layers of `target` of the same kind, order and kernel shape.
+
+    The two must have equally many binary convolutions, real convolutions and dense layers. Dense layers of
+    another shape are left out (another number of classes), anything else must fit. BatchNorms give the
+    same although their epsilons differ: the variance takes up the difference, so that with equal arithmetic
+    in between the networks compute the same.
+
+    Raises:
+        UserError: a count or the shape of a convolution differs.
+    """
+    there, here = units(source), units(target)
+    matched: list[str] = []
+    mismatched: list[str] = []
+    taken: set[int] = set()
+    for kind in _KINDS:
+        if len(there[kind]) != len(here[kind]):
+            raise UserError(
+                f"{source.name} does not fit {target.name}: one has {len(there[kind])} of the kind {kind}, "
+                f"the other {len(here[kind])}"
+            )
+        for old, new in zip(there[kind], here[kind], strict=True):
+            shapes = tuple(old[0].kernel.shape), tuple(new[0].kernel.shape)
+            if shapes[0] == shapes[1]:
+                matched += _copy(old, new, taken)
+            elif kind == "dense layer":
+                mismatched.append(f"{new[0].name}/kernel {shapes[0]} -> {shapes[1]}")
+            else:
+                raise UserError(
+                    f"{source.name} does not fit {target.name}: kernel of {new[0].name} is {shapes[1]}, "
+                    f"that of {old[0].name} {shapes[0]}"
+                )
+    names = {f"{layer.name}/{own_name(v)}" for layer in target.layers for v in layer.weights}
+    return TransferReport(
+        matched=tuple(sorted(matched)),
+        missing=tuple(sorted(names - set(matched))),
+        unused=tuple(sorted(v.name for v in source.weights if id(v) not in taken)),
+        mismatched=tuple(mismatched),
+    )
+
+
+def units(model: tf.keras.Model) -> dict[str, list[Unit]]:
+    """The layers with kernels by kind, each with the BatchNorm behind it, in the network's order."""
+    by_kind: dict[str, list[Unit]] = {kind: [] for kind in _KINDS}
+    for layer in model.layers:
+        if isinstance(layer, tf.keras.layers.Dense):
+            by_kind["dense layer"].append((layer, None))
+        elif isinstance(layer, tf.keras.layers.Conv2D):
+            binary = isinstance(layer, lq.layers.QuantConv2D) and layer.kernel_quantizer is not None
+            by_kind[_KINDS[0 if binary else 1]].append((layer, _norm_behind(layer)))
+    return by_kind
+
+
+def _norm_behind(layer: tf.keras.layers.Layer) -> tf.keras.layers.BatchNormalization | None:
+    """The BatchNorm that follows, perhaps after a scale."""
+    while len(layer.outbound_nodes) == 1:
+        layer = layer.outbound_nodes[0].layer
+        if isinstance(layer, tf.keras.layers.BatchNormalization):
+            return layer
+        if isinstance(layer, (tf.keras.layers.Conv2D, tf.keras.layers.Add)):
+            break
+    return None
+
+
+def _copy(old: Unit, new: Unit, taken: set[int]) -> list[str]:
+    """Copies the variables that both have; returns their names in the target."""
+    names = []
+    for source, target in zip(old, new, strict=True):
+        if source is None or target is None:
+            continue
+        values = {own_name(variable): variable for variable in source.weights}
+        for variable in target.weights:
+            name = own_name(variable)
+            if name not in values:
+                continue
+            value = latent_value(values[name])
+            if name == "moving_variance":
+                value = np.maximum(value + (source.epsilon - target.epsilon), 0)
+            variable.assign(value)
+            taken.add(id(values[name]))
+            names.append(f"{target.name}/{name}")
+    return names
+
+
+# ------------------------------------------------------------------------------------------------- Larq Zoo
+
+PREFIX = "larq-zoo:"
+NORMALIZATION = "imagenet"
+"""Larq Zoo's networks take images normalised this way (`larq_zoo.preprocess_input`)."""
+
+_SIZE = re.compile(r"([1-9]\d{0,3})(?:x([1-9]\d{0,3}))?")
+
+
+def is_larq_zoo(text: str | os.PathLike) -> bool:
+    """Whether this names a network of Larq Zoo."""
+    return os.fspath(text).startswith(PREFIX)
+
+
+def larq_zoo_builders() -> dict[str, Callable[..., tf.keras.Model]]:
+    """Larq Zoo's networks by name."""
+    with quiet_native_stderr():
+        from larq_zoo import literature, sota
+    members = {**vars(literature), **vars(sota)}
+    return {name: build for name, build in sorted(members.items()) if inspect.isfunction(build)}
+
+
+def parse_larq_zoo(text: str | os.PathLike) -> tuple[str, bool, tuple[int, int]]:
+    """Name, whether the weights are random, and height and width of `larq-zoo:NAME[:random][:HEIGHTxWIDTH]`.
+
+    Raises:
+        UsageError: there is no such network, or something else follows.
+    """
+    name, *options = os.fspath(text).removeprefix(PREFIX).split(":")
+    if name not in larq_zoo_builders():
+        raise unknown("network in Larq Zoo", name, larq_zoo_builders())
+    random, size = False, (224, 224)
+    for option in options:
+        match = _SIZE.fullmatch(option)
+        if match:
+            size = int(match[1]), int(match[2] or match[1])
+        elif option == "random":
+            random = True
+        else:
+            raise UsageError(f"{text}: after {PREFIX}{name} come :random and a size (:192), not {option!r}")
+    return name, random, size
+
+
+def load_larq_zoo(text: str | os.PathLike) -> tf.keras.Model:
+    """A network of Larq Zoo, from images normalised as `NORMALIZATION` says to logits (without the softmax).
+
+    Raises:
+        UserError: there is no such network, its weights cannot be loaded, or it does not take that size.
+    """
+    name, random, size = parse_larq_zoo(text)
+    build = larq_zoo_builders()[name]
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):  # the progress of the download
+            trained = None if random else build(weights="imagenet")
+            if trained is not None and trained.input_shape[1:3] == size:
+                network = trained
+            else:
+                network = build(weights=None, input_shape=(*size, 3))
+                if trained is not None:  # Keras loads the weights at 224×224 only
+                    network.set_weights(trained.get_weights())
+    except Exception as error:  # what Keras raises for a failed download is a plain Exception
+        what = f"{PREFIX}{name} for images of {size[0]}×{size[1]}"
+        if random:
+            raise UserError(f"{what} cannot be built: {first_line(error)}") from error
+        raise UserError(
+            f"the weights of {what} cannot be loaded ({first_line(error)}); "
+            f"{PREFIX}{name}:random has random ones"
+        ) from error
+    return tf.keras.Model(network.input, network.layers[-1].input, name=network.name)
+
+
+def larq_zoo_images(size: tuple[int, int]) -> Images:
+    """How images become inputs of Larq Zoo's networks: the centre 7/8 of the short side.
+
+    Larq Zoo's own `preprocess_input` cuts out the same part and then resizes with a bicubic filter, where
+    ours is bilinear and anti-aliased.
+    """
+    return Images(evaluation=ResizeShort(8 / 7), size=size, normalization=NORMALIZATION)
+
+
+# ------------------------------------------------------------------------------------- the start of a phase
+
+
+def load_source(name: str) -> tf.keras.Model:
+    """The network that a run, a saved model or a name of Larq Zoo stands for.
+
+    Raises:
+        UserError: there is no such run or model, or it cannot be read.
+    """
+    if is_larq_zoo(name):
+        return load_larq_zoo(name)
+    return Run.open(name).load_network() if Run.exists(name) or os.path.isdir(name) else load_model(name)
+
+
+def origin(config: RunConfig, index: int) -> str | None:
+    """From what other than the previous phase a phase takes its weights; `None` if it does not."""
+    start = config.recipe.phases[index].start
+    if index == 0 and config.init_from is not None:
+        return config.init_from
+    return None if start in STARTS else start
+
+
+def take_weights(
+    network: tf.keras.Model, config: RunConfig, index: int, previous: tf.keras.Model | None
+) -> TransferReport | None:
+    """Gives a network of phase `index` the weights of another source or of the previous phase's network.
+
+    Returns:
+        What came from another source.
+
+    Raises:
+        UserError: weights had to carry over from the previous phase and do not completely, or there is
+            no such source, or nothing of it fits.
+    """
+    phase = config.recipe.phases[index]
+    name = origin(config, index)
+    if name is None:
+        if previous is not None and phase.start == "previous":
+            require_complete(transfer(previous, network), phase.fresh_variables)
+        return None
+    source = load_source(name)
+    require_same_orientation(source, network)
+    if is_larq_zoo(name):
+        return transfer_in_order(source, network)
+    report = transfer(source, network)
+    if not any(variable.endswith("/kernel") for variable in report.matched):
+        raise UserError(f"no kernel of {name} fits this network:\n{report}")
+    return report
+
+
+def initialize(
+    network: tf.keras.Model,
+    config: RunConfig,
+    index: int,
+    previous: tf.keras.Model | None,
+    console: Console | None = None,
+) -> None:
+    """Gives a new network of phase `index` its starting weights; errors as `take_weights`."""
+    report = take_weights(network, config, index, previous)
+    if report is not None and console is not None:
+        console.print(f"Starting from {origin(config, index)}: {report}")
+    if config.recipe.phases[index].binarize_kernels:
+        binarize_kernels(network)
+
+
+def binarize_kernels(network: tf.keras.Model) -> None:
+    """Sets every latent kernel of a binary layer to its signs, exactly ±1."""
+    for layer in network.layers:
+        if isinstance(layer, lq.layers.QuantConv2D) and layer.kernel_quantizer is not None:
+            latent = getattr(layer.kernel, "latent_variable", layer.kernel)
+            latent.assign(math.sign(latent_value(layer.kernel)))
+
+
+def select_trainable(network: tf.keras.Model, phase: Phase) -> None:
+    """Freezes what the phase does not train."""
+    if phase.trainable == "batch_norm":
+        train_only_batch_norm(network)
+
+
+def train_only_batch_norm(network: tf.keras.Model) -> None:
+    """Freezes every layer but BatchNormalization; compile the network afterwards."""
+    for layer in network.layers:
+        layer.trainable = isinstance(layer, tf.keras.layers.BatchNormalization)
+
+
+class WeightAverage(tf.Module):
+    """An exponential average of a network's weights: `a ← m·a + (1 - m)·w` after every training step.
+
+    It takes the trainable weights and BatchNorm's statistics; other state (τ, codebooks, counters) is as the
+    network has it.
+
+    Args:
+        network: The network.
+        momentum: m.
+    """
+
+    def __init__(self, network: tf.keras.Model, momentum: float) -> None:
+        super().__init__()
+        norms = [layer for layer in network.layers if isinstance(layer, tf.keras.layers.BatchNormalization)]
+        chosen = [*network.trainable_weights, *(v for layer in norms for v in layer.non_trainable_weights)]
+        self._weights = [getattr(v, "latent_variable", v) for v in {id(v): v for v in chosen}.values()]
+        self.momentum = momentum
+        self.averages = [tf.Variable(weight, trainable=False) for weight in self._weights]
+
+    def __deepcopy__(self, memo: dict) -> WeightAverage:
+        raise TypeError("an average belongs to one network")
+
+    @tf.function
+    def update(self, steps: tf.Tensor) -> None:
+        """Takes the weights after some steps into the average."""
+        kept = tf.pow(tf.constant(self.momentum, tf.float32), tf.cast(steps, tf.float32))
+        for average, weight in zip(self.averages, self._weights, strict=True):
+            average.assign(kept * average + (1 - kept) * weight)
+
+    def swap(self) -> None:
+        """Exchanges the network's weights and their averages."""
+        for average, weight in zip(self.averages, self._weights, strict=True):
+            value = tf.identity(weight)
+            weight.assign(average)
+            average.assign(value)
+
+    @contextlib.contextmanager
+    def swapped(self):
+        """The network has the averages while the body runs."""
+        self.swap()
+        try:
+            yield
+        finally:
+            self.swap()
+
+
+# ------------------------------------------------------------------------------------------------- teachers
+
+_KERAS = "keras:"
+
+
+def load_teacher(config: RunConfig) -> tf.keras.Model:
+    """The teacher that the recipe names, from images to logits.
+
+    A run directory, a saved Keras model, `keras:NAME` for a network of `tf.keras.applications` with its
+    ImageNet weights, or `larq-zoo:NAME` for one of Larq Zoo.
+
+    Raises:
+        UserError: the recipe names none, it does not load, or it is for other images or classes.
+    """
+    recipe, images = config.recipe, config.recipe.images
+    name = recipe.teacher
+    if name is None:
+        raise UserError(
+            "the distribution loss needs a teacher: a run, a saved model, keras:ResNet50 or larq-zoo:QuickNet"
+        )
+    if Run.exists(name):
+        run = Run.open(name)
+        expected = run.config.recipe.images
+        if (expected.mean, expected.std) != (images.mean, images.std):
+            raise UserError(
+                f"the teacher {name} takes images with mean {expected.mean} and deviation {expected.std}, "
+                f"this recipe has {images.mean} and {images.std}; choose the same normalization"
+            )
+        teacher = run.load_network()
+    elif name.startswith(_KERAS):
+        teacher = keras_application(name.removeprefix(_KERAS), recipe)
+    elif is_larq_zoo(name):
+        own = larq_zoo_images(images.size)
+        teacher = _renormalized(load_larq_zoo(name), images, own.mean, own.std)
+    else:
+        teacher = load_model(name)
+    _check_teacher(teacher, config)
+    return teacher
+
+
+def _renormalized(network: tf.keras.Model, images: Images, mean, std) -> tf.keras.Model:
+    """A network for images that are normalised with another mean and deviation than it was made for."""
+    if (images.mean, images.std) == (mean, std):
+        return network
+    image = tf.keras.Input(network.input_shape[1:])
+    scaled = (image * tf.constant(images.std) + tf.constant(images.mean) - tf.constant(mean)) / tf.constant(std)
+    return tf.keras.Model(image, network(scaled), name=network.name)
+
+
+def keras_application(name: str, recipe: Recipe, weights: str | None = "imagenet") -> tf.keras.Model:
+    """A network of `tf.keras.applications` that takes images normalised as the recipe does, to logits.
+
+    Raises:
+        UserError: there is no such network, or its weights cannot be loaded.
+    """
+    builders = {key: value for key, value in vars(tf.keras.applications).items() if inspect.isfunction(value)}
+    if name not in builders:
+        raise unknown("network in keras.applications", name, builders)
+    images = recipe.images
+    shape = (*images.size, 3)
+    try:
+        network = builders[name](weights=weights, input_shape=shape, classifier_activation=None)
+    except (ValueError, OSError) as error:  # an unsuitable input size; no network
+        raise UserError(f"the teacher {_KERAS}{name} cannot be loaded: {first_line(error)}") from error
+    image = tf.keras.Input(shape)
+    pixels = 255 * (image * tf.constant(images.std) + tf.constant(images.mean))
+    preprocess = sys.modules[builders[name].__module__].preprocess_input
+    return tf.keras.Model(image, network(preprocess(pixels)), name=name)
+
+
+def _check_teacher(teacher: tf.keras.Model, config: RunConfig) -> None:
+    recipe, classes = config.recipe, len(config.class_names)
+    if teacher.output_shape[-1] != classes:
+        raise UserError(
+            f"the teacher {recipe.teacher} knows {teacher.output_shape[-1]} classes, "
+            f"{recipe.dataset} has {classes}"
+        )
+    size, wanted = teacher.input_shape[1:3], recipe.images.size
+    if any(has not in (None, wants) for has, wants in zip(size, wanted, strict=True)):
+        raise UserError(
+            f"the teacher {recipe.teacher} takes images of {size[0]}×{size[1]}, this recipe has "
+            f"{wanted[0]}×{wanted[1]}"
+        )

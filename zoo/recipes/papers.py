@@ -1,0 +1,551 @@
+"""The papers' recipes by method, what this project adds for small data, and how a recipe is looked up.
+
+One table: first the images and phases that recipes share, then the recipes of each method. `note` says where
+the settings come from; where it starts with "ours", no paper has such a result.
+"""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import replace
+from typing import Any
+
+from bnn_tf import methods
+from bnn_tf.data.images import (
+    Flip,
+    Images,
+    Lighting,
+    PadCrop,
+    RandomResizedCrop,
+    ResizeCrop,
+    ResizeShort,
+)
+from bnn_tf.errors import unknown
+from bnn_tf.schedules import Constant, Cosine, Linear, MultiStep
+from bnn_tf.values import resolve
+from zoo.recipes.recipe import SGD, Adam, CrossEntropy, Distribution, Phase, Recipe
+
+# ------------------------------------------------------------------------------------------- what is shared
+
+CIFAR = Images((PadCrop(4), Flip()), size=32, normalization="imagenet")
+CIFAR_OWN = replace(CIFAR, normalization="cifar")
+DIGITS = Images(size=32, normalization="unit")
+IMAGENET = Images((RandomResizedCrop(), Flip()), ResizeShort(), size=224, normalization="imagenet")
+IMAGENET_LIGHTING = replace(IMAGENET, training=(RandomResizedCrop(), Flip(), Lighting(0.1)))
+IMAGENET_WIDER = replace(IMAGENET, training=(RandomResizedCrop((0.08, 1.25)), Flip(), Lighting(0.1)))
+IMAGENET_PLAIN = replace(IMAGENET, training=(ResizeCrop(), Flip()))
+
+# What decays where it is neither everything nor the kernels: patterns of `layer/variable`, the last that
+# matches decides. In the authors' words: ReCU on ImageNet decays what is called `conv` or `fc` (α belongs to
+# the convolutions, the downsampling kernels do not), SNN kernels of convolutions, the blocks' biases and the
+# latent patterns, but not the classifier.
+CONV_OR_FC = ("*_conv/kernel", "!*_shortcut_conv/kernel", "*_conv_scale/scale", "logits/*")
+WITHOUT_CLASSIFIER = ("*_conv/kernel", "*bias*/bias", "*/codebook")
+
+ADAM = Adam(learning_rate=1e-3, rate_batch_size=512)
+SMOOTHED = CrossEntropy(label_smoothing=0.1)
+
+# Steps of Bi-Real Net's and SNN's real-valued first phases.
+RELU, LEAKY_CLIP, CLIP, SIGN = (methods.Real(name) for name in ("relu", "leaky_clip", "clip", "sign"))
+
+
+def _each(recipe: Recipe, field: str, *values: Any) -> tuple[Recipe, ...]:
+    """The recipe with each value of a field."""
+    return tuple(replace(recipe, **{field: value}) for value in values)
+
+
+def _unpublished(recipe: Recipe, **changes: Any) -> Recipe:
+    return replace(recipe, published_top1=None, published_top5=None, **changes)
+
+
+# ---------------------------------------------------------------------------------------------- Bi-Real Net
+
+_SCRATCH = Phase(epochs=256, batch_size=512, optimizer=ADAM, schedule=Linear(offset=1), loss=SMOOTHED)
+_BIREAL = Recipe(
+    method=methods.BiReal(),
+    model="bireal_net18",
+    dataset="imagenet2012",
+    phases=(_SCRATCH,),
+    images=IMAGENET_LIGHTING,
+    test_batch_size=256,
+    published_top1=56.4,
+    published_top5=79.5,
+    note="recipe A of the released code",
+)
+_SMALL_ADAM = replace(
+    _SCRATCH,
+    batch_size=128,
+    optimizer=Adam(learning_rate=3e-3, rate_batch_size=128),
+    schedule=Linear(offset=0),
+)
+_BIREAL_CIFAR = Recipe(
+    method=methods.BiReal(),
+    model="cifar_resnet20",
+    dataset="cifar10",
+    phases=(_SMALL_ADAM,),
+    images=CIFAR,
+    note="ours: recipe A with CIFAR's augmentation and a higher rate; the paper has no CIFAR result",
+)
+
+# Recipe B. The paper gives the fourth and fifth step; epochs and rates of the first three are ours. They have
+# no warm-up, which would be all there is of a phase made short.
+_REAL_STEP = Phase(
+    name="relu",
+    epochs=90,
+    batch_size=256,
+    optimizer=SGD(learning_rate=0.1, weight_decay=1e-4, decay_only="kernels"),
+    schedule=Cosine(warmup=0),
+    method=RELU,
+)
+_BINARIZE = Phase(
+    name="binarize",
+    epochs=20,
+    batch_size=128,
+    optimizer=SGD(learning_rate=0.01),
+    schedule=MultiStep(milestones=(0.5, 0.75)),
+    method=methods.BiReal(clip_value=None),
+)
+
+
+def _multistep(binarize: Phase = _BINARIZE) -> tuple[Phase, ...]:
+    """The five steps around a fourth one."""
+    slower = replace(_REAL_STEP.optimizer, learning_rate=0.01)
+    finetune = replace(_REAL_STEP, epochs=20, optimizer=slower)
+    return (
+        _REAL_STEP,
+        replace(finetune, name="leaky_clip", method=LEAKY_CLIP),
+        replace(finetune, name="clip", method=CLIP),
+        binarize,
+        replace(
+            binarize,
+            name="batch_norm",
+            epochs=1,
+            schedule=Constant(),
+            method=methods.BiReal(clip_value=None, scaled=False),
+            binarize_kernels=True,
+            trainable="batch_norm",
+        ),
+    )
+
+
+_MULTISTEP = replace(
+    _BIREAL,
+    variant="multistep",
+    phases=_multistep(),
+    images=IMAGENET_PLAIN,
+    note="recipe B, the paper's own five steps; epochs and rates of the first three are ours",
+)
+_MULTISTEP_CIFAR = replace(
+    _BIREAL_CIFAR,
+    variant="multistep",
+    phases=_multistep(),
+    note="ours: recipe B's five steps with CIFAR's augmentation; the paper has no CIFAR result",
+)
+_SMALL_CIFAR_MODELS = ("cifar_resnet20", "cifar_resnet18", "vgg_small")
+
+BIREAL = (
+    _BIREAL,
+    replace(_BIREAL, model="bireal_net34", published_top1=62.2, published_top5=83.9),
+    replace(
+        _BIREAL,
+        model="bireal_net50",
+        phases=(
+            replace(
+                _SCRATCH,
+                batch_size=256,
+                optimizer=Adam(learning_rate=5e-4, rate_batch_size=256),
+            ),
+        ),
+        published_top1=62.6,
+        published_top5=83.9,
+    ),
+    _MULTISTEP,
+    replace(
+        _MULTISTEP,
+        model="bireal_net34",
+        phases=_multistep(
+            replace(_BINARIZE, epochs=40, batch_size=1024, optimizer=SGD(learning_rate=0.08))
+        ),
+        published_top1=62.2,
+        published_top5=83.9,
+    ),
+    *_each(_MULTISTEP_CIFAR, "model", *_SMALL_CIFAR_MODELS),
+    replace(
+        _MULTISTEP_CIFAR,
+        dataset="digits",
+        images=DIGITS,
+        phases=tuple(
+            replace(phase, batch_size=64, epochs=epochs)
+            for phase, epochs in zip(_multistep(), (10, 5, 5, 10, 1), strict=True)
+        ),
+        note="ours: recipe B's five steps in a few minutes on a laptop",
+    ),
+    *_each(_BIREAL_CIFAR, "model", *_SMALL_CIFAR_MODELS),
+    replace(_BIREAL_CIFAR, dataset="cifar100"),
+    replace(
+        _BIREAL_CIFAR,
+        dataset="digits",
+        images=DIGITS,
+        phases=(replace(_SMALL_ADAM, epochs=25, batch_size=64, optimizer=Adam(learning_rate=3e-3)),),
+        note="ours: the embedded default, small enough for a minute on a laptop",
+    ),
+)
+
+# ------------------------------------------------------------------------------------------------------ ReCU
+
+_COSINE = Phase(
+    epochs=600,
+    batch_size=256,
+    optimizer=SGD(learning_rate=0.1, weight_decay=5e-4),
+    schedule=Cosine(warmup=5),
+)
+_COSINE_DIGITS = replace(
+    _COSINE, epochs=30, batch_size=64, optimizer=SGD(learning_rate=0.1, weight_decay=1e-4)
+)
+_RECU = Recipe(
+    method=methods.ReCU(),
+    model="cifar_resnet20",
+    dataset="cifar10",
+    phases=(_COSINE,),
+    images=CIFAR,
+    published_top1=87.5,
+    note="the paper's settings",
+)
+_RECU_IMAGENET = replace(
+    _RECU,
+    model="resnet18",
+    dataset="imagenet2012",
+    phases=(
+        replace(
+            _COSINE,
+            epochs=200,
+            batch_size=512,
+            optimizer=SGD(
+                learning_rate=0.1, rate_batch_size=512, weight_decay=1e-4, decay_only=CONV_OR_FC
+            ),
+        ),
+    ),
+    images=IMAGENET,
+    test_batch_size=256,
+    published_top1=60.98,
+    published_top5=82.57,
+)
+_STAGE = Phase(
+    name="activations",
+    epochs=256,
+    batch_size=512,
+    optimizer=ADAM,
+    schedule=Cosine(warmup=5),
+    loss=Distribution(),
+    method=SIGN,
+)
+_TWO_STAGE = _unpublished(
+    _RECU_IMAGENET,
+    model="react_resnet18",
+    phases=(_STAGE, replace(_STAGE, name="weights", method=None, fresh_variables=("scale", "tau"))),
+    images=IMAGENET_LIGHTING,
+    variant="two-stage",
+    note="the authors' two-stage script: real weights first, then binary, both with a teacher",
+)
+
+RECU = (
+    _RECU,
+    replace(_RECU, model="cifar_resnet18", published_top1=92.8),
+    replace(_RECU, model="vgg_small", published_top1=92.2),
+    *_each(
+        _unpublished(
+            _RECU, dataset="cifar100", note="the paper's CIFAR-10 settings; it has no CIFAR-100 result"
+        ),
+        "model",
+        *_SMALL_CIFAR_MODELS,
+    ),
+    _unpublished(
+        _RECU,
+        model="cifar_resnet18",
+        dataset="tiny_imagenet",
+        images=replace(CIFAR, size=64),
+        note="the paper's CIFAR-10 settings at 64×64; it has no Tiny-ImageNet result",
+    ),
+    _RECU_IMAGENET,
+    replace(_RECU_IMAGENET, model="resnet34", published_top1=65.10, published_top5=85.78),
+    *_each(_TWO_STAGE, "model", "react_resnet18", "react_resnet34"),
+    _unpublished(
+        _RECU,
+        dataset="digits",
+        images=DIGITS,
+        phases=(_COSINE_DIGITS,),
+        note="ours: small enough for two minutes on a laptop",
+    ),
+)
+
+# ------------------------------------------------------------------------------------------- sub-bit networks
+
+_ACTIVATIONS = Phase(
+    name="activations",
+    epochs=256,
+    batch_size=512,
+    optimizer=replace(ADAM, weight_decay=1e-5, decay_only=WITHOUT_CLASSIFIER),
+    schedule=Linear(offset=1),
+    loss=Distribution(),
+    method=SIGN,
+)
+
+
+def _sub_bit(activations: Phase) -> tuple[Phase, Phase]:
+    """The phase with real weights and the one with sub-bit weights that starts from it."""
+    fresh = ("codebook", "memory", "step")
+    return activations, replace(activations, name="weights", method=None, fresh_variables=fresh)
+
+
+_SUBBIT = Recipe(
+    method=methods.SubBit(bits=5),
+    model="react_resnet18",
+    dataset="imagenet2012",
+    phases=_sub_bit(_ACTIVATIONS),
+    images=IMAGENET_LIGHTING,
+    test_batch_size=256,
+    published_top1=62.1,
+    published_top5=83.8,
+    note="the paper's settings; the teacher is a real ResNet-34; top-1 63.4 at 6 bits, 60.7 at 4. "
+    "The authors later corrected the weight decay of the second step to 0 (weights.weight_decay)",
+)
+# Codebooks learn on every 25th step only and start at ±1: where epochs are short, a latent pattern needs
+# more steps and a higher rate than the paper's to change its sign at all.
+_SUBBIT_SMALL = replace(
+    _ACTIVATIONS,
+    batch_size=128,
+    optimizer=replace(_ACTIVATIONS.optimizer, learning_rate=3e-3, rate_batch_size=128, decay_only="kernels"),
+    schedule=Linear(offset=0),
+    loss=SMOOTHED,
+)
+_SUBBIT_CIFAR = Recipe(
+    method=methods.SubBit(bits=5),
+    model="cifar_resnet20",
+    dataset="cifar10",
+    phases=_sub_bit(_SUBBIT_SMALL),
+    images=CIFAR,
+    note="ours: the paper's optimizer and two steps, with labels in place of a teacher and a higher rate",
+)
+
+SUBBIT = (
+    _SUBBIT,
+    _unpublished(
+        _SUBBIT,
+        model="react_resnet34",
+        note="the paper's settings for ResNet-18; the teacher is a real ResNet-34",
+    ),
+    *_each(_SUBBIT_CIFAR, "model", *_SMALL_CIFAR_MODELS),
+    replace(_SUBBIT_CIFAR, dataset="cifar100"),
+    replace(
+        _SUBBIT_CIFAR,
+        dataset="digits",
+        images=DIGITS,
+        phases=_sub_bit(
+            replace(
+                _SUBBIT_SMALL,
+                epochs=15,
+                batch_size=64,
+                optimizer=replace(_SUBBIT_SMALL.optimizer, rate_batch_size=None),
+            )
+        ),
+        note="ours: small enough for two minutes on a laptop",
+    ),
+)
+
+# ------------------------------------------------------------------------------------------------------ OvSW
+
+# The cosine starts one epoch later than ReCU's, after the last epoch of warm-up, and has a floor.
+_OVSW_COSINE = Cosine(warmup=5, delay=1, floor=1e-5)
+_OVSW_PHASE = replace(_COSINE, schedule=_OVSW_COSINE)
+_OVSW = Recipe(
+    method=methods.OvSW(delta=0.04, silence_decay=9e-4),
+    model="cifar_resnet20",
+    dataset="cifar10",
+    phases=(_OVSW_PHASE,),
+    images=CIFAR_OWN,
+    note="the paper's settings",
+)
+_OVSW_NETWORKS = (
+    _OVSW,
+    replace(_OVSW, model="cifar_resnet18", model_options={"shortcut": "conv"}),
+    replace(_OVSW, model="vgg_small", model_options={"last_activation": "prelu"}),
+)
+_OVSW_IMAGENET = replace(
+    _OVSW,
+    method=methods.OvSW(delta=0.01, silence_decay=2e-5),
+    model="resnet18",
+    dataset="imagenet2012",
+    phases=(
+        replace(
+            _OVSW_PHASE,
+            epochs=200,
+            batch_size=512,
+            optimizer=SGD(learning_rate=0.1, rate_batch_size=512, weight_decay=1e-4, decay_only="kernels"),
+        ),
+    ),
+    images=IMAGENET_WIDER,
+    test_batch_size=256,
+)
+
+OVSW = (
+    *_OVSW_NETWORKS,
+    *(replace(recipe, dataset="cifar100") for recipe in _OVSW_NETWORKS),
+    *_each(_OVSW_IMAGENET, "model", "resnet18", "resnet34"),
+    replace(
+        _OVSW,
+        dataset="digits",
+        images=DIGITS,
+        phases=(replace(_COSINE_DIGITS, schedule=_OVSW_COSINE),),
+        note="ours: small enough for two minutes on a laptop",
+    ),
+)
+
+# -------------------------------------------------------------------------------- real-valued, and any other
+
+_REAL = Recipe(
+    method=RELU,
+    model="cifar_resnet20",
+    dataset="cifar10",
+    phases=(
+        replace(
+            _COSINE,
+            epochs=200,
+            batch_size=128,
+            optimizer=SGD(learning_rate=0.1, rate_batch_size=128, weight_decay=5e-4),
+        ),
+    ),
+    images=CIFAR,
+    note="ours: the usual training of real-valued networks",
+)
+_REAL_IMAGENET = replace(
+    _REAL,
+    model="resnet34",
+    dataset="imagenet2012",
+    phases=(
+        replace(
+            _COSINE,
+            epochs=90,
+            optimizer=SGD(learning_rate=0.1, rate_batch_size=256, weight_decay=1e-4, decay_only="kernels"),
+        ),
+    ),
+    images=IMAGENET,
+    test_batch_size=256,
+)
+_REAL_DIGITS = replace(
+    _REAL,
+    dataset="digits",
+    images=DIGITS,
+    phases=(replace(_COSINE_DIGITS, epochs=10),),
+    note="ours: a teacher in a minute on a laptop",
+)
+
+REAL = (
+    *_each(_REAL, "model", "cifar_resnet20", "cifar_resnet18"),
+    replace(_REAL, dataset="cifar100"),
+    *_each(_REAL_IMAGENET, "model", "resnet34", "resnet18"),
+    _REAL_DIGITS,
+)
+
+GENERAL = (
+    replace(_REAL_DIGITS, phases=(_COSINE_DIGITS,)),
+    replace(_REAL, phases=(replace(_COSINE, epochs=200, batch_size=128),)),
+    replace(_REAL_IMAGENET, model="resnet18", phases=(replace(_REAL_IMAGENET.phases[0], epochs=100),)),
+)
+"""For methods that have no recipe of their own: digits, small networks, large networks."""
+
+RECIPES: tuple[Recipe, ...] = (*BIREAL, *RECU, *SUBBIT, *OVSW, *REAL)
+
+# ------------------------------------------------------------------------------------------------- looking up
+
+DEFAULT_DATASET = "digits"
+_LARGE = 96  # pixels; networks that take such images reduce them too fast for CIFAR's
+
+
+def find(
+    method: str | methods.Method,
+    model: str | None = None,
+    dataset: str | None = None,
+    variant: str = "default",
+) -> Recipe:
+    """The recipe for a method, network and dataset, the paper's where there is one.
+
+    Without a dataset it is the one that the model is usually trained on, without a model as well the
+    embedded default. Where no recipe names the combination, the method's recipe for the same network, or
+    else for the same kind of network, stands in with the names changed, and its note says so. A method
+    without any recipe gets a general one.
+
+    Args:
+        method: A name, `package.module:Class`, or a value, whose options are then those of the recipe.
+        model: Name of the architecture, or `package.module:function`.
+        dataset: Name of the dataset.
+        variant: Which of several recipes for the same combination.
+
+    Raises:
+        UsageError: an unknown method, model or variant.
+
+    Example:
+        >>> find("recu", dataset="cifar10").published_top1
+        87.5
+    """
+    chosen = resolve(methods.Method, method)
+    if model is not None:
+        _is_large(model)  # the model exists
+    own = [recipe for recipe in RECIPES if type(recipe.method) is type(chosen)]
+    general = not own and variant == "default"
+    candidates = [recipe for recipe in (GENERAL if general else own) if recipe.variant == variant]
+    if not candidates:
+        raise unknown(
+            f"variant of {chosen.name}'s recipes", variant, dict.fromkeys(r.variant for r in own or GENERAL)
+        )
+    if dataset is None:
+        usual = (r.dataset for r in candidates if r.model == model)
+        small = DEFAULT_DATASET if model is None else "imagenet2012" if _is_large(model) else "cifar10"
+        dataset = small if model is None or general else next(usual, DEFAULT_DATASET)
+    best = max(candidates, key=lambda recipe: _fit(recipe, model, dataset))
+    if general:
+        best = replace(best, method=chosen)
+    exact = best.dataset == dataset and model in (None, best.model)
+    if not exact or general:
+        best = _stand_in(best, model or best.model, dataset, general)
+    if not isinstance(method, str) and best.method != chosen:
+        best = _unpublished(best, method=chosen)
+    return best
+
+
+def _is_large(model: str) -> bool:
+    """Whether an architecture is for large images, by the input size that it declares.
+
+    Raises:
+        UsageError: there is no such architecture.
+    """
+    import zoo
+
+    size = inspect.signature(zoo.get_model(model)).parameters.get("input_shape")
+    if size is None or not isinstance(size.default, tuple):
+        return False
+    return all((pixels or 0) >= _LARGE for pixels in size.default[:2])
+
+
+def _fit(recipe: Recipe, model: str | None, dataset: str) -> tuple[bool, ...]:
+    """How well a recipe fits; compared from left to right."""
+    same_kind = model is None or _is_large(recipe.model) == _is_large(model)
+    return (
+        same_kind and recipe.dataset == dataset,
+        model is not None and recipe.model == model,
+        same_kind,
+        recipe.dataset == "cifar10",
+    )
+
+
+def _stand_in(recipe: Recipe, model: str, dataset: str, general: bool) -> Recipe:
+    """The recipe for another network or dataset."""
+    origin = f"{recipe.method.name} × {recipe.model} × {recipe.dataset}"
+    return _unpublished(
+        recipe,
+        model=model,
+        dataset=dataset,
+        model_options=recipe.model_options if model == recipe.model else {},
+        note="ours: general settings, for a method without a recipe of its own"
+        if general
+        else f"no recipe of its own: the settings of {origin}",
+    )

@@ -1,0 +1,525 @@
+"""What a recipe is: frozen values that say how a result is trained, checked where they are constructed.
+
+A recipe holds methods, schedules, optimizers, losses and images as values, never as names with options;
+`dataclasses.replace` changes a field, and `override` does the same along a dotted path of text. Nothing here
+needs TensorFlow until an optimizer or a loss is built.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+
+from bnn_tf import methods, schedules
+from bnn_tf._tensorflow import lazy
+from bnn_tf.data.images import Images
+from bnn_tf.errors import UsageError, UserError, unknown
+from bnn_tf.registry import Registry
+from bnn_tf.values import Count, NotNegative, Positive, Range, Share, Value, resolve
+
+if TYPE_CHECKING:
+    from bnn_tf._tensorflow import tf
+
+_losses = lazy("bnn_tf.losses")
+
+Epochs = Annotated[int, Range(least=1, most=1_000_000)]
+
+OPTIMIZERS: Registry[type[Optimizer]] = Registry("optimizer")
+LOSSES: Registry[type[Loss]] = Registry("loss")
+
+
+# ------------------------------------------------------------------------------------- optimizers, losses
+
+
+@dataclasses.dataclass(frozen=True)
+class Optimizer(Value):
+    """What all optimizers have; a subclass names one of `bnn_tf.optimizers` and adds its own fields.
+
+    Args:
+        learning_rate: Base rate of the schedule.
+        rate_batch_size: The batch size that `learning_rate` is meant for: the rate in use is
+            `learning_rate · batch_size / rate_batch_size`. `None` takes it as it is.
+        weight_decay: λ of coupled L2 decay per step (`bnn_tf.transforms.WeightDecay`).
+        decay_only: Which variables decay: what `WeightDecay` takes as `only`; `None` for all.
+        clip_norm: Largest norm of all gradients together; larger ones are scaled down. `None` for no bound.
+    """
+
+    learning_rate: Positive = 0.1
+    rate_batch_size: Count | None = None
+    weight_decay: NotNegative = 0.0
+    decay_only: str | tuple[str, ...] | None = None
+    clip_norm: Positive | None = None
+    kind: ClassVar[str] = "optimizer"
+    registry: ClassVar[Registry] = OPTIMIZERS
+
+    def rate(self, batch_size: int) -> float:
+        """The base rate at a batch size."""
+        return self.learning_rate * batch_size / (self.rate_batch_size or batch_size)
+
+    def build(self, method: methods.Method, batch_size: int) -> tf.keras.optimizers.legacy.Optimizer:
+        """The Keras optimizer with the method's gradient transforms.
+
+        Raises:
+            UsageError: `decay_only` selects nothing that exists.
+        """
+        shared = [field.name for field in dataclasses.fields(Optimizer)]
+        own = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name not in shared}
+        if self.clip_norm is not None:
+            own["global_clipnorm"] = self.clip_norm
+        return method.optimizer(
+            self.name,
+            learning_rate=self.rate(batch_size),
+            weight_decay=self.weight_decay,
+            decay_only=self.decay_only,
+            **own,
+        )
+
+
+@OPTIMIZERS.register("sgd")
+@dataclasses.dataclass(frozen=True)
+class SGD(Optimizer):
+    """`bnn_tf.optimizers.SGD`.
+
+    Args:
+        momentum: μ.
+        nesterov: Look ahead by one momentum step.
+
+    Example:
+        >>> SGD(learning_rate=0.1, rate_batch_size=256).rate(128)
+        0.05
+    """
+
+    momentum: Share = 0.9
+    nesterov: bool = False
+    name: ClassVar[str] = "sgd"
+
+
+@OPTIMIZERS.register("adam")
+@dataclasses.dataclass(frozen=True)
+class Adam(Optimizer):
+    """`bnn_tf.optimizers.Adam`.
+
+    Args:
+        beta_1: Decay of the first moment.
+        beta_2: Decay of the second moment.
+    """
+
+    learning_rate: Positive = 1e-3
+    beta_1: Share = 0.9
+    beta_2: Share = 0.999
+    name: ClassVar[str] = "adam"
+
+
+@dataclasses.dataclass(frozen=True)
+class Loss(Value):
+    """What a phase minimises."""
+
+    kind: ClassVar[str] = "loss"
+    registry: ClassVar[Registry] = LOSSES
+    needs_teacher: ClassVar[bool] = False
+
+    def build(self) -> tf.keras.losses.Loss:
+        """The Keras loss on the labels."""
+        raise NotImplementedError
+
+
+@LOSSES.register("cross_entropy")
+@dataclasses.dataclass(frozen=True)
+class CrossEntropy(Loss):
+    """Cross-entropy with the labels.
+
+    Args:
+        label_smoothing: Share of the target that is spread over all classes.
+    """
+
+    label_smoothing: Share = 0.0
+    name: ClassVar[str] = "cross_entropy"
+
+    def build(self) -> tf.keras.losses.Loss:
+        """`bnn_tf.losses.SmoothedCrossentropy`."""
+        return _losses.SmoothedCrossentropy(self.label_smoothing)
+
+
+@LOSSES.register("distribution")
+@dataclasses.dataclass(frozen=True)
+class Distribution(Loss):
+    """Cross-entropy with the distribution of the recipe's teacher over classes; the labels are not used."""
+
+    needs_teacher: ClassVar[bool] = True
+    name: ClassVar[str] = "distribution"
+
+
+_VALUES: dict[str, type[Value]] = {
+    "optimizer": Optimizer,
+    "schedule": schedules.Schedule,
+    "loss": Loss,
+    "method": methods.Method,
+}
+"""Fields that hold a registered value, and take its name or its plain form in place of it."""
+
+
+# ---------------------------------------------------------------------------------------------- recipes
+
+STARTS = ("previous", "random")
+"""What a phase can start from; anything else names a run or a network of Larq Zoo."""
+
+
+@dataclasses.dataclass(frozen=True)
+class _Settings(Value):
+    """A value that holds others, which may be written as names or plain data."""
+
+    def __post_init__(self) -> None:
+        for field, base in _VALUES.items():
+            given = getattr(self, field, None)
+            if isinstance(given, str | Mapping):
+                object.__setattr__(self, field, resolve(base, given))
+        if isinstance(self.images, Mapping):  # type: ignore[attr-defined]
+            object.__setattr__(self, "images", Images.from_dict(self.images))  # type: ignore[attr-defined]
+        super().__post_init__()
+
+    def to_dict(self) -> dict[str, Any]:
+        """All fields as plain values, for JSON."""
+        return {field.name: _plain(getattr(self, field.name)) for field in dataclasses.fields(self)}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return [_plain(item) for item in value]
+    for form in ("to_dict", "get_config"):
+        if hasattr(value, form):
+            return getattr(value, form)()
+    return dict(value) if isinstance(value, Mapping) else value
+
+
+@dataclasses.dataclass(frozen=True)
+class Phase(_Settings):
+    """One uninterrupted training with one network variant.
+
+    Args:
+        name: Names the phase on the command line, in the run directory and in metrics.
+        epochs: Passes over the training images.
+        batch_size: Images per step, over all replicas.
+        optimizer: `SGD(…)`, `Adam(…)`; its learning rate is the schedule's base.
+        schedule: `bnn_tf.schedules.Cosine(…)` and others.
+        loss: `CrossEntropy(…)`, or `Distribution()` against the recipe's teacher.
+        images: What becomes of images in this phase where it is not what the recipe says.
+        method: The network variant where it is not the recipe's method.
+        start: Where the weights come from: `"previous"` phase, `"random"`, or the path of a run.
+        fresh_variables: Variables (by their own name) that may start at random although the others come
+            from elsewhere, because the source has no such variable.
+        binarize_kernels: Set the latent kernels to their signs before the phase.
+        trainable: `"all"`, or `"batch_norm"` to train nothing else.
+        ema: Momentum of an average of the weights, which is what is validated and saved; `None` for none.
+
+    Raises:
+        UsageError: a value is impossible; the message names the field.
+
+    Example:
+        >>> Phase(epochs=30, optimizer=SGD(learning_rate=0.1), schedule=schedules.Cosine(warmup=1)).rate(0)
+        0.1
+    """
+
+    name: str = "train"
+    epochs: Epochs = 10
+    batch_size: Count = 128
+    optimizer: Optimizer = SGD()
+    schedule: schedules.Schedule = schedules.Cosine()
+    loss: Loss = CrossEntropy()
+    images: Images | None = None
+    method: methods.Method | None = None
+    start: str = "previous"
+    fresh_variables: tuple[str, ...] = ()
+    binarize_kernels: bool = False
+    trainable: Literal["all", "batch_norm"] = "all"
+    ema: Annotated[float, Range(above=0, below=1)] | None = None
+    kind: ClassVar[str] = "phase"
+
+    def __post_init__(self) -> None:
+        """Checks also that the schedule gives a rate in every epoch (of a long phase, in 64 of them)."""
+        super().__post_init__()
+        self.require(self.name.isidentifier() or self.name.replace("-", "_").isidentifier(), "name a word")
+        last = self.epochs - 1
+        for epoch in sorted({0, last, *(last * share // 64 for share in range(64))}):
+            try:
+                rate = self.rate(epoch)
+            except (ArithmeticError, ValueError, TypeError) as error:
+                raise UsageError(
+                    f"phase {self.name}: {self.schedule} cannot run for {self.epochs} epochs: {error}"
+                ) from error
+            self.require(
+                0 <= rate < math.inf, f"{self.schedule} gives the learning rate {rate} in epoch {epoch + 1}"
+            )
+
+    def rate(self, epoch: int) -> float:
+        """The learning rate of an epoch, counted from 0."""
+        return self.schedule(epoch, self.epochs, self.optimizer.rate(self.batch_size))
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe(_Settings):
+    """How a method, a network and a dataset become a trained model, and what that gave.
+
+    Args:
+        method: The method, a value.
+        model: Name of the architecture, also `package.module:function`.
+        dataset: Name of the dataset.
+        phases: What to train, in order.
+        model_options: Options of the architecture: `pad_values`, `shortcut`, ….
+        images: What becomes of an image in training and in evaluation.
+        test_batch_size: Images per step in evaluation.
+        teacher: Where a `Distribution` loss takes the teacher from.
+        published_top1: The paper's accuracy in percent.
+        published_top5: Likewise.
+        note: Where the settings come from, and how far they are ours.
+        variant: Tells apart recipes of the same method, network and dataset.
+
+    Raises:
+        UsageError: a value is impossible; the message names the field.
+
+    Example:
+        >>> recipe = Recipe(methods.OvSW(delta=0.04), "cifar_resnet20", "cifar10", (Phase(epochs=5),))
+        >>> Recipe.from_dict(recipe.to_dict()) == recipe
+        True
+    """
+
+    method: methods.Method
+    model: str
+    dataset: str
+    phases: tuple[Phase, ...]
+    model_options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    images: Images = Images()
+    test_batch_size: Count = 128
+    teacher: str | None = None
+    published_top1: float | None = None
+    published_top5: float | None = None
+    note: str = ""
+    variant: str = "default"
+    kind: ClassVar[str] = "recipe"
+
+    def __post_init__(self) -> None:
+        """Checks also that there are phases, each with a name of its own."""
+        phases = tuple(construct(Phase, p) if isinstance(p, Mapping) else p for p in self.phases)
+        object.__setattr__(self, "phases", phases)
+        super().__post_init__()
+        names = [phase.name for phase in self.phases]
+        self.require(bool(names), "phases must not be empty")
+        self.require(len(set(names)) == len(names), f"two phases have the same name ({', '.join(names)})")
+        taken = {"model", *_names(Phase), *_names(Recipe)}
+        for name in names:
+            self.require(name not in taken, f"a phase cannot be called {name!r}, as a setting is")
+
+    def _title(self) -> str:
+        return "recipe"
+
+    @property
+    def epochs(self) -> int:
+        """Epochs of all phases together."""
+        return sum(phase.epochs for phase in self.phases)
+
+    def phase_index(self, name: str) -> int:
+        """Which phase is called `name`.
+
+        Raises:
+            UsageError: none is.
+        """
+        names = [phase.name for phase in self.phases]
+        if name not in names:
+            raise unknown("phase", name, names)
+        return names.index(name)
+
+    def method_of(self, phase: Phase) -> methods.Method:
+        """The method that a phase trains with."""
+        return phase.method or self.method
+
+    def images_of(self, phase: Phase) -> Images:
+        """What a phase does to images."""
+        return phase.images or self.images
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Recipe:
+        """The recipe that `to_dict` gave, also after a detour through JSON.
+
+        Raises:
+            UserError: an entry is missing, unknown or impossible; the message names it.
+        """
+        return construct(cls, values)
+
+
+def _names(kind: Any) -> list[str]:
+    return [field.name for field in dataclasses.fields(kind)]
+
+
+def construct(cls: Any, values: Any) -> Any:
+    """An object of a dataclass from plain data."""
+    if not isinstance(values, Mapping):
+        raise UsageError(f"a {cls.kind} must be an object with fields, not {values!r}")
+    for key in values:
+        if key not in _names(cls):
+            raise unknown(f"entry of a {cls.kind}", key, _names(cls))
+    try:
+        return cls(**values)
+    except UserError:
+        raise
+    except (TypeError, ValueError, AttributeError) as error:
+        raise UsageError(f"{cls.kind}: {error}") from error
+
+
+# ---------------------------------------------------------------------------------------------- overriding
+
+_IMAGE_FIELDS = (*_names(Images), "normalization")
+_NICKNAMES = {
+    "image_size": "size",
+    "lr": "learning_rate",
+    "wd": "weight_decay",
+    "decay": "weight_decay",
+    "bs": "batch_size",
+    "batch": "batch_size",
+    "smoothing": "label_smoothing",
+}
+
+
+def override(recipe: Recipe, key: str, value: Any) -> Recipe:
+    """The recipe with one field changed.
+
+    Another method or network than the paper's has no published accuracy.
+
+    Args:
+        recipe: What to change.
+        key: The dotted path of a field: `test_batch_size`, `teacher`, `method.OPTION`, `model.OPTION`,
+            `images.FIELD`; a field of all phases (`epochs`, `schedule.warmup`, `optimizer.momentum`) or of one
+            (`PHASE.epochs`). Fields of optimizers, losses and images need no prefix.
+        value: Its new value. A name serves for an optimizer, a schedule or a loss; fields that the old one
+            shares with it stay.
+
+    Raises:
+        UsageError: there is no such field, with the nearest; or it cannot have that value.
+
+    Example:
+        >>> from zoo import recipes
+        >>> recipe = recipes.override(recipes.find("ovsw"), "learning_rate", 0.05)
+        >>> recipe.phases[0].optimizer.learning_rate
+        0.05
+    """
+    path = key.split(".")
+    if path[0] == "model" and len(path) == 2 and path[1]:
+        options = {**recipe.model_options, path[1]: value}
+        return _unpublished(dataclasses.replace(recipe, model_options=options), recipe)
+    if key == "teacher" and value is not None:  # a teacher is there to be learned from
+        phases = tuple(dataclasses.replace(phase, loss=Distribution()) for phase in recipe.phases)
+        return dataclasses.replace(recipe, phases=phases, teacher=value)
+    if key in ("teacher", "test_batch_size"):
+        return _at(recipe, path, value)
+    if len(path) == 1 and key in _IMAGE_FIELDS:
+        path = ["images", key]
+    if path[0] in ("method", "images") and len(path) > 1:
+        return _override_shared(recipe, path, value)
+    names = [phase.name for phase in recipe.phases]
+    one = path[0] in names and len(path) > 1
+    chosen, inside = ([path[0]], path[1:]) if one else (names, path)
+    places = [_place(phase, inside) if phase.name in chosen else None for phase in recipe.phases]
+    if not any(places):
+        near = _NICKNAMES.get(inside[-1])
+        if near:
+            raise UsageError(f"there is no setting called {key!r}; did you mean {near!r}?")
+        raise unknown("setting", key, dict.fromkeys(settings(recipe)))
+    phases = tuple(
+        _at(phase, place, value) if place else phase
+        for phase, place in zip(recipe.phases, places, strict=True)
+    )
+    return dataclasses.replace(recipe, phases=phases)
+
+
+def _override_shared(recipe: Recipe, path: Sequence[str], value: Any) -> Recipe:
+    """Changes an option of the recipe's method or images, also where a phase has the like of its own."""
+    kind = type(getattr(recipe, path[0]))
+    phases = tuple(
+        _at(phase, path, value) if isinstance(getattr(phase, path[0]), kind) else phase
+        for phase in recipe.phases
+    )
+    changed = dataclasses.replace(_at(recipe, path, value), phases=phases)
+    return _unpublished(changed, recipe) if path[0] == "method" else changed
+
+
+def _place(phase: Phase, path: list[str]) -> list[str] | None:
+    """The path of a phase's field, whose owner in the phase may be left out; `None` if it has none."""
+    if path[0] in ("name", "method"):
+        return None
+    for owner in ([], ["optimizer"], ["loss"]):
+        value: Any = phase
+        for name in (full := [*owner, *path]):
+            if not dataclasses.is_dataclass(value) or name not in _names(value):
+                break
+            value = getattr(value, name)
+        else:
+            return full
+    return None
+
+
+def _at(value: Any, path: Sequence[str], new: Any) -> Any:
+    """`value` with the field at `path` replaced."""
+    name, *rest = path
+    if isinstance(value, tuple) and rest:  # image operations, by name
+        names = [part.to_dict()["name"] for part in value]
+        if name not in names:
+            raise unknown("image operation", name, names)
+        return tuple(_at(part, rest, new) if key == name else part for part, key in zip(value, names, strict=True))
+    if isinstance(value, Images) and name == "normalization":
+        return dataclasses.replace(value, normalization=new)
+    if isinstance(value, Images) and name in ("training", "evaluation"):
+        if not rest:
+            return Images.from_dict({**value.to_dict(), name: new})
+    valid = _names(value) if dataclasses.is_dataclass(value) else []
+    if name not in valid:
+        raise unknown(f"option of {getattr(value, 'name', type(value).__name__.lower())}", name, valid)
+    old = getattr(value, name)
+    if rest:
+        return dataclasses.replace(value, **{name: _at(old, rest, new)})
+    if name in _VALUES and isinstance(new, str):
+        kind = _VALUES[name].registry.get(new)
+        new = kind(**{field: getattr(old, field) for field in _names(kind) if hasattr(old, field)})
+    changes = {name: new}
+    if isinstance(value, Optimizer) and name == "learning_rate":
+        changes["rate_batch_size"] = None  # the rate is meant as it is
+    return dataclasses.replace(value, **changes)
+
+
+def settings(recipe: Recipe) -> Iterator[str]:
+    """The paths that `override` takes for a recipe."""
+    yield from ("teacher", "test_batch_size")
+    yield from (f"method.{name}" for name in _names(recipe.method))
+    yield from (f"model.{name}" for name in recipe.model_options or ("OPTION",))
+    yield from _IMAGE_FIELDS
+    for phase in recipe.phases:
+        for name in _names(phase):
+            if name in ("name", "method", "images"):
+                continue
+            yield name
+            if len(recipe.phases) > 1:
+                yield f"{phase.name}.{name}"
+            if name in _VALUES:
+                inner = _names(getattr(phase, name))
+                yield from (f"{name}.{field}" if name == "schedule" else field for field in inner)
+
+
+def _unpublished(changed: Recipe, recipe: Recipe) -> Recipe:
+    """`changed` without the published accuracies, unless nothing changed."""
+    if changed == recipe:
+        return changed
+    return dataclasses.replace(changed, published_top1=None, published_top5=None)
+
+
+def with_epochs(recipe: Recipe, epochs: Sequence[int]) -> Recipe:
+    """The recipe with other epochs: one number for all phases, or one for each.
+
+    Raises:
+        UsageError: there are more or fewer numbers than phases, or one is not positive.
+    """
+    names = [phase.name for phase in recipe.phases]
+    if len(epochs) == 1:
+        epochs = list(epochs) * len(names)
+    if len(epochs) != len(names) or min(epochs) < 1:
+        raise UsageError(f"epochs need one positive number, or one for each phase ({', '.join(names)})")
+    phases = (dataclasses.replace(p, epochs=n) for p, n in zip(recipe.phases, epochs, strict=True))
+    return dataclasses.replace(recipe, phases=tuple(phases))
