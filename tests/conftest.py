@@ -66,24 +66,30 @@ def tiny(monkeypatch):
 
 @pytest.fixture
 def quick_fit(monkeypatch):
-    """Replaces training by calls of the callbacks that move the weights, so that nothing is traced."""
+    """Replaces training steps by something that moves the weights, so that nothing is traced."""
     from bnn_tf._tensorflow import tf
     from bnn_tf.training import trainer
 
-    def fit(model, batches, epochs, initial_epoch, steps_per_epoch, callbacks, **_):
+    def make_train_function(model):
         model.optimizer._create_all_weights(model.trainable_variables)
-        calls = tf.keras.callbacks.CallbackList(callbacks, model=model)
-        calls.on_train_begin()
-        for epoch in range(initial_epoch, epochs):
-            calls.on_epoch_begin(epoch)
-            logs = {"loss": 1 / (epoch + 1), "accuracy": 0.5}
-            for step in range(steps_per_epoch):
-                calls.on_train_batch_begin(step)
-                model.set_weights([weights * (1 + 0.01 * (epoch + 1)) for weights in model.get_weights()])
-                calls.on_train_batch_end(step, logs)
-            calls.on_epoch_end(epoch, {**logs, "val_accuracy": 0.4})
-        calls.on_train_end()
 
-    no_data = {name: lambda *_, **__: None for name in ("training_batches", "evaluation_batches")}
-    monkeypatch.setattr(trainer, "data", types.SimpleNamespace(**{**vars(trainer.data), **no_data}))
-    monkeypatch.setattr(tf.keras.Model, "fit", fit)
+        def step(_):
+            model.optimizer.iterations.assign_add(1)
+            count = int(model.optimizer.iterations)
+            model.set_weights([weights * (1 + 0.01 * count) for weights in model.get_weights()])
+            return {"loss": tf.constant(1 / count), "accuracy": tf.constant(0.5)}
+
+        return step
+
+    def no_data(*_, **__):
+        return tf.data.Dataset.range(1)
+
+    def evaluate(model, *_, callbacks=(), **__):
+        for callback in callbacks:
+            callback.on_test_batch_end(0)
+        return {"loss": 0.7, "accuracy": 0.4}
+
+    replaced = {"training_batches": no_data, "evaluation_batches": no_data}
+    monkeypatch.setattr(trainer, "data", types.SimpleNamespace(**{**vars(trainer.data), **replaced}))
+    monkeypatch.setattr(tf.keras.Model, "make_train_function", make_train_function)
+    monkeypatch.setattr(tf.keras.Model, "evaluate", evaluate)

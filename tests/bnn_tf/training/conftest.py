@@ -7,25 +7,26 @@ import pytest
 from rich.console import Console
 
 from bnn_tf._tensorflow import tf
-from bnn_tf.training import Run, RunConfig, Session, checks, train, trainer
+from bnn_tf.data.images import Flip, Images, PadCrop
+from bnn_tf.methods import get
+from bnn_tf.training import Run, RunConfig, Session, train, trainer
 from zoo import recipes
 
-PHASE = recipes.Phase(epochs=2, batch_size=16, learning_rate=0.05, augmentation="pad_crop_flip")
+PHASE = recipes.Phase(epochs=2, batch_size=16, optimizer=recipes.SGD(learning_rate=0.05))
+IMAGES = Images((PadCrop(4), Flip()), size=8, normalization="unit")
 
 
 @pytest.fixture
 def recipe(tiny):
     """`recipe("ovsw", epochs=2)`: one phase for the tiny network; `recipe("ovsw", phases=(…))`: several."""
 
-    def make(method="bireal", phases=None, method_options=None, **phase):
+    def make(method="bireal", phases=None, **phase):
         return recipes.Recipe(
-            method=method,
+            method=get(method),
             model="tiny",
             dataset="digits",
             phases=phases or (dataclasses.replace(PHASE, **phase),),
-            method_options=method_options or {},
-            image_size=(8, 8),
-            normalization="unit",
+            images=IMAGES,
         )
 
     return make
@@ -33,10 +34,11 @@ def recipe(tiny):
 
 @pytest.fixture
 def configuration():
-    """A checked configuration of a recipe on 48 digits: three batches of 16."""
+    """A configuration of a recipe on 48 digits: three batches of 16."""
 
     def make(recipe, **options):
-        return checks.checked(RunConfig(recipe, limit=48, **options))
+        names = tuple(str(digit) for digit in range(10))
+        return RunConfig(recipe, limit=48, class_names=names, **options).located()
 
     return make
 
@@ -66,12 +68,11 @@ def _references():
 def reference(_references, configuration, tmp_path_factory, session):
     """`reference(recipe)`: the run that trained it in one go, deterministically; once per module."""
 
-    def get(recipe):
-        key = repr(recipe)
+    def get(recipe, **options):
+        key = repr((recipe, options))
         if key not in _references:
-            run = Run.create(
-                configuration(recipe, deterministic=True), tmp_path_factory.mktemp("runs") / "run"
-            )
+            config = configuration(recipe, deterministic=True, **options)
+            run = Run.create(config, tmp_path_factory.mktemp("runs") / "run")
             train(run, session)
             _references[key] = run
         return _references[key]
@@ -79,34 +80,57 @@ def reference(_references, configuration, tmp_path_factory, session):
     return get
 
 
-class Interruption(tf.keras.callbacks.Callback):
-    """Raises `error` after a step of an epoch, both counted from 0."""
+@pytest.fixture
+def interrupt(monkeypatch):
+    """`interrupt("train", epoch, step)` raises an error after that step of a phase, once; both from 0."""
+    original = trainer._Training.save_if_due
 
-    def __init__(self, epoch, step, error=KeyboardInterrupt):
-        super().__init__()
-        self.at, self.error = (epoch, step), error
+    def prepare(phase, epoch, step, error=KeyboardInterrupt):
+        def save_if_due(self, *at):
+            original(self, *at)
+            if (self.phase.name, *at[:2]) == (phase, epoch, step + 1):
+                monkeypatch.setattr(trainer._Training, "save_if_due", original)
+                raise error
 
-    def on_epoch_begin(self, epoch, logs=None):
-        self.epoch = epoch
+        monkeypatch.setattr(trainer._Training, "save_if_due", save_if_due)
 
-    def on_train_batch_end(self, batch, logs=None):
-        if (self.epoch, batch) == self.at:
-            raise self.error
+    return prepare
 
 
 @pytest.fixture
-def interrupt(monkeypatch):
-    """`interrupt("train", epoch, step)` lets the next training of that phase be interrupted there, once."""
-    original = trainer._callbacks
+def send(monkeypatch):
+    """`send("train", epoch, step, number)` sends this process a signal during that step, once; both from 0.
 
-    def prepare(phase, *at):
-        def with_interruption(run, index, *rest):
-            found = original(run, index, *rest)
-            if run.config.recipe.phases[index].name == phase:
-                monkeypatch.setattr(trainer, "_callbacks", original)
-                found.append(Interruption(*at))
-            return found
+    Step -1 is the evaluation.
+    """
+    import os
 
-        monkeypatch.setattr(trainer, "_callbacks", with_interruption)
+    step_of = trainer._Training.save_if_due
+    evaluate = trainer._Training.evaluate
+
+    def prepare(phase, epoch, step, number):
+        def save_if_due(self, *at):
+            if (self.phase.name, *at[:2]) == (phase, epoch, step + 1):
+                monkeypatch.setattr(trainer._Training, "save_if_due", step_of)
+                os.kill(os.getpid(), number)
+            step_of(self, *at)
+
+        def evaluating(self, held_out, at, logs):
+            if (self.phase.name, at, -1) == (phase, epoch, step):
+                monkeypatch.setattr(trainer._Training, "evaluate", evaluate)
+                os.kill(os.getpid(), number)
+            return evaluate(self, held_out, at, logs)
+
+        monkeypatch.setattr(trainer._Training, "save_if_due", save_if_due)
+        monkeypatch.setattr(trainer._Training, "evaluate", evaluating)
 
     return prepare
+
+
+@pytest.fixture(autouse=True)
+def _no_determinism_afterwards():
+    yield
+    from tensorflow.python.framework import config
+
+    config.disable_op_determinism()
+    tf.keras.backend.clear_session()

@@ -3,23 +3,17 @@
 import csv
 import dataclasses
 import re
+import signal
 
 import numpy as np
 import pytest
 
-from bnn_tf import observe
+from bnn_tf import methods, observe
 from bnn_tf._tensorflow import tf
 from bnn_tf.errors import UsageError, UserError
-from bnn_tf.training import Run, build, train, trainer
-from zoo.recipes import Phase
-
-
-@pytest.fixture(autouse=True)
-def _no_determinism_afterwards():
-    yield
-    from tensorflow.python.framework import config
-
-    config.disable_op_determinism()
+from bnn_tf.schedules import Constant, Cosine, Linear, MultiStep
+from bnn_tf.training import Position, Run, StoppedError, train, trainer
+from zoo.recipes import SGD, Adam, Distribution, Phase
 
 
 def rows(run):
@@ -32,8 +26,9 @@ def records(run):
 
 
 def checkpoint(run, phase):
-    """All tensors of the last checkpoint: weights, optimizer, its step, method state."""
-    reader = tf.train.load_checkpoint(run.checkpoint_dir(phase))
+    """All tensors of the last checkpoint of a phase: weights, optimizer, its step, method state."""
+    saved = [one for one in run.checkpoints.all() if one.phase == phase][-1]
+    reader = tf.train.load_checkpoint(saved.prefix)
     names = [n for n in reader.get_variable_to_shape_map() if n.endswith("VARIABLE_VALUE")]
     # Keras numbers the quantizers of a process; the number is in their variables' names.
     return {re.sub(r"_\d+\.S", ".S", n): reader.get_tensor(n) for n in names if "save_counter" not in n}
@@ -48,41 +43,57 @@ def assert_same_run(actual, expected):
         for name, value in wanted.items():
             np.testing.assert_array_equal(found[name], value, err_msg=name)
     for found, wanted in zip(
-        build.load_run_model(actual).get_weights(), build.load_run_model(expected).get_weights(), strict=True
+        actual.load_network().get_weights(), expected.load_network().get_weights(), strict=True
     ):
         np.testing.assert_array_equal(found, wanted)
 
 
-def test_resumed_equals_uninterrupted(recipe, new_run, session, interrupt, reference):
-    """With Adam and codebooks; below ReCU, and in test_train.py OvSW, resume as well."""
-    given = recipe("subbit", optimizer="adam", learning_rate=1e-2, schedule="linear")
-    stopped = new_run(given, deterministic=True)
+MID_EPOCH = {
+    "subbit": dict(optimizer=Adam(learning_rate=1e-2), schedule=Linear()),
+    "recu": dict(optimizer=SGD(learning_rate=0.05, weight_decay=1e-3), schedule=Cosine(warmup=2)),
+    "ovsw": {},
+    "bireal": dict(ema=0.9),
+}
+
+
+@pytest.mark.parametrize("step", [0, 1, -1], ids=["first step", "second step", "evaluation"])
+@pytest.mark.parametrize("method", MID_EPOCH)
+def test_stopped_by_a_signal_and_resumed(method, step, recipe, new_run, session, send, reference):
+    """Running means, telemetry, codebooks, trackers and averages go on where they were."""
+    given = recipe(method, **MID_EPOCH[method])
+    run = new_run(given, deterministic=True)
+    send("train", 1, step, signal.SIGTERM)
+    with pytest.raises(StoppedError, match="stopped by SIGTERM after . of 3 steps of epoch 2") as stopped:
+        train(run, session)
+    assert stopped.value.exit_code == 143
+    assert run.position() == Position(0, 1, 3 if step == -1 else step + 1)
+    assert [row["epoch"] for row in run.metrics()] == ["1"]
+    train(Run.open(run.path), session)
+    assert_same_run(run, reference(given))
+    assert [row["epoch"] for row in run.metrics()] == ["1", "2"]
+
+
+def test_a_killed_epoch_is_trained_again(recipe, new_run, session, interrupt, reference):
+    given = recipe("subbit", **MID_EPOCH["subbit"])
+    run = new_run(given, deterministic=True)
     interrupt("train", 1, 1)
     with pytest.raises(KeyboardInterrupt):
-        train(stopped, session)
-    assert stopped.position() == (0, 1)
-    assert [row["epoch"] for row in stopped.metrics()] == ["1"]
-    train(Run.open(stopped.path), session)
-    assert_same_run(stopped, reference(given))
-    assert [row["epoch"] for row in stopped.metrics()] == ["1", "2"]
+        train(run, session)
+    assert run.position() == Position(0, 1)
+    train(Run.open(run.path), session)
+    assert_same_run(run, reference(given))
 
 
+REAL = methods.Real("relu")
 PHASES = (
-    Phase(
-        "relu",
-        2,
-        16,
-        learning_rate=0.05,
-        schedule="constant",
-        method={"name": "real", "activation_name": "relu"},
-    ),
-    Phase("binarize", 2, 16, learning_rate=0.02, schedule="multistep", schedule_options={"milestones": (1,)}),
+    Phase("relu", 2, 16, optimizer=SGD(learning_rate=0.05), schedule=Constant(), method=REAL),
+    Phase("binarize", 2, 16, optimizer=SGD(learning_rate=0.02), schedule=MultiStep(milestones=(1,))),
     Phase(
         "norm",
         2,
         20,
-        learning_rate=0.02,
-        method={"name": "bireal", "scaled": False},
+        optimizer=SGD(learning_rate=0.02),
+        method=methods.BiReal(scaled=False),
         binarize_kernels=True,
         trainable="batch_norm",
     ),
@@ -94,14 +105,15 @@ def uninterrupted(recipe, reference):
     return reference(recipe(phases=PHASES))
 
 
-def test_a_run_of_several_phases_resumes_in_the_second(recipe, new_run, session, interrupt, uninterrupted):
-    stopped = new_run(recipe(phases=PHASES), deterministic=True)
-    interrupt("binarize", 1, 1)
-    with pytest.raises(KeyboardInterrupt):
-        train(stopped, session)
-    assert stopped.position() == (1, 1)
-    train(Run.open(stopped.path), session)
-    assert_same_run(stopped, uninterrupted)
+def test_a_run_of_several_phases_resumes_in_the_second(recipe, new_run, session, send, uninterrupted):
+    run = new_run(recipe(phases=PHASES), deterministic=True)
+    send("binarize", 1, 1, signal.SIGINT)
+    with pytest.raises(StoppedError, match="phase binarize") as stopped:
+        train(run, session)
+    assert stopped.value.exit_code == 130
+    assert run.position() == Position(1, 1, 2)
+    train(Run.open(run.path), session)
+    assert_same_run(run, uninterrupted)
 
 
 def test_phases_do_what_they_say(uninterrupted, session):
@@ -132,10 +144,11 @@ def test_a_phase_starts_from_the_one_before(uninterrupted, monkeypatch, recipe, 
     """The kernels at the start of the second phase are those at the end of the first."""
     seen = {}
 
-    def record(run, index, network, *_):
-        seen[index] = [w.copy() for w in network.get_weights()]
+    def record(self, network, position, saved):
+        seen[position.phase] = [w.copy() for w in network.get_weights()]
+        return network
 
-    monkeypatch.setattr(trainer, "_train_phase", record)
+    monkeypatch.setattr(trainer._Training, "train_phase", record)
     train(new_run(recipe(phases=PHASES[:2])), session)
     for first, second in zip(seen[0], seen[1], strict=True):
         np.testing.assert_array_equal(first, second)
@@ -162,12 +175,14 @@ def test_the_comparison_sees_another_seed(recipe, new_run, session, quick_refere
         assert_same_run(other, reference)
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
 @pytest.mark.parametrize(("phase", "epoch"), [("relu", 1), ("binarize", 0), ("norm", 0)])
-def test_every_phase_resumes(phase, epoch, recipe, new_run, session, interrupt, quick_reference):
+def test_every_phase_resumes(phase, epoch, number, recipe, new_run, session, send, quick_reference):
     run = new_run(recipe(phases=PHASES))
-    interrupt(phase, epoch, 2)
-    with pytest.raises(KeyboardInterrupt):
+    send(phase, epoch, 1, number)
+    with pytest.raises(StoppedError) as stopped:
         train(run, session)
+    assert stopped.value.exit_code == 128 + number
     train(Run.open(run.path), session)
     assert_same_run(run, quick_reference(recipe(phases=PHASES)))
 
@@ -175,8 +190,8 @@ def test_every_phase_resumes(phase, epoch, recipe, new_run, session, interrupt, 
 def test_until_phase(recipe, new_run, session, quick_reference):
     run = new_run(recipe(phases=PHASES))
     for until in ("relu", "relu", "binarize"):  # the second finds the phase complete and only returns
-        network = train(run, dataclasses.replace(session, until_phase=until))
-        assert run.position() == ({"relu": 0, "binarize": 1}[until], 2)
+        network = train(run, dataclasses.replace(session, until_phase=until)).network
+        assert run.position() == Position({"relu": 0, "binarize": 1}[until], 2)
         assert isinstance(network, tf.keras.Model)
     with pytest.raises(UsageError, match="in phase binarize already"):
         train(run, dataclasses.replace(session, until_phase="relu"))
@@ -188,11 +203,13 @@ def test_until_phase(recipe, new_run, session, quick_reference):
 
 def test_a_finished_run_only_returns(recipe, new_run, session, quick_fit, monkeypatch):
     run = new_run(recipe())
-    trained = train(run, session).get_weights()
+    first = train(run, session)
     before = {path: path.stat().st_mtime_ns for path in run.path.rglob("*") if path.is_file()}
-    monkeypatch.setattr(tf.keras.Model, "fit", None)
-    for found, wanted in zip(train(run, session).get_weights(), trained, strict=True):
+    monkeypatch.setattr(trainer, "prepare", None)
+    again = train(run, session)
+    for found, wanted in zip(again.network.get_weights(), first.network.get_weights(), strict=True):
         np.testing.assert_array_equal(found, wanted)
+    assert again.evaluation.top1 == first.evaluation.top1 == pytest.approx(0.4)
     assert {path: path.stat().st_mtime_ns for path in run.path.rglob("*") if path.is_file()} == before
 
 
@@ -204,7 +221,7 @@ def test_interrupted_before_the_first_epoch(recipe, new_run, session, interrupt,
     assert run.position() is None
     assert run.metrics() == []
     with pytest.raises(UserError, match="not one epoch is complete"):
-        build.load_run_model(run)
+        run.load_network()
     train(Run.open(run.path), session)
     assert_same_run(run, quick_reference(recipe()))
 
@@ -222,40 +239,10 @@ def test_interrupted_before_the_first_epoch_of_a_start_from_a_run(
     assert_same_run(run, whole)
 
 
-@pytest.mark.parametrize("last_written", ["metrics", "weights"])
-def test_died_while_saving(last_written, recipe, new_run, session, quick_reference, monkeypatch):
-    """Whatever is written when the process dies, the epoch is trained again and nothing stands twice."""
+def test_a_moved_run_goes_on(recipe, new_run, session, send, tmp_path, quick_reference):
     run = new_run(recipe())
-    place = {
-        "metrics": (tf.keras.Model, "save_weights"),
-        "weights": (tf.train.CheckpointManager, "save"),
-    }[last_written]
-    original, calls = getattr(*place), []
-
-    def die_the_second_time(*args, **kwargs):
-        calls.append(args)
-        if len(calls) == 2:
-            raise KeyboardInterrupt
-        return original(*args, **kwargs)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(*place, die_the_second_time)
-        with pytest.raises(KeyboardInterrupt):
-            train(run, session)
-    assert run.position() == (0, 1)
-    assert len(run.metrics()) == 2  # the second row is of the epoch that does not count yet
-    np.testing.assert_array_equal(
-        build.load_run_model(run).get_weights()[0],
-        checkpoint(run, 0)["model/layer_with_weights-0/kernel/.ATTRIBUTES/VARIABLE_VALUE"],
-    )
-    train(Run.open(run.path), session)
-    assert_same_run(run, quick_reference(recipe()))
-
-
-def test_a_moved_run_goes_on(recipe, new_run, session, interrupt, tmp_path, quick_reference):
-    run = new_run(recipe())
-    interrupt("train", 1, 0)
-    with pytest.raises(KeyboardInterrupt):
+    send("train", 1, 0, signal.SIGTERM)
+    with pytest.raises(StoppedError):
         train(run, session)
     moved = Run.open(run.path.rename(tmp_path / "moved"))
     train(moved, session)
@@ -263,24 +250,65 @@ def test_a_moved_run_goes_on(recipe, new_run, session, interrupt, tmp_path, quic
     assert not run.path.exists()
 
 
-def test_a_teacher(recipe, new_run, session, interrupt, reference):
+def test_a_teacher(recipe, new_run, session, send, reference):
     """Distillation resumes as well, and saves the student alone."""
     teacher = reference(recipe("real", epochs=1))
     student = dataclasses.replace(
-        recipe("recu", loss="distribution", weight_decay=1e-3, schedule_options={"warmup": 2}),
+        recipe(
+            "recu",
+            loss=Distribution(),
+            optimizer=SGD(learning_rate=0.05, weight_decay=1e-3),
+            schedule=Cosine(warmup=2),
+        ),
         teacher=str(teacher.path),
     )
     run = new_run(student, deterministic=True)
-    interrupt("train", 1, 1)
-    with pytest.raises(KeyboardInterrupt):
+    send("train", 1, 1, signal.SIGTERM)
+    with pytest.raises(StoppedError):
         train(run, session)
-    network = train(Run.open(run.path), session)
+    network = train(Run.open(run.path), session).network
     assert_same_run(run, reference(student))
-    assert [w.shape for w in build.load_run_model(run).get_weights()] == [
-        w.shape for w in network.get_weights()
-    ]
+    assert [w.shape for w in run.load_network().get_weights()] == [w.shape for w in network.get_weights()]
     assert not any("teacher" in name for name in checkpoint(run, 0))
     assert {"loss", "accuracy", "val_loss", "val_accuracy"} < set(run.metrics()[0])
+
+
+@pytest.mark.parametrize("options", [{"steps_per_execution": 2}, {"precision": "bfloat16"}], ids=str)
+def test_ways_to_compute(options, recipe, new_run, session):
+    run = new_run(recipe("ovsw"), **options)
+    network = train(run, session).network
+    assert {weight.dtype for weight in network.get_weights()} == {np.dtype("f4")}
+    assert all(np.isfinite(float(row["loss"])) for row in run.metrics())
+
+
+def test_several_steps_per_execution_are_the_same_steps(recipe, reference):
+    assert rows(reference(recipe("ovsw"), steps_per_execution=2)) == rows(reference(recipe("ovsw")))
+
+
+def test_float16_scales_the_loss(recipe, new_run, session):
+    run = new_run(recipe("recu"), precision="float16")
+    train(run, session)
+    assert any("loss_scale" in name for name in checkpoint(run, 0))
+
+
+def test_averaged_weights_are_validated_and_saved(recipe, reference):
+    run = reference(recipe("bireal", ema=0.9))
+    saved, raw = checkpoint(run, 0), "model/layer_with_weights-0/kernel/.ATTRIBUTES/VARIABLE_VALUE"
+    averaged = run.load_network()
+    stem = averaged.get_layer("stem_conv").kernel.numpy()
+    assert not np.array_equal(stem, saved[raw])
+    assert any(np.array_equal(stem, value) for name, value in saved.items() if name.startswith("average/"))
+    weights = averaged.get_weights()
+    run.load_weights(averaged)
+    for found, wanted in zip(averaged.get_weights(), weights, strict=True):
+        np.testing.assert_array_equal(found, wanted)
+
+
+def test_gradients_are_clipped(recipe, new_run, session):
+    run = new_run(recipe(optimizer=SGD(learning_rate=1.0, momentum=0.0, clip_norm=1e-9)))
+    before = trainer.prepare(run.config, session).network.get_layer("stem_conv").kernel.numpy()
+    after = train(run, session).network.get_layer("stem_conv").kernel.numpy()
+    np.testing.assert_allclose(after, before, rtol=0, atol=1e-7)
 
 
 def test_run_directory_is_complete(uninterrupted):
@@ -288,9 +316,9 @@ def test_run_directory_is_complete(uninterrupted):
     names = {path.relative_to(run.path).parts[0] for path in run.path.rglob("*")}
     assert names == {
         "config.json", "environment.json", "metrics.csv", "diagnostics.jsonl", "checkpoints",
-        "model.weights.h5", "tensorboard",
+        "model.weights.h5", "model.weights.json", "tensorboard",
     }  # fmt: skip
     with (run.path / "metrics.csv").open() as file:
         assert next(csv.reader(file))[:2] == ["phase", "epoch"]
     assert {path.name for path in (run.path / "tensorboard").iterdir()} == {"relu", "binarize", "norm"}
-    assert len(list(run.checkpoint_dir(0).glob("*.index"))) == 1
+    assert [saved.epoch for saved in run.checkpoints.all()] == [1, 2] * 3
