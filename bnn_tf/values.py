@@ -106,7 +106,7 @@ def _fit(value: Any, kind: Any) -> Any:
     if origin is tuple and isinstance(value, (tuple, list)):
         return _fit_tuple(value, arguments)
     expected = origin or (type(None) if kind is None else kind)
-    if not isinstance(value, expected):
+    if not isinstance(value, expected) or (expected in (int, float) and isinstance(value, bool)):
         raise _MisfitError
     return value
 

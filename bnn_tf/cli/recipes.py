@@ -13,9 +13,8 @@ def recipes(method: str | None, as_json: bool) -> None:
     from bnn_tf import methods
     from zoo.recipes import RECIPES
 
-    if method is not None:
-        methods.get(method)
-    chosen = [recipe for recipe in RECIPES if method in (None, recipe.method)]
+    kind = None if method is None else type(methods.get(method))
+    chosen = [recipe for recipe in RECIPES if kind in (None, type(recipe.method))]
     if as_json:
         options.emit([recipe.to_dict() for recipe in chosen], True, "")
         return
@@ -26,7 +25,7 @@ def recipes(method: str | None, as_json: bool) -> None:
 def _row(recipe: Any) -> list[str]:
     published = "" if recipe.published_top1 is None else f"{recipe.published_top1:g} %"
     return [
-        recipe.method,
+        recipe.method.name,
         recipe.model,
         recipe.dataset,
         recipe.variant,

@@ -73,19 +73,19 @@ def report(
 
 def _material(target: Target, data_dir: str | None, limit: int | None) -> "page.Material":
     """What the page says of a run; without `limit` nothing about single images."""
-    from bnn_tf import observe
+    from bnn_tf import methods, observe
     from bnn_tf.report import page
-    from bnn_tf.training import build
     from zoo import recipes
 
     run = target.run
     recipe = run.config.recipe
     environment = run.path / "environment.json"
-    method = build.phase_method(recipe, recipe.phases[-1])
+    method = recipe.method_of(recipe.phases[-1])
+    name = methods.METHODS.name_of(type(recipe.method))
     return page.Material(
         name=run.path.resolve().name,
         config=run.config.to_dict(),
-        recipe=recipes.find(recipe.method, recipe.model, recipe.dataset, recipe.variant).to_dict(),
+        recipe=recipes.find(name, recipe.model, recipe.dataset, recipe.variant).to_dict(),
         environment=json.loads(environment.read_text()) if environment.is_file() else {},
         metrics=run.metrics(),
         records=observe.read(run.path / "diagnostics.jsonl"),

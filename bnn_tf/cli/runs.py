@@ -58,7 +58,7 @@ def facts(path: Path) -> dict[str, Any]:
     return {
         **row,
         "started": options.started(path),
-        "method": recipe.method,
+        "method": recipe.method.name,
         "model": recipe.model,
         "dataset": recipe.dataset,
         "seed": run.config.seed,

@@ -42,7 +42,7 @@ _RANGE = re.compile(r"(?P<low>[^:/,]+?)\.\.(?P<high>[^:/,]+)(?P<log>:log)?")
     help="Seed with which --random draws.",
 )
 @click.option("--seeds", default="1", show_default=True, metavar="N,…", help="Seeds of each configuration.")
-@click.option("--sweep-dir", metavar="DIR", help="Where to keep the sweep: sweep.db, and runs/.")
+@click.option("--sweep-dir", metavar="DIR", help="Where to keep the sweep: sweep.json, and runs/.")
 @click.option("--resume", metavar="DIR", help="Continue, or help with, the sweep in DIR as it was started.")
 @click.option("--show", metavar="DIR", help="Only print the results of the sweep in DIR so far.")
 @click.option("--init-from", metavar="RUN", help="Start from the weights of another run, or larq-zoo:NAME.")
@@ -112,7 +112,7 @@ def _started(chosen: dict[str, Any], console: "Console") -> "sweeps.Sweep":
     asked = {name: value for name, value in chosen.items() if name not in (*_SESSION, "sweep_dir")}
     plain = {key: str(axis) if isinstance(axis, sweeps.Range) else axis for key, axis in axes.items()}
     asked |= {"seeds": seeds, "search" if chosen["random"] else "grid": plain}
-    return sweeps.Sweep.start(chosen["sweep_dir"], asked, axes, prepare)
+    return sweeps.Sweep.start(chosen["sweep_dir"], asked, prepare)
 
 
 def _configuration(chosen: dict[str, Any], choices: dict[str, Any]) -> "RunConfig":
@@ -193,8 +193,7 @@ def _values(flag: str, key: str, text: str) -> list[Any]:
 def _work(opened: "sweeps.Sweep", chosen: dict[str, Any], console: "Console") -> None:
     from rich.console import Console
 
-    from bnn_tf.training import Session
-    from bnn_tf.training import sweep as sweeps
+    from bnn_tf.training import Session, StoppedError
 
     moved = {name: chosen[name] for name in ("data_dir", "workers") if chosen[name] is not None}
     session = Session(console if chosen["verbose"] else Console(quiet=True), chosen["gpus"])
@@ -202,25 +201,22 @@ def _work(opened: "sweeps.Sweep", chosen: dict[str, Any], console: "Console") ->
     done = sum(outcome.state == "complete" for outcome in outcomes)
     console.print(f"{len(outcomes)} trainings, {done} of them complete")
     try:
-        for finished in sweeps.work(opened, session, moved):
-            console.print(_line(finished, opened.outcomes()))
-    except KeyboardInterrupt:
-        again = f"bnn-tf sweep --resume {shlex.quote(str(opened.path))}"
-        raise UserError(f"stopped; continue with: {again}") from None
+        for outcome in opened.work(session, moved):
+            console.print(_line(outcome, opened.outcomes()))
+    except StoppedError as error:
+        error.args = (f"{error}; continue with: bnn-tf sweep --resume {shlex.quote(str(opened.path))}",)
+        raise
 
 
-def _line(finished: "sweeps.Finished", outcomes: "list[sweeps.Outcome]") -> str:
-    from bnn_tf.training.callbacks import duration
+def _line(outcome: "sweeps.Outcome", outcomes: "list[sweeps.Outcome]") -> str:
+    from bnn_tf.training.progress import duration
 
-    outcome = finished.outcome
     over = sum(other.state in ("complete", "failed") for other in outcomes)
     if outcome.result is not None:
         figure = f"test accuracy {outcome.result['top1']:.2%}"
     else:
         figure = f"failed: {outcome.error}"
-    resumed = f" (resumed after epoch {finished.resumed_epochs})" if finished.resumed_epochs else ""
-    left = "" if finished.left is None else f"  left {duration(finished.left)}"
-    return f"{over}/{len(outcomes)}  {outcome.task}  {figure}  {duration(finished.seconds)}{resumed}{left}"
+    return f"{over}/{len(outcomes)}  {outcome.task}  {figure}  {duration(outcome.seconds)}"
 
 
 def _report(opened: "sweeps.Sweep", as_json: bool) -> None:

@@ -155,14 +155,14 @@ class Target:
     @functools.cached_property
     def _network(self) -> "tf.keras.Model":
         from bnn_tf.saving import load_model
-        from bnn_tf.training import build, larq_zoo
+        from bnn_tf.training import start
 
         if self._build is not None:
             return self._build(None)
         if self.kind == "larq-zoo":
-            return larq_zoo.load(self.name)
+            return start.load_larq_zoo(self.name)
         if self.kind == "run":
-            return build.load_run_model(self.run)
+            return self.run.load_network()
         if self.kind == "saved model":
             return load_model(self.path)
         raise UsageError(
@@ -187,14 +187,15 @@ class Target:
             UserError: as `network`; or the network does not take images of that size.
         """
         from bnn_tf.report.accounting import at_size
-        from bnn_tf.training import build
+        from bnn_tf.training import build_network
 
         if self._build is not None:
             return self._build(size)
         if self.kind == "run":
             recipe = self.run.config.recipe
-            recipe = dataclasses.replace(recipe, image_size=size or recipe.image_size)
-            return build.model(recipe, len(self.run.config.class_names))
+            images = dataclasses.replace(recipe.images, size=size or recipe.images.size)
+            recipe = dataclasses.replace(recipe, images=images)
+            return build_network(recipe, len(self.run.config.class_names))
         network = self.network()
         return network if size is None else at_size(network, size)
 
@@ -271,16 +272,16 @@ class Target:
     def _own_images(self, data_dir: str | None) -> ImageSet | None:
         """What a run, the file beside a model, or Larq Zoo (ImageNet) says."""
         from bnn_tf import data
-        from bnn_tf.training import build, larq_zoo
+        from bnn_tf.training import start
 
         if self.kind == "run":
             config = self.run.config
-            preprocessing = build.preprocessing(config.recipe).to_dict()
+            preprocessing = config.recipe.images.to_dict()
             names = config.class_names
             known = [] if names == data.placeholder_names(len(names)) else list(names)
             return ImageSet(config.recipe.dataset, config.data_dir, preprocessing, known)
         if self.kind == "larq-zoo":
-            preprocessing = larq_zoo.preprocessing(larq_zoo.parse(self.name).size).to_dict()
+            preprocessing = start.larq_zoo_images(start.parse_larq_zoo(self.name)[2]).to_dict()
             return ImageSet("imagenet2012", data_dir, preprocessing, [])
         return _read_sidecar(sidecar(self.path)) if sidecar(self.path).is_file() else None
 

@@ -7,12 +7,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bnn_tf.cli import options
-from bnn_tf.errors import UsageError, UserError, unknown
+from bnn_tf.errors import UsageError, unknown
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
-    from bnn_tf.training import Run, RunConfig
+    from bnn_tf.training import Prepared, Run, RunConfig, Session
     from zoo.recipes import Recipe
 
 # Options that say where and how to run, which is all that can be said when a run is resumed.
@@ -30,7 +28,7 @@ _SESSION = ("resume", "data_dir", "workers", "gpus", "print_every", "until_phase
 )
 @click.option("-o", "--run-dir", metavar="DIR", help="Folder of the run; default: a new one under runs/.")
 @click.option("--init-from", metavar="RUN", help="Start from the weights of another run, or larq-zoo:NAME.")
-@click.option("--resume", metavar="RUN", help="Continue a stopped run after its last complete epoch.")
+@click.option("--resume", metavar="RUN", help="Continue a stopped run where it was stopped.")
 @click.option("--from-phase", metavar="PHASE", help="Leave out earlier phases; start from --init-from.")
 @click.option("--until-phase", metavar="PHASE", help="Stop after this phase; --resume continues.")
 @options.limit
@@ -52,14 +50,23 @@ def train(context: click.Context, **chosen: Any) -> None:
 
     # With --json standard output carries the result alone.
     console = Console(stderr=chosen["as_json"], soft_wrap=True, markup=False, highlight=False)
-    run = _resumed(context, chosen) if chosen["resume"] else _new(chosen)
-    if run is None:
-        return
+    from bnn_tf.training import Run, Session, prepare
+
+    session = Session(console, chosen["gpus"], chosen["print_every"], chosen["until_phase"])
+    if chosen["resume"]:
+        run, prepared = _resumed(context, chosen), None
+    else:
+        config = _new(chosen)
+        if chosen["dry_run"]:
+            _print_plan(config, chosen["as_json"])
+            return
+        prepared = prepare(config, session)
+        run = Run.create(prepared.config, chosen["run_dir"])
     console.print(f"Run directory: {run.path}")
     console.print(f"Recipe: {run.config.recipe.note}")
     for remark in _remarks(run):
         console.print(remark)
-    _train(run, chosen, console)
+    _train(run, session, prepared, chosen["as_json"])
 
 
 def _resumed(context: click.Context, chosen: dict[str, Any]) -> "Run":
@@ -75,29 +82,16 @@ def _resumed(context: click.Context, chosen: dict[str, Any]) -> "Run":
     return Run(run.path, dataclasses.replace(run.config, **moved))
 
 
-def _new(chosen: dict[str, Any]) -> "Run | None":
-    """A new run, or None after `--dry-run` said what it would be."""
+def _new(chosen: dict[str, Any]) -> "RunConfig":
+    """The configuration that the options describe."""
     if chosen["method"] is None:
         raise UsageError("name a --method (bireal, recu, subbit, ovsw), or a stopped run to --resume")
     recipe = _phases(options.recipe(chosen), chosen)
 
-    from bnn_tf.training import Run, RunConfig, checks, strategies
+    from bnn_tf.training import RunConfig
 
-    config = RunConfig(
-        recipe=recipe,
-        seed=chosen["seed"],
-        data_dir=chosen["data_dir"],
-        limit=chosen["limit"],
-        deterministic=chosen["deterministic"],
-        workers=chosen["workers"],
-        init_from=chosen["init_from"],
-    )
-    strategies.devices(chosen["gpus"])
-    config = checks.checked(config)
-    if chosen["dry_run"]:
-        _print_plan(config, chosen["as_json"])
-        return None
-    return Run.create(config, chosen["run_dir"])
+    names = ("seed", "data_dir", "limit", "deterministic", "workers", "init_from")
+    return RunConfig(recipe=recipe, **{name: chosen[name] for name in names})
 
 
 def _phases(recipe: "Recipe", chosen: dict[str, Any]) -> "Recipe":
@@ -116,21 +110,19 @@ def _phases(recipe: "Recipe", chosen: dict[str, Any]) -> "Recipe":
 
 def _remarks(run: "Run") -> list[str]:
     """What may surprise about the configuration."""
-    from bnn_tf.training import build
-
     return [
-        f"Phase {phase.name}: its {phase.epochs} epoch(s) end within its {build.warmup_epochs(phase)} warm-up"
+        f"Phase {phase.name}: its {phase.epochs} epoch(s) end within its {phase.schedule.warmup} warm-up"
         " epochs, before the full rate; --set schedule.warmup=0 does without them"
         for phase in run.config.recipe.phases
-        if phase.epochs < build.warmup_epochs(phase)
+        if phase.epochs < phase.schedule.warmup
     ]
 
 
 def _print_plan(config: "RunConfig", as_json: bool) -> None:
     from bnn_tf import data
-    from bnn_tf.training import build
 
-    source = build.source(config)
+    config = config.located()
+    source = data.load(config.recipe.dataset, config.data_dir, limit=config.limit)
     steps = {phase.name: data.steps(source, "train", phase.batch_size) for phase in config.recipe.phases}
     total = sum(steps[phase.name] * phase.epochs for phase in config.recipe.phases)
     plan = {**config.to_dict(), "steps_per_epoch": steps, "steps": total}
@@ -139,28 +131,20 @@ def _print_plan(config: "RunConfig", as_json: bool) -> None:
     options.emit(plan, as_json, text)
 
 
-def _train(run: "Run", chosen: dict[str, Any], console: "Console") -> None:
-    from bnn_tf.training import Session, build, evaluate
+def _train(run: "Run", session: "Session", prepared: "Prepared | None", as_json: bool) -> None:
+    from bnn_tf.training import StoppedError
     from bnn_tf.training import train as run_phases
 
-    session = Session(console, chosen["gpus"], chosen["print_every"], chosen["until_phase"])
     try:
-        network = run_phases(run, session)
-    except KeyboardInterrupt:
-        again = f"bnn-tf train --resume {shlex.quote(str(run.path))}"
-        raise UserError(f"stopped; continue after the last complete epoch with: {again}") from None
-    recipe = run.config.recipe
-    result = evaluate(
-        lambda images: network.predict_on_batch(images),
-        build.source(run.config),
-        build.preprocessing(recipe),
-        recipe.test_batch_size,
-    )
-    published = (
-        "" if recipe.published_top1 is None else f"; the paper's full recipe: {recipe.published_top1} %"
-    )
+        trained = run_phases(run, session, prepared)
+    except StoppedError as error:
+        error.args = (f"{error}; continue with: bnn-tf train --resume {shlex.quote(str(run.path))}",)
+        raise
+    result, published = trained.evaluation, run.config.recipe.published_top1
+    beside = "" if published is None else f"; the paper's full recipe: {published} %"
+    figures = {} if result is None else result.to_dict()
     options.emit(
-        {"run_dir": str(run.path), **result.to_dict(), "published_top1": recipe.published_top1},
-        chosen["as_json"],
-        f"{run.path}: {result}{published}",
+        {"run_dir": str(run.path), **figures, "published_top1": published},
+        as_json,
+        f"{run.path}: {result}{beside}",
     )

@@ -8,13 +8,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bnn_tf import data, methods
+from bnn_tf import data, files, methods
 from bnn_tf.errors import UsageError, UserError
 from bnn_tf.torch_import.checkpoint import Checkpoint, read
 from bnn_tf.torch_import.settings import Settings, infer
 from bnn_tf.torch_import.weights import Matching, assign
-from bnn_tf.training import Run, RunConfig, build
-from bnn_tf.training.run import write_atomically
+from bnn_tf.training import Position, Run, RunConfig, build_network
 from zoo import recipes
 from zoo.blocks import get_model
 from zoo.recipes import Recipe
@@ -74,10 +73,11 @@ class Imported:
             "source": dict(self.source),
             "model": recipe.model,
             "model_options": dict(recipe.model_options),
-            "method": build.phase_method(recipe, recipe.phases[-1]).get_config(),
+            "method": recipe.method_of(recipe.phases[-1]).get_config(),
             "dataset": recipe.dataset,
-            "image_size": list(recipe.image_size),
-            "normalization": recipe.normalization,
+            "image_size": list(recipe.images.size),
+            "mean": list(recipe.images.mean),
+            "std": list(recipe.images.std),
             "classes": len(self.run.config.class_names),
             **self.matching.to_dict(),
         }
@@ -111,9 +111,8 @@ def import_arrays(request: Request, checkpoint: Checkpoint) -> Imported:
     """Like `import_checkpoint`, with what is in the file; needs no PyTorch."""
     found = infer(checkpoint.arrays, request.model, request.method)
     recipe = _recipe(request, found)
-    build.preprocessing(recipe)  # says what is wrong with it
     class_names, notes = _class_names(request, recipe, found.classes)
-    network = build.model(recipe, len(class_names))
+    network = build_network(recipe, len(class_names))
     matching = assign(network, checkpoint.arrays, request.model, request.ignore, str(request.file))
     matching = dataclasses.replace(matching, notes=(*matching.notes, *notes))
     # Started from itself: what `--resume` continues are then these weights.
@@ -124,9 +123,9 @@ def import_arrays(request: Request, checkpoint: Checkpoint) -> Imported:
         class_names=class_names,
     )
     run = Run.create(config, request.output)
-    network.save_weights(run.weights_path)
+    run.save_weights(network, Position())
     imported = Imported(run, matching, {**checkpoint.facts, "file": str(request.file)})
-    write_atomically(run.path / "import.json", json.dumps(imported.to_dict(), indent=2) + "\n")
+    files.write_text(run.path / "import.json", json.dumps(imported.to_dict(), indent=2) + "\n")
     return imported
 
 
@@ -152,7 +151,7 @@ def _recipe(request: Request, found: Settings) -> Recipe:
 
 def _inferred(recipe: Recipe, found: Settings) -> Iterator[tuple[str, Any]]:
     """Settings that the checkpoint shows and the recipe does not have anyway."""
-    method = build.phase_method(recipe, recipe.phases[-1]).get_config()
+    method = recipe.method_of(recipe.phases[-1]).get_config()
     for key, value in found.method_options.items():
         if method[key] != value:
             yield f"method.{key}", value

@@ -11,7 +11,7 @@ from bnn_tf._tensorflow import lq, tf
 from bnn_tf.codebook import DEAD_ZONE, SLICE
 from bnn_tf.errors import UserError
 from bnn_tf.torch_import import layout, names
-from bnn_tf.training.transfer import Key, variables
+from bnn_tf.training.start import Key, variables
 from bnn_tf.transforms import latent_value
 
 _OWN = ("tau", "memory", "step")  # have no influence on logits, or follow from others

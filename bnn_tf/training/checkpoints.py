@@ -18,7 +18,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -215,16 +215,20 @@ class Checkpoints:
     def restore(self, saved: Saved, objects: tf.train.Checkpoint, partial: bool = False) -> None:
         """Gives objects their values from a checkpoint.
 
-        Variables that do not exist yet (an optimizer's) receive them when they are created.
+        Args:
+            saved: The checkpoint.
+            objects: What to restore.
+            partial: Whether the checkpoint may hold more than that.
 
         Raises:
-            UserError: it cannot be read, or lacks a variable.
+            UserError: it cannot be read, lacks a variable, or holds one that the objects do not have.
         """
         try:
             status = objects.read(saved.prefix)
-            status.assert_existing_objects_matched()
             if partial:
-                status.expect_partial()
+                status.expect_partial().assert_existing_objects_matched()
+            else:
+                status.assert_consumed()
         except (tf.errors.OpError, AssertionError, ValueError, IndexError) as error:
             raise UserError(
                 f"the checkpoint {saved.path} is damaged or of another network: {first_line(error)}"
@@ -252,3 +256,48 @@ def _write_for_nobody(objects: tf.train.Checkpoint) -> None:
 
     with tempfile.TemporaryDirectory() as folder:
         objects.write(f"{folder}/state")
+
+
+class WeightAverage:
+    """An exponential average of a network's weights: `a ← m·a + (1 - m)·w` after every training step.
+
+    It takes the trainable weights and BatchNorm's statistics; other state (τ, codebooks, counters) is as the
+    network has it.
+
+    Args:
+        network: The network.
+        momentum: m.
+
+    Attributes:
+        averages: The variables, for a checkpoint.
+    """
+
+    def __init__(self, network: tf.keras.Model, momentum: float) -> None:
+        norms = [layer for layer in network.layers if isinstance(layer, tf.keras.layers.BatchNormalization)]
+        chosen = [*network.trainable_weights, *(v for layer in norms for v in layer.non_trainable_weights)]
+        self._weights = [getattr(v, "latent_variable", v) for v in {id(v): v for v in chosen}.values()]
+        self.momentum = momentum
+        self.averages = [tf.Variable(weight, trainable=False) for weight in self._weights]
+
+    @tf.function
+    def update(self, steps: tf.Tensor) -> None:
+        """Takes the weights after some steps into the average."""
+        kept = tf.pow(tf.constant(self.momentum, tf.float32), tf.cast(steps, tf.float32))
+        for average, weight in zip(self.averages, self._weights, strict=True):
+            average.assign(kept * average + (1 - kept) * weight)
+
+    def swap(self) -> None:
+        """Exchanges the network's weights and their averages."""
+        for average, weight in zip(self.averages, self._weights, strict=True):
+            value = tf.identity(weight)
+            weight.assign(average)
+            average.assign(value)
+
+    @contextlib.contextmanager
+    def swapped(self) -> Iterator[None]:
+        """The network has the averages while the body runs."""
+        self.swap()
+        try:
+            yield
+        finally:
+            self.swap()

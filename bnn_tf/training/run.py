@@ -17,6 +17,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import dataclasses
+import inspect
 import io
 import json
 import os
@@ -32,10 +33,11 @@ from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 from bnn_tf import files
 from bnn_tf._tensorflow import tf
 from bnn_tf.errors import UsageError, UserError, first_line, unknown
-from bnn_tf.training.checkpoints import Checkpoints
+from bnn_tf.training.checkpoints import Checkpoints, WeightAverage
 from bnn_tf.values import Count, Range, Value
 from zoo.recipes import Phase, Recipe
-from zoo.recipes.recipe import construct
+from zoo.recipes.recipe import STARTS, construct
+from zoo.blocks import get_model
 
 FORMAT = 2
 """Of run directories. Format 1 had recipes of names and options, and one checkpoint without checksum."""
@@ -169,7 +171,10 @@ class RunConfig(Value):
     def located(self) -> RunConfig:
         """The same with absolute paths, so that a run can be resumed from another folder."""
         recipe = self.recipe
-        phases = tuple(dataclasses.replace(phase, start=_absolute(phase.start)) for phase in recipe.phases)
+        phases = tuple(
+            phase if phase.start in STARTS else dataclasses.replace(phase, start=_absolute(phase.start))
+            for phase in recipe.phases
+        )
         return dataclasses.replace(
             self,
             recipe=dataclasses.replace(recipe, phases=phases, teacher=_absolute(recipe.teacher)),
@@ -195,9 +200,7 @@ class Run:
 
     def __init__(self, path: Path, config: RunConfig) -> None:
         self.path, self.config = path, config
-        self.checkpoints = Checkpoints(
-            path / "checkpoints", [phase.name for phase in config.recipe.phases]
-        )
+        self.checkpoints = Checkpoints(path / "checkpoints", [phase.name for phase in config.recipe.phases])
 
     @classmethod
     def create(cls, config: RunConfig, path: str | os.PathLike | None = None) -> Run:
@@ -339,7 +342,7 @@ class Run:
         size = 2 * sum(variable.numpy().nbytes for variable in network.weights) + 2**20
         free = shutil.disk_usage(self.path).free
         if free < size:  # HDF5 crashes where a disk becomes full under it
-            raise UserError(f"cannot write {self.weights_path}: {free:,} bytes are free, about {size:,} needed")
+            raise UserError(f"cannot write {self.weights_path}: {free:,} bytes are free, {size:,} needed")
         note = self._weights_note()
         with files.replacing(self.weights_path) as temporary:
             written = temporary.with_name(f"{temporary.name}.weights.h5")  # Keras goes by the ending
@@ -397,8 +400,6 @@ class Run:
         Raises:
             UserError: no epoch of the run is complete, or its files cannot be read.
         """
-        from bnn_tf.training.start import WeightAverage
-
         recipe = self.config.recipe
         complete = [saved for saved in self.checkpoints.all() if saved.step == 0]
         saved = self.checkpoints.newest_sound(complete) if complete else None
@@ -410,7 +411,7 @@ class Run:
         phase = recipe.phases[saved.phase]
         network = build_network(recipe, len(self.config.class_names), phase)
         average = WeightAverage(network, phase.ema) if phase.ema else None
-        objects = {"model": network} | ({"average": average} if average else {})
+        objects = {"model": network} | ({"average": average.averages} if average else {})
         self.checkpoints.restore(saved, tf.train.Checkpoint(**objects), partial=True)
         if average:
             average.swap()
@@ -423,11 +424,7 @@ def build_network(recipe: Recipe, num_classes: int, phase: Phase | None = None) 
     Raises:
         UsageError: there is no such architecture, or it does not have or take one of the options.
     """
-    import inspect
-
-    import zoo
-
-    builder = zoo.get_model(recipe.model)
+    builder = get_model(recipe.model)
     parameters = inspect.signature(builder).parameters
     if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
         options = [name for name in parameters if name not in _FROM_RECIPE]

@@ -1,8 +1,8 @@
 """Where weights come from: earlier phases, runs, saved models, Larq Zoo, teachers, averages.
 
-Weights move between networks by layer and variable name (`transfer`), or, where the layers bear other names,
-by kind, order and shape (`transfer_in_order`). `larq-zoo:NAME` names a network of Larq Zoo wherever a run or a
-saved model is taken: `larq-zoo:QuickNet` has the weights that Larq Zoo trained on ImageNet,
+Weights move between networks by layer and variable name (`transfer`), or, where the layers have other names,
+by kind, order and shape (`transfer_in_order`). `larq-zoo:NAME` names a network of Larq Zoo wherever a run or
+a saved model is taken: `larq-zoo:QuickNet` has the weights that Larq Zoo trained on ImageNet,
 `larq-zoo:QuickNet:random` random ones; a size (`larq-zoo:QuickNet:192`, `larq-zoo:QuickNet:random:128x96`)
 takes the place of 224×224.
 """
@@ -410,52 +410,6 @@ def train_only_batch_norm(network: tf.keras.Model) -> None:
         layer.trainable = isinstance(layer, tf.keras.layers.BatchNormalization)
 
 
-class WeightAverage(tf.Module):
-    """An exponential average of a network's weights: `a ← m·a + (1 - m)·w` after every training step.
-
-    It takes the trainable weights and BatchNorm's statistics; other state (τ, codebooks, counters) is as the
-    network has it.
-
-    Args:
-        network: The network.
-        momentum: m.
-    """
-
-    def __init__(self, network: tf.keras.Model, momentum: float) -> None:
-        super().__init__()
-        norms = [layer for layer in network.layers if isinstance(layer, tf.keras.layers.BatchNormalization)]
-        chosen = [*network.trainable_weights, *(v for layer in norms for v in layer.non_trainable_weights)]
-        self._weights = [getattr(v, "latent_variable", v) for v in {id(v): v for v in chosen}.values()]
-        self.momentum = momentum
-        self.averages = [tf.Variable(weight, trainable=False) for weight in self._weights]
-
-    def __deepcopy__(self, memo: dict) -> WeightAverage:
-        raise TypeError("an average belongs to one network")
-
-    @tf.function
-    def update(self, steps: tf.Tensor) -> None:
-        """Takes the weights after some steps into the average."""
-        kept = tf.pow(tf.constant(self.momentum, tf.float32), tf.cast(steps, tf.float32))
-        for average, weight in zip(self.averages, self._weights, strict=True):
-            average.assign(kept * average + (1 - kept) * weight)
-
-    def swap(self) -> None:
-        """Exchanges the network's weights and their averages."""
-        for average, weight in zip(self.averages, self._weights, strict=True):
-            value = tf.identity(weight)
-            weight.assign(average)
-            average.assign(value)
-
-    @contextlib.contextmanager
-    def swapped(self):
-        """The network has the averages while the body runs."""
-        self.swap()
-        try:
-            yield
-        finally:
-            self.swap()
-
-
 # ------------------------------------------------------------------------------------------------- teachers
 
 _KERAS = "keras:"
@@ -501,7 +455,8 @@ def _renormalized(network: tf.keras.Model, images: Images, mean, std) -> tf.kera
     if (images.mean, images.std) == (mean, std):
         return network
     image = tf.keras.Input(network.input_shape[1:])
-    scaled = (image * tf.constant(images.std) + tf.constant(images.mean) - tf.constant(mean)) / tf.constant(std)
+    unscaled = image * tf.constant(images.std) + tf.constant(images.mean)
+    scaled = (unscaled - tf.constant(mean)) / tf.constant(std)
     return tf.keras.Model(image, network(scaled), name=network.name)
 
 

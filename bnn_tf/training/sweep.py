@@ -4,8 +4,8 @@ sweep.json        what was asked for, and the trainings, each with its configura
 runs/NAME/        a run directory per configuration and seed; its own lock says who trains it
 runs/NAME.failed  why a training failed
 
-There is no other state: whether a training is complete is what its run directory says, so that a killed process
-loses nothing but the steps since its run's last checkpoint.
+There is no other state: whether a training is complete is what its run directory says, so that a killed
+process loses nothing but the steps since its run's last checkpoint.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ def draw(axes: Mapping[str, Axis], count: int, seed: int) -> list[dict[str, Any]
 
 def describe(choices: Mapping[str, Any]) -> list[str]:
     """`KEY=VALUE` of each choice."""
-    return [f"{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in choices.items()]
+    return [f"{key}={v if isinstance(v, str) else json.dumps(v)}" for key, v in choices.items()]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -233,8 +233,8 @@ class Sweep:
             there, here = sweep.definition.get(key), wanted.get(key)
             if there != here:
                 raise UsageError(
-                    f"{folder} holds another sweep: {key} is {json.dumps(there)} there and {json.dumps(here)} "
-                    "here; resume that one, or name another folder"
+                    f"{folder} holds another sweep: {key} is {json.dumps(there)} there and "
+                    f"{json.dumps(here)} here; resume that one, or name another folder"
                 )
         return sweep
 

@@ -27,7 +27,7 @@ from bnn_tf.distillation import Distiller
 from bnn_tf.errors import UsageError, UserError
 from bnn_tf.observe import KernelDiagnostics
 from bnn_tf.training import start, strategies
-from bnn_tf.training.checkpoints import Saved
+from bnn_tf.training.checkpoints import Saved, WeightAverage
 from bnn_tf.training.evaluation import Evaluation
 from bnn_tf.training.progress import EpochProgress
 from bnn_tf.training.run import Position, Run, RunConfig, build_network
@@ -224,6 +224,8 @@ def _finished(run: Run, until: int) -> Trained | None:
         )
     if position.phase < until or position.epoch < recipe.phases[until].epochs:
         return None
+    if run.weights_position() != position or run.epochs_in_metrics() != position:
+        return None  # a crash left files that must be written again
     return Trained(run.load_network(), last_evaluation(run))
 
 
@@ -242,10 +244,9 @@ def last_evaluation(run: Run, images: int = 0) -> Evaluation | None:
 class _Training:
     """One call of `train`: the state that its phases share."""
 
-    def __init__(
-        self, run: Run, session: Session, prepared: Prepared, signals: _Signals, until: int
-    ) -> None:
-        self.run, self.session, self.prepared, self.signals, self.until = run, session, prepared, signals, until
+    def __init__(self, run: Run, session: Session, prepared: Prepared, signals: _Signals, until: int) -> None:
+        self.run, self.session, self.prepared = run, session, prepared
+        self.signals, self.until = signals, until
         self.config, self.strategy = run.config, prepared.strategy
         self.writes = strategies.is_chief(prepared.strategy)
         self.rows: list[dict[str, Any]] = []
@@ -310,13 +311,15 @@ class _Training:
         method = config.recipe.method_of(phase)
         with self.strategy.scope(), strategies.precision(config.precision):
             self.network, self.fitted = network, self.compiled(network, method)
-            self.average = start.WeightAverage(network, phase.ema) if phase.ema else None
-            running = [loss_metric(self.fitted), *self.metrics]
+            optimizer = getattr(self.fitted.optimizer, "inner_optimizer", self.fitted.optimizer)
+            optimizer._create_all_weights(self.fitted.trainable_variables)  # what is restored must exist
+            self.average = WeightAverage(network, phase.ema) if phase.ema else None
+            self.running = [loss_metric(self.fitted), *self.metrics]
             self.objects = tf.train.Checkpoint(
                 model=network,
                 optimizer=self.fitted.optimizer,
-                metrics=running,
-                **({"average": self.average} if self.average else {}),
+                metrics=self.running,
+                **({"average": self.average.averages} if self.average else {}),
             )
         logs: dict[str, float] = {}
         if saved is not None:
@@ -417,7 +420,7 @@ class _Training:
         tf.keras.backend.set_value(fitted.optimizer.lr, self.phase.rate(epoch))
         callbacks.on_epoch_begin(epoch)
         if step == 0:
-            fitted.reset_metrics()
+            self.reset_metrics()
         self.progress.start(epoch, step)
         train_step = fitted.make_train_function()
         while step < self.steps:
@@ -454,12 +457,18 @@ class _Training:
     ) -> Mapping[str, float]:
         """Figures on the held-out images; where a signal ends it, the trained epoch is saved."""
         stop = _StopEvaluation(self.signals, self.strategy)
+        self.reset_metrics()
         try:
             return self.fitted.evaluate(held_out, verbose=0, return_dict=True, callbacks=[stop])
         except _EvaluationStopped:
             with self.average.swapped() if self.average else contextlib.nullcontext():  # back to the weights
                 self.save(epoch, self.steps, logs=logs)
             raise self.stopped(epoch, self.steps) from None
+
+    def reset_metrics(self) -> None:
+        """Begins new means; Keras resets those only that it has used in this process already."""
+        for metric in self.running:
+            metric.reset_state()
 
     def finish_epoch(
         self, epoch: int, row: Mapping[str, Any], writer: tf.summary.SummaryWriter | None
@@ -532,7 +541,8 @@ class _Training:
         done = self.run.epochs_done()
         kept = f"; {self.run.path} keeps the {done} epochs before" if done else ""
         raise UserError(
-            f"the loss {what} in epoch {epoch + 1} of phase {self.phase.name}: try a lower learning rate{kept}"
+            f"the loss {what} in epoch {epoch + 1} of phase {self.phase.name}: "
+            f"try a lower learning rate{kept}"
         )
 
 
@@ -542,7 +552,7 @@ def _floats(figures: Mapping[str, Any]) -> dict[str, float]:
 
 def loss_metric(fitted: tf.keras.Model) -> tf.keras.metrics.Metric:
     """The running mean of the loss, which Keras does not list before the first step."""
-    return fitted.loss_tracker if isinstance(fitted, Distiller) else fitted.compiled_loss._loss_metric
+    return fitted.loss_tracker if isinstance(fitted, Distiller) else fitted.compiled_loss._total_loss_mean
 
 
 # ------------------------------------------------------------------------------------- signals and errors

@@ -8,7 +8,7 @@ import pytest
 from bnn_tf import codebook, observe, quantizers
 from bnn_tf._tensorflow import lq, tf
 from bnn_tf.losses import Distiller
-from bnn_tf.training.seeding import set_seeds
+from bnn_tf.training import set_seeds
 
 
 def conv(name, quantizer, filters=6, size=3):

@@ -212,7 +212,6 @@ def test_from_larq_zoo(reader, monkeypatch):
     """With fewer channels and random weights in place of the downloaded ones."""
     from larq_zoo.literature import birealnet
 
-    from bnn_tf.training import larq_zoo
     from zoo import bireal_net
 
     def narrow(*, weights, input_shape=(32, 32, 3)):

@@ -14,7 +14,7 @@ from bnn_tf import methods
 from bnn_tf._tensorflow import lq, tf
 from bnn_tf.errors import UsageError, UserError
 from bnn_tf.layers import HardTanh, LeakyClip
-from bnn_tf.training.transfer import variables
+from bnn_tf.training.start import variables
 from zoo import blocks
 
 ROOT = Path(__file__).parents[2]

@@ -7,7 +7,7 @@ import zoo
 from bnn_tf import methods
 from bnn_tf._tensorflow import tf
 from bnn_tf.layers import Flip
-from bnn_tf.training.transfer import variables
+from bnn_tf.training.start import variables
 from zoo import blocks
 
 

@@ -35,13 +35,6 @@ IMAGENET_LIGHTING = replace(IMAGENET, training=(RandomResizedCrop(), Flip(), Lig
 IMAGENET_WIDER = replace(IMAGENET, training=(RandomResizedCrop((0.08, 1.25)), Flip(), Lighting(0.1)))
 IMAGENET_PLAIN = replace(IMAGENET, training=(ResizeCrop(), Flip()))
 
-# What decays where it is neither everything nor the kernels: patterns of `layer/variable`, the last that
-# matches decides. In the authors' words: ReCU on ImageNet decays what is called `conv` or `fc` (α belongs to
-# the convolutions, the downsampling kernels do not), SNN kernels of convolutions, the blocks' biases and the
-# latent patterns, but not the classifier.
-CONV_OR_FC = ("*_conv/kernel", "!*_shortcut_conv/kernel", "*_conv_scale/scale", "logits/*")
-WITHOUT_CLASSIFIER = ("*_conv/kernel", "*bias*/bias", "*/codebook")
-
 ADAM = Adam(learning_rate=1e-3, rate_batch_size=512)
 SMOOTHED = CrossEntropy(label_smoothing=0.1)
 
@@ -163,9 +156,7 @@ BIREAL = (
     replace(
         _MULTISTEP,
         model="bireal_net34",
-        phases=_multistep(
-            replace(_BINARIZE, epochs=40, batch_size=1024, optimizer=SGD(learning_rate=0.08))
-        ),
+        phases=_multistep(replace(_BINARIZE, epochs=40, batch_size=1024, optimizer=SGD(learning_rate=0.08))),
         published_top1=62.2,
         published_top5=83.9,
     ),
@@ -220,9 +211,7 @@ _RECU_IMAGENET = replace(
             _COSINE,
             epochs=200,
             batch_size=512,
-            optimizer=SGD(
-                learning_rate=0.1, rate_batch_size=512, weight_decay=1e-4, decay_only=CONV_OR_FC
-            ),
+            optimizer=SGD(learning_rate=0.1, rate_batch_size=512, weight_decay=1e-4, decay_only="main_path"),
         ),
     ),
     images=IMAGENET,
@@ -284,7 +273,7 @@ _ACTIVATIONS = Phase(
     name="activations",
     epochs=256,
     batch_size=512,
-    optimizer=replace(ADAM, weight_decay=1e-5, decay_only=WITHOUT_CLASSIFIER),
+    optimizer=replace(ADAM, weight_decay=1e-5, decay_only="convolutions"),
     schedule=Linear(offset=1),
     loss=Distribution(),
     method=SIGN,
@@ -518,9 +507,9 @@ def _is_large(model: str) -> bool:
     Raises:
         UsageError: there is no such architecture.
     """
-    import zoo
+    from zoo.blocks import get_model
 
-    size = inspect.signature(zoo.get_model(model)).parameters.get("input_shape")
+    size = inspect.signature(get_model(model)).parameters.get("input_shape")
     if size is None or not isinstance(size.default, tuple):
         return False
     return all((pixels or 0) >= _LARGE for pixels in size.default[:2])

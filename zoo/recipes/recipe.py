@@ -49,7 +49,7 @@ class Optimizer(Value):
     learning_rate: Positive = 0.1
     rate_batch_size: Count | None = None
     weight_decay: NotNegative = 0.0
-    decay_only: str | tuple[str, ...] | None = None
+    decay_only: Literal["kernels", "binary", "convolutions", "main_path"] | None = None
     clip_norm: Positive | None = None
     kind: ClassVar[str] = "optimizer"
     registry: ClassVar[Registry] = OPTIMIZERS
@@ -368,9 +368,8 @@ def construct(cls: Any, values: Any) -> Any:
 
 # ---------------------------------------------------------------------------------------------- overriding
 
-_IMAGE_FIELDS = (*_names(Images), "normalization")
+_IMAGE_FIELDS = (*_names(Images), "normalization", "image_size")
 _NICKNAMES = {
-    "image_size": "size",
     "lr": "learning_rate",
     "wd": "weight_decay",
     "decay": "weight_decay",
@@ -388,8 +387,8 @@ def override(recipe: Recipe, key: str, value: Any) -> Recipe:
     Args:
         recipe: What to change.
         key: The dotted path of a field: `test_batch_size`, `teacher`, `method.OPTION`, `model.OPTION`,
-            `images.FIELD`; a field of all phases (`epochs`, `schedule.warmup`, `optimizer.momentum`) or of one
-            (`PHASE.epochs`). Fields of optimizers, losses and images need no prefix.
+            `images.FIELD`; a field of all phases (`epochs`, `schedule.warmup`, `optimizer.momentum`) or of
+            one (`PHASE.epochs`). Fields of optimizers, losses and images need no prefix.
         value: Its new value. A name serves for an optimizer, a schedule or a loss; fields that the old one
             shares with it stay.
 
@@ -412,7 +411,7 @@ def override(recipe: Recipe, key: str, value: Any) -> Recipe:
     if key in ("teacher", "test_batch_size"):
         return _at(recipe, path, value)
     if len(path) == 1 and key in _IMAGE_FIELDS:
-        path = ["images", key]
+        path = ["images", "size" if key == "image_size" else key]
     if path[0] in ("method", "images") and len(path) > 1:
         return _override_shared(recipe, path, value)
     names = [phase.name for phase in recipe.phases]
@@ -464,12 +463,12 @@ def _at(value: Any, path: Sequence[str], new: Any) -> Any:
         names = [part.to_dict()["name"] for part in value]
         if name not in names:
             raise unknown("image operation", name, names)
-        return tuple(_at(part, rest, new) if key == name else part for part, key in zip(value, names, strict=True))
+        pairs = zip(value, names, strict=True)
+        return tuple(_at(part, rest, new) if own == name else part for part, own in pairs)
     if isinstance(value, Images) and name == "normalization":
         return dataclasses.replace(value, normalization=new)
-    if isinstance(value, Images) and name in ("training", "evaluation"):
-        if not rest:
-            return Images.from_dict({**value.to_dict(), name: new})
+    if isinstance(value, Images) and name in ("training", "evaluation") and not rest:
+        return Images.from_dict({**value.to_dict(), name: new})
     valid = _names(value) if dataclasses.is_dataclass(value) else []
     if name not in valid:
         raise unknown(f"option of {getattr(value, 'name', type(value).__name__.lower())}", name, valid)

@@ -4,14 +4,14 @@ import json
 
 import pytest
 
-from bnn_tf.training import Run, build
+from bnn_tf.training import Run
 
 
 @pytest.fixture
 def saved(trained, tmp_path):
     """The run's network as a Keras programmer would have it."""
     path = tmp_path / "model.keras"
-    build.load_run_model(Run.open(trained)).save(path)
+    Run.open(trained).load_network().save(path)
     return path
 
 

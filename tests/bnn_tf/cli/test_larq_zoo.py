@@ -7,7 +7,7 @@ import pytest
 
 from bnn_tf._tensorflow import tf
 from bnn_tf.cli.target import Target
-from bnn_tf.training import larq_zoo
+from bnn_tf.training import start
 
 NAME = "larq-zoo:QuickNetSmall:random:32"
 
@@ -15,14 +15,14 @@ NAME = "larq-zoo:QuickNetSmall:random:32"
 @pytest.fixture(scope="module")
 def network():
     tf.random.set_seed(1)
-    return larq_zoo.load(NAME)
+    return start.load_larq_zoo(NAME)
 
 
 @pytest.fixture(autouse=True)
 def _build_once(monkeypatch, network):
     """The network that the name stands for, built once for all tests here."""
-    load = larq_zoo.load
-    monkeypatch.setattr(larq_zoo, "load", lambda text: network if str(text) == NAME else load(text))
+    load = start.load_larq_zoo
+    monkeypatch.setattr(start, "load_larq_zoo", lambda text: network if str(text) == NAME else load(text))
 
 
 def test_summary(command):

@@ -10,12 +10,12 @@ from bnn_tf._tensorflow import tf
 @pytest.fixture
 def run(tmp_path):
     """A run of one epoch, with the files that training leaves."""
-    from bnn_tf.training import Run, RunConfig, build
+    from bnn_tf.training import Run, RunConfig, build_network
     from zoo import recipes
 
     recipe = recipes.with_epochs(recipes.find("recu", "cifar_resnet20", "cifar10"), [3])
     made = Run.create(RunConfig(recipe=recipe, class_names=tuple("0123456789")), tmp_path / "run")
-    network = build.model(recipe, 10)
+    network = build_network(recipe, 10)
     network.save_weights(made.weights_path)
     checkpoint = tf.train.Checkpoint(model=network)
     manager = tf.train.CheckpointManager(checkpoint, made.checkpoint_dir(0), 1, checkpoint_name="epoch")

@@ -67,7 +67,7 @@ def test_a_grid_is_trained_and_tabulated(run, here, trained, tmp_path):
         ["0.02", "2", "21.00", "±", "1.41", "%", "2"],
         ["0.04", "2", "21.00", "±", "1.41", "%", "2"],
     ]
-    assert {call.config.recipe.method_options["delta"] for call in trained[0]} == {0.02, 0.04}
+    assert {call.config.recipe.method.delta for call in trained[0]} == {0.02, 0.04}
     assert run("--show", tmp_path / "sweep")[1].splitlines() == lines[11:]
     assert len(trained[0]) == 8
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from bnn_tf._tensorflow import tf
-from bnn_tf.training import Run, build, trainer
+from bnn_tf.training import Run, trainer
 
 
 def files(folder):
@@ -92,7 +92,7 @@ class TestDryRun:
         assert found["data_dir"] == os.path.join(os.getcwd(), "pictures")
         assert (phase["learning_rate"], phase["momentum"], phase["weight_decay"]) == (0.5, 0.8, 0.25)
         assert (phase["schedule"], phase["schedule_options"]["milestones"]) == ("multistep", [1, 2])
-        assert found["recipe"]["method_options"] == {"tau_min": 0.6}
+        assert found["recipe"]["method"]["tau_min"] == 0.6
         assert found["recipe"]["test_batch_size"] == 9
         assert (found["steps_per_epoch"], found["steps"]) == ({"train": 3}, 3 * phase["epochs"])
 
@@ -100,7 +100,7 @@ class TestDryRun:
         monkeypatch.chdir(tmp_path)
         chosen = ("train", "--method", "subbit", *tiny_options, "--bits", 4, "--dry-run", "--json")
         _, out, _ = command(*chosen)
-        assert json.loads(out)["recipe"]["method_options"] == {"bits": 4}
+        assert json.loads(out)["recipe"]["method"]["bits"] == 4
 
 
 class TestWrongUsage:
@@ -321,9 +321,7 @@ def test_a_process_stopped_in_an_epoch(number, command, tiny_options, tmp_path):
         config.disable_op_determinism()
     resumed, at_once = ([{**row, "seconds": ""} for row in Run.open(path).metrics()] for path in (run, whole))
     assert resumed == at_once
-    for found, wanted in zip(
-        *(build.load_run_model(Run.open(p)).get_weights() for p in (run, whole)), strict=True
-    ):
+    for found, wanted in zip(*(Run.open(p).load_network().get_weights() for p in (run, whole)), strict=True):
         np.testing.assert_array_equal(found, wanted)
 
 

@@ -8,8 +8,8 @@ import pytest
 import zoo
 from bnn_tf.torch_import import Checkpoint, Request, import_arrays
 from bnn_tf.torch_import.names import our_key, unused
-from bnn_tf.training import Run, build
-from bnn_tf.training.transfer import variables
+from bnn_tf.training import Run
+from bnn_tf.training.start import variables
 
 CIFAR = (64, 128, 256, 512)
 
@@ -93,7 +93,7 @@ def test_logits(name, authors, tmp_path):
     settings = (("image_size", (32, 32)), *options.get("settings", ()))
     request = Request(tmp_path / "net.pth", tmp_path / "run", model, **{**options, "settings": settings})
     result = import_arrays(request, Checkpoint(state))
-    network = build.load_run_model(Run.open(result.run.path))
+    network = Run.open(result.run.path).load_network()
     np.testing.assert_allclose(network(images), logits, rtol=0, atol=1e-4)
 
 

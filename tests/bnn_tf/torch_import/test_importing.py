@@ -18,7 +18,8 @@ def test_what_is_known_of_the_network(imported):
     recipe = Run.open(result.run.path).config.recipe
     assert (recipe.method, recipe.model, recipe.dataset) == ("ovsw", "cifar_resnet18", "cifar10")
     assert recipe.model_options == {"shortcut": "conv", "torch_padding": True}
-    assert (recipe.image_size, recipe.normalization) == ((32, 32), "cifar")
+    assert recipe.images.size == (32, 32)
+    assert recipe.images.mean == data.NORMALIZATIONS["cifar"][0]
     assert len(recipe.phases) == 1
     assert recipe.note == "imported from net.pth; the paper's settings"
     found = json.loads((result.run.path / "import.json").read_text())

@@ -4,7 +4,7 @@ import numpy as np
 
 from bnn_tf import convert
 from bnn_tf.deploy import Interpreter
-from bnn_tf.training import Run, build
+from bnn_tf.training import Run
 
 
 def close(actual, expected):
@@ -13,7 +13,7 @@ def close(actual, expected):
 
 def test_each_paper_up_to_the_device(paper, imported, built, tmp_path):
     _, images, logits = built(paper)
-    network = build.load_run_model(Run.open(imported(paper).run.path))
+    network = Run.open(imported(paper).run.path).load_network()
     close(network(images), logits)
     report = convert(network, tmp_path / "net.tflite", images=images)
     assert "LceBconv2d" in str(report)

@@ -7,14 +7,14 @@ from bnn_tf._tensorflow import tf
 from bnn_tf.errors import UserError
 from bnn_tf.torch_import import layout
 from bnn_tf.torch_import.names import our_key
-from bnn_tf.training import Run, build
-from bnn_tf.training.transfer import variables
+from bnn_tf.training import Run
+from bnn_tf.training.start import variables
 
 SMALL = "recu_cifar18"
 
 
 def network(result):
-    return build.load_run_model(Run.open(result.run.path))
+    return Run.open(result.run.path).load_network()
 
 
 def without(arrays, *names):

@@ -1,35 +1,75 @@
-"""What can go wrong in a training is said in one sentence, and the run can go on."""
+"""What can go wrong in a training is said in one sentence, nothing is lost, and the run can go on."""
 
 import dataclasses
+import json
+import os
+import shutil
+import signal
 
 import numpy as np
 import pytest
 
+from bnn_tf import files
 from bnn_tf._tensorflow import tf
 from bnn_tf.errors import UserError
-from bnn_tf.training import Run, build, train
+from bnn_tf.training import ClaimedError, Position, Run, StoppedError, checkpoints, train, trainer
+from zoo.recipes import SGD
 
 
-def test_a_full_disk_is_one_clear_error(recipe, new_run, session, quick_fit, monkeypatch):
-    run = new_run(recipe())
+def weights_of(run):
+    return run.load_network().get_weights()
 
-    def full(*_):
-        raise OSError(28, "No space left on device", str(run.weights_path))
 
-    with monkeypatch.context() as patch:
-        patch.setattr(tf.keras.Model, "save_weights", full)
-        with pytest.raises(UserError, match="epoch 1 cannot be saved in .*No space left on device"):
-            train(run, session)
+def assert_equal(found, wanted):
+    for one, other in zip(found, wanted, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+@pytest.fixture
+def whole(recipe, new_run, session, quick_fit):
+    """The weights after both epochs of an undisturbed run."""
+    run = new_run(recipe(), "whole")
     train(run, session)
-    assert run.position() == (0, 2)
+    return weights_of(run)
 
 
-def test_nan_is_an_error_and_not_a_finished_run(recipe, new_run, session):
-    run = new_run(recipe(learning_rate=1e38, schedule="constant"))
-    message = r"not finite any more in epoch \d of phase train: try a lower --learning-rate"
-    with pytest.raises(UserError, match=message):
+@pytest.fixture
+def trained(recipe, new_run, session, quick_fit):
+    """A run of two epochs, complete."""
+    run = new_run(recipe())
+    train(run, session)
+    return run
+
+
+@pytest.fixture
+def half(recipe, new_run, session, quick_fit, interrupt):
+    """A run of three epochs with two complete."""
+    run = new_run(recipe(epochs=3))
+    interrupt("train", 2, 0)
+    with pytest.raises(KeyboardInterrupt):
         train(run, session)
-    assert (run.position() or (0, 0))[1] < 2
+    assert run.position() == Position(0, 2)
+    return run
+
+
+class TestLoss:
+    @pytest.mark.parametrize("rate", [1e38, 1e12])
+    def test_beyond_all_bounds_is_an_error_and_not_a_finished_run(self, rate, recipe, new_run, session):
+        run = new_run(recipe(optimizer=SGD(learning_rate=rate)))
+        message = r"the loss (is not finite any more|has grown to .*) in epoch 1 of phase train: try a lower"
+        with pytest.raises(UserError, match=message) as error:
+            train(run, session)
+        assert run.position() is None
+        assert "keeps" not in str(error.value)  # there is nothing to keep
+
+    def test_what_is_kept_is_said_where_there_is_something(self, half):
+        training = trainer._Training.__new__(trainer._Training)
+        training.run, training.phase = half, half.config.recipe.phases[0]
+        with pytest.raises(
+            UserError, match="grown to 3.7e.21 in epoch 3 of .*; .*run keeps the 2 epochs before"
+        ):
+            training.check_loss(3.7e21, 2)
+        training.check_loss(3.7, 2)
 
 
 @pytest.mark.parametrize(
@@ -37,7 +77,7 @@ def test_nan_is_an_error_and_not_a_finished_run(recipe, new_run, session):
 )
 def test_out_of_memory_names_the_batch_size(error, recipe, new_run, session, interrupt, quick_fit):
     interrupt("train", 0, 0, error)
-    with pytest.raises(UserError, match="--batch-size"):
+    with pytest.raises(UserError, match="smaller batch size"):
         train(new_run(recipe()), session)
 
 
@@ -50,29 +90,260 @@ def test_other_classes_than_at_the_start(recipe, new_run, session):
 
 def test_two_processes_cannot_train_the_same_run(recipe, new_run, session):
     run = new_run(recipe())
-    with run.claimed(), pytest.raises(UserError, match="another process is training"):
+    with run.claimed(), pytest.raises(ClaimedError, match="another process is training"):
         train(run, session)
+    assert not run.is_claimed()
 
 
-def test_a_damaged_checkpoint_is_named(recipe, new_run, session, quick_fit):
-    run = new_run(recipe())
-    train(run, session)
-    data = next(run.checkpoint_dir(0).glob("*.data-*"))
-    data.write_bytes(data.read_bytes()[:100])
-    with pytest.raises(UserError, match="checkpoint in .*1-train is damaged"):
+class TestDisk:
+    def test_a_full_disk_while_weights_are_written(self, recipe, new_run, session, whole, monkeypatch):
+        run = new_run(recipe())
+        with monkeypatch.context() as patch:
+            patch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10, 10, 0))
+            with pytest.raises(UserError, match=r"cannot write .*model\.weights\.h5: 0 bytes are free"):
+                train(run, session)
         train(run, session)
-    with pytest.raises(UserError, match="checkpoint in .*1-train is damaged"):
-        build.load_run_model(run)
+        assert_equal(weights_of(run), whole)
+
+    def test_a_full_disk_while_a_checkpoint_is_written(self, recipe, new_run, session, whole, monkeypatch):
+        run = new_run(recipe())
+
+        def full(*_, **__):
+            raise OSError(28, "No space left on device")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(tf.train.Checkpoint, "write", full)
+            with pytest.raises(UserError, match="cannot save a checkpoint in .*: No space left on device"):
+                train(run, session)
+        assert list(run.checkpoints.phase_folder(0).iterdir()) == []  # no partial file stays
+        train(run, session)
+        assert_equal(weights_of(run), whole)
+
+    @pytest.mark.parametrize("place", ["write", "rename", "save_weights", "write_metrics"])
+    def test_dying_while_saving_loses_nothing(self, place, recipe, new_run, session, whole, monkeypatch):
+        """Whatever is written when the process dies, the run goes on, and no row is there twice."""
+        owner = {"write": tf.train.Checkpoint, "rename": os, "save_weights": Run, "write_metrics": Run}[place]
+        name = {"rename": "replace"}.get(place, place)
+        original, calls = getattr(owner, name), []
+
+        def die(*args, **kwargs):
+            calls.append(args)
+            if len(calls) == (6 if place == "rename" else 2):
+                raise KeyboardInterrupt
+            return original(*args, **kwargs)
+
+        run = new_run(recipe())
+        with monkeypatch.context() as patch:
+            patch.setattr(owner, name, die)
+            with pytest.raises(KeyboardInterrupt):
+                train(run, session)
+        train(Run.open(run.path), session)
+        assert_equal(weights_of(run), whole)
+        assert [row["epoch"] for row in run.metrics()] == ["1", "2"]
+        assert run.weights_position() == Position(0, 2)
+
+    def test_the_order_of_writes_survives_a_power_cut(self, half, monkeypatch):
+        """Everything is on the disk before the name appears, and the name before anything is deleted."""
+        events = []
+        rename, unlink = checkpoints.Path.rename, checkpoints.Path.unlink
+        sync = files.sync
+
+        def recorded_sync(path):
+            events.append(("sync", os.path.basename(path)))
+            sync(path)
+
+        def recorded_rename(path, target):
+            events.append(("rename", target.name))
+            return rename(path, target)
+
+        def recorded_unlink(path, **options):
+            if path.exists():
+                events.append(("delete", path.parent.name))
+            unlink(path, **options)
+
+        monkeypatch.setattr(files, "sync", recorded_sync)
+        monkeypatch.setattr(checkpoints.Path, "rename", recorded_rename)
+        monkeypatch.setattr(checkpoints.Path, "unlink", recorded_unlink)
+        variables = tf.train.Checkpoint(v=tf.Variable(1.0))
+        half.checkpoints.save(variables, 0, 3, 0, [])
+        kinds = [kind for kind, _ in events]
+        last_sync_before, renamed = kinds.index("rename") - 1, kinds.index("rename")
+        before = [name for kind, name in events[:renamed] if kind == "sync"]
+        assert {"state.index", "state.data-00000-of-00001"} <= set(before)
+        assert any(name.startswith(".epoch-3.") for name in before[2:])  # the folder, after its files
+        assert before[-1].startswith(".epoch-3.")  # and after state.json
+        assert kinds[last_sync_before] == "sync"
+        assert events[renamed] == ("rename", "epoch-3")
+        after = events[renamed + 1 :]
+        assert after[0] == ("sync", "1-train")
+        assert after[-1] == ("delete", "epoch-1")
+        assert {saved.epoch for saved in half.checkpoints.all()} == {2, 3}
+
+    def test_the_best_is_kept(self, half):
+        variables = tf.train.Checkpoint(v=tf.Variable(1.0))
+        for epoch, score in ((3, 0.9), (4, 0.5), (5, 0.6), (6, 0.7)):
+            half.checkpoints.save(variables, 0, epoch, 0, [], score=score)
+        assert [saved.epoch for saved in half.checkpoints.all()] == [3, 5, 6]
+
+
+def damage(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    path.write_bytes(content)
+
+
+class TestDamage:
+    def test_of_the_newest_checkpoint_the_one_before_serves(self, half, recipe, new_run, session):
+        whole = new_run(recipe(epochs=3), "whole")
+        train(whole, session)
+        damage(half.checkpoints.all()[-1].path / "state.data-00000-of-00001")
+        assert_equal(half.load_network().get_weights(), half.load_network().get_weights())
+        train(half, session)
+        assert "epoch-2/state.data-00000-of-00001 is damaged" in session.console.file.getvalue()
+        assert_equal(weights_of(half), weights_of(whole))
+        assert [row["epoch"] for row in half.metrics()] == ["1", "2", "3"]
+
+    @pytest.mark.parametrize("how", ["damaged", "state.json", "deleted"])
+    def test_of_all_checkpoints_is_no_reason_to_start_again(self, how, half, session):
+        for saved in half.checkpoints.all():
+            if how == "deleted":
+                shutil.rmtree(saved.path)
+            else:
+                damage(saved.path / ("state.json" if how == "state.json" else "state.index"))
+        before = {path: path.read_bytes() for path in half.path.rglob("*") if path.is_file()}
+        message = "was trained before .phase train, 2 epochs., but no checkpoint of it can be used"
+        with pytest.raises(UserError, match=message):
+            train(half, session)
+        assert {path: path.read_bytes() for path in half.path.rglob("*") if path.is_file()} == before
+        network = half.config and Run.open(half.path)
+        if how == "deleted":
+            weights = weights_of(network)
+            train(half, dataclasses.replace(session, restart_from_weights=True))
+            assert [row["epoch"] for row in half.metrics()] == ["1", "2", "3"]
+            assert not np.array_equal(weights_of(half)[0], weights[0])
+
+    def test_restarting_begins_with_the_last_weights(self, half, session, monkeypatch):
+        shutil.rmtree(half.path / "checkpoints")
+        expected = weights_of(half)
+        seen = []
+        original = trainer._Training.train_epoch
+        monkeypatch.setattr(
+            trainer._Training,
+            "train_epoch",
+            lambda self, *a: (seen.append((a[1], self.network.get_weights())), original(self, *a))[1],
+        )
+        train(half, dataclasses.replace(session, restart_from_weights=True))
+        assert [epoch for epoch, _ in seen] == [2]
+        assert_equal(seen[0][1], expected)
+
+    def test_a_finished_run_without_checkpoints_stays_as_it_is(self, trained, session):
+        shutil.rmtree(trained.path / "checkpoints")
+        expected = weights_of(trained)
+        before = {path: path.stat().st_mtime_ns for path in trained.path.rglob("*")}
+        result = train(trained, session)
+        assert_equal(result.network.get_weights(), expected)
+        assert {path: path.stat().st_mtime_ns for path in trained.path.rglob("*")} == before
+
+    @pytest.mark.parametrize("content", [None, "", "phase,epoch\ntrain", "\0\0", "phase,epoch,x\n1\n"])
+    def test_of_metrics_is_mended_from_the_checkpoint(self, content, half, session):
+        rows = half.metrics()
+        path = half.path / "metrics.csv"
+        path.unlink()
+        if content is not None:
+            path.write_text(content)
+        train(half, session)
+        assert half.metrics()[:2] == rows
+        assert "metrics.csv was written again" in session.console.file.getvalue()
+
+    def test_of_weights_is_noticed(self, trained):
+        shutil.rmtree(trained.path / "checkpoints")
+        damage(trained.weights_path)
+        with pytest.raises(UserError, match=r"model\.weights\.h5 is damaged: its checksum"):
+            trained.load_network()
+        (trained.path / "model.weights.json").unlink()
+        trained.weights_path.write_bytes(b"not HDF5")
+        with pytest.raises(UserError, match=r"model\.weights\.h5 does not fit"):
+            trained.load_network()
+
+    def test_what_killed_processes_left_is_removed(self, half, session):
+        folder = half.checkpoints.phase_folder(0)
+        (half.path / ".metrics.csv.123.part").touch()
+        (folder / ".epoch-3.123.part").mkdir()
+        (folder / "epoch-7").mkdir()  # one whose state.json was deleted first
+        (folder / "epoch-7" / "state.index").touch()
+        assert half.position() == Position(0, 2)
+        train(half, session)
+        assert not list(half.path.rglob("*.part"))
+        assert not (folder / "epoch-7").exists()
+
+    def test_checkpoints_of_another_network_are_refused(self, half, session):
+        config = json.loads((half.path / "config.json").read_text())
+        config["recipe"]["method"] = {"name": "recu"}
+        (half.path / "config.json").write_text(json.dumps(config))
+        with pytest.raises(UserError, match="is damaged or of another network"):
+            train(Run.open(half.path), session)
 
 
 @pytest.mark.parametrize("method", ["recu", "subbit"])
 def test_without_checkpoints_the_weights_file_serves(method, recipe, new_run, session, quick_fit):
     run = new_run(recipe(method))
-    weights = train(run, session).get_weights()
-    for path in run.checkpoint_dir(0).iterdir():
-        path.unlink()
-    for found, wanted in zip(build.load_run_model(run).get_weights(), weights, strict=True):
-        np.testing.assert_array_equal(found, wanted)
-    run.weights_path.write_bytes(b"not HDF5")
-    with pytest.raises(UserError, match="model.weights.h5 does not fit"):
-        build.load_run_model(run)
+    weights = train(run, session).network.get_weights()
+    shutil.rmtree(run.path / "checkpoints")
+    assert_equal(weights_of(run), weights)
+
+
+class TestSignals:
+    def test_before_there_is_anything_to_save(self, recipe, new_run, session, monkeypatch):
+        run = new_run(recipe())
+        monkeypatch.setattr(trainer, "build_network", lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+        with pytest.raises(
+            StoppedError, match="stopped by SIGTERM; there was nothing new to save"
+        ) as stopped:
+            train(run, session)
+        assert stopped.value.exit_code == 143
+        assert run.position() is None
+
+    def test_handlers_are_put_back(self, trained):
+        assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+    def test_a_second_ends_the_process(self, monkeypatch):
+        sent = []
+        with trainer._Signals() as signals:
+            signals.hold = True
+            signals._receive(signal.SIGTERM, None)
+            monkeypatch.setattr(os, "kill", lambda *args: sent.append(args))
+            signals._receive(signal.SIGTERM, None)
+            assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+        assert sent == [(os.getpid(), signal.SIGTERM)]
+
+
+class TestCadence:
+    @pytest.mark.parametrize(
+        ("text", "expected"),
+        [("30s", (30, None)), ("10m", (600, None)), ("2h", (7200, None)), ("5steps", (None, 5)),
+         ("epoch", (None, None))],
+    )  # fmt: skip
+    def test_is_read(self, text, expected, recipe, configuration):
+        assert tuple(configuration(recipe(), checkpoint_every=text).cadence) == expected
+
+    @pytest.mark.parametrize("text", ["", "0s", "-1m", "10", "1.5h", "nan", "steps", "1e9steps"])
+    def test_nonsense_is_refused(self, text, recipe, configuration):
+        with pytest.raises(UserError, match="checkpoints are saved every"):
+            configuration(recipe(), checkpoint_every=text)
+
+    def test_steps(self, recipe, new_run, session, quick_fit, interrupt):
+        run = new_run(recipe(), checkpoint_every="2steps")
+        interrupt("train", 0, 1)
+        with pytest.raises(KeyboardInterrupt):
+            train(run, session)
+        assert run.position() == Position(0, 0, 2)
+
+    def test_time(self, recipe, new_run, session, quick_fit, interrupt, monkeypatch):
+        clock = iter(range(0, 10**6, 20))
+        monkeypatch.setattr(trainer.time, "monotonic", lambda: next(clock))
+        run = new_run(recipe(), checkpoint_every="30s")
+        interrupt("train", 0, 1)
+        with pytest.raises(KeyboardInterrupt):
+            train(run, session)
+        assert run.position().step > 0

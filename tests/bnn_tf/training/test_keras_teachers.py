@@ -4,17 +4,17 @@ import tensorflow as tf
 
 from bnn_tf import data
 from bnn_tf.errors import UsageError
-from bnn_tf.training import teachers
+from bnn_tf.training import start
 from zoo import recipes
 
 
 @pytest.fixture(scope="module")
 def recipe():
-    return recipes.override(recipes.find("recu", "resnet18", "imagenet2012"), "image_size", [32, 32])
+    return recipes.override(recipes.find("recu", "resnet18", "imagenet2012"), "size", [32, 32])
 
 
 def test_keras_teacher_sees_its_own_preprocessing(recipe, rng):
-    teacher = teachers.keras_application("MobileNetV2", recipe, weights=None)
+    teacher = start.keras_application("MobileNetV2", recipe, weights=None)
     pixels = rng.integers(0, 256, (2, 32, 32, 3)).astype(np.uint8)
     ours = data.Images(normalization="imagenet")
     theirs = tf.keras.applications.mobilenet_v2.preprocess_input(pixels.astype(np.float32))
@@ -26,4 +26,4 @@ def test_keras_teacher_sees_its_own_preprocessing(recipe, rng):
 
 def test_unknown_keras_teacher_names_the_nearest(recipe):
     with pytest.raises(UsageError, match="ResNet50"):
-        teachers.keras_application("ResNet51", recipe)
+        start.keras_application("ResNet51", recipe)

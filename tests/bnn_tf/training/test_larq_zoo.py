@@ -9,8 +9,7 @@ import zoo
 from bnn_tf import data
 from bnn_tf._tensorflow import lq, tf
 from bnn_tf.errors import UsageError, UserError
-from bnn_tf.training import larq_zoo, positional, preparation, teachers
-from bnn_tf.training.run import RunConfig
+from bnn_tf.training import RunConfig, start
 from zoo import recipes
 
 
@@ -27,7 +26,7 @@ def shake(network, rng):
 def bireal():
     """Larq Zoo's BiRealNet for images of 64×64, to logits."""
     tf.random.set_seed(1)
-    network = larq_zoo.load("larq-zoo:BiRealNet:random:64")
+    network = start.load_larq_zoo("larq-zoo:BiRealNet:random:64")
     shake(network, np.random.default_rng(1))
     return network
 
@@ -35,26 +34,26 @@ def bireal():
 def test_all_of_larq_zoo_is_known():
     import larq_zoo as theirs
 
-    assert set(larq_zoo.builders()) == {*theirs.literature.__all__, *theirs.sota.__all__}
+    assert set(start.larq_zoo_builders()) == {*theirs.literature.__all__, *theirs.sota.__all__}
 
 
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("larq-zoo:QuickNet", larq_zoo.Name("QuickNet", False, (224, 224))),
-        ("larq-zoo:QuickNet:random", larq_zoo.Name("QuickNet", True, (224, 224))),
-        ("larq-zoo:BiRealNet:192", larq_zoo.Name("BiRealNet", False, (192, 192))),
-        ("larq-zoo:BiRealNet:random:128x96", larq_zoo.Name("BiRealNet", True, (128, 96))),
+        ("larq-zoo:QuickNet", ("QuickNet", False, (224, 224))),
+        ("larq-zoo:QuickNet:random", ("QuickNet", True, (224, 224))),
+        ("larq-zoo:BiRealNet:192", ("BiRealNet", False, (192, 192))),
+        ("larq-zoo:BiRealNet:random:128x96", ("BiRealNet", True, (128, 96))),
     ],
 )
 def test_names(text, expected):
-    assert larq_zoo.is_name(text)
-    assert larq_zoo.parse(text) == expected
+    assert start.is_larq_zoo(text)
+    assert start.parse_larq_zoo(text) == expected
 
 
 @pytest.mark.parametrize("text", ["runs/larq-zoo:QuickNet", "QuickNet", "keras:ResNet50", "model.keras"])
 def test_what_is_no_name(text):
-    assert not larq_zoo.is_name(text)
+    assert not start.is_larq_zoo(text)
 
 
 @pytest.mark.parametrize(
@@ -68,12 +67,12 @@ def test_what_is_no_name(text):
 )
 def test_wrong_names(text, message):
     with pytest.raises(UsageError, match=message):
-        larq_zoo.load(text)
+        start.load_larq_zoo(text)
 
 
 def test_a_size_that_the_network_does_not_take():
     with pytest.raises(UserError, match="XNORNet for images of 32×32 cannot be built: "):
-        larq_zoo.load("larq-zoo:XNORNet:random:32")
+        start.load_larq_zoo("larq-zoo:XNORNet:random:32")
 
 
 def test_without_a_network_it_says_how_to_go_on(monkeypatch, tmp_path):
@@ -82,8 +81,8 @@ def test_without_a_network_it_says_how_to_go_on(monkeypatch, tmp_path):
         raise Exception("URL fetch failure on …: None -- Name or service not known")  # as Keras does
 
     monkeypatch.setattr(tf.keras.utils, "get_file", unreachable)
-    with pytest.raises(UserError, match="Name or service not known.*say larq-zoo:BiRealNet:random$"):
-        larq_zoo.load("larq-zoo:BiRealNet")
+    with pytest.raises(UserError, match="service not known.*larq-zoo:BiRealNet:random has random ones$"):
+        start.load_larq_zoo("larq-zoo:BiRealNet")
 
 
 def test_downloaded_weights_are_those_of_larq_zoo(monkeypatch, bireal, tmp_path):
@@ -94,12 +93,12 @@ def test_downloaded_weights_are_those_of_larq_zoo(monkeypatch, bireal, tmp_path)
     shake(theirs, np.random.default_rng(2))
     theirs.save_weights(tmp_path / "weights.h5")
     monkeypatch.setattr(tf.keras.utils, "get_file", lambda **_: str(tmp_path / "weights.h5"))
-    ours = larq_zoo.load("larq-zoo:BiRealNet")
+    ours = start.load_larq_zoo("larq-zoo:BiRealNet")
     image = np.random.default_rng(3).standard_normal((1, 224, 224, 3)).astype(np.float32)
     probabilities = theirs.predict(image, verbose=0)
     np.testing.assert_allclose(tf.nn.softmax(ours.predict(image, verbose=0)), probabilities, atol=1e-6)
     assert abs(ours.predict(image, verbose=0).sum(axis=1) - 1).min() > 0.1  # logits, no probabilities
-    smaller = larq_zoo.load("larq-zoo:BiRealNet:64x32")
+    smaller = start.load_larq_zoo("larq-zoo:BiRealNet:64x32")
     assert smaller.input_shape == (None, 64, 32, 3)
     for found, expected in zip(smaller.get_weights(), theirs.get_weights(), strict=True):
         np.testing.assert_array_equal(found, expected)
@@ -111,7 +110,7 @@ class TestOurBiRealNet:
     def test_gives_larq_zoos_logits(self, bireal, rng):
         ours = zoo.BiRealNet18(input_shape=(64, 64, 3))
         shake(ours, rng)
-        report = positional.transfer_in_order(bireal, ours)
+        report = start.transfer_in_order(bireal, ours)
         assert (report.missing, report.unused, report.mismatched) == ((), (), ())
         assert len(report.matched) == len(bireal.weights) == len(ours.weights)
         first = next(layer for layer in bireal.layers if isinstance(layer, lq.layers.QuantConv2D))
@@ -125,10 +124,11 @@ class TestOurBiRealNet:
         )
 
     def test_another_method_and_other_classes_start_from_them(self, bireal, monkeypatch):
-        monkeypatch.setattr(larq_zoo, "load", {"larq-zoo:BiRealNet": bireal}.get)
+        monkeypatch.setattr(start, "load_larq_zoo", {"larq-zoo:BiRealNet": bireal}.get)
         ours = zoo.BiRealNet18(input_shape=(64, 64, 3), method="recu", num_classes=10)
         before = ours.get_layer("logits").kernel.numpy()
-        report = preparation.start_from("larq-zoo:BiRealNet", ours)
+        config = RunConfig(recipes.find("recu", "bireal_net18"), init_from="larq-zoo:BiRealNet")
+        report = start.take_weights(ours, config, 0, None)
         norms = [layer for layer in ours.layers if isinstance(layer, tf.keras.layers.BatchNormalization)]
         assert all(f"{norm.name}/gamma" in report.matched for norm in norms)
         assert report.mismatched == ("logits/kernel (512, 1000) -> (512, 10)",)
@@ -138,7 +138,7 @@ class TestOurBiRealNet:
 
     def test_other_networks_are_refused(self, bireal, tiny):
         with pytest.raises(UserError, match="one has 16 of the kind binary convolution, the other 1$"):
-            positional.transfer_in_order(bireal, tiny())
+            start.transfer_in_order(bireal, tiny())
 
     def test_other_shapes_are_refused(self):
         def network(filters):
@@ -146,21 +146,21 @@ class TestOurBiRealNet:
             return tf.keras.Model(image, tf.keras.layers.Conv2D(filters, 3, name="only")(image))
 
         with pytest.raises(UserError, match=r"kernel of only is \(3, 3, 3, 4\), that of only \(3, 3, 3, 5\)"):
-            positional.transfer_in_order(network(5), network(4))
+            start.transfer_in_order(network(5), network(4))
 
 
 class TestTeacher:
     @pytest.fixture
     def config(self):
-        recipe = recipes.override(recipes.find("recu", "resnet18", "imagenet2012"), "image_size", [64, 64])
+        recipe = recipes.override(recipes.find("recu", "resnet18", "imagenet2012"), "size", [64, 64])
         recipe = dataclasses.replace(recipe, teacher="larq-zoo:BiRealNet:random:64")
         return RunConfig(recipe, class_names=tuple(map(str, range(1000))))
 
     @pytest.mark.parametrize("normalization", ["imagenet", "unit"])
     def test_it_sees_its_own_normalization(self, config, bireal, monkeypatch, rng, normalization):
-        monkeypatch.setattr(larq_zoo, "load", lambda _: bireal)
-        recipe = dataclasses.replace(config.recipe, normalization=normalization)
-        teacher = teachers.load(dataclasses.replace(config, recipe=recipe))
+        monkeypatch.setattr(start, "load_larq_zoo", lambda _: bireal)
+        recipe = recipes.override(config.recipe, "normalization", normalization)
+        teacher = start.load_teacher(dataclasses.replace(config, recipe=recipe))
         pixels = rng.integers(0, 256, (2, 64, 64, 3), np.uint8)
         own, given = (data.Images(normalization=name) for name in ("imagenet", normalization))
         expected = bireal.predict(own.normalize(pixels), verbose=0)
@@ -168,9 +168,9 @@ class TestTeacher:
         assert np.median(np.abs(found - expected)) < 1e-3 * expected.std()  # rounding may flip signs
 
     def test_the_classes_must_agree(self, config, bireal, monkeypatch):
-        monkeypatch.setattr(larq_zoo, "load", lambda _: bireal)
+        monkeypatch.setattr(start, "load_larq_zoo", lambda _: bireal)
         with pytest.raises(UserError, match="larq-zoo:BiRealNet:random:64 knows 1000 classes"):
-            teachers.load(dataclasses.replace(config, class_names=("a", "b")))
+            start.load_teacher(dataclasses.replace(config, class_names=("a", "b")))
 
 
 def test_preprocessing_cuts_out_what_larq_zoos_does(rng):
@@ -179,7 +179,7 @@ def test_preprocessing_cuts_out_what_larq_zoos_does(rng):
 
     coarse = rng.uniform(0, 255, (1, 8, 10, 3)).astype(np.float32)
     picture = tf.saturate_cast(tf.image.resize(coarse, (300, 400), method="bicubic")[0], tf.uint8).numpy()
-    pre = larq_zoo.preprocessing((224, 224))
+    pre = start.larq_zoo_images((224, 224))
     ours = pre.normalize(pre.views(tf.constant(picture[None]))[0].numpy())
     theirs = preprocess_input(picture.astype(np.float32))
     assert ours.shape == theirs.shape

@@ -16,26 +16,29 @@ cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
 from rich.console import Console
 from zoo import architecture, recipes
-from bnn_tf.training import Run, RunConfig, Session, build, checks, strategies, train
+from bnn_tf import methods
+from bnn_tf.data.images import Images
+from bnn_tf.training import Run, RunConfig, Session, strategies, train
 
 @architecture("tiny", input_shape=(8, 8, 3))
 def network(net, image):
     return net.binary_conv(net.conv(image, 4, 3, "stem_conv"), 8, "body")
 
-phase = recipes.Phase("train", 2, 16, learning_rate=0.05, weight_decay=1e-3, augmentation="none")
-recipe = recipes.Recipe(sys.argv[1], "tiny", "digits", (phase,), image_size=(8, 8), normalization="unit")
-config = checks.checked(RunConfig(recipe, limit=48))
+optimizer = recipes.SGD(learning_rate=0.05, weight_decay=1e-3)
+phase = recipes.Phase("train", 2, 16, optimizer=optimizer)
+images = Images(size=8, normalization="unit")
+recipe = recipes.Recipe(methods.get(sys.argv[1]), "tiny", "digits", (phase,), images=images)
+config = RunConfig(recipe, limit=48, class_names=tuple("0123456789"))
 session = Session(Console(file=io.StringIO()))
 found = {}
 two = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
 for name, strategy in (("one", strategies.select()), ("two", two)):
-    strategies.select = lambda gpus: strategy
+    strategies.select = lambda *_: strategy
     run = Run.create(config, tempfile.mkdtemp())
-    train(run, session)
     train(run, session)
     figures = ("loss", "val_loss", "val_accuracy")
     metrics = [{key: float(row[key]) for key in figures} for row in run.metrics()]
-    found[name] = metrics, [w.tolist() for w in build.load_run_model(run).get_weights()]
+    found[name] = metrics, [w.tolist() for w in run.load_network().get_weights()]
 print(json.dumps(found))
 """
 

@@ -49,10 +49,10 @@ def assert_same_run(actual, expected):
 
 
 MID_EPOCH = {
-    "subbit": dict(optimizer=Adam(learning_rate=1e-2), schedule=Linear()),
-    "recu": dict(optimizer=SGD(learning_rate=0.05, weight_decay=1e-3), schedule=Cosine(warmup=2)),
+    "subbit": {"optimizer": Adam(learning_rate=1e-2), "schedule": Linear()},
+    "recu": {"optimizer": SGD(learning_rate=0.05, weight_decay=1e-3), "schedule": Cosine(warmup=2)},
     "ovsw": {},
-    "bireal": dict(ema=0.9),
+    "bireal": {"ema": 0.9},
 }
 
 
