@@ -214,14 +214,13 @@ def test_from_larq_zoo(reader, monkeypatch):
 
     from zoo import bireal_net
 
-    def narrow(*, weights, input_shape=(32, 32, 3)):
-        assert weights == "imagenet"
+    def narrow(*, weights, input_shape=(224, 224, 3)):
         factory = birealnet.BiRealNetFactory(
             filters=8, weights=None, input_shape=(32, 32, 3), num_classes=1000
         )
         return factory.build()
 
-    monkeypatch.setattr(larq_zoo, "_build", lambda wanted: narrow(weights="imagenet"))
+    monkeypatch.setattr(start, "larq_zoo_builders", lambda: {"BiRealNet": narrow})
     monkeypatch.setattr(bireal_net, "_WIDTHS", (8, 16, 32, 64))
     summary, trained = reader.follow(STARTS[2])
     assert "birealnet18" in summary
