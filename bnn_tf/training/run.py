@@ -35,9 +35,9 @@ from bnn_tf._tensorflow import tf
 from bnn_tf.errors import UsageError, UserError, first_line, unknown
 from bnn_tf.training.checkpoints import Checkpoints, WeightAverage
 from bnn_tf.values import Count, Range, Value
+from zoo.blocks import get_model
 from zoo.recipes import Phase, Recipe
 from zoo.recipes.recipe import STARTS, construct
-from zoo.blocks import get_model
 
 FORMAT = 2
 """Of run directories. Format 1 had recipes of names and options, and one checkpoint without checksum."""

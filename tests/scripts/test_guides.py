@@ -212,6 +212,7 @@ def test_from_larq_zoo(reader, monkeypatch):
     """With fewer channels and random weights in place of the downloaded ones."""
     from larq_zoo.literature import birealnet
 
+    from bnn_tf.training import start
     from zoo import bireal_net
 
     def narrow(*, weights, input_shape=(224, 224, 3)):
