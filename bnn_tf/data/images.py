@@ -19,16 +19,15 @@ Everything but calling it works without TensorFlow.
 from __future__ import annotations
 
 import dataclasses
-import math
-import numbers
-from collections.abc import Iterable, Mapping
-from typing import Any, ClassVar
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 
 from bnn_tf._tensorflow import tf
 from bnn_tf.errors import UsageError, unknown
 from bnn_tf.registry import Registry
+from bnn_tf.values import NotNegative, Positive, Range, Value, check, resolve
 
 Size = tuple[int, int]
 RGB = tuple[float, float, float]
@@ -61,11 +60,10 @@ EIGENVECTORS = np.array(
 _JPEG_TRANSFORM = "INTEGER_ACCURATE"
 
 
-class Operation:
+class Operation(Value):
     """Something that training does to images; the base class for your own.
 
-    Subclasses are frozen dataclasses, registered under a name. Their fields are their settings, plain values
-    as JSON has them, checked in `__post_init__`.
+    Subclasses are frozen dataclasses, registered under a name. Their fields are their settings.
 
     Attributes:
         stage: What `__call__` takes and returns. `"view"`: one image, uint8 `[h, w, c]` of any size, to
@@ -86,6 +84,8 @@ class Operation:
         {'name': 'darken', 'half_of': 0.5}
     """
 
+    kind: ClassVar[str] = "image operation"
+    registry: ClassVar[Registry] = OPERATIONS
     stage: ClassVar[str] = "pixels"
     draws: ClassVar[int] = 0
     # Columns at the beginning of every row, which this operation has wherever it stands in the list.
@@ -100,10 +100,6 @@ class Operation:
             settings: Size, channels, mean and deviation of what is prepared.
         """
         raise NotImplementedError(f"{type(self).__name__} must define __call__")
-
-    def to_dict(self) -> dict[str, Any]:
-        """The name under which it is registered and its settings, as JSON has them."""
-        return {"name": _name(type(self)), **_plain(dataclasses.asdict(self))}  # type: ignore[call-overload]
 
 
 class Geometry(Operation):
@@ -150,10 +146,7 @@ class ResizeShort(Geometry):
         (256, 256)
     """
 
-    ratio: float = 8 / 7
-
-    def __post_init__(self) -> None:
-        _check(self, "ratio", _is_number(self.ratio) and self.ratio >= 1, "a number of at least 1")
+    ratio: Annotated[float, Range(least=1)] = 8 / 7
 
     def cover(self, size: Size) -> Size:
         """The short side, twice."""
@@ -173,15 +166,15 @@ class RandomResizedCrop(Operation):
         ratio: Smallest and largest ratio of width to height.
     """
 
-    scale: tuple[float, float] = (0.08, 1.0)
-    ratio: tuple[float, float] = (3 / 4, 4 / 3)
+    scale: tuple[Positive, Positive] = (0.08, 1.0)
+    ratio: tuple[Positive, Positive] = (3 / 4, 4 / 3)
     stage: ClassVar[str] = "view"
     draws: ClassVar[int] = 2 + 2 * ATTEMPTS
 
     def __post_init__(self) -> None:
-        for name in ("scale", "ratio"):
-            low, high = _numbers(self, name, 2)
-            _check(self, name, 0 < low <= high, "two rising numbers above 0")
+        super().__post_init__()
+        self.require(self.scale[0] <= self.scale[1], f"scale must rise, not be {self.scale}")
+        self.require(self.ratio[0] <= self.ratio[1], f"ratio must rise, not be {self.ratio}")
 
     def box(self, shape: tf.Tensor, draws: tf.Tensor) -> tf.Tensor:
         """What is cut out of an image of this height and width: top, left, height, width."""
@@ -201,12 +194,9 @@ class ResizeCrop(Operation):
         ratio: Of the scaled image's short side to the network's larger side, at least 1.
     """
 
-    ratio: float = 8 / 7
+    ratio: Annotated[float, Range(least=1)] = 8 / 7
     stage: ClassVar[str] = "view"
     draws: ClassVar[int] = 2
-
-    def __post_init__(self) -> None:
-        _check(self, "ratio", _is_number(self.ratio) and self.ratio >= 1, "a number of at least 1")
 
     def __call__(self, images: tf.Tensor, draws: tf.Tensor, settings: Images) -> tf.Tensor:
         """One image to a view."""
@@ -223,11 +213,8 @@ class PadCrop(Operation):
         padding: Pixels added at each of the four sides.
     """
 
-    padding: int = 4
+    padding: Annotated[int, Range(least=0)] = 4
     draws: ClassVar[int] = 2
-
-    def __post_init__(self) -> None:
-        _check(self, "padding", _is_whole(self.padding) and self.padding >= 0, "a whole number of at least 0")
 
     def __call__(self, images: tf.Tensor, draws: tf.Tensor, settings: Images) -> tf.Tensor:
         """Pads and crops a batch."""
@@ -256,14 +243,10 @@ class Lighting(Operation):
         deviation: Of the noise on each principal component; the ImageNet recipes have 0.1.
     """
 
-    deviation: float = 0.1
+    deviation: NotNegative = 0.1
     stage: ClassVar[str] = "inputs"
     draws: ClassVar[int] = 3
     _own_columns: ClassVar[slice | None] = slice(1, 4)
-
-    def __post_init__(self) -> None:
-        good = _is_number(self.deviation) and self.deviation >= 0
-        _check(self, "deviation", good, "a number of at least 0")
 
     def __call__(self, images: tf.Tensor, draws: tf.Tensor, settings: Images) -> tf.Tensor:
         """Adds one colour to each image of a batch."""
@@ -273,6 +256,7 @@ class Lighting(Operation):
 
 _STAGES = ("view", "pixels", "inputs")
 _RESERVED = 4  # columns for operations with `_own_columns`
+Side = Annotated[int, Range(least=1, most=2**15)]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -315,40 +299,36 @@ class Images:
     normalization: dataclasses.InitVar[str | None] = None
 
     def __post_init__(self, normalization: str | None) -> None:
-        _check(self, "channels", _is_whole(self.channels) and self.channels in (1, 3), "1 or 3")
+        self._set("channels", Literal[1, 3])
         if normalization is not None:
             mean, std = _statistics(normalization, self.channels)
             object.__setattr__(self, "mean", mean)
             object.__setattr__(self, "std", std)
-        if _is_whole(self.size):
+        if isinstance(self.size, int):
             object.__setattr__(self, "size", (self.size, self.size))
-        size = _numbers(self, "size", 2)
-        good = all(_is_whole(side) and 1 <= side <= 2**15 for side in size)
-        _check(self, "size", good, "a height and a width in whole pixels, 1 to 32768")
-        object.__setattr__(self, "size", tuple(map(int, size)))
-        for name in ("mean", "std"):
-            values = getattr(self, name)
-            values = (values,) if _is_number(values) else values
-            if isinstance(values, Iterable) and not isinstance(values, str) and len(tuple(values)) == 1:
-                object.__setattr__(self, name, tuple(values) * self.channels)
-            object.__setattr__(self, name, tuple(map(float, _numbers(self, name, self.channels))))
-        _check(self, "std", min(self.std) > 0, "above 0")
-        _check(self, "evaluation", isinstance(self.evaluation, Geometry), "such as Cover() or ResizeShort()")
+        self._set("size", tuple[Side, Side])
+        for name, kind in (("mean", float), ("std", Positive)):
+            value = getattr(self, name)
+            if isinstance(value, (int, float)) or (isinstance(value, (tuple, list)) and len(value) == 1):
+                single = value if isinstance(value, (int, float)) else value[0]
+                object.__setattr__(self, name, (single,) * self.channels)
+            self._set(name, tuple[(kind,) * self.channels])  # type: ignore[misc]
+        self._set("evaluation", Geometry)
         cover = self.evaluation.cover(self.size)
-        good = all(have >= want for have, want in zip(cover, self.size, strict=True))
-        _check(self, "evaluation", good, f"a geometry that covers the size {self.size}")
-        self._check_training()
-
-    def _check_training(self) -> None:
-        if isinstance(self.training, list):
-            object.__setattr__(self, "training", tuple(self.training))
-        good = isinstance(self.training, tuple) and all(isinstance(op, Operation) for op in self.training)
-        _check(self, "training", good, "a list of operations such as PadCrop(4) and Flip()")
+        if any(have < want for have, want in zip(cover, self.size, strict=True)):
+            raise UsageError(f"images: evaluation must cover the size {self.size}, not only {cover}")
+        self._set("training", tuple[Operation, ...])
         stages = [_STAGES.index(operation.stage) for operation in self.training]
-        good = stages == sorted(stages) and stages.count(0) <= 1
-        _check(self, "training", good, "in the order: one view at most, pixels, inputs (Lighting comes last)")
+        if stages != sorted(stages) or stages.count(0) > 1:
+            raise UsageError(
+                "images: training must have at most one view and that first, then operations on pixels, "
+                f"then those on inputs (Lighting), not {self.training}"
+            )
         if self.channels == 1 and any(isinstance(operation, Lighting) for operation in self.training):
             raise UsageError("images: training cannot have Lighting with one channel")
+
+    def _set(self, name: str, kind: Any) -> None:
+        object.__setattr__(self, name, check(f"images: {name}", getattr(self, name), kind))
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Images:
@@ -362,10 +342,10 @@ class Images:
             if name not in (*names, "normalization"):
                 raise unknown("setting of images", name, names)
         fields = dict(values)
-        if "training" in fields:
-            fields["training"] = tuple(_operation(item) for item in _listed(fields["training"], "training"))
+        if isinstance(fields.get("training"), (list, tuple)):
+            fields["training"] = tuple(resolve(Operation, item) for item in fields["training"])
         if "evaluation" in fields:
-            fields["evaluation"] = _operation(fields["evaluation"])
+            fields["evaluation"] = resolve(Geometry, fields["evaluation"])
         return cls(**fields)
 
     def to_dict(self) -> dict[str, Any]:
@@ -373,8 +353,8 @@ class Images:
         values = {field.name: _plain(getattr(self, field.name)) for field in dataclasses.fields(self)}
         return {
             **values,
-            "training": [operation.to_dict() for operation in self.training],
-            "evaluation": self.evaluation.to_dict(),
+            "training": [_plain(operation.get_config()) for operation in self.training],
+            "evaluation": _plain(self.evaluation.get_config()),
         }
 
     def with_channels(self, channels: int) -> Images:
@@ -648,64 +628,8 @@ def _brightness(values: tuple[float, ...]) -> tuple[float]:
     return (round(sum(share * value for share, value in zip(LUMA, values, strict=True)), 6),)
 
 
-def _name(operation: type[Operation]) -> str:
-    """The name under which a class is registered, or `package.module:Class` where it is not."""
-    names = (name for name in OPERATIONS.names() if OPERATIONS.get(name) is operation)
-    return next(names, f"{operation.__module__}:{operation.__qualname__}")
-
-
-def _operation(values: Any) -> Any:
-    """The operation of `{"name": …, setting: …}`; an operation itself stays as it is.
-
-    Raises:
-        UsageError: there is no such operation or setting, or its value is impossible.
-    """
-    if isinstance(values, Operation):
-        return values
-    if not isinstance(values, Mapping) or not isinstance(values.get("name"), str):
-        raise UsageError(f'images: an operation is written {{"name": …, setting: …}}, not {values!r}')
-    kind = OPERATIONS.get(values["name"])
-    if not (isinstance(kind, type) and issubclass(kind, Operation)):
-        raise UsageError(f"images: {values['name']} is not an image operation")
-    settings = {name: value for name, value in values.items() if name != "name"}
-    fields = [field.name for field in dataclasses.fields(kind)]  # type: ignore[arg-type]
-    for name in settings:
-        if name not in fields:
-            raise unknown(f"setting of {values['name']}", name, fields or ["none"])
-    return kind(**settings)
-
-
-def _listed(values: Any, field: str) -> Iterable[Any]:
-    if not isinstance(values, (list, tuple)):
-        raise UsageError(f"images: {field} must be a list, not {values!r}")
-    return values
-
-
 def _plain(value: Any) -> Any:
     """Tuples as lists, at any depth, as JSON has them."""
     if isinstance(value, Mapping):
         return {key: _plain(item) for key, item in value.items()}
     return [_plain(item) for item in value] if isinstance(value, (list, tuple)) else value
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _is_whole(value: Any) -> bool:
-    return isinstance(value, numbers.Integral) and not isinstance(value, bool)
-
-
-def _numbers(owner: Any, field: str, count: int) -> tuple[Any, ...]:
-    """A field as a tuple of so many finite numbers; JSON gives lists, which are replaced."""
-    values = getattr(owner, field)
-    good = isinstance(values, (list, tuple)) and len(values) == count and all(map(_is_number, values))
-    _check(owner, field, good, f"{count} number{'s' if count > 1 else ''}")
-    object.__setattr__(owner, field, tuple(values))
-    return tuple(values)
-
-
-def _check(owner: Any, field: str, good: bool, wanted: str) -> None:
-    if not good:
-        kind = "images" if isinstance(owner, Images) else type(owner).__name__
-        raise UsageError(f"{kind}: {field} must be {wanted}, not {getattr(owner, field)!r}")

@@ -13,7 +13,7 @@ from bnn_tf import data
 from bnn_tf._tensorflow import tf
 from bnn_tf.data import images as operations
 from bnn_tf.data.images import Images
-from bnn_tf.errors import UsageError
+from bnn_tf.errors import UsageError, UserError
 
 
 @pytest.fixture
@@ -187,7 +187,7 @@ class TestValue:
         ],
     )
     def test_impossible_values_are_refused_by_name(self, field, value):
-        with pytest.raises(UsageError, match=f"^images: {field} must be"):
+        with pytest.raises(UsageError, match=f"^images: {field} must"):
             Images(**{field: value})
 
     @pytest.mark.parametrize(
@@ -205,7 +205,7 @@ class TestValue:
         ],
     )
     def test_operations_refuse_impossible_values(self, operation, field, value):
-        with pytest.raises(UsageError, match=f"^{operation.__name__}: {field} must be"):
+        with pytest.raises(UsageError, match=f"^image operation {operation.__name__}: {field} must"):
             operation(**{field: value})
 
     @pytest.mark.parametrize(
@@ -213,15 +213,15 @@ class TestValue:
         [
             ({"sise": 3}, "no setting of images called 'sise'; did you mean 'size'"),
             ({"training": [{"name": "flop"}]}, "no image operation called 'flop'; did you mean 'flip'"),
-            ({"training": [{"name": "pad_crop", "pad": 4}]}, "no setting of pad_crop called 'pad'"),
-            ({"training": [4]}, "an operation is written"),
+            ({"training": [{"name": "pad_crop", "pad": 4}]}, "no option of image operation pad_crop called"),
+            ({"training": [4]}, "image operation is named by a text"),
             ({"training": {"name": "flip"}}, "training must be a list"),
-            ({"evaluation": {"name": "flip"}}, "evaluation must be"),
+            ({"evaluation": {"name": "flip"}}, "'flip' is no image operation: it does not derive from Geo"),
             ({"normalization": "imagnet"}, "did you mean 'imagenet'"),
         ],
     )
     def test_wrong_stored_values(self, values, message):
-        with pytest.raises(UsageError, match=message):
+        with pytest.raises(UserError, match=message):
             Images.from_dict(values)
 
     def test_normalize_is_the_same_in_numpy_and_tensorflow(self, rng):
