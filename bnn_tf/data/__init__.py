@@ -1,6 +1,8 @@
 """Datasets, augmentation and exactly repeatable `tf.data` pipelines."""
 
-from bnn_tf.data.errors import DataError, UnknownDatasetError, clear_errors
+from bnn_tf.data import datasets
+from bnn_tf.data.datasets import facts, list_datasets, load
+from bnn_tf.data.folder import FolderCheck, check
 from bnn_tf.data.images import (
     NORMALIZATIONS,
     OPERATIONS,
@@ -15,16 +17,26 @@ from bnn_tf.data.images import (
     ResizeCrop,
     ResizeShort,
 )
-from bnn_tf.data.pipeline import evaluation_batches, steps, take, training_batches
-from bnn_tf.data.registry import list_datasets, load
-from bnn_tf.data.source import Source, placeholder_names
+from bnn_tf.data.pipeline import clear_errors, evaluation_batches, steps, take, training_batches
+from bnn_tf.data.source import (
+    ArraySplit,
+    DataError,
+    Facts,
+    Source,
+    UnknownDatasetError,
+    describe,
+    placeholder_names,
+)
 
 __all__ = [
     "NORMALIZATIONS",
     "OPERATIONS",
+    "ArraySplit",
     "Cover",
     "DataError",
+    "Facts",
     "Flip",
+    "FolderCheck",
     "Geometry",
     "Images",
     "Lighting",
@@ -35,8 +47,12 @@ __all__ = [
     "ResizeShort",
     "Source",
     "UnknownDatasetError",
+    "check",
     "clear_errors",
+    "datasets",
+    "describe",
     "evaluation_batches",
+    "facts",
     "list_datasets",
     "load",
     "placeholder_names",

@@ -1,21 +1,31 @@
-"""Image folders: train/<class>/* and val|test/<class>/*, or Tiny-ImageNet as it is distributed."""
+"""Image folders: train/<class>/* and val|test/<class>/*, <class>/* alone, or Tiny-ImageNet as distributed."""
 
 from __future__ import annotations
 
+import concurrent.futures
+import contextlib
+import dataclasses
+import functools
 import os
-from collections.abc import Iterable
+import stat
+import warnings
+import zlib
 from pathlib import Path
 from typing import Any
 
 from bnn_tf._tensorflow import tf
-from bnn_tf.data.errors import DataError
-from bnn_tf.data.seeds import permutation
-from bnn_tf.data.source import EncodedSplit, Source
+from bnn_tf.data import images
+from bnn_tf.data.source import DataError, EncodedSplit, Range, Source, permutation
+from bnn_tf.errors import some
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif")
-LAYOUT = "train/<class>/* and val/<class>/* (or test/<class>/*)"
+LAYOUT = "train/<class>/* and val/<class>/* (or test/<class>/*), or <class>/* alone"
+HELD_OUT = 5
+"""One image of so many of each class is held out where a folder has no images for testing."""
+
+_TRAIN = "train"
 _EVALUATION = ("val", "validation", "test")
 _ANNOTATIONS = "val_annotations.txt"
+_SAMPLE = 200  # images whose size is looked up
 
 Labelled = list[tuple[str, int]]
 
@@ -26,75 +36,120 @@ class FileSplit(EncodedSplit):
     def __init__(self, files: Labelled) -> None:
         self.files = files
         self.size = len(files)
-        with tf.device("/CPU:0"):
-            self._paths = tf.constant([os.fsencode(path) for path, _ in files], tf.string)
-            self._labels = tf.constant([label for _, label in files], tf.int64)
+
+    @functools.cached_property
+    def _tensors(self) -> tuple[tf.Tensor, tf.Tensor]:
+        with tf.init_scope(), tf.device("/CPU:0"):  # a pipeline may ask first while it is being traced
+            paths = tf.constant([os.fsencode(path) for path, _ in self.files], tf.string)
+            return paths, tf.constant([label for _, label in self.files], tf.int64)
 
     def _order(self, seed: tf.Tensor | None) -> tf.Tensor:
         return tf.range(self.size) if seed is None else permutation(self.size, seed)
 
-    def items(self, seed: tf.Tensor | None, start: int | tf.Tensor) -> tf.data.Dataset:
+    def items(self, seed: tf.Tensor | None, start: int) -> tf.data.Dataset:
         """The numbers of the files; entering at any position costs nothing."""
         order = self._order(seed)
         return tf.data.Dataset.range(start, self.size).map(lambda position: order[position])
 
     def fetch(self, item: Any) -> tuple[tf.Tensor, tf.Tensor]:
         """Reads a file."""
-        return tf.io.read_file(self._paths[item]), self._labels[item]
+        paths, labels = self._tensors
+        return tf.io.read_file(paths[item]), labels[item]
 
-    def blame(self, seed: tf.Tensor | None, position: tf.Tensor) -> tf.Tensor:
+    def place(self, seed: tf.Tensor | None, position: tf.Tensor) -> tf.Tensor:
         """The path."""
-        return tf.strings.join(["the image ", self._paths[self._order(seed)[position]]])
+        return tf.strings.join(["the image ", self._tensors[0][self._order(seed)[position]]])
 
     def limited(self, count: int) -> FileSplit:
         """Evenly spaced files, because they are sorted by class."""
         count = min(count, self.size)
         return FileSplit([self.files[i * self.size // count] for i in range(count)])
 
+    def pixels(self) -> Range | None:
+        """The shortest and the longest side of an evenly spaced sample of the images."""
+        sides = []
+        for path, _ in self.limited(_SAMPLE).files:
+            with contextlib.suppress(OSError), open(path, "rb") as file:
+                sides += images.size(file.read(2**18)) or ()
+        return (min(sides), max(sides)) if sides else None
+
 
 def is_image_folder(root: Path) -> bool:
     """Whether a folder is meant as an image folder (it need not be a sound one)."""
-    return (root / "train").is_dir()
+    return (root / _TRAIN).is_dir()
 
 
-def load(root: Path, name: str = "folder") -> Source:
+def load(root: Path) -> Source:
     """Reads the lists of files below a folder; images are read when they are used.
 
-    Labels number the class folders of train/ in alphabetic order. A sub-folder `images` counts as its class
-    folder, as in Tiny-ImageNet, whose val/ folder may also have its original form.
+    Labels number the class folders in alphabetic order. A sub-folder `images` counts as its class folder, as
+    in Tiny-ImageNet, whose val/ folder may have its original form. Where there are no images for testing,
+    one in `HELD_OUT` of each class is held out; which ones depends on their names alone, so that
+    new images change little.
 
     Raises:
-        DataError: the layout is another, a class is empty, or train and val have different classes.
+        DataError: the layout is another, a class is empty, train and val have different classes, or what is
+            named like an image is a pipe, a device or a folder.
     """
-    held_out = next((root / part for part in _EVALUATION if (root / part).is_dir()), None)
-    if not is_image_folder(root) or held_out is None:
-        raise DataError(f"{root} is not an image folder: expected {LAYOUT} in it.")
-    class_names = _class_names(root / "train")
+    training = root / _TRAIN if is_image_folder(root) else root
+    class_names = _class_names(training, root)
     if len(class_names) < 2:
-        raise DataError(f"{root / 'train'} holds one class only, {class_names[0]}; training needs two.")
-    splits = {
-        "train": FileSplit(_files_by_class(root / "train", class_names)),
-        "test": FileSplit(_held_out_files(held_out, class_names)),
-    }
-    return Source(name, class_names, None, splits)
+        raise DataError(f"{training} holds one class only, {class_names[0]}; training needs two.")
+    _warn_of_numbers(training, class_names)
+    files = _files_by_class(training, class_names)
+    held_out = next((root / part for part in _EVALUATION if (root / part).is_dir()), None)
+    if training == root or held_out is None:
+        train, test = _divided(files, training)
+    else:
+        train, test = files, _held_out_files(held_out, class_names)
+    return Source(class_names, FileSplit(train), FileSplit(test))
 
 
-def _class_names(folder: Path) -> list[str]:
+def _class_names(folder: Path, root: Path) -> list[str]:
     names = sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and entry.name[0] != ".")
+    if folder == root and not any(_images(folder / name) for name in names):
+        raise DataError(f"{root} is not an image folder: expected {LAYOUT} in it.")
     if not names:
         raise DataError(f"{folder} holds no class folders: expected {LAYOUT}.")
     return names
 
 
+def _warn_of_numbers(folder: Path, names: list[str]) -> None:
+    """Labels follow the alphabet, which is not the order of numbers without leading zeros."""
+    if all(name.isdecimal() for name in names) and names != sorted(names, key=int):
+        wrong = next(label for label, name in enumerate(names) if name != sorted(names, key=int)[label])
+        warnings.warn(
+            f"the class folders of {folder} are numbers in alphabetic order ({some(names)}): label {wrong} "
+            f"stands for the folder {names[wrong]}. Rename them with leading zeros (00, 01, …) if the labels "
+            "are to be those numbers.",
+            stacklevel=3,
+        )
+
+
+def _divided(files: Labelled, folder: Path) -> tuple[Labelled, Labelled]:
+    """Training and held-out images of each class; the held-out ones are those of the smallest checksums."""
+    train: Labelled = []
+    test: Labelled = []
+    for label in sorted({label for _, label in files}):
+        paths = [path for path, other in files if other == label]
+        if len(paths) < 2:
+            raise DataError(f"{folder} holds one image only of a class, {paths[0]}; there must be two.")
+        by_checksum = sorted(paths, key=lambda path: zlib.crc32(os.fsencode(os.path.basename(path))))
+        chosen = set(by_checksum[: max(1, round(len(paths) / HELD_OUT))])
+        train += [(path, label) for path in paths if path not in chosen]
+        test += [(path, label) for path in paths if path in chosen]
+    return train, test
+
+
 def _held_out_files(folder: Path, class_names: list[str]) -> Labelled:
     if (folder / _ANNOTATIONS).is_file() and (folder / "images").is_dir():
         return _annotated_files(folder, class_names)
-    found = _class_names(folder)
-    if found != class_names:
-        only_train, only_here = set(class_names) - set(found), set(found) - set(class_names)
+    names = _class_names(folder, folder.parent)
+    if names != class_names:
+        missing, extra = sorted(set(class_names) - set(names)), sorted(set(names) - set(class_names))
         raise DataError(
-            f"The class folders of {folder} differ from those of {folder.parent / 'train'}: "
-            f"missing {_few(only_train)}; not in train: {_few(only_here)}."
+            f"The class folders of {folder} differ from those of {folder.parent / _TRAIN}: "
+            f"missing {some(missing) or 'none'}; not in train: {some(extra) or 'none'}."
         )
     return _files_by_class(folder, class_names)
 
@@ -102,19 +157,30 @@ def _held_out_files(folder: Path, class_names: list[str]) -> Labelled:
 def _files_by_class(folder: Path, class_names: list[str]) -> Labelled:
     files: Labelled = []
     for label, name in enumerate(class_names):
-        images = _images(folder / name) or _images(folder / name / "images")
-        if not images:
-            raise DataError(f"The class folder {folder / name} holds no images ({', '.join(SUFFIXES)}).")
-        files += [(path, label) for path in images]
+        paths = _images(folder / name) or _images(folder / name / "images")
+        if not paths:
+            suffixes = ", ".join(images.suffixes())
+            raise DataError(f"The class folder {folder / name} holds no images ({suffixes}).")
+        files += [(path, label) for path in paths]
     return files
 
 
 def _images(folder: Path) -> list[str]:
+    """The paths of what is named like an image.
+
+    Raises:
+        DataError: one is neither a file nor a link to one (reading a pipe would wait for ever).
+    """
     if not folder.is_dir():
         return []
-    return sorted(
-        str(path) for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and path.name[0] != "."
-    )
+    suffixes, paths = images.suffixes(), []
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.name[0] != "." and os.path.splitext(entry.name)[1].lower() in suffixes:
+                if not entry.is_file():
+                    raise DataError(f"{entry.path} is named like an image but {fault(entry.path)}.")
+                paths.append(entry.path)
+    return sorted(paths)
 
 
 def _annotated_files(folder: Path, class_names: list[str]) -> Labelled:
@@ -131,7 +197,89 @@ def _annotated_files(folder: Path, class_names: list[str]) -> Labelled:
     return files
 
 
-def _few(names: Iterable[str]) -> str:
-    listed = sorted(names)
-    more = f" and {len(listed) - 5} more" if len(listed) > 5 else ""
-    return ", ".join(listed[:5]) + more if listed else "none"
+def fault(path: str | os.PathLike[str]) -> str | None:
+    """Why a file cannot be used as an image, as the end of a sentence that begins with its path.
+
+    `None` where it can be used. The whole image is decoded to find out.
+    """
+    try:
+        mode = os.stat(path).st_mode
+        if not stat.S_ISREG(mode):
+            return "is a folder" if stat.S_ISDIR(mode) else "is a pipe or a device, not a file"
+        with open(path, "rb") as file:
+            contents = file.read()
+    except FileNotFoundError:
+        return "is a link to nothing" if os.path.islink(path) else "does not exist"
+    except OSError as error:
+        return f"cannot be read ({error.strerror})"
+    if not contents:
+        return "is empty"
+    kind, size = images.kind(contents), images.size(contents)
+    if kind is None:
+        return f"is no image of a kind that is read ({', '.join(images.suffixes())})"
+    if size is not None and size[0] * size[1] > images.MAX_PIXELS:
+        return f"has {size[1]}×{size[0]} pixels; {images.MAX_PIXELS:,} in all are the most that are read"
+    try:
+        with tf.device("/CPU:0"):
+            images.decode(tf.constant(contents))
+    except Exception:  # TensorFlow's errors of many kinds, and Pillow's
+        return f"is a {kind} image that is damaged or cut off"
+    return None
+
+
+@dataclasses.dataclass(frozen=True)
+class FolderCheck:
+    """What `check` found.
+
+    Attributes:
+        folder: What was checked.
+        images: How many images can be used.
+        faults: The path and the fault of every file that cannot.
+    """
+
+    folder: Path
+    images: int
+    faults: tuple[tuple[str, str], ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        faults = [{"path": path, "fault": reason} for path, reason in self.faults]
+        return {"folder": str(self.folder), "images": self.images, "faults": faults}
+
+    def __str__(self) -> str:
+        lines = [f"{path} {reason}" for path, reason in self.faults]
+        return "\n".join([*lines, f"{self.images:,} images can be used, {len(lines):,} files cannot"])
+
+
+def check(folder: str | os.PathLike[str], workers: int = 4) -> FolderCheck:
+    """Reads and decodes every image below a folder and lists all files that cannot be used.
+
+    Hidden files and what is not meant as an image (no suffix, text files) are passed over; other files whose
+    kind is not read, such as `.heic`, are listed.
+
+    Args:
+        folder: An image folder, or any folder with images in it.
+        workers: How many images to read at a time.
+
+    Raises:
+        DataError: there is no such folder.
+    """
+    root = Path(folder).expanduser()
+    if not root.is_dir():
+        raise DataError(f"The folder {root} does not exist.")
+    paths = []
+    for place, folders, names in os.walk(root):
+        folders[:] = sorted(name for name in folders if name[0] != ".")
+        shown = sorted(name for name in names if name[0] != ".")
+        paths += [os.path.join(place, name) for name in shown if _may_be_image(name)]
+    with concurrent.futures.ThreadPoolExecutor(workers) as pool:
+        reasons = list(pool.map(fault, paths))
+    faults = tuple((path, reason) for path, reason in zip(paths, reasons, strict=True) if reason)
+    return FolderCheck(root, len(paths) - len(faults), faults)
+
+
+def _may_be_image(name: str) -> bool:
+    return os.path.splitext(name)[1].lower() not in _NOT_IMAGES
+
+
+_NOT_IMAGES = ("", ".txt", ".csv", ".json", ".xml", ".yaml", ".md", ".db", ".ini", ".py", ".zip", ".tar")

@@ -18,7 +18,12 @@ Everything but calling it works without TensorFlow.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import functools
+import importlib.util
+import io
+import struct
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -45,6 +50,9 @@ LUMA = (0.299, 0.587, 0.114)
 
 OPERATIONS: Registry[type[Operation]] = Registry("image operation", "bnn_tf.image_operations")
 """The operations by the names under which they are stored in a run's configuration."""
+
+MAX_PIXELS = 100_000_000
+"""Larger images are refused: one of 20,000×20,000 would take gigabytes, several times over."""
 
 ATTEMPTS = 10
 """Boxes that `crop_box` tries before it falls back on the centre."""
@@ -459,21 +467,160 @@ class Images:
 
 
 def decode(contents: tf.Tensor, channels: int = 3) -> tf.Tensor:
-    """An encoded JPEG, PNG, GIF (first frame) or BMP as uint8 `[h, w, channels]`."""
+    """An encoded image as uint8 `[h, w, channels]`.
+
+    JPEG, PNG, GIF (first frame) and BMP, and where Pillow is installed WebP and TIFF (first page).
+
+    Raises:
+        tf.errors.InvalidArgumentError: the image is damaged, of another kind, or has more than `MAX_PIXELS`.
+    """
     image = tf.cond(
         tf.io.is_jpeg(contents),
-        lambda: tf.io.decode_jpeg(contents, channels=channels, dct_method=_JPEG_TRANSFORM),
-        lambda: tf.io.decode_image(contents, channels=channels, expand_animations=False),
+        lambda: tf.io.decode_jpeg(_bounded_jpeg(contents), channels=channels, dct_method=_JPEG_TRANSFORM),
+        lambda: _decode_other(contents, channels),
     )
     return tf.ensure_shape(image, [None, None, channels])
+
+
+def _bounded_jpeg(contents: tf.Tensor) -> tf.Tensor:
+    return _bounded(contents, tf.image.extract_jpeg_shape(contents)[:2])
+
+
+def _bounded(contents: tf.Tensor, shape: tf.Tensor) -> tf.Tensor:
+    """The contents, unless an image of this height and width would be too large to decode."""
+    pixels = tf.reduce_prod(tf.abs(tf.cast(shape, tf.float32)))
+    with tf.control_dependencies([tf.debugging.Assert(pixels <= MAX_PIXELS, ["too many pixels", shape])]):
+        return tf.identity(contents)
+
+
+def _decode_other(contents: tf.Tensor, channels: int) -> tf.Tensor:
+    def number(start: int, length: int, kind: tf.DType, little_endian: bool = True) -> tf.Tensor:
+        return tf.io.decode_raw(tf.strings.substr(contents, start, length), kind, little_endian)
+
+    def whole() -> tf.Tensor:
+        mark = tf.strings.substr(contents, 0, 2)
+        shape = tf.case(
+            [
+                (mark == b"\x89P", lambda: number(16, 8, tf.int32, False)),
+                (mark == b"GI", lambda: tf.cast(number(6, 4, tf.uint16), tf.int32)),
+                (mark == b"BM", lambda: number(18, 8, tf.int32)),
+            ],
+            default=lambda: tf.zeros([2], tf.int32),  # the decoder refuses it
+        )
+        return tf.io.decode_image(_bounded(contents, shape), channels=channels, expand_animations=False)
+
+    if not _has_pillow():
+        return whole()
+    mark = tf.strings.substr(contents, 0, 4)
+    return tf.cond(
+        tf.reduce_any([mark == start for start in _PILLOW_MARKS]),
+        lambda: tf.numpy_function(
+            functools.partial(_decode_by_pillow, channels), [contents], tf.uint8, False
+        ),
+        whole,
+    )
+
+
+def _has_pillow() -> bool:
+    return importlib.util.find_spec("PIL") is not None
+
+
+def _decode_by_pillow(channels: int, contents: Any) -> np.ndarray:
+    from PIL import Image
+
+    contents = contents if isinstance(contents, bytes) else contents.item()  # graphs pass an array of objects
+    with Image.open(io.BytesIO(contents), formats=("WEBP", "TIFF")) as image:
+        if image.width * image.height > MAX_PIXELS:
+            raise ValueError("too many pixels")
+        if image.mode not in ("RGB", "RGBA", "RGBX", "L", "LA", "P", "1", "CMYK", "YCbCr"):
+            raise ValueError(f"the image has {image.mode} pixels, not 8-bit ones")
+        pixels = np.asarray(image.convert("L" if channels == 1 else "RGB"))
+    return pixels.reshape(*pixels.shape[:2], channels)
+
+
+def suffixes() -> tuple[str, ...]:
+    """How the names of images end that `decode` can read."""
+    return (".jpg", ".jpeg", ".png", ".bmp", ".gif", *((".webp", ".tif", ".tiff") if _has_pillow() else ()))
+
+
+def kind(contents: bytes) -> str | None:
+    """The kind of an encoded image by its first bytes; `None` where `decode` cannot read it.
+
+    Example:
+        >>> kind(b"GIF89a")
+        'GIF'
+    """
+    marks = {**_MARKS, **(_PILLOW_MARKS if _has_pillow() else {})}
+    return next((name for mark, name in marks.items() if contents.startswith(mark)), None)
+
+
+_MARKS = {
+    b"\x89PNG\r\n\x1a\n": "PNG",
+    b"GIF87a": "GIF",
+    b"GIF89a": "GIF",
+    b"BM": "BMP",
+    b"\xff\xd8\xff": "JPEG",
+}
+_PILLOW_MARKS = {b"RIFF": "WebP", b"II*\0": "TIFF", b"MM\0*": "TIFF"}
+
+
+def size(contents: bytes) -> Size | None:
+    """The height and width of an encoded image, read from its beginning alone.
+
+    `None` where it is no image that `decode` can read, or is cut off before its size.
+
+    Example:
+        >>> size(b"GIF89a" + bytes([3, 0, 2, 0]))
+        (2, 3)
+    """
+    with contextlib.suppress(struct.error, IndexError):
+        match kind(contents):
+            case "PNG":
+                width, height = struct.unpack_from(">II", contents, 16)
+                return height, width
+            case "GIF":
+                width, height = struct.unpack_from("<HH", contents, 6)
+                return height, width
+            case "BMP":
+                width, height = struct.unpack_from("<ii", contents, 18)
+                return abs(height), abs(width)
+            case "JPEG":
+                return _jpeg_size(contents)
+            case "WebP" | "TIFF":
+                return _pillow_size(contents)
+    return None
+
+
+def _jpeg_size(contents: bytes) -> tuple[int, int]:
+    """Height and width from the first frame header; the segments before it are skipped by their lengths."""
+    place = 2
+    while True:
+        while contents[place + 1] == 0xFF:  # padding
+            place += 1
+        marker, length = contents[place + 1], struct.unpack_from(">H", contents, place + 2)[0]
+        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
+            return struct.unpack_from(">HH", contents, place + 5)
+        place += 2 + length
+
+
+def _pillow_size(contents: bytes) -> Size | None:
+    from PIL import Image
+
+    try:
+        with Image.open(io.BytesIO(contents), formats=("WEBP", "TIFF")) as image:
+            return image.height, image.width
+    except Exception:  # Pillow raises errors of many kinds for damaged files
+        return None
 
 
 def _decoded_part(contents: tf.Tensor, view: Any, draws: tf.Tensor) -> tf.Tensor:
     """The part of an encoded image that a view with a `box` shows, before it is resized."""
 
     def from_jpeg() -> tf.Tensor:
-        box = view.box(tf.image.extract_jpeg_shape(contents)[:2], draws)
-        return tf.image.decode_and_crop_jpeg(contents, box, channels=3, dct_method=_JPEG_TRANSFORM)
+        shape = tf.image.extract_jpeg_shape(contents)[:2]
+        box = view.box(shape, draws)
+        image = _bounded(contents, shape)
+        return tf.image.decode_and_crop_jpeg(image, box, channels=3, dct_method=_JPEG_TRANSFORM)
 
     def from_other() -> tf.Tensor:
         image = decode(contents)

@@ -6,14 +6,26 @@ image at each position derive from (seed, epoch, position). So a run can be ente
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
+import re
+from collections.abc import Iterator
+from typing import Any
+
 import numpy as np
 
 from bnn_tf._tensorflow import tf
-from bnn_tf.data.errors import clear_errors
+from bnn_tf.data.folder import fault
 from bnn_tf.data.images import Images
-from bnn_tf.data.passes import Pass, batched_views
-from bnn_tf.data.seeds import epoch_seed
-from bnn_tf.data.source import ArraySplit, EncodedSplit, Source
+from bnn_tf.data.source import (
+    ArraySplit,
+    DataError,
+    EncodedSplit,
+    Source,
+    epoch_seed,
+    permutation,
+    uniform_rows,
+)
 from bnn_tf.errors import UsageError
 
 AUTOTUNE = -1  # `tf.data.AUTOTUNE`
@@ -43,40 +55,49 @@ def training_batches(
     wherever the run was entered.
 
     Args:
-        source: the dataset; its `train` split is read.
-        images: augmentation and normalisation.
-        batch_size: images per batch; the last batch of an epoch has what is left.
-        seed: of order and augmentation.
-        epochs: where to stop (as `model.fit` counts: the number of epochs from the very beginning).
-        initial_epoch: the first epoch to run.
-        initial_step: the first batch of that epoch.
-        workers: how many images or batches to prepare at a time; the default lets TensorFlow choose.
+        source: The dataset; its `train` split is read.
+        images: Augmentation and normalisation.
+        batch_size: Images per batch; the last batch of an epoch has what is left.
+        seed: Of order and augmentation.
+        epochs: Where to stop (as `model.fit` counts: the number of epochs from the very beginning).
+        initial_epoch: The first epoch to run.
+        initial_step: The first batch of that epoch.
+        workers: How many images or batches to prepare at a time; the default lets TensorFlow choose.
 
     Returns:
-        Float32 images `[b, h, w, 3]` and int64 labels `[b]`.
+        Float32 images `[b, h, w, c]` and int64 labels `[b]`.
 
     Raises:
         DataError: while it is read, within `clear_errors`: a file is missing or corrupt.
+
+    Example:
+        >>> from bnn_tf import data
+        >>> batches = training_batches(data.load("digits"), data.Images((data.Flip(),)), batch_size=64)
+        >>> next(iter(batches))[0].shape
+        TensorShape([64, 32, 32, 3])
     """
     per_epoch = steps(source, "train", batch_size)
     if not 0 <= initial_epoch <= epochs or not 0 <= initial_step <= per_epoch:
         entry = f"epoch {initial_epoch}, step {initial_step}"
         raise UsageError(f"cannot enter at {entry}: there are {epochs} epochs of {per_epoch} steps")
-    split = source.split("train")
+    run = _Pass(source.train, images, batch_size, workers)
 
-    unconverted = tf.autograph.experimental.do_not_convert
-
-    def of_epoch(epoch: tf.Tensor) -> tf.data.Dataset:
-        first = tf.where(epoch == initial_epoch, tf.constant(initial_step, tf.int64), 0)
-        return batched_views(split, Pass(images, batch_size, workers, epoch_seed(seed, epoch), first))
+    def of_epoch(epoch: int | tf.Tensor, first: int = 0) -> tf.data.Dataset:
+        return dataclasses.replace(run, seed=epoch_seed(seed, epoch), first=first).batches()
 
     def finish(views: tf.Tensor, draws: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         return images.inputs(views, draws), labels
 
     left = (epochs - initial_epoch) * per_epoch - (initial_step if initial_epoch < epochs else 0)
-    with tf.device("/CPU:0"):
-        run = tf.data.Dataset.range(initial_epoch, epochs).flat_map(unconverted(of_epoch)).prefetch(AUTOTUNE)
-        return _finished(run.map(finish), left)
+    # The first epoch stands apart where it is entered in its middle: then files can be skipped by their
+    # record counts, which takes Python.
+    apart = bool(initial_step) and initial_epoch < epochs
+    with tf.init_scope(), tf.device("/CPU:0"):
+        whole = tf.data.Dataset.range(initial_epoch + apart, epochs)
+        batches = whole.flat_map(tf.autograph.experimental.do_not_convert(of_epoch))
+        if apart:
+            batches = of_epoch(initial_epoch, initial_step).concatenate(batches)
+        return _finished(batches.prefetch(AUTOTUNE).map(finish), left)
 
 
 def evaluation_batches(
@@ -86,10 +107,16 @@ def evaluation_batches(
 
     Raises:
         DataError: while it is read, within `clear_errors`: a file is missing or corrupt.
+
+    Example:
+        >>> from bnn_tf import data
+        >>> batches = evaluation_batches(data.load("digits"), data.Images(), batch_size=100)
+        >>> [len(labels) for _, labels in batches]
+        [100, 100, 100, 60]
     """
     with tf.device("/CPU:0"):
-        seen = _evaluation_views(source.split(split), images, batch_size, workers)
-        batches = seen.map(lambda views, labels: (images.normalize(views), labels))
+        views = _Pass(source.split(split), images, batch_size, workers).batches().prefetch(AUTOTUNE)
+        batches = views.map(lambda views, _, labels: (images.normalize(views), labels))
         return _finished(batches, steps(source, split, batch_size))
 
 
@@ -98,16 +125,22 @@ def take(
 ) -> tuple[np.ndarray, np.ndarray]:
     """`n` evaluation images (fewer, if there are not so many) and their labels as NumPy arrays.
 
-    The first ones, or of an image folder evenly spaced ones. Float32 `[n, h, w, 3]` as the network takes
+    The first ones, or of an image folder evenly spaced ones. Float32 `[n, h, w, c]` as the network takes
     them, or with `normalize=False` uint8, as a camera gives them.
 
     Raises:
         DataError: an image cannot be read.
+
+    Example:
+        >>> from bnn_tf import data
+        >>> pixels, labels = take(data.load("digits"), data.Images(), 5, normalize=False)
+        >>> pixels.shape, labels.tolist()
+        ((5, 32, 32, 3), [0, 7, 0, 7, 4])
     """
     examples = source.limited(n).split(split)
-    with clear_errors():
-        batches = list(_evaluation_views(examples, images, 128, AUTOTUNE).as_numpy_iterator())
-    views, labels = (np.concatenate(part) for part in zip(*batches, strict=True))
+    with clear_errors(), tf.device("/CPU:0"):
+        batches = list(_Pass(examples, images, 128, AUTOTUNE).batches().as_numpy_iterator())
+    views, _, labels = (np.concatenate(part) for part in zip(*batches, strict=True))
     return images.normalize(views) if normalize else views, labels
 
 
@@ -119,8 +152,118 @@ def _finished(batches: tf.data.Dataset, count: int) -> tf.data.Dataset:
     return batches.apply(tf.data.experimental.assert_cardinality(count)).prefetch(2).with_options(options)
 
 
-def _evaluation_views(
-    split: ArraySplit | EncodedSplit, images: Images, batch_size: int, workers: int
-) -> tf.data.Dataset:
-    seen = batched_views(split, Pass(images, batch_size, workers))
-    return seen.map(lambda views, _, labels: (views, labels)).prefetch(AUTOTUNE)
+@dataclasses.dataclass(frozen=True)
+class _Pass:
+    """One pass through a split: uint8 views of its images, batched, from any step on.
+
+    Attributes:
+        split: What to go through.
+        images: Which part of the images to see.
+        batch_size: Images per batch.
+        workers: How many images or batches to prepare at a time.
+        seed: int64 `[2]`, of order and augmentation; None: in order and without (evaluation).
+        first: The step to begin with; above 0 only outside of graphs.
+    """
+
+    split: ArraySplit | EncodedSplit
+    images: Images
+    batch_size: int
+    workers: int
+    seed: tf.Tensor | None = None
+    first: int = 0
+
+    def batches(self) -> tf.data.Dataset:
+        """Batches of uint8 images `[b, h, w, c]`, the random numbers `[b, n]` of each, and labels `[b]`."""
+        build: Any = self._of_arrays if isinstance(self.split, ArraySplit) else self._of_encoded
+        # Nothing here needs AutoGraph, and it costs time.
+        return tf.autograph.experimental.do_not_convert(build)(self.split)
+
+    def _draws(self, first: int | tf.Tensor, count: int | tf.Tensor) -> tf.Tensor:
+        """The random numbers of some positions, `[count, n]`; n = 0 in evaluation."""
+        if self.seed is None:
+            return tf.zeros([count, 0])
+        return uniform_rows(first, count, self.images.draws, self.seed)
+
+    def _of_arrays(self, split: ArraySplit) -> tf.data.Dataset:
+        pixels, labels = split.tensors
+        order = tf.range(split.size) if self.seed is None else permutation(split.size, self.seed)
+
+        def batch(step: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+            rows = order[step * self.batch_size : (step + 1) * self.batch_size]
+            draws = self._draws(step * self.batch_size, tf.size(rows))
+            views = self.images.views(tf.gather(pixels, rows), None if self.seed is None else draws)
+            if self.seed is not None:
+                views = self.images.augment(views, draws)
+            return views, draws, tf.gather(labels, rows)
+
+        numbers = tf.data.Dataset.range(self.first, -(-split.size // self.batch_size))
+        return numbers.map(batch, num_parallel_calls=self.workers, deterministic=True)
+
+    def _of_encoded(self, split: EncodedSplit) -> tf.data.Dataset:
+        start = min(self.first * self.batch_size, split.size)
+
+        def example(position: tf.Tensor, item: Any) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+            contents, label = split.fetch(item)
+            draws = None if self.seed is None else self._draws(position, 1)[0]
+            return position, self.images.view(contents, draws), label
+
+        def batch(step: tf.Tensor, row: Any) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+            positions, views, labels = row
+            first = start + step * self.batch_size
+            expected = first + tf.range(tf.size(positions, tf.int64))
+            with tf.control_dependencies([_none_missing(split, self.seed, positions, expected)]):
+                draws = self._draws(first, tf.size(positions))
+            return (views if self.seed is None else self.images.augment(views, draws)), draws, labels
+
+        # A file that cannot be read fails without saying which it is. So failures are left out here and
+        # noticed by the gap that they leave among the positions; one more element shows gaps at the very end.
+        positions = tf.data.Dataset.range(start, split.size)
+        numbered = tf.data.Dataset.zip((positions, split.items(self.seed, start)))
+        sound = numbered.map(example, num_parallel_calls=self.workers, deterministic=True).ignore_errors()
+        end = (tf.constant(split.size, tf.int64), tf.zeros(self.images.input_shape, tf.uint8))
+        end_element = tf.data.Dataset.from_tensors((*end, tf.constant(-1, tf.int64)))
+        complete = sound.concatenate(end_element).take(split.size - start)
+        return complete.batch(self.batch_size).enumerate().map(batch)
+
+
+# A tf.data pipeline can only raise TensorFlow's own errors. These marks tell what this package says in them.
+_OPEN, _CLOSE = "bnn-tf-data-error<<", ">>"
+_MARKED = re.compile(re.escape(_OPEN) + "(.*?)" + re.escape(_CLOSE), re.DOTALL)
+_FILE = "the image "
+
+
+def _none_missing(
+    split: EncodedSplit, seed: tf.Tensor | None, positions: tf.Tensor, expected: tf.Tensor
+) -> tf.Operation:
+    """Fails, naming the example that is missing, where the positions are not those that are expected."""
+    wrong = tf.not_equal(positions, expected)
+    fine = tf.logical_not(tf.reduce_any(wrong))
+
+    def message() -> tf.Tensor:
+        missing = expected[tf.argmax(tf.cast(wrong, tf.int32))]
+        return tf.strings.join([_OPEN, split.place(seed, missing), _CLOSE])
+
+    return tf.debugging.Assert(fine, [tf.cond(fine, lambda: tf.constant(""), message)])
+
+
+@contextlib.contextmanager
+def clear_errors() -> Iterator[None]:
+    """Turns a failure of a data pipeline inside the body into a `DataError` that names the file.
+
+    `model.fit`, `model.evaluate` and loops over the datasets of this package belong in the body: TensorFlow
+    reports what goes wrong in a pipeline as its own errors, wrapped in pages of graph traces.
+
+    Raises:
+        DataError: an image or a record could not be read or decoded.
+    """
+    try:
+        yield
+    except tf.errors.OpError as error:
+        marked = _MARKED.search(str(error))
+        if not marked:
+            raise
+        # TensorFlow puts backslashes before quotes and backslashes.
+        place = re.sub(r"\\([\\'\"])", r"\1", marked.group(1))
+        reason = fault(place.removeprefix(_FILE)) if place.startswith(_FILE) else None
+        why = f": it {reason}" if reason else ""
+        raise DataError(f"Cannot read or decode {place}{why}.") from error

@@ -1,20 +1,28 @@
-"""What a dataset is to the pipelines: names, sizes, and splits of one of two kinds."""
+"""What a dataset is to the pipelines: class names, two splits of one of two kinds, the order of an epoch."""
 
 from __future__ import annotations
 
+import dataclasses
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from bnn_tf._tensorflow import tf
-from bnn_tf.data.errors import DataError
-from bnn_tf.errors import UsageError
+from bnn_tf.errors import UsageError, UserError
 
 Arrays = tuple[np.ndarray, np.ndarray]
+Range = tuple[int, int]
+
+
+class DataError(UserError):
+    """A dataset is missing, incomplete, corrupt or laid out in a way that cannot be read."""
+
+
+class UnknownDatasetError(DataError, UsageError):
+    """No dataset has the name that was asked for (exit code 2)."""
 
 
 def placeholder_names(count: int) -> tuple[str, ...]:
@@ -22,40 +30,73 @@ def placeholder_names(count: int) -> tuple[str, ...]:
     return tuple(f"class {label}" for label in range(count))
 
 
-@dataclass(frozen=True)
 class ArraySplit:
-    """Examples that fit into memory; they are loaded when first used.
+    """Examples that fit into memory.
 
     Args:
-        size: number of examples.
-        load: gives the first so many images, uint8 `[size, h, w, 1 or 3]`, and labels, `[size]`.
+        images: uint8 `[n, height, width, 1 or 3]`.
+        labels: Whole numbers from 0 on, `[n]`.
+
+    Raises:
+        DataError: the arrays have other types or shapes.
+
+    Example:
+        >>> ArraySplit(np.zeros((5, 8, 8, 1), np.uint8), np.arange(5) % 2).size
+        5
     """
 
-    size: int
-    load: Callable[[int], Arrays]
+    def __init__(self, images: np.ndarray, labels: np.ndarray) -> None:
+        images, labels = np.asarray(images), np.asarray(labels)
+        if images.dtype != np.uint8 or images.ndim != 4 or images.shape[-1] not in (1, 3):
+            raise DataError(
+                "images in memory are uint8 [n, height, width, 1 or 3], "
+                f"not {images.dtype} {list(images.shape)}"
+            )
+        if labels.shape != images.shape[:1] or labels.dtype.kind not in "iu" or (labels < 0).any():
+            raise DataError(f"labels are {len(images)} whole numbers from 0 on, one for each image")
+        self.size: int = len(images)
+        self.image_shape: tuple[int, ...] = images.shape[1:]
+        self._load: Callable[[int], Arrays] = lambda count: (images[:count], labels[:count])
+
+    @classmethod
+    def deferred(cls, size: int, image_shape: tuple[int, ...], load: Callable[[int], Arrays]) -> ArraySplit:
+        """Examples that are loaded when they are first used.
+
+        Args:
+            size: Number of examples.
+            image_shape: Height, width and channels of each image.
+            load: Returns the first so many images and labels.
+        """
+        split = cls.__new__(cls)
+        split.size, split.image_shape, split._load = size, image_shape, load
+        return split
 
     @cached_property
     def tensors(self) -> tuple[tf.Tensor, tf.Tensor]:
         """Images and labels (int64), in main memory."""
         with tf.init_scope(), tf.device("/CPU:0"):  # a pipeline may ask first while it is being traced
-            images, labels = self.load(self.size)
+            images, labels = self._load(self.size)
             return tf.constant(images), tf.constant(labels, tf.int64)
 
     def limited(self, count: int) -> ArraySplit:
         """The first `count` examples."""
-        return ArraySplit(min(count, self.size), self.load)
+        return ArraySplit.deferred(min(count, self.size), self.image_shape, self._load)
+
+    def pixels(self) -> Range:
+        """The shortest and the longest side of the images."""
+        return min(self.image_shape[:2]), max(self.image_shape[:2])
 
 
 class EncodedSplit(ABC):
-    """Examples that are read and decoded anew in every epoch."""
+    """Examples that are read and decoded again in every epoch."""
 
     size: int
 
     @abstractmethod
-    def items(self, seed: tf.Tensor | None, start: int | tf.Tensor) -> tf.data.Dataset:
+    def items(self, seed: tf.Tensor | None, start: int) -> tf.data.Dataset:
         """Something cheap for each example, in the order that `seed` (int64 `[2]`) gives, from `start` on.
 
-        Without a seed the order is that of storage.
+        Without a seed the order is that of storage. `start` is above 0 only outside of graphs.
         """
 
     @abstractmethod
@@ -63,38 +104,50 @@ class EncodedSplit(ABC):
         """The encoded image (string) and the label (int64) of an item; runs in parallel."""
 
     @abstractmethod
-    def blame(self, seed: tf.Tensor | None, position: tf.Tensor) -> tf.Tensor:
+    def place(self, seed: tf.Tensor | None, position: tf.Tensor) -> tf.Tensor:
         """Names the example at a position of that order, for an error message."""
 
     @abstractmethod
     def limited(self, count: int) -> EncodedSplit:
         """A split of `count` of the examples (all, if there are fewer)."""
 
+    def pixels(self) -> Range | None:
+        """The shortest and the longest side of the images, if that is known without reading all of them."""
+        return None
 
-@dataclass(frozen=True)
+
+@dataclasses.dataclass(frozen=True)
 class Source:
     """A classification dataset, ready to be read.
 
-    Attributes:
-        name: what it was asked for as.
-        class_names: the names of the labels 0, 1, ...
-        image_shape: height, width and 3, or None where images differ in size.
-        splits: `"train"` and `"test"`.
+    Args:
+        class_names: The names of the labels 0, 1, ….
+        train: The examples to train on.
+        test: The examples held out.
+        name: The name under which it was loaded.
+
+    Raises:
+        DataError: there are fewer than two classes, or a split holds no examples.
+
+    Example:
+        >>> split = ArraySplit(np.zeros((5, 8, 8, 1), np.uint8), np.arange(5) % 2)
+        >>> Source(("even", "odd"), train=split, test=split).num_classes
+        2
     """
 
-    name: str
-    class_names: list[str]
-    image_shape: tuple[int, int, int] | None
-    splits: Mapping[str, ArraySplit | EncodedSplit]
+    class_names: Sequence[str]
+    train: ArraySplit | EncodedSplit
+    test: ArraySplit | EncodedSplit
+    name: str = ""
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "class_names", list(self.class_names))
+        the_dataset = f"The dataset {self.name}".rstrip()
         if self.num_classes < 2:
-            raise DataError(
-                f"The dataset {self.name} has {self.num_classes} class; classification needs at least 2."
-            )
-        for split, examples in self.splits.items():
-            if not examples.size:
-                raise DataError(f"The {split} split of the dataset {self.name} holds no examples.")
+            raise DataError(f"{the_dataset} has {self.num_classes} class; classification needs at least 2.")
+        for split in ("train", "test"):
+            if not self.size(split):
+                raise DataError(f"{the_dataset} holds no examples in its {split} split.")
 
     @property
     def num_classes(self) -> int:
@@ -111,9 +164,9 @@ class Source:
         Raises:
             UsageError: there is no such split.
         """
-        if name not in self.splits:
-            raise UsageError(f"split {name!r} is not one of {', '.join(self.splits)}")
-        return self.splits[name]
+        if name not in ("train", "test"):
+            raise UsageError(f"split {name!r} is not one of train, test")
+        return getattr(self, name)
 
     def limited(self, count: int) -> Source:
         """The same dataset with no more than `count` examples in each split, for a quick try.
@@ -122,5 +175,90 @@ class Source:
         """
         if count < 1:
             raise UsageError(f"limit must be at least 1, not {count}")
-        splits = {name: split.limited(count) for name, split in self.splits.items()}
-        return Source(self.name, self.class_names, self.image_shape, splits)
+        return dataclasses.replace(self, train=self.train.limited(count), test=self.test.limited(count))
+
+
+@dataclasses.dataclass(frozen=True)
+class Facts:
+    """What can be said of a dataset in one line.
+
+    Attributes:
+        name: Its name.
+        class_names: The names of its classes.
+        train: Number of examples to train on; `None` where it is not known.
+        test: Number of examples held out, likewise.
+        pixels: The shortest and the longest side of the images; of a large folder those of a sample.
+    """
+
+    name: str
+    class_names: Sequence[str]
+    train: int | None
+    test: int | None
+    pixels: Range | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return dataclasses.asdict(self)
+
+    def __str__(self) -> str:
+        """`3 classes, 120 + 36 images, 60–200 px`.
+
+        Example:
+            >>> str(Facts("pictures", ("a", "b", "c"), 120, 36, (60, 200)))
+            '3 classes, 120 + 36 images, 60–200 px'
+        """
+        parts = [f"{len(self.class_names):,} classes"]
+        if self.train is not None and self.test is not None:
+            parts.append(f"{self.train:,} + {self.test:,} images")
+        if self.pixels is not None:
+            shortest, longest = self.pixels
+            parts.append(f"{shortest}–{longest} px" if shortest < longest else f"{longest} px")
+        return ", ".join(parts)
+
+
+def describe(source: Source) -> Facts:
+    """The facts of a dataset that was loaded; images are not decoded for it.
+
+    Example:
+        >>> split = ArraySplit(np.zeros((5, 8, 9, 1), np.uint8), np.arange(5) % 2)
+        >>> print(describe(Source(("even", "odd"), split, split)))
+        2 classes, 5 + 5 images, 8–9 px
+    """
+    ranges = [split.pixels() for split in (source.train, source.test)]
+    known = [pixels for pixels in ranges if pixels is not None]
+    pixels = (min(low for low, _ in known), max(high for _, high in known)) if known else None
+    return Facts(source.name, source.class_names, source.train.size, source.test.size, pixels)
+
+
+# Randomness of an epoch, as pure functions of its seed. The algorithm is named so that no device chooses
+# another and with it other numbers.
+_ALGORITHM, _PHILOX = "philox", 1
+
+
+def epoch_seed(seed: int, epoch: int | tf.Tensor) -> tf.Tensor:
+    """The seed (int64 `[2]`) of one epoch of a run."""
+    return tf.stack([tf.constant(seed, tf.int64), tf.cast(epoch, tf.int64)])
+
+
+def derived(seed: tf.Tensor, number: int | tf.Tensor) -> tf.Tensor:
+    """An independent seed for purpose or part `number`."""
+    return tf.random.experimental.stateless_fold_in(seed, tf.cast(number, tf.int64), alg=_ALGORITHM)
+
+
+def permutation(count: int | tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+    """The numbers 0..count-1 in random order."""
+    return tf.random.experimental.stateless_shuffle(tf.range(count), derived(seed, 0), alg=_ALGORITHM)
+
+
+def uniform_rows(first: int | tf.Tensor, count: int | tf.Tensor, width: int, seed: tf.Tensor) -> tf.Tensor:
+    """Rows `first` to `first + count - 1` of an endless table of uniform numbers in [0, 1), `[count, width]`.
+
+    Any part of the table can be computed alone: Philox makes four numbers from one value of its counter.
+    """
+    start = tf.cast(first, tf.uint64) * tf.constant(width, tf.uint64)
+    length = tf.cast(count, tf.int32) * width
+    key, counter = tf.raw_ops.StatelessRandomGetKeyCounter(seed=derived(seed, 1))
+    counter += tf.stack([start // 4, tf.constant(0, tf.uint64)])
+    numbers = tf.raw_ops.StatelessRandomUniformV2(shape=[length + 3], key=key, counter=counter, alg=_PHILOX)
+    lane = tf.cast(start % 4, tf.int32)
+    return tf.reshape(numbers[lane : lane + length], [count, width])

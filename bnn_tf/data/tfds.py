@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import difflib
 import http.client
+import re
 import ssl
 import sys
 import urllib.error
 import urllib.parse
 import urllib.request
+from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,19 +21,90 @@ import numpy as np
 
 from bnn_tf._runtime import quiet_native_stderr
 from bnn_tf._tensorflow import tf
-from bnn_tf.data.errors import DataError, UnknownDatasetError
-from bnn_tf.data.images import decode as decode_image
-from bnn_tf.data.source import Arrays, ArraySplit, EncodedSplit, Source
-from bnn_tf.data.streaming import Part, StreamSplit
+from bnn_tf.data import images
+from bnn_tf.data.source import (
+    Arrays,
+    ArraySplit,
+    DataError,
+    EncodedSplit,
+    Facts,
+    Range,
+    Source,
+    UnknownDatasetError,
+    derived,
+    permutation,
+)
+from bnn_tf.errors import some
 
 MEMORY_LIMIT = 2**30
 """Bytes up to which the images of a split are kept in memory (CIFAR: 150 million)."""
 
+SHUFFLE_BLOCK = 4096
+"""Encoded examples that a streamed dataset holds at a time to shuffle them."""
+
+_FILES_AT_ONCE = 16
 _HELD_OUT_SHARE = 5  # one fifth, where a dataset has no split of its own for testing
 _DECODE_BATCH = 500
-_ELSEWHERE = "name its folder with --data-dir (prepared by TFDS, or train/<class>/* and val/<class>/*)"
+_ELSEWHERE = (
+    "say in which folder it is (prepared by TensorFlow Datasets, or with train/<class>/* and val/<class>/*)"
+)
 _NETWORK_TIMEOUT = 20.0  # seconds
 _UNLABELLED_TEST = ("imagenet", "places365", "i_naturalist")  # their `test` splits come without labels
+
+# What people type for what they mean; letters, digits and case aside, which `_bare` removes.
+_MEANT = {
+    "imagenet": "imagenet2012",
+    "imagenet1k": "imagenet2012",
+    "ilsvrc": "imagenet2012",
+    "ilsvrc2012": "imagenet2012",
+    "tinyimagenet200": "tiny_imagenet",
+    "cifar": "cifar10",
+    "handwriting": "digits",
+    "optdigits": "digits",
+    "sklearndigits": "digits",
+    "usps": "mnist",
+    "fashion": "fashion_mnist",
+    "flowers": "tf_flowers",
+    "flowers102": "oxford_flowers102",
+    "pets": "oxford_iiit_pet",
+    "cats": "cats_vs_dogs",
+    "catsanddogs": "cats_vs_dogs",
+    "dogs": "stanford_dogs",
+    "birds": "caltech_birds2011",
+    "cub": "caltech_birds2011",
+    "cars": "cars196",
+    "stanfordcars": "cars196",
+    "food": "food101",
+    "places": "places365_small",
+    "textures": "dtd",
+    "svhn": "svhn_cropped",
+    "inaturalist": "i_naturalist2021",
+    "images": "folder",
+    "imagefolder": "folder",
+    "pictures": "folder",
+    "photos": "folder",
+    "custom": "folder",
+    "own": "folder",
+}
+
+# Images to train on and held out, as `load` divides them, of datasets that are not at hand.
+_SIZES = {
+    "cifar10": (50_000, 10_000),
+    "cifar100": (50_000, 10_000),
+    "imagenet2012": (1_281_167, 50_000),
+    "mnist": (60_000, 10_000),
+    "fashion_mnist": (60_000, 10_000),
+    "svhn_cropped": (73_257, 26_032),
+}
+
+# The archives without which TFDS prepares a part only, and says nothing.
+_ARCHIVES = {"imagenet2012": {"train": "ILSVRC2012_img_train.tar", "validation": "ILSVRC2012_img_val.tar"}}
+
+
+class AbsentError(DataError):
+    """The files of a dataset are absent; `facts` says what is known of it nevertheless."""
+
+    facts: Facts
 
 
 def load(
@@ -39,62 +113,81 @@ def load(
     """Opens a dataset, downloading it first where it is absent and that is allowed.
 
     Args:
-        name: the dataset's name at TFDS, `name/config` included.
-        data_dir: where prepared datasets are; None: TFDS' own default.
-        download: whether to download.
-        known: other names to suggest where `name` is unknown.
+        name: The dataset's name at TFDS, `name/config` included.
+        data_dir: Where prepared datasets are; None: TFDS' own default.
+        download: Whether to download.
+        known: Other names to suggest where `name` is unknown.
 
     Raises:
         UnknownDatasetError: TFDS has no dataset of that name.
-        DataError: not downloaded, not downloadable, or not a dataset of images with one label each.
+        AbsentError: it is not in that folder and not to be downloaded.
+        DataError: not downloadable, prepared in part only, or not a dataset of images with one label each.
     """
     builder = _builder(name, data_dir, known)
     image_key, label_key = _keys(builder, name)  # before anything is downloaded in vain
+    image, label = builder.info.features[image_key], builder.info.features[label_key]
+    fixed = None not in image.shape
     if not builder.info.splits:
-        _prepare(builder, name, download)
+        if not download:
+            error = AbsentError(f"The dataset {name} is not in {builder.data_dir}; {_ELSEWHERE}.")
+            sides = (min(image.shape[:2]), max(image.shape[:2])) if fixed else None
+            error.facts = Facts(name, list(label.names), *_SIZES.get(builder.name, (None, None)), sides)
+            raise error
+        _prepare(builder, name)
     if builder.info.file_format.value != "tfrecord":
         raise DataError(
             f"The dataset {name} is stored as {builder.info.file_format.value} in {builder.data_dir}; "
-            "prepare it anew with the file format tfrecord."
+            "remove that folder and prepare it again with the file format tfrecord."
         )
-    image, label = builder.info.features[image_key], builder.info.features[label_key]
-    parts = {
-        split: Part(builder, tfds_split, start, stop, image_key, label_key)
-        for split, (tfds_split, start, stop) in _ranges(builder, name).items()
-    }
-    fixed = None not in image.shape
-    splits = {split: _split(part, image.shape if fixed else None) for split, part in parts.items()}
-    shape = (image.shape[0], image.shape[1], 3) if fixed else None
-    return Source(name, list(label.names), shape, splits)
+    parts = (
+        Part(builder, split, start, stop, image_key, label_key)
+        for split, start, stop in _ranges(builder, name)
+    )
+    return Source(list(label.names), *(_split(part, image.shape if fixed else None) for part in parts), name)
 
 
 def _builder(name: str, data_dir: Path | None, known: tuple[str, ...]) -> Any:
     with quiet_native_stderr():
         import tensorflow_datasets as tfds
 
+        place = None if data_dir is None else str(data_dir)
         try:
-            return tfds.builder(name, data_dir=None if data_dir is None else str(data_dir), try_gcs=False)
+            if not re.fullmatch(r"[\w/:.=,+-]+", name) or "-" in name.split("/")[0]:
+                raise tfds.core.DatasetNotFoundError(name)  # TFDS says a page about how names are written
+            return tfds.builder(name, data_dir=place, try_gcs=False)
         except tfds.core.DatasetNotFoundError as error:
-            names = [*known, *tfds.list_builders(with_community_datasets=False)]
-            nearest = difflib.get_close_matches(name.split("/")[0], names, n=1)
-            hint = f" Did you mean {nearest[0]}?" if nearest else ""
+            nearest = _nearest(name, [*known, *tfds.list_builders(with_community_datasets=False)])
+            hint = f" Did you mean {nearest}?" if nearest else ""
             here = ", ".join(known)
             raise UnknownDatasetError(
                 f"There is no dataset {name!r}, neither here ({here}) nor in TensorFlow Datasets.{hint}"
             ) from error
         except Exception as error:  # a wrong config or version, a library that it needs, damaged files
-            raise DataError(f"The dataset {name} cannot be opened: {_first_line(error)}") from error
+            raise DataError(f"The dataset {name} cannot be opened: {_in_one_line(error)}") from error
 
 
-def _prepare(builder: Any, name: str, download: bool) -> None:
+def _nearest(name: str, valid: Iterable[str]) -> str | None:
+    """The valid name that is meant: the same but for punctuation and case, by meaning, or by letters."""
+    wanted = _bare(name.split("/")[0])
+    by_bare = {_bare(name): name for name in reversed(list(valid))}
+    if wanted in by_bare or wanted in _MEANT:
+        return by_bare.get(wanted) or _MEANT[wanted]
+    names = {**by_bare, **{bare: name for bare, name in _MEANT.items() if len(bare) > 5}}
+    near = difflib.get_close_matches(wanted, names, n=1)
+    return names[near[0]] if near else None
+
+
+def _bare(name: str) -> str:
+    return re.sub(r"[\W_]", "", name).lower()
+
+
+def _prepare(builder: Any, name: str) -> None:
     import tensorflow_datasets as tfds
 
-    place = builder.data_dir
-    if not download:
-        raise DataError(f"The dataset {name} is not in {place}; {_ELSEWHERE}.")
     if not sys.stderr.isatty():
         tfds.disable_progress_bar()
     try:
+        _require_archives(builder, name)
         _require_network(builder, name)
         with contextlib.redirect_stdout(sys.stderr):  # standard output is for results
             builder.download_and_prepare(
@@ -104,9 +197,25 @@ def _prepare(builder: Any, name: str, download: bool) -> None:
         raise
     except Exception as error:  # whatever network, disk and the dataset's own code can raise
         raise DataError(
-            f"The dataset {name} is not in {place} and could not be downloaded and prepared "
-            f"({_first_line(error)}); {_ELSEWHERE}."
+            f"The dataset {name} is not in {builder.data_dir} and could not be downloaded and prepared "
+            f"({_in_one_line(error)}); {_ELSEWHERE}."
         ) from error
+
+
+def _archive_folder(builder: Any) -> Path:
+    return Path(builder._data_dir_root) / "downloads" / "manual"  # TFDS' default
+
+
+def _require_archives(builder: Any, name: str) -> None:
+    """Before the records are written, because TFDS takes a part of the archives for the whole."""
+    folder = _archive_folder(builder)
+    archives = _ARCHIVES.get(builder.name, {}).values()
+    missing = [archive for archive in archives if not (folder / archive).is_file()]
+    if missing:
+        raise DataError(
+            f"The dataset {name} is not in {builder.data_dir}. To prepare it, put {' and '.join(missing)} "
+            f"(from https://image-net.org/download-images) into {folder}, or {_ELSEWHERE}."
+        )
 
 
 def _require_network(builder: Any, name: str) -> None:
@@ -135,9 +244,9 @@ def _keys(builder: Any, name: str) -> tuple[str, str]:
     features = builder.info.features
     supervised = builder.info.supervised_keys
     if not (isinstance(supervised, tuple) and len(supervised) == 2 and set(supervised) <= set(features)):
-        images = [key for key, feature in features.items() if isinstance(feature, tfds.features.Image)]
+        pictures = [key for key, feature in features.items() if isinstance(feature, tfds.features.Image)]
         labels = [key for key, feature in features.items() if isinstance(feature, tfds.features.ClassLabel)]
-        supervised = (images[0], labels[0]) if len(images) == len(labels) == 1 else None
+        supervised = (pictures[0], labels[0]) if len(pictures) == len(labels) == 1 else None
     if supervised is None or not _is_classification(*(features[key] for key in supervised)):
         raise DataError(
             f"The dataset {name} is not one of 8-bit images with one class label each; "
@@ -157,22 +266,32 @@ def _is_classification(image: Any, label: Any) -> bool:
     )
 
 
-def _ranges(builder: Any, name: str) -> dict[str, tuple[str, int, int]]:
+def _ranges(builder: Any, name: str) -> list[tuple[str, int, int]]:
     """Which examples train and which test: TFDS' split, first and last + 1."""
     splits = builder.info.splits
+    missing = [split for split in _ARCHIVES.get(builder.name, {}) if split not in splits]
+    if missing:
+        archives = " and ".join(_ARCHIVES[builder.name][split] for split in missing)
+        raise DataError(
+            f"The dataset {name} in {builder.data_dir} was prepared without {' and '.join(missing)}: put "
+            f"{archives} into {_archive_folder(builder)} and remove {builder.data_dir}, so that it is "
+            "prepared again."
+        )
     if "train" not in splits:
-        raise DataError(f"The dataset {name} has no split named train, only {', '.join(splits)}.")
+        raise DataError(
+            f"The dataset {name} in {builder.data_dir} has no split named train, only {some(splits)}."
+        )
     size = splits["train"].num_examples
     for held_out in ("validation", "test") if name.startswith(_UNLABELLED_TEST) else ("test", "validation"):
         if held_out in splits:
-            return {"train": ("train", 0, size), "test": (held_out, 0, splits[held_out].num_examples)}
+            return [("train", 0, size), (held_out, 0, splits[held_out].num_examples)]
     border = size - size // _HELD_OUT_SHARE
-    return {"train": ("train", 0, border), "test": ("train", border, size)}
+    return [("train", 0, border), ("train", border, size)]
 
 
 def _split(part: Part, shape: tuple[int, int, int] | None) -> ArraySplit | EncodedSplit:
     if shape is not None and part.size * int(np.prod(shape)) <= MEMORY_LIMIT:
-        return ArraySplit(part.size, partial(_decoded, part, shape))
+        return ArraySplit.deferred(part.size, shape, partial(_decoded, part, shape))
     return StreamSplit(part)
 
 
@@ -182,24 +301,196 @@ def _decoded(part: Part, shape: tuple[int, int, int], count: int) -> Arrays:
 
     def decode(record: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         contents, label = split.fetch(record)
-        return tf.ensure_shape(decode_image(contents, shape[-1]), shape), label
+        return tf.ensure_shape(images.decode(contents, shape[-1]), shape), label
 
     batches = split.items(None, 0).map(decode, tf.data.AUTOTUNE).batch(_DECODE_BATCH).prefetch(2)
-    images, labels = np.empty((count, *shape), np.uint8), np.empty(count, np.int64)
+    pixels, labels = np.empty((count, *shape), np.uint8), np.empty(count, np.int64)
     filled = 0
     with contextlib.suppress(tf.errors.OpError):
-        for some_images, some_labels in batches:
+        for some_pixels, some_labels in batches:
             end = filled + len(some_labels)
-            images[filled:end], labels[filled:end] = some_images, some_labels
+            pixels[filled:end], labels[filled:end] = some_pixels, some_labels
             filled = end
     if filled < count:
-        place = part.builder.data_dir
-        raise DataError(f"The files of {part.name} in {place} are corrupt; prepare them anew.")
+        raise DataError(
+            f"The files of {part.name} in {part.builder.data_dir} are corrupt; remove that folder, so that "
+            "they are prepared again."
+        )
     if labels.min() < 0:
         raise DataError(f"The split {part.name} has no labels.")
-    return images, labels
+    return pixels, labels
 
 
-def _first_line(error: BaseException) -> str:
-    text = str(error).strip()
-    return text.splitlines()[0][:200] if text else type(error).__name__
+def _in_one_line(error: BaseException) -> str:
+    """The message of TFDS without line ends; it names the files that it needs at the end."""
+    text = " ".join(str(error).split())
+    return text[:600] if text else type(error).__name__
+
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+    """Examples `start` to `stop` of one split of a prepared dataset, and how to read them."""
+
+    builder: Any
+    split: str
+    start: int
+    stop: int
+    image_key: str
+    label_key: str
+
+    @property
+    def size(self) -> int:
+        """Number of examples."""
+        return self.stop - self.start
+
+    @property
+    def name(self) -> str:
+        """As in messages: `cifar10:train`."""
+        return f"{self.builder.name}:{self.split}"
+
+    def limited(self, count: int) -> Part:
+        """The first `count` examples."""
+        return dataclasses.replace(self, stop=min(self.stop, self.start + count))
+
+    def files(self) -> list[tuple[str, int, int]]:
+        """The record files, how many records to skip in each, and how many to take."""
+        instructions = self.builder.info.splits[f"{self.split}[{self.start}:{self.stop}]"].file_instructions
+        return [
+            (
+                str(item.filename),
+                item.skip,
+                item.take if item.take >= 0 else item.examples_in_shard - item.skip,
+            )
+            for item in instructions
+        ]
+
+    def parse(self, record: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """The encoded image and the label of a record."""
+        import tensorflow_datasets as tfds
+
+        features = self.builder.info.features
+        used = tfds.features.FeaturesDict({key: features[key] for key in (self.image_key, self.label_key)})
+        example = used.deserialize_example(record, decoders={self.image_key: tfds.decode.SkipDecoding()})
+        return example[self.image_key], tf.cast(example[self.label_key], tf.int64)
+
+
+class StreamSplit(EncodedSplit):
+    """Record files too large for memory, read in an order that is a pure function of the seed.
+
+    The files come in a random order, 16 at a time in turns; of the stream of records, each block of
+    `SHUFFLE_BLOCK` is permuted. (TFDS itself spreads the examples over the files at random.) Two blocks are
+    in memory at a time. Entering in the middle of an epoch skips the files that were read by then, and reads
+    again what came before in the 16 files in turn, and the block that was under way.
+    """
+
+    def __init__(self, part: Part) -> None:
+        self.part = part
+        self.size = part.size
+        names, skips, self._counts = zip(*part.files(), strict=True)
+        with tf.init_scope(), tf.device("/CPU:0"):
+            self._names = tf.constant(names, tf.string)
+            self._skips, self._takes = tf.constant(skips, tf.int64), tf.constant(self._counts, tf.int64)
+
+    def items(self, seed: tf.Tensor | None, start: int) -> tf.data.Dataset:
+        """The serialized records."""
+        count = len(self._counts)
+        if seed is None:
+            return self._records(tf.range(count), 1).skip(start)
+        files, read = permutation(count, seed), None
+        if start:
+            order = files.numpy()
+            entry, done = entered([self._counts[i] for i in order], _FILES_AT_ONCE, _block_start(start))
+            files = tf.constant(order[entry], tf.int32)
+            read = tf.constant(np.array(done)[np.argsort(order)], tf.int64)
+        blocks = self._records(files, _FILES_AT_ONCE, read).batch(SHUFFLE_BLOCK)
+
+        def permuted(number: tf.Tensor, block: tf.Tensor) -> tf.Tensor:
+            return tf.gather(block, permutation(tf.shape(block)[0], derived(seed, 2 + number)))
+
+        numbered = blocks.enumerate(_block_start(start) // SHUFFLE_BLOCK)
+        return numbered.map(permuted).prefetch(1).unbatch().skip(start - _block_start(start))
+
+    def _records(self, order: tf.Tensor, at_once: int, read: tf.Tensor | None = None) -> tf.data.Dataset:
+        """The records of the files in an order, without the first `read` of each."""
+
+        def of_file(number: tf.Tensor) -> tf.data.Dataset:
+            skips, takes = self._skips[number], self._takes[number]
+            if read is not None:
+                skips, takes = skips + read[number], takes - read[number]
+            records = tf.data.TFRecordDataset(self._names[number], buffer_size=2**18)
+            return records.skip(skips).take(takes)
+
+        at_once = min(at_once, len(self._counts))
+        files = tf.data.Dataset.from_tensor_slices(order)
+        return files.interleave(of_file, cycle_length=at_once, num_parallel_calls=at_once, deterministic=True)
+
+    def fetch(self, item: Any) -> tuple[tf.Tensor, tf.Tensor]:
+        """Parses a record."""
+        return self.part.parse(item)
+
+    def place(self, seed: tf.Tensor | None, position: tf.Tensor) -> tf.Tensor:
+        """The dataset and how many examples came before; records have no names."""
+        where = f"an image of {self.part.name} in {self.part.builder.data_dir}, after "
+        return tf.strings.join([where, tf.strings.as_string(position), " others in the order of reading"])
+
+    def limited(self, count: int) -> StreamSplit:
+        """The first `count` examples."""
+        return StreamSplit(self.part.limited(count))
+
+    def pixels(self) -> Range | None:
+        """Of images of one size."""
+        sides = self.part.builder.info.features[self.part.image_key].shape[:2]
+        return None if None in sides else (min(sides), max(sides))
+
+
+def _block_start(position: int) -> int:
+    return position // SHUFFLE_BLOCK * SHUFFLE_BLOCK
+
+
+def entered(counts: Sequence[int], at_once: int, position: int) -> tuple[list[int], list[int]]:
+    """How to enter an interleaving of files at a position without reading what came before.
+
+    `tf.data` takes one record of each of `at_once` files in turn; where a file ends, its turn is lost and the
+    next file has its place from then on. This follows the turns by the numbers of records alone.
+
+    Args:
+        counts: Records in each file, in the order of the files.
+        at_once: Files in turn at a time.
+        position: Records that came before.
+
+    Returns:
+        The files in the order in which an interleaving that starts here takes them, and how many records of
+        each file (in the order of `counts`) came before.
+
+    Example:
+        >>> entered([3, 3, 3], at_once=2, position=3)
+        ([1, 0, 2], [2, 1, 0])
+    """
+    at_once = min(at_once, len(counts))
+    turns: list[int | None] = [None] * at_once
+    read, turn, opened, done = [0] * len(counts), 0, 0, 0
+    while done < position:
+        file = turns[turn]
+        if file is None and opened < len(counts):
+            turns[turn], opened = opened, opened + 1
+            continue
+        in_turn = [other for other in turns if other is not None]
+        rounds = min(counts[other] - read[other] for other in in_turn)
+        rounds = min(rounds, (position - done) // at_once) if len(in_turn) == at_once else 0
+        if rounds:
+            for other in in_turn:
+                read[other] += rounds
+            done += rounds * at_once
+            continue
+        if file is not None and read[file] == counts[file]:
+            turns[turn] = None
+        elif file is not None:
+            read[file], done = read[file] + 1, done + 1
+        turn = (turn + 1) % at_once
+    order = []
+    for file in turns[turn:] + turns[:turn]:
+        if file is None and opened < len(counts):
+            file, opened = opened, opened + 1
+        if file is not None:
+            order.append(file)
+    return order + list(range(opened, len(counts))), read

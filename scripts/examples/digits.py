@@ -15,7 +15,7 @@ import tensorflow as tf  # after bnn_tf, which selects Keras 2
 
 
 def main() -> None:
-    """Trains on scikit-learn's digits and leaves a `.keras` and a `.tflite` file."""
+    """Trains on the embedded digits and leaves a `.keras` and a `.tflite` file."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--method", default="bireal")
     parser.add_argument("--epochs", type=int, default=15)

@@ -49,7 +49,7 @@ def train_step(
 
 
 def main() -> None:
-    """Trains on scikit-learn's digits and leaves a `.tflite` file."""
+    """Trains on the embedded digits and leaves a `.tflite` file."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--epochs", default="8,3,3,8,2", help="of each step")
     parser.add_argument("--limit", type=int, help="use only so many images")

@@ -139,7 +139,7 @@ class TestWrongUsage:
             ),
             (("--method", "bireal", "--teacher", "nowhere"), 1, "there is no saved model at nowhere"),
             (("--method", "bireal", "--data-dir", "nowhere"), 1, "nowhere (--data-dir) does not exist"),
-            (("--method", "bireal", "--dataset", "folder"), 1, "no --data-dir is given"),
+            (("--method", "bireal", "--dataset", "folder"), 1, "say where it is"),
             (("--resume", "nowhere"), 1, "nowhere is no run directory: it does not exist"),
             (("--resume", "."), 1, "it has no config.json"),
         ],
@@ -199,7 +199,7 @@ class TestResume:
     def test_data_that_have_moved(self, command, trained, tmp_path):
         code, _, err = command("train", "--resume", trained, "--data-dir", tmp_path / "nowhere")
         assert code == 1
-        assert f"{tmp_path / 'nowhere'} (--data-dir) does not exist" in err
+        assert f"{tmp_path / 'nowhere'} does not exist" in err
 
     @pytest.mark.parametrize("content", ["", "{", '{"recipe": {}}'])
     def test_a_damaged_configuration(self, command, trained, content):

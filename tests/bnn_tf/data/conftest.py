@@ -136,5 +136,5 @@ def prepare_tfds(tmp_path):
 def streamed_source(prepared, monkeypatch):
     """`tiny_squares` where memory holds nothing at all, shuffled by blocks of eight."""
     monkeypatch.setattr("bnn_tf.data.tfds.MEMORY_LIMIT", 0)
-    monkeypatch.setattr("bnn_tf.data.streaming.SHUFFLE_BLOCK", 8)
+    monkeypatch.setattr("bnn_tf.data.tfds.SHUFFLE_BLOCK", 8)
     return data.load("tiny_squares", prepared, download=False)

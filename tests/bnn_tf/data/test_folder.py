@@ -1,5 +1,7 @@
 import os
 import shutil
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +23,7 @@ def rename(folder, name):
 def test_layout(folder, held_out):
     source = data.load("folder", rename(folder, held_out))
     assert source.class_names == ["ant", "bee", "cat"]
-    assert (source.num_classes, source.image_shape) == (3, None)
+    assert source.num_classes == 3
     assert (source.size("train"), source.size("test")) == (21, 9)
     for split in ("train", "test"):
         files = source.split(split).files
@@ -90,13 +92,13 @@ def test_tiny_imagenet_with_an_unknown_class(tiny_imagenet):
 
 
 def test_missing_data_dir(tmp_path):
-    with pytest.raises(data.DataError, match=r"nowhere \(--data-dir\) does not exist"):
+    with pytest.raises(data.DataError, match=r"nowhere does not exist"):
         data.load("folder", tmp_path / "nowhere")
 
 
 @pytest.mark.parametrize("name", ["folder", "tiny_imagenet"])
 def test_no_data_dir(name):
-    with pytest.raises(data.DataError, match=rf"{name} is read from an image folder .* no --data-dir"):
+    with pytest.raises(data.DataError, match=rf"{name} is read from an image folder .* say where it is"):
         data.load(name)
 
 
@@ -107,10 +109,39 @@ def test_wrong_layout(tmp_path, name):
         data.load(name, tmp_path)
 
 
-def test_no_held_out_images(folder):
+@pytest.mark.parametrize("flat", [False, True])
+def test_a_share_is_held_out_where_there_is_one_folder_only(folder, flat):
     shutil.rmtree(folder / "val")
-    with pytest.raises(data.DataError, match=r"is not an image folder: expected .*val/<class>/\*"):
+    source = data.load("folder", folder / "train" if flat else folder)
+    assert str(data.describe(source)).startswith("3 classes, 18 + 3 images, ")
+    assert {label for _, label in source.test.files} == {0, 1, 2}
+    assert not set(paths(source)) & set(paths(source, "test"))
+    (folder / "train" / "ant" / "new.png").write_bytes((folder / "train" / "ant" / "2.png").read_bytes())
+    again = data.load("folder", folder / "train" if flat else folder)
+    assert set(paths(source, "test")[1:]) <= set(paths(again, "test"))
+
+
+def test_the_one_folder_needs_two_images_of_a_class(folder):
+    shutil.rmtree(folder / "val")
+    for path in sorted((folder / "train" / "bee").iterdir())[1:]:
+        path.unlink()
+    with pytest.raises(data.DataError, match=r"one image only of a class, .*bee/0.JPEG"):
         data.load("folder", folder)
+
+
+def test_numbered_classes_in_alphabetic_order_are_pointed_out(folder, recwarn):
+    for split in ("train", "val"):
+        for old, new in (("ant", "1"), ("bee", "2"), ("cat", "10")):
+            os.rename(folder / split / old, folder / split / new)
+    with pytest.warns(
+        UserWarning, match=r"are numbers in alphabetic order \(1, 10, 2\): label 1 .* folder 10"
+    ):
+        data.load("folder", folder)
+
+
+def test_pixels_are_those_of_a_sample(folder, write_picture, rng):
+    write_picture(folder / "train" / "ant" / "wide.png", rng.integers(0, 255, (5, 333, 3), dtype=np.uint8))
+    assert data.describe(data.load("folder", folder)).pixels == (5, 333)
 
 
 def test_images_without_class_folders(folder):
@@ -156,7 +187,10 @@ def test_a_corrupt_image_is_named(folder, how):
     source = data.load("folder", folder)
     path = folder / "train" / "bee" / "3.JPEG"
     spoil(path, how)
-    with pytest.raises(data.DataError, match=rf"^Cannot read or decode the image {path}\.$"):
+    reason = {"gone": "does not exist", "empty": "is empty", "junk": "is no image", "cut": "is .*cut off"}[
+        how
+    ]
+    with pytest.raises(data.DataError, match=rf"^Cannot read or decode the image {path}: it {reason}"):
         data.take(source, data.Images(), 21, "train")
 
 
@@ -168,7 +202,7 @@ def test_a_corrupt_image_is_named_in_the_middle_of_training(folder):
     path = folder / "train" / "bee" / "3.JPEG"
     spoil(path, "cut")
     with (
-        pytest.raises(data.DataError, match=rf"^Cannot read or decode the image {path}\.$"),
+        pytest.raises(data.DataError, match=rf"^Cannot read or decode the image {path}: it is .*cut off"),
         data.clear_errors(),
     ):
         list(batches)
@@ -220,3 +254,82 @@ def test_other_errors_pass_unchanged():
 
     with pytest.raises(tf.errors.InvalidArgumentError, match="something else"), data.clear_errors():
         tf.debugging.Assert(False, ["something else"])
+
+
+@pytest.mark.parametrize(("make", "message"), [(os.mkfifo, "is a pipe"), (os.mkdir, "is a folder")])
+def test_what_only_has_the_name_of_an_image_is_named(folder, make, message):
+    """Reading a pipe would wait for ever."""
+    make(folder / "train" / "bee" / "x.png")
+    with pytest.raises(data.DataError, match=rf"bee/x.png is named like an image but {message}"):
+        data.load("folder", folder)
+
+
+def huge_png(side):
+    """A picture of one colour: some kilobytes that decode to gigabytes."""
+
+    def chunk(kind, body):
+        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+    pixels = zlib.compress(bytes(side // 8 + 1) * side)
+    size = struct.pack(">IIBBBBB", side, side, 1, 0, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", size) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
+
+
+def test_a_huge_picture_is_refused_by_name(folder):
+    path = folder / "train" / "ant" / "0.png"
+    path.write_bytes(huge_png(20_000))
+    source = data.load("folder", folder)
+    with pytest.raises(data.DataError, match=rf"{path}: it has 20000×20000 pixels; 100,000,000 in all"):
+        data.take(source, data.Images(), 22, "train")
+
+
+class TestCheck:
+    def test_all_faults_in_one_go(self, folder):
+        assert data.check(folder).faults == ()
+        for name, contents in {"a.jpg": b"", "b.png": b"no image", "c.heic": b"x", "notes.txt": b""}.items():
+            (folder / "train" / "bee" / name).write_bytes(contents)
+        os.mkfifo(folder / "val" / "cat" / "pipe.bmp")
+        os.symlink("nowhere", folder / "val" / "cat" / "link.gif")
+        spoil(folder / "val" / "ant" / "0.JPEG", "cut")
+        spoil(folder / "val" / "ant" / "2.png", "cut")
+        result = data.check(folder)
+        faults = {Path(path).name: fault for path, fault in result.faults}
+        assert result.images == 28
+        assert faults.pop("0.JPEG") == "is a JPEG image that is damaged or cut off"
+        assert faults.pop("2.png") == "is a PNG image that is damaged or cut off"
+        assert faults.pop("b.png").startswith("is no image of a kind that is read (.jpg,")
+        assert faults.pop("c.heic").startswith("is no image of a kind that is read (.jpg,")
+        assert faults == {
+            "a.jpg": "is empty",
+            "pipe.bmp": "is a pipe or a device, not a file",
+            "link.gif": "is a link to nothing",
+        }
+        assert str(result).endswith("28 images can be used, 7 files cannot")
+        assert result.to_dict()["faults"][0]["path"].startswith(str(folder))
+
+    def test_no_folder(self, tmp_path):
+        with pytest.raises(data.DataError, match="nowhere does not exist"):
+            data.check(tmp_path / "nowhere")
+
+
+def test_webp_and_tiff_through_pillow(folder, rng):
+    image = pytest.importorskip("PIL.Image")
+    picture = rng.integers(0, 255, (30, 40, 3), dtype=np.uint8)
+    for name in ("a.webp", "b.tiff"):
+        options = {"lossless": True} if name == "a.webp" else {}
+        image.fromarray(picture).save(folder / "train" / "ant" / name, **options)
+    source = data.load("folder", folder)
+    assert data.check(folder).faults == ()
+    images = data.Images(size=(30, 40))
+    pixels, _ = data.take(source, images, 23, "train", normalize=False)
+    for name in ("a.webp", "b.tiff"):
+        assert np.array_equal(pixels[[path.name for path in paths(source)].index(name)], picture)
+    grey, _ = data.take(source, images.with_channels(1), 23, "train", normalize=False)
+    assert grey.shape == (23, 30, 40, 1)
+
+
+def test_webp_without_pillow(folder, monkeypatch):
+    monkeypatch.setattr("bnn_tf.data.images._has_pillow", lambda: False)
+    (folder / "train" / "ant" / "x.webp").write_bytes(b"RIFF1234WEBP")
+    assert data.load("folder", folder).size("train") == 21
+    assert [Path(path).name for path, _ in data.check(folder).faults] == ["x.webp"]

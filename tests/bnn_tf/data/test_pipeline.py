@@ -1,9 +1,11 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from bnn_tf import data
 from bnn_tf._tensorflow import tf
-from bnn_tf.data import seeds
+from bnn_tf.data.source import epoch_seed, permutation
 from bnn_tf.errors import UsageError
 
 EPOCHS = 2
@@ -88,6 +90,20 @@ def test_labels_stay_with_their_images(streamed_source):
         assert np.array_equal(np.round(images[:, 0, 0, 0] * 25.5) % 2, labels)
 
 
+def test_entering_a_stream_reads_only_files_that_are_not_done(streamed_source, monkeypatch):
+    order = permutation(3, epoch_seed(5, 0)).numpy()  # the order of the three files, one at a time
+    monkeypatch.setattr("bnn_tf.data.tfds._FILES_AT_ONCE", 1)
+    whole = run(streamed_source, images_of(), batch_size=1, epochs=1)
+    first = Path(streamed_source.train.part.files()[order[0]][0])
+    first.rename(first.with_suffix(".away"))
+    try:
+        assert same(run(streamed_source, images_of(), batch_size=1, epochs=1, initial_step=17), whole[17:])
+        with pytest.raises(data.DataError), data.clear_errors():
+            run(streamed_source, images_of(), batch_size=1, epochs=1)
+    finally:
+        first.with_suffix(".away").rename(first)
+
+
 def test_the_size_of_batches_changes_neither_order_nor_augmentation(folder_source):
     for source in (folder_source, data.load("digits", limit=30)):
         joined, others = (
@@ -166,19 +182,3 @@ def test_impossible_entries(wrong):
 def test_no_such_split():
     with pytest.raises(UsageError, match="'val' is not one of train, test"):
         data.steps(data.load("digits"), "val", 8)
-
-
-def test_list_datasets():
-    assert {"digits", "cifar10", "cifar100", "imagenet2012", "tiny_imagenet", "folder"} <= set(
-        data.list_datasets()
-    )
-
-
-@pytest.mark.parametrize("width", [1, 4, 6, 26])
-def test_any_rows_of_random_numbers_can_be_computed_alone(width):
-    seed = tf.constant([3, 1], tf.int64)
-    key = seeds.derived(seed, 1)
-    whole = tf.random.stateless_uniform([50, width], key, alg="philox").numpy()
-    for first, count in [(0, 50), (7, 1), (13, 20), (49, 1)]:
-        assert np.array_equal(seeds.uniform_rows(first, count, width, seed), whole[first : first + count])
-    assert seeds.uniform_rows(2**40, 1, width, seed).shape == (1, width)

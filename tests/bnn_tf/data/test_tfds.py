@@ -3,8 +3,9 @@ import pytest
 
 from bnn_tf import data
 from bnn_tf._tensorflow import tf
+from bnn_tf.data import tfds
 from bnn_tf.data.source import ArraySplit
-from bnn_tf.data.streaming import StreamSplit
+from bnn_tf.data.tfds import StreamSplit, entered
 
 
 def brightness(images):
@@ -22,7 +23,7 @@ def test_a_small_dataset_is_kept_in_memory_and_becomes_coloured(prepared):
     source = data.load("tiny_squares", prepared, download=False)
     assert isinstance(source.split("train"), ArraySplit)
     assert (source.num_classes, source.class_names) == (2, ["even", "odd"])
-    assert (source.size("train"), source.size("test"), source.image_shape) == (23, 9, (12, 12, 3))
+    assert (source.size("train"), source.size("test"), source.train.image_shape) == (23, 9, (12, 12, 1))
     numbers, labels = in_order(source, "train")
     assert sorted(numbers) == list(range(23))
     assert np.array_equal(labels, numbers % 2)
@@ -38,7 +39,7 @@ def test_a_large_dataset_is_streamed_and_has_the_same_examples_in_the_same_order
 
 def test_images_of_several_sizes_are_streamed_and_fitted(prepare_tfds):
     source = data.load("tiny_varied", prepare_tfds("tiny_varied"), download=False)
-    assert source.image_shape is None
+    assert source.train.pixels() is None
     numbers, labels = in_order(source)
     assert sorted(numbers) == list(range(9))
     assert np.array_equal(labels, numbers % 2)
@@ -64,7 +65,7 @@ def test_an_absent_dataset_is_prepared_where_that_is_allowed(tmp_path, prepared,
 
 
 def test_not_downloaded(tmp_path):
-    with pytest.raises(data.DataError, match=r"cifar100 is not in .*cifar100.*--data-dir"):
+    with pytest.raises(data.DataError, match=r"cifar100 is not in .*cifar100.*say in which folder it is"):
         data.load("cifar100", tmp_path, download=False)
 
 
@@ -74,7 +75,7 @@ def test_no_network_is_noticed_before_tfds_tries_for_minutes(tmp_path, monkeypat
         raise OSError(reason)
 
     monkeypatch.setattr("urllib.request.urlopen", fail)
-    with pytest.raises(data.DataError, match=rf"cifar100.*cannot be reached.*{reason}.*--data-dir"):
+    with pytest.raises(data.DataError, match=rf"cifar100.*cannot be reached.*{reason}.*say in which"):
         data.load("cifar100", tmp_path)
 
 
@@ -84,14 +85,54 @@ def test_a_failed_download_is_one_sentence(tmp_path, prepared):
     assert "\n" not in str(error.value)
 
 
-def test_manual_download(tmp_path):
-    with pytest.raises(data.DataError, match=r"imagenet2012.*--data-dir"):
+def test_imagenet_needs_both_archives_before_anything_is_prepared(tmp_path):
+    """TFDS would prepare what is there, say nothing, and use that for ever."""
+    manual = tmp_path / "downloads" / "manual"
+    with pytest.raises(
+        data.DataError, match=rf"put ILSVRC2012_img_train.tar and .*_val.tar .* into {manual}"
+    ):
         data.load("imagenet2012", tmp_path)
+    manual.mkdir(parents=True)
+    (manual / "ILSVRC2012_img_train.tar").touch()
+    with pytest.raises(data.DataError, match=r"put ILSVRC2012_img_val.tar \(from"):
+        data.load("imagenet2012", tmp_path)
+    assert not (tmp_path / "imagenet2012").exists()
 
 
-@pytest.mark.parametrize(("name", "meant"), [("cifra10", "cifar10"), ("digit", "digits"), ("mnits", "mnist")])
+def test_a_half_prepared_dataset_names_what_to_remove(prepared, monkeypatch):
+    monkeypatch.setitem(tfds._ARCHIVES, "tiny_squares", {"train": "a.tar", "validation": "b.tar"})
+    with pytest.raises(
+        data.DataError, match=r"prepared without validation: put b.tar into .* and remove .*1.0.0"
+    ):
+        data.load("tiny_squares", prepared)
+
+
+def test_what_is_known_of_an_absent_dataset(tmp_path):
+    assert str(data.facts("cifar10", tmp_path)) == "10 classes, 50,000 + 10,000 images, 32 px"
+    facts = data.facts("imagenet2012", tmp_path)
+    assert (facts.train, facts.test, facts.pixels) == (1_281_167, 50_000, None)
+    assert len(facts.class_names) == 1000
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("cifra10", "cifar10"),
+        ("digit", "digits"),
+        ("mnits", "mnist"),
+        ("cifar-10", "cifar10"),
+        ("CIFAR_100", "cifar100"),
+        ("Image Net", "imagenet2012"),
+        ("imagenet-1k", "imagenet2012"),
+        ("tiny-imagenet", "tiny_imagenet"),
+        ("flowers", "tf_flowers"),
+        ("photos", "folder"),
+        ("catsanddog", "cats_vs_dogs"),
+    ],
+)
 def test_an_unknown_name_brings_the_nearest(name, meant):
-    with pytest.raises(data.UnknownDatasetError, match=f"no dataset '{name}'.*mean {meant}[?]") as error:
+    with pytest.raises(data.UnknownDatasetError, match=f"no dataset '{name}'.*mean {meant}[?]$") as error:
         data.load(name)
     assert error.value.exit_code == 2
 
@@ -159,12 +200,33 @@ def test_a_cut_record_file(prepare_tfds, monkeypatch):
         data.take(source, data.Images(size=12), 23, "train")
 
 
+def test_entering_an_interleaving_gives_the_rest_of_it(rng):
+    def interleaved(files, counts, read, at_once):
+        of_file = lambda i: tf.data.Dataset.range(read[i], counts[i]).map(lambda j: i * 1000 + j)  # noqa: E731
+        dataset = tf.data.Dataset.from_tensor_slices(tf.constant(files, tf.int64))
+        dataset = dataset.interleave(
+            of_file, cycle_length=at_once, num_parallel_calls=at_once, deterministic=True
+        )
+        return list(dataset.as_numpy_iterator())
+
+    for trial in range(6):
+        counts = [int(n) for n in (rng.integers(0, 9, 11) if trial % 2 else 5 + rng.integers(0, 2, 9))]
+        at_once = trial + 1
+        whole = interleaved(
+            range(len(counts)), tf.constant(counts, tf.int64), tf.zeros(11, tf.int64), at_once
+        )
+        for position in (0, 1, len(whole) // 2, len(whole) - 1):
+            files, read = entered(counts, at_once, position)
+            rest = interleaved(files, tf.constant(counts, tf.int64), tf.constant(read, tf.int64), at_once)
+            assert rest == whole[position:], (counts, at_once, position)
+
+
 @pytest.mark.slow
 def test_cifar10(shared):
     source = data.load("cifar10", shared / "tfds", download=False)
-    assert (source.size("train"), source.size("test"), source.image_shape) == (50_000, 10_000, (32, 32, 3))
+    assert str(data.describe(source)) == "10 classes, 50,000 + 10,000 images, 32 px"
     assert source.class_names[0] == "airplane"
-    images, labels = source.split("train").tensors
+    images, labels = source.train.tensors
     assert np.bincount(labels).tolist() == [5000] * 10
     mean = images.numpy().mean((0, 1, 2)) / 255
     assert mean == pytest.approx(data.NORMALIZATIONS["cifar"][0], abs=2e-3)
