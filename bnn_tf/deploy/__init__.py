@@ -8,7 +8,19 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from bnn_tf.deploy import benchmark, convert, facts, fold, graph, int8, interpreter, lce_file, lint, proof
+    from bnn_tf.deploy import (
+        benchmark,
+        contract,
+        convert,
+        facts,
+        fold,
+        graph,
+        int8,
+        interpreter,
+        lce_file,
+        lint,
+        proof,
+    )
     from bnn_tf.deploy.arrays import weights
     from bnn_tf.deploy.convert import ConversionReport, Normalization
     from bnn_tf.deploy.graph import ConversionError, freeze
@@ -18,6 +30,7 @@ if TYPE_CHECKING:
 
 _MODULES = (
     "benchmark",
+    "contract",
     "convert",
     "facts",
     "fold",
@@ -47,6 +60,7 @@ __all__ = [
     "LceFile",
     "Normalization",
     "benchmark",
+    "contract",
     "convert",
     "facts",
     "fold",

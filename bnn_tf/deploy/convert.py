@@ -17,6 +17,7 @@ import numpy as np
 
 from bnn_tf import files
 from bnn_tf._tensorflow import tf
+from bnn_tf.deploy import contract as contracts
 from bnn_tf.deploy import facts, lint, proof
 from bnn_tf.deploy.fold import (
     Affine,
@@ -43,7 +44,6 @@ from bnn_tf.deploy.lce_file import (
     BINARY_CONVOLUTION,
     LceFile,
     Operator,
-    TensorInfo,
     to_flatbuffer,
     with_int8_ends,
 )
@@ -73,8 +73,8 @@ class ConversionReport:
         parity: Comparison with Keras (with the fake-quantized network, for int8); of several outputs the one
             that agrees least. None where it was not asked for.
         int8: The 8-bit parts; None where there are none.
-        inputs: The inputs of the file, in the order of the model, as `{"name", "shape", "type"}`.
-        outputs: The outputs of the file, likewise.
+        contract: What an app must know of the file, see `bnn_tf.deploy.contract.contract`: its inputs and
+            outputs in the order of the model, and what was passed as `contract`.
         outputs_parity: The comparison of each output.
     """
 
@@ -85,8 +85,7 @@ class ConversionReport:
     operators: dict[str, int]
     parity: ParityReport | None = None
     int8: Int8Report | None = None
-    inputs: tuple[dict[str, Any], ...] = ()
-    outputs: tuple[dict[str, Any], ...] = ()
+    contract: dict[str, Any] = dataclasses.field(default_factory=dict)
     outputs_parity: tuple[ParityReport, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
@@ -96,8 +95,6 @@ class ConversionReport:
             "path": str(self.path),
             "parity": self.parity.to_dict() if self.parity else None,
             "int8": dataclasses.asdict(self.int8) if self.int8 else None,
-            "inputs": list(self.inputs),
-            "outputs": list(self.outputs),
             "outputs_parity": [one.to_dict() for one in self.outputs_parity],
         }
 
@@ -154,7 +151,7 @@ def convert(
     batch: int = 1,
     input: str = "float32",
     normalization: Normalization | None = None,
-    metadata: Mapping[str, bytes] | None = None,
+    contract: Mapping[str, Any] | None = None,
     allow_disagreement: bool = False,
 ) -> ConversionReport:
     """Converts a model for Larq Compute Engine and proves that it computes the same.
@@ -180,7 +177,9 @@ def convert(
         input: `"float32"` for preprocessed images, `"uint8"` for raw pixels. Then the normalization becomes
             part of the first convolution; where that pads with zeros, one subtraction is left before it.
         normalization: What the network was trained with; for `input="uint8"`.
-        metadata: Entries of metadata that are stored in the file.
+        contract: What an app must know of the images, e.g. `mean`, `std`, `resize` and `labels`. It is stored
+            in the file with what the file says itself, as JSON and as TFLite metadata
+            (`bnn_tf.deploy.contract`).
         allow_disagreement: Whether to write the file although less than 95 % of the images are classified
             as by Keras, if each layer by itself agrees.
 
@@ -218,9 +217,15 @@ def convert(
     content = plain = to_flatbuffer(graph.build(), batch, input)
     if settings is not None and (settings.int8_input or settings.int8_output):
         content = with_int8_ends(content, settings.int8_input, settings.int8_output)
-    for name, data in (metadata or {}).items():
-        content = LceFile(content).with_metadata(name, data)
     file = LceFile(content)
+    names = (
+        file.input_names if len(file.inputs) > 1 else model.input_names,
+        file.output_names if len(file.outputs) > 1 else model.output_names,
+    )
+    description = contracts.contract(file, names, contract or {})
+    if contract is not None:
+        content = contracts.stored(content, description, model.name)
+        file = LceFile(content)
     _check_binary([layer.name for layer in expected], graph, file, fold)
     interpreter = _interpreter(file)
     report = ConversionReport(
@@ -230,21 +235,13 @@ def convert(
         actual_binary_convs=file.counts().get(BINARY_CONVOLUTION, 0),
         operators=file.counts(),
         int8=int8_report and int8_report.of_file(file, settings or Int8()),
-        inputs=_described(file.input_names if len(file.inputs) > 1 else model.input_names, file.inputs),
-        outputs=_described(file.output_names if len(file.outputs) > 1 else model.output_names, file.outputs),
+        contract=description,
     )
     if parity:
         fed = _fed(model, images, pixels)
         report = _compared(report, model, graph, plain, interpreter, fed, allow_disagreement)
     files.write_bytes(path, content)
     return report
-
-
-def _described(names: Sequence[str], tensors: Sequence[TensorInfo]) -> tuple[dict[str, Any], ...]:
-    return tuple(
-        {"name": name, "shape": list(tensor.shape), "type": tensor.type.lower()}
-        for name, tensor in zip(names, tensors, strict=True)
-    )
 
 
 def _as_list(arrays: Arrays) -> list[np.ndarray]:

@@ -104,4 +104,4 @@ def test_several_outputs_keep_their_names(command, tmp_path):
     tf.keras.Model(image, outputs).save(tmp_path / "two.keras")
     code, out, _ = command("convert", tmp_path / "two.keras", "-o", tmp_path / "x.tflite", "--json")
     assert code == 0
-    assert [output["name"] for output in json.loads(out)["outputs"]] == ["zoom", "area"]
+    assert [output["name"] for output in json.loads(out)["contract"]["outputs"]] == ["zoom", "area"]

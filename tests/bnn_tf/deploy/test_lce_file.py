@@ -85,14 +85,19 @@ def test_damage_is_one_clear_error(content, tmp_path, damage, message):
 
 
 def test_a_file_that_ends_the_interpreter_ends_no_other_process(content):
-    """The number of output channels of the convolution's kernel, which the interpreter does not check."""
-    file = LceFile(content)
-    (stem,) = [operator for operator in file.operators if operator.name == "CONV_2D"]
-    schema, parsed = file._objects()
-    parsed.subgraphs[0].tensors[stem.outputs[0].index].shape = [1, 2**15, 2**13, 1]
-    from bnn_tf.deploy.lce_file import _packed
+    """A stride of 0, by which native code divides."""
+    import flatbuffers
+    from flatbuffers import flexbuffers
 
-    broken = _packed(parsed)
+    file = LceFile(content)
+    schema, parsed = file._objects()
+    names = [operator.name for operator in file.operators]
+    binary = file.operators[names.index("LceBconv2d")]
+    options = flexbuffers.Dumps({**binary.options, "stride_height": 0, "stride_width": 0})
+    parsed.subgraphs[0].operators[names.index("LceBconv2d")].customOptions = np.frombuffer(options, np.uint8)
+    builder = flatbuffers.Builder(1024)
+    builder.Finish(parsed.Pack(builder), b"TFL3")
+    broken = LceFile(bytes(builder.Output()))
     with pytest.raises(UserError, match="does not run on LCE's interpreter"):
         Interpreter(broken).predict(np.zeros((1, 8, 8, 3), np.float32))
 

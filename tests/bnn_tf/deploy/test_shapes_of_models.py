@@ -5,7 +5,7 @@ import pytest
 
 import bnn_tf
 from bnn_tf._tensorflow import lq, tf
-from bnn_tf.deploy import Interpreter, LceFile, Normalization
+from bnn_tf.deploy import Interpreter, LceFile, Normalization, contract
 from bnn_tf.deploy.convert import convert
 
 layers = tf.keras.layers
@@ -40,7 +40,7 @@ def test_a_detector_with_two_outputs(conv, trained, tmp_path):
     model, images = trained(tf.keras.Model(image, outputs))
     report = convert(model, tmp_path / "model.tflite", images=images, allow_disagreement=True)
     assert report.actual_binary_convs == report.expected_binary_convs == 2
-    assert [output["name"] for output in report.outputs] == ["scores", "boxes"]
+    assert [output["name"] for output in report.contract["outputs"]] == ["scores", "boxes"]
     assert [one.output for one in report.outputs_parity] == ["scores", "boxes"]
     file = LceFile(report.path)
     assert (file.input_names, file.output_names) == (("photo",), ("scores", "boxes"))
@@ -55,7 +55,7 @@ def test_two_inputs_keep_their_order(trained, tmp_path):
     x = layers.Concatenate()([layers.Dense(4)(inputs[0]), inputs[1]])
     model, arrays = trained(tf.keras.Model(inputs, layers.Dense(3, name="result")(x)))
     report = convert(model, tmp_path / "model.tflite", images=arrays)
-    assert [one["name"] for one in report.inputs] == ["zebra", "apple"]
+    assert [one["name"] for one in report.contract["inputs"]] == ["zebra", "apple"]
     (result,) = Interpreter(report.path).predict_all(arrays).values()
     np.testing.assert_allclose(result, model.predict(arrays, verbose=0), atol=1e-4)
 
@@ -121,7 +121,7 @@ def test_raw_pixels(conv, randomized, rng, tmp_path, padding, int8):
         model, tmp_path / "model.tflite", images=pixels, input="uint8", normalization=normalization,
         int8=int8, calibration=pixels, allow_disagreement=int8 is not None,
     )  # fmt: skip
-    assert report.inputs[0]["type"] == "uint8"
+    assert report.contract["inputs"][0]["type"] == "uint8"
     result = Interpreter(report.path).predict(pixels)
     expected = model.predict(normalization.apply(pixels), verbose=0)
     if int8 is None:
@@ -133,3 +133,22 @@ def test_raw_pixels(conv, randomized, rng, tmp_path, padding, int8):
 def test_raw_pixels_need_the_normalization(network, residual, tmp_path):
     with pytest.raises(bnn_tf.deploy.ConversionError, match="needs the normalization"):
         convert(network(residual), tmp_path / "model.tflite", input="uint8")
+
+
+def test_the_contract_stands_in_the_file(network, residual, images, tmp_path):
+    known = {"mean": [0.5, 0.4, 0.3], "std": [0.2, 0.2, 0.2], "labels": ["cat", "dog"], "resize": "crop"}
+    report = convert(network(residual), tmp_path / "model.tflite", images=images, contract=known)
+    file = LceFile(report.path)
+    assert contract.read(file) == report.contract == {**report.contract, **known}
+    assert report.contract["inputs"][0] == {
+        "name": "input_1", "shape": [1, 8, 8, 3], "type": "float32", "layout": "NHWC",
+    } | {"name": report.contract["inputs"][0]["name"]}  # fmt: skip
+    metadata = file.metadata["TFLITE_METADATA"]
+    assert metadata[4:8] == b"M001"
+    assert np.float32(255 * 0.4).tobytes() in metadata
+    np.testing.assert_allclose(
+        Interpreter(file).predict(images),
+        network(residual).predict(images, verbose=0),
+        rtol=1e-3,
+        atol=1e-3,
+    )

@@ -94,3 +94,14 @@ def test_shared_layers_keep_their_weights(network, images):
         return layers.add([norm(shift(layers.ReLU()(x))), norm(x), shift(x)])
 
     assert_same(network(trunk), images)
+
+
+def test_biases_pass_concatenations(network, conv, images):
+    """ReAct's blocks with shortcuts that double the channels: the map behind takes the bias."""
+
+    def trunk(x):
+        x = LearnableBias()(layers.ReLU()(x))
+        x = layers.Concatenate()([layers.AveragePooling2D()(x), layers.AveragePooling2D()(x)])
+        return layers.BatchNormalization()(x)
+
+    assert not biases(assert_same(network(trunk), images))
