@@ -9,9 +9,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from bnn_tf.deploy.lce_file import Filter, LceFile
 from bnn_tf.deploy.subbit import decode
 from bnn_tf.deploy.subbit.entropy import code, quantize_frequencies
-from bnn_tf.deploy.subbit.filters import Filter, binary_filters
 from bnn_tf.deploy.subbit.report import LayerReport, SubBitReport
 from bnn_tf.errors import UserError
 
@@ -44,7 +44,7 @@ def compress(model: bytes) -> tuple[bytes, SubBitReport]:
     if len(model) > decode.MAX_ORIGINAL:
         raise UserError("The model is larger than 2 GB, which the .snn format cannot hold.")
     sections, layers, end = [], [], 0
-    for found in binary_filters(model):
+    for found in LceFile(model).binary_filters():
         coded, layer = _encode(model, found)
         layers.append(layer)
         if coded is not None:

@@ -84,7 +84,7 @@ def test_ranges_of_noise_are_admitted(command, tiny, tmp_path):
         ((), 2, "TARGET…"),
         (("nothing.tflite",), 1, "nothing.tflite"),
         (("nothing",), 1, "there is no run and no model at nothing"),
-        (("text.tflite",), 1, "is not a TFLite model"),
+        (("text.tflite",), 1, "is no TFLite model"),
         (("text.tflite", "--compare"), 2, "--compare needs a run or a saved Keras model"),
         (("text.tflite", "--threads", "1,x"), 2, "'1,x' is no list of numbers of threads such as 1,2"),
         (("text.tflite", "--threads", "0"), 2, "'0' is no list"),

@@ -51,6 +51,7 @@ def build_tflite(filters, shared=()):
             operator = schema.OperatorT()
             operator.inputs, operator.outputs = [0, len(graph.tensors) - 2], [len(graph.tensors) - 1]
             graph.operators.append(operator)
+    graph.inputs, graph.outputs = [0], [len(graph.tensors) - 1]
     model.version, model.operatorCodes, model.subgraphs, model.buffers = 3, [code], [graph], buffers
     builder = flatbuffers.Builder(1024)
     builder.Finish(model.Pack(builder), file_identifier=b"TFL3")

@@ -114,7 +114,7 @@ def test_checks_its_own_work(tools, rng, monkeypatch):
 
 @pytest.mark.parametrize("model", [b"", b"PK\3\4 and more of a zip file", bytes(100)])
 def test_not_a_model(model):
-    with pytest.raises(UserError, match="Not a TensorFlow Lite model"):
+    with pytest.raises(UserError, match="no TFLite model"):
         compress(model)
 
 
@@ -150,7 +150,7 @@ def test_file_errors_name_the_file(sample, tmp_path):
     target.write_bytes(b"older")
     with pytest.raises(SubBitFileError, match=re.escape(f"{broken}: Not a whole")):
         expand_file(broken, target)
-    with pytest.raises(UserError, match=re.escape(f"{broken}: Not a TensorFlow Lite model")):
+    with pytest.raises(UserError, match=re.escape(f"{broken}: the model is no TFLite model")):
         compress_file(broken, target)
     assert target.read_bytes() == b"older"
     assert set(tmp_path.iterdir()) == {broken, target}

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from bnn_tf._tensorflow import lq, tf
+from bnn_tf.deploy.lce_file import LceFile
 from bnn_tf.deploy.subbit import compress, expand
-from bnn_tf.deploy.subbit.filters import binary_filters
 
 layers = tf.keras.layers
 
@@ -43,7 +43,7 @@ def stored_words(model, found):
 def test_filter_layout(tools, rng, cout, cin):
     signs = rng.choice([-1, 1], (cout, 3, 3, cin))
     model = convert([signs])
-    (found,) = binary_filters(model)
+    (found,) = LceFile(model).binary_filters()
     assert found.shape == (cout, 3, 3, -(-cin // 32))
     np.testing.assert_array_equal(stored_words(model, found), tools.pack_filter(signs))
 
@@ -74,7 +74,7 @@ def test_channels_that_lce_reverses(tools, rng):
     signs = [tools.draw_signs(rng, 64, cin, 32) for cin in (40, 64)]
     model = convert(signs, pad_values=1, normalization=normalization)
     reversed_signs = signs[0] * np.where(np.arange(64) % 2, -1, 1)[:, None, None, None]
-    first = binary_filters(model)[0]
+    first = LceFile(model).binary_filters()[0]
     np.testing.assert_array_equal(stored_words(model, first), tools.pack_filter(reversed_signs))
     data, report = compress(model)
     assert expand(data) == model
