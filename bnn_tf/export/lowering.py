@@ -1,0 +1,600 @@
+"""From the folded Keras graph, which `convert` hands to LCE, to operations of a program.
+
+What cannot be exported is refused here, by the name of the layer, before anything is written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from bnn_tf._tensorflow import lq, tf
+from bnn_tf.deploy import folding, freezing
+from bnn_tf.deploy.binary import filter_scales
+from bnn_tf.deploy.errors import ConversionError
+from bnn_tf.deploy.folding import signs
+from bnn_tf.deploy.folding.affine import affine_of
+from bnn_tf.deploy.graph import Call, Graph, is_functional, not_functional
+from bnn_tf.export.operations import (
+    Combine,
+    Concatenate,
+    Convolution,
+    Depthwise,
+    Flip,
+    Map,
+    Network,
+    Operation,
+    Place,
+    Pool,
+    Reshape,
+    Shape,
+    Sign,
+    Softmax,
+    Tensor,
+    Upsample,
+    Values,
+    Window,
+)
+from bnn_tf.layers import ChannelPad, HardTanh, LeakyClip
+from bnn_tf.layers import Flip as FlipLayer
+
+layers = tf.keras.layers
+
+_AFFINE = "t * {0} + {1}"
+_CLAMP = "t < {0} ? {0} : (t > {1} ? {1} : t)"
+_RELU = "t > 0.0f ? t : 0.0f"
+_PRELU = "t >= 0.0f ? t : {0} * t"
+
+_FUNCTIONS = {
+    "relu": _RELU,
+    "relu6": "t < 0.0f ? 0.0f : (t > 6.0f ? 6.0f : t)",
+    "tanh": "tanhf(t)",
+    "sigmoid": "1.0f / (1.0f + expf(-t))",
+    "hard_sigmoid": "t < -2.5f ? 0.0f : (t > 2.5f ? 1.0f : 0.2f * t + 0.5f)",
+    "exponential": "expf(t)",
+    "exp": "expf(t)",
+    "elu": "t > 0.0f ? t : expm1f(t)",
+    "selu": "1.05070098f * (t > 0.0f ? t : 1.67326324f * expm1f(t))",
+    "softplus": "t > 0.0f ? t + log1pf(expf(-t)) : log1pf(expf(t))",
+    "softsign": "t / (1.0f + fabsf(t))",
+    "swish": "t / (1.0f + expf(-t))",
+    "silu": "t / (1.0f + expf(-t))",
+    "gelu": "0.5f * t * (1.0f + erff(t * 0.707106781f))",
+    "abs": "fabsf(t)",
+    "square": "t * t",
+    "sqrt": "sqrtf(t)",
+    "negative": "-t",
+}
+"""Functions of one value: Keras' activations and TensorFlow's operators, by their names."""
+
+_COMBINATIONS = {
+    "add": ("t + {u}", "{u} + t"),
+    "subtract": ("t - {u}", "{u} - t"),
+    "multiply": ("t * {u}", "{u} * t"),
+    "divide": ("t / {u}", "{u} / t"),
+    "maximum": ("t > {u} ? t : {u}", "t > {u} ? t : {u}"),
+    "minimum": ("t < {u} ? t : {u}", "t < {u} ? t : {u}"),
+}
+_OPERATORS = {
+    "__operators__.add": "add",
+    "math.add": "add",
+    "math.add_v2": "add",
+    "math.subtract": "subtract",
+    "math.multiply": "multiply",
+    "math.truediv": "divide",
+    "math.divide": "divide",
+    "math.maximum": "maximum",
+    "math.minimum": "minimum",
+}
+
+
+def lower(model: tf.keras.Model) -> tuple[Network, Graph, Graph]:
+    """The operations of a model's folded graph, the graph itself, and the frozen graph before folding.
+
+    Raises:
+        ConversionError: Something in the model cannot be exported; the message names it.
+    """
+    if not is_functional(model):
+        raise not_functional(model)
+    original = freezing.read_frozen(model)
+    graph = freezing.read_frozen(model)
+    folding.fold_graph(graph)
+    return _Lowering(graph).network(), graph, original
+
+
+class _Lowering:
+    """Writes the operations of one graph. `tensors` maps the graph's tensors to the network's."""
+
+    def __init__(self, graph: Graph) -> None:
+        self._graph = graph
+        self._tensors: dict[int, Tensor] = {}
+        self._signs: dict[Tensor, Tensor] = {}
+        self._network = Network(graph.name, [], {}, 0, [])
+
+    def network(self) -> Network:
+        if len(self._graph.inputs) != 1:
+            raise ConversionError(
+                f"The model '{self._graph.name}' has {len(self._graph.inputs)} inputs; a program takes one image."
+            )
+        source = self._graph.inputs[0]
+        self._tensors[source] = self._network.input = self._tensor(source)
+        refused = []
+        for call in self._graph.calls:
+            if call.layer.kind is layers.InputLayer:
+                continue
+            try:
+                result = self._lower(call)
+            except ConversionError as error:
+                refused.append(str(error))
+                for output in call.outputs:  # so that everything that is refused gets named at once
+                    self._tensors[output] = self._tensor(output)
+                continue
+            self._tensors[call.outputs[0]] = result
+            self._network.origins.setdefault(result, call.outputs[0])
+        if refused:
+            more = f"; and {len(refused) - 5} more" if len(refused) > 5 else ""
+            raise ConversionError(f"The model cannot be exported: {'; '.join(refused[:5])}{more}.")
+        self._network.outputs = [self._values(self._tensors[tensor]) for tensor in self._graph.outputs]
+        return without_dead(pool_signs(self._network))
+
+    def _shape(self, tensor: int) -> Shape:
+        _, *sizes = self._graph.shapes[tensor]
+        if None in sizes or not 1 <= len(sizes) <= 3:
+            raise ConversionError(
+                f"a tensor of shape {tuple(self._graph.shapes[tensor])} is no map of known size"
+            )
+        numbers = [int(size or 0) for size in sizes]
+        return Shape(*[1] * (3 - len(numbers)), *numbers)
+
+    def _tensor(self, tensor: int) -> Tensor:
+        return self._network.new_tensor(self._shape(tensor))
+
+    def add(self, kind: type[Operation], name: str, inputs: list[Tensor], shape: Shape, **options: Any) -> Tensor:
+        """Adds an operation and returns what it makes."""
+        output = self._network.new_tensor(shape)
+        self._network.operations.append(kind(name, inputs, output, **options))
+        return output
+
+    def _float(self, call: Call, position: int = 0) -> Tensor:
+        """An input as float values."""
+        return self._values(self._tensors[call.inputs[position]])
+
+    def _values(self, tensor: Tensor) -> Tensor:
+        shape = self._network.shapes[tensor]
+        if not shape.signs:
+            return tensor
+        return self.add(Values, "signs", [tensor], Shape(shape.height, shape.width, shape.channels))
+
+    def _sign(self, name: str, tensor: Tensor) -> Tensor:
+        shape = self._network.shapes[tensor]
+        if shape.signs:
+            return tensor
+        if tensor not in self._signs:
+            packed = Shape(shape.height, shape.width, shape.channels, signs=True)
+            self._signs[tensor] = self.add(Sign, name, [tensor], packed)
+        return self._signs[tensor]
+
+    def _map(self, name: str, tensor: Tensor, expression: str, *parameters: Any) -> Tensor:
+        arrays = tuple(np.atleast_1d(np.asarray(values, np.float32)) for values in parameters)
+        return self.add(
+            Map, name, [tensor], self._network.shapes[tensor], expression=expression, parameters=arrays
+        )
+
+    def _lower(self, call: Call) -> Tensor:
+        layer = call.layer
+        refuse = _refuser(layer)
+        if len(call.outputs) != 1:
+            raise refuse("it has several outputs")
+        if layer.config.get("data_format") == "channels_first":
+            raise refuse("its maps have their channels first")
+        self._shape(call.outputs[0])
+        affine = affine_of(self._graph, call)
+        if affine is not None:
+            return self._map(layer.name, self._float(call), _AFFINE, affine.scale, affine.bias)
+        if layer.kind.__name__ == "TFOpLambda":
+            return self.operator(call)
+        for kinds, lowering in _LOWERINGS:
+            if issubclass(layer.kind, kinds) and not issubclass(layer.kind, layers.Conv2DTranspose):
+                result = lowering(self, call)
+                has_kernel = "kernel_size" in layer.config or "units" in layer.config
+                return self._activated(call, result) if has_kernel else result
+        if issubclass(layer.kind, lq.quantizers.Quantizer):
+            if signs.is_sign(layer.origin):
+                return self._sign(layer.name, self._tensors[call.inputs[0]])
+            raise refuse("it gives other values than -1 and +1")
+        raise refuse("no operation of the exported program computes it")
+
+    def _activated(self, call: Call, tensor: Tensor) -> Tensor:
+        return self._activation(call, tensor, call.layer.config.get("activation", "linear"))
+
+    def _activation(self, call: Call, tensor: Tensor, function: Any) -> Tensor:
+        name = call.layer.name
+        if isinstance(function, dict):
+            function = tf.keras.activations.deserialize(function)
+        if isinstance(function, lq.quantizers.Quantizer) or signs.is_sign(function):
+            if not signs.is_sign(function):
+                raise _refuser(call.layer)("its quantizer gives other values than -1 and +1")
+            return self._sign(name, tensor)
+        key = function if isinstance(function, str) else getattr(function, "__name__", type(function).__name__)
+        tensor = self._values(tensor)
+        if key in ("linear", None):
+            return tensor
+        if key == "softmax":
+            return self.add(Softmax, name, [tensor], self._network.shapes[tensor])
+        if key in ("hard_tanh", "clip_by_value_activation"):
+            if _is_clip(function):
+                return self._map(name, tensor, _CLAMP, -1.0, 1.0)
+        if isinstance(function, str) or str(getattr(function, "__module__", "")).startswith(("keras", "tf_keras", "tensorflow")):
+            if key in _FUNCTIONS:
+                return self._map(name, tensor, _FUNCTIONS[key])
+        raise _refuser(call.layer)(f"there is no C for its activation '{key}'")
+
+    # Layers with kernels
+
+    def _quantized(self, call: Call) -> tuple[Tensor, bool]:
+        """The input of a layer after its input quantizer, and whether it is signs."""
+        quantizer = call.layer.config.get("input_quantizer")
+        tensor = self._tensors[call.inputs[0]]
+        if quantizer is None or isinstance(quantizer, lq.quantizers.NoOp):
+            return tensor, self._network.shapes[tensor].signs
+        if signs.is_sign(quantizer):
+            return self._sign(call.layer.name, tensor), True
+        raise _refuser(call.layer)("its input quantizer gives other values than -1 and +1")
+
+    def _convolve(self, call: Call, window: Window, kernel: np.ndarray, groups: int, pad: float) -> Tensor:
+        """A convolution: binary where its input is signs and its filters are ±s."""
+        layer = call.layer
+        tensor, are_signs = self._quantized(call)
+        output = self._shape(call.outputs[0])
+        scales = filter_scales(kernel)
+        depth = int(np.prod(kernel.shape[:2])) * (-(-kernel.shape[2] // 8))
+        binary = are_signs and groups == 1 and scales is not None and pad in (0, 1) and depth <= 8191
+        scale, bias = np.ones(output.channels), layer.weights.get("bias") if layer.config["use_bias"] else None
+        if binary and scales is not None:
+            kernel = np.where(kernel < 0, np.float32(-1), np.float32(1))
+            scale = scales
+        elif pad:
+            tensor, window = self._padded(call, self._values(tensor), window, pad)
+        else:
+            tensor = self._values(tensor)
+        padding = any(
+            window.taps(axis, position, size)[1] < window.size[axis]
+            for axis, (count, size) in enumerate(zip((output.height, output.width), self._size(tensor), strict=True))
+            for position in range(count)
+        )
+        result = self.add(
+            Convolution, layer.name, [tensor], output, window=window, kernel=kernel, groups=groups,
+            ones=bool(binary and pad == 1 and padding),
+        )
+        if bias is None and (scale == 1).all():
+            return result
+        return self._map(layer.name, result, _AFFINE, scale, np.zeros(output.channels) if bias is None else bias)
+
+    def _size(self, tensor: Tensor) -> tuple[int, int]:
+        shape = self._network.shapes[tensor]
+        return shape.height, shape.width
+
+    def _padded(self, call: Call, tensor: Tensor, window: Window, value: float) -> tuple[Tensor, Window]:
+        """The map with a border of `value`, as far as the window reaches over it."""
+        shape, output = self._network.shapes[tensor], self._shape(call.outputs[0])
+        reach = [
+            (count - 1) * window.stride[axis] + (window.size[axis] - 1) * window.dilation[axis] + 1
+            for axis, count in enumerate((output.height, output.width))
+        ]
+        larger = [max(r, size + b) for r, size, b in zip(reach, self._size(tensor), window.before, strict=True)]
+        padded = self.add(
+            Place, call.layer.name, [tensor], Shape(*larger, shape.channels), before=(*window.before, 0), value=value
+        )
+        return padded, Window(window.size, window.stride, window.dilation, (0, 0))
+
+    def _window(self, call: Call, size: Any) -> Window:
+        config = call.layer.config
+        shape = self._network.shapes[self._tensors[call.inputs[0]]]
+        stride = _pair(config.get("strides") or size)
+        dilation = _pair(config.get("dilation_rate", 1))
+        return same_window((shape.height, shape.width), _pair(size), stride, dilation, config["padding"] == "same")
+
+    def convolution(self, call: Call) -> Tensor:
+        config = call.layer.config
+        if config["padding"] not in ("same", "valid"):
+            raise _refuser(call.layer)(f"its padding is '{config['padding']}'")
+        window = self._window(call, config["kernel_size"])
+        pad = config.get("pad_values", 0.0) if config["padding"] == "same" else 0.0
+        return self._convolve(call, window, call.layer.weights["kernel"], config.get("groups", 1), pad)
+
+    def dense(self, call: Call) -> Tensor:
+        if len(self._graph.shapes[call.inputs[0]]) not in (2, 4):
+            raise _refuser(call.layer)("its input is neither a vector nor a map")
+        window = Window((1, 1), (1, 1), (1, 1), (0, 0))
+        return self._convolve(call, window, call.layer.weights["kernel"][None, None], 1, 0.0)
+
+    def depthwise(self, call: Call, kernel: str = "depthwise_kernel") -> Tensor:
+        layer = call.layer
+        tensor = self._values(self._quantized(call)[0])
+        window = self._window(call, layer.config["kernel_size"])
+        pad = layer.config.get("pad_values", 0.0) if layer.config["padding"] == "same" else 0.0
+        if pad:
+            tensor, window = self._padded(call, tensor, window, pad)
+        output = self._shape(call.outputs[0])
+        weights = layer.weights[kernel]
+        shape = Shape(output.height, output.width, weights.shape[2] * weights.shape[3])
+        result = self.add(Depthwise, layer.name, [tensor], shape, window=window, kernel=weights)
+        if "pointwise_kernel" in layer.weights:
+            one = Window((1, 1), (1, 1), (1, 1), (0, 0))
+            result = self.add(
+                Convolution, layer.name, [result], output, window=one, kernel=layer.weights["pointwise_kernel"]
+            )
+        if layer.config["use_bias"]:
+            result = self._map(layer.name, result, "t + {0}", layer.weights["bias"])
+        return result
+
+    # Pools and layers that move values
+
+    def pool(self, call: Call) -> Tensor:
+        largest = issubclass(call.layer.kind, layers.MaxPooling2D)
+        tensor = self._tensors[call.inputs[0]] if largest else self._float(call)
+        output = self._shape(call.outputs[0])
+        shape = Shape(output.height, output.width, output.channels, self._network.shapes[tensor].signs)
+        window = self._window(call, call.layer.config["pool_size"])
+        return self.add(Pool, call.layer.name, [tensor], shape, window=window, largest=largest)
+
+    def global_pool(self, call: Call) -> Tensor:
+        largest = issubclass(call.layer.kind, layers.GlobalMaxPooling2D)
+        tensor = self._tensors[call.inputs[0]] if largest else self._float(call)
+        shape = self._network.shapes[tensor]
+        window = Window((shape.height, shape.width), (1, 1), (1, 1), (0, 0))
+        output = Shape(1, 1, shape.channels, shape.signs)
+        return self.add(Pool, call.layer.name, [tensor], output, window=window, largest=largest)
+
+    def identity(self, call: Call) -> Tensor:
+        return self._tensors[call.inputs[0]]
+
+    def reshape(self, call: Call) -> Tensor:
+        return self.add(Reshape, call.layer.name, [self._float(call)], self._shape(call.outputs[0]))
+
+    def concatenate(self, call: Call) -> Tensor:
+        rank = len(self._graph.shapes[call.outputs[0]])
+        axis = call.layer.config["axis"] % rank
+        if axis == 0:
+            raise _refuser(call.layer)("it joins images")
+        inputs = [self._float(call, position) for position in range(len(call.inputs))]
+        return self.add(
+            Concatenate, call.layer.name, inputs, self._shape(call.outputs[0]), axis=axis + 3 - rank
+        )
+
+    def zero_padding(self, call: Call) -> Tensor:
+        (top, _), (left, _) = call.layer.config["padding"]
+        return self._place(call, (top, left, 0))
+
+    def cropping(self, call: Call) -> Tensor:
+        (top, _), (left, _) = call.layer.config["cropping"]
+        return self._place(call, (-top, -left, 0))
+
+    def channel_pad(self, call: Call) -> Tensor:
+        return self._place(call, (0, 0, call.layer.config["before"]))
+
+    def _place(self, call: Call, before: tuple[int, int, int]) -> Tensor:
+        return self.add(
+            Place, call.layer.name, [self._float(call)], self._shape(call.outputs[0]), before=before
+        )
+
+    def upsampling(self, call: Call) -> Tensor:
+        config = call.layer.config
+        if config["interpolation"] not in ("nearest", "bilinear"):
+            raise _refuser(call.layer)(f"its interpolation is '{config['interpolation']}'")
+        return self.add(
+            Upsample, call.layer.name, [self._float(call)], self._shape(call.outputs[0]),
+            factor=_pair(config["size"]), bilinear=config["interpolation"] == "bilinear",
+        )
+
+    def flip(self, call: Call) -> Tensor:
+        return self.add(Flip, call.layer.name, [self._float(call)], self._shape(call.outputs[0]))
+
+    def unknown_function(self, call: Call) -> Tensor:
+        """A Lambda layer that changes nothing, as Larq Zoo has some."""
+        shape = self._shape(call.inputs[0])
+        probe = np.random.default_rng(0).standard_normal((1, shape.height, shape.width, shape.channels), np.float32)
+        probe = probe.reshape(1, *[int(size or 0) for size in self._graph.shapes[call.inputs[0]][1:]])
+        result = np.asarray(call.layer.origin(tf.constant(probe))) if call.layer.origin is not None else None
+        if result is None or result.shape != probe.shape or (result != probe).any():
+            raise _refuser(call.layer)("it is a function of its own")
+        return self._tensors[call.inputs[0]]
+
+    # Functions of values
+
+    def activation(self, call: Call) -> Tensor:
+        return self._activation(call, self._tensors[call.inputs[0]], call.layer.config["activation"])
+
+    def hard_tanh(self, call: Call) -> Tensor:
+        return self._map(call.layer.name, self._float(call), _CLAMP, -1.0, 1.0)
+
+    def leaky_clip(self, call: Call) -> Tensor:
+        expression = "t > 1.0f ? 1.0f + {0} * (t - 1.0f) : (t < -1.0f ? {0} * (t + 1.0f) - 1.0f : t)"
+        return self._map(call.layer.name, self._float(call), expression, call.layer.config["slope"])
+
+    def relu(self, call: Call) -> Tensor:
+        config, tensor = call.layer.config, self._float(call)
+        name, threshold, top = call.layer.name, config["threshold"], config["max_value"]
+        tensor = self._map(name, tensor, "t >= {0} ? t : {1} * (t - {0})", threshold, config["negative_slope"])
+        return tensor if top is None else self._map(name, tensor, "t > {0} ? {0} : t", top)
+
+    def leaky_relu(self, call: Call) -> Tensor:
+        return self._map(call.layer.name, self._float(call), _PRELU, call.layer.config["alpha"])
+
+    def elu(self, call: Call) -> Tensor:
+        return self._map(
+            call.layer.name, self._float(call), "t > 0.0f ? t : {0} * expm1f(t)", call.layer.config["alpha"]
+        )
+
+    def prelu(self, call: Call) -> Tensor:
+        alpha, shape = call.layer.weights["alpha"], self._shape(call.inputs[0])
+        if alpha.size == alpha.shape[-1]:
+            alpha = alpha.reshape(-1)
+        else:
+            whole = alpha.reshape([1] * (3 - alpha.ndim) + list(alpha.shape))
+            alpha = np.broadcast_to(whole, (shape.height, shape.width, shape.channels)).reshape(-1)
+        return self._map(call.layer.name, self._float(call), _PRELU, alpha)
+
+    def softmax(self, call: Call) -> Tensor:
+        if call.layer.config["axis"] not in (-1, len(self._graph.shapes[call.inputs[0]]) - 1):
+            raise _refuser(call.layer)("it is taken over another axis than the last")
+        tensor = self._float(call)
+        return self.add(Softmax, call.layer.name, [tensor], self._network.shapes[tensor])
+
+    def normalization(self, call: Call) -> Tensor:
+        origin = call.layer.origin
+        if origin is None or origin.mean is None:
+            raise _refuser(call.layer)("its statistics are not known")
+        mean, deviation = np.asarray(origin.mean).reshape(-1), np.sqrt(np.asarray(origin.variance)).reshape(-1)
+        deviation = np.maximum(deviation, 1e-7)
+        channels = self._shape(call.inputs[0]).channels
+        if mean.size not in (1, channels) or call.layer.config.get("invert"):
+            raise _refuser(call.layer)("it does not normalize channels")
+        return self._map(call.layer.name, self._float(call), "(t - {0}) / {1}", mean, deviation)
+
+    def rescaling(self, call: Call) -> Tensor:
+        config = call.layer.config
+        return self._map(call.layer.name, self._float(call), _AFFINE, config["scale"], config["offset"])
+
+    def merge(self, call: Call) -> Tensor:
+        kind = call.layer.kind.__name__.lower()
+        tensor = self._combined(call, "add" if kind == "average" else kind)
+        if kind != "average":
+            return tensor
+        return self._map(call.layer.name, tensor, "t * {0}", 1.0 / len(call.inputs))
+
+    def _combined(self, call: Call, kind: str) -> Tensor:
+        tensor = self._float(call)
+        for position in range(1, len(call.inputs)):
+            tensor = self._combine(call, kind, tensor, self._float(call, position))
+        return tensor
+
+    def _combine(self, call: Call, kind: str, first: Tensor, second: Tensor) -> Tensor:
+        expression, swapped = _COMBINATIONS[kind]
+        shapes = [self._network.shapes[tensor] for tensor in (first, second)]
+        if shapes[0].pixels < shapes[1].pixels or shapes[0].channels < shapes[1].channels:
+            first, second, expression, swapped = second, first, swapped, expression
+            shapes.reverse()
+        if shapes[0] != shapes[1] and (shapes[1].pixels, shapes[1].channels) != (1, shapes[0].channels):
+            raise _refuser(call.layer)("it combines maps of different shapes")
+        return self.add(
+            Combine, call.layer.name, [first, second], shapes[0], expression=expression, swapped=swapped
+        )
+
+    def operator(self, call: Call) -> Tensor:
+        """An operator of TensorFlow in a functional model, such as `a + b` or `tf.nn.relu`."""
+        function, refuse = call.layer.config["function"], _refuser(call.layer)
+        marks: list[Any] = [object() for _ in call.inputs]
+        arguments, options = call.arguments(marks)
+        operands = list(arguments) + [value for key, value in options.items() if key != "name"]
+        if function in _OPERATORS and len(operands) == 2:
+            kind = _OPERATORS[function]
+            if len(marks) == 2 and all(operand in marks for operand in operands):
+                first, second = (self._float(call, marks.index(operand)) for operand in operands)
+                return self._combine(call, kind, first, second)
+            if len(marks) == 1:
+                (constant,) = [np.asarray(value, np.float32) for value in operands if value not in marks]
+                expression = _COMBINATIONS[kind][0 if operands[0] in marks else 1]
+                if constant.size in (1, self._shape(call.inputs[0]).channels):
+                    return self._map(call.layer.name, self._float(call), expression.format(u="{0}"), constant.reshape(-1))
+        short = function.split(".")[-1]
+        if function.split(".")[0] in ("nn", "math", "keras") and short in _FUNCTIONS and len(operands) == 1:
+            return self._map(call.layer.name, self._float(call), _FUNCTIONS[short])
+        raise refuse(f"there is no C for '{function}'")
+
+
+def _refuser(layer: Any) -> Callable[[str], ConversionError]:
+    return lambda reason: ConversionError(f"'{layer.name}' ({layer.kind.__name__}): {reason}")
+
+
+def _pair(value: Any) -> tuple[int, int]:
+    first, second = (value, value) if isinstance(value, int) else value
+    return int(first), int(second)
+
+
+def same_window(
+    size: tuple[int, int], kernel: tuple[int, int], stride: tuple[int, int], dilation: tuple[int, int], same: bool
+) -> Window:
+    """TensorFlow's window: `same` pads `(ceil(n / s) - 1) s + d (k - 1) + 1 - n`, the smaller half first."""
+    before = [0, 0]
+    if same:
+        for axis in range(2):
+            count = -(-size[axis] // stride[axis])
+            total = (count - 1) * stride[axis] + dilation[axis] * (kernel[axis] - 1) + 1 - size[axis]
+            before[axis] = max(total, 0) // 2
+    return Window(kernel, stride, dilation, (before[0], before[1]))
+
+
+def _is_clip(function: Any) -> bool:
+    if not callable(function):
+        return False
+    values = np.linspace(-3, 3, 25, dtype=np.float32)
+    return bool((np.asarray(function(tf.constant(values))) == np.clip(values, -1, 1)).all())
+
+
+_LOWERINGS: list[tuple[Any, Callable[[_Lowering, Call], Tensor]]] = [
+    ((layers.Dropout, layers.SpatialDropout2D, layers.GaussianNoise, layers.GaussianDropout), _Lowering.identity),
+    ((layers.ActivityRegularization, layers.AlphaDropout), _Lowering.identity),
+    ((layers.SeparableConv2D,), _Lowering.depthwise),
+    ((layers.DepthwiseConv2D,), _Lowering.depthwise),
+    ((layers.Conv2D,), _Lowering.convolution),
+    ((layers.Dense,), _Lowering.dense),
+    ((layers.GlobalMaxPooling2D, layers.GlobalAveragePooling2D), _Lowering.global_pool),
+    ((layers.MaxPooling2D, layers.AveragePooling2D), _Lowering.pool),
+    ((layers.Flatten, layers.Reshape), _Lowering.reshape),
+    ((layers.Concatenate,), _Lowering.concatenate),
+    ((layers.ZeroPadding2D,), _Lowering.zero_padding),
+    ((layers.Cropping2D,), _Lowering.cropping),
+    ((layers.UpSampling2D,), _Lowering.upsampling),
+    ((ChannelPad,), _Lowering.channel_pad),
+    ((FlipLayer,), _Lowering.flip),
+    ((HardTanh,), _Lowering.hard_tanh),
+    ((LeakyClip,), _Lowering.leaky_clip),
+    ((layers.PReLU,), _Lowering.prelu),
+    ((layers.LeakyReLU,), _Lowering.leaky_relu),
+    ((layers.ELU,), _Lowering.elu),
+    ((layers.ReLU,), _Lowering.relu),
+    ((layers.Softmax,), _Lowering.softmax),
+    ((layers.Activation,), _Lowering.activation),
+    ((layers.Normalization,), _Lowering.normalization),
+    ((layers.Rescaling,), _Lowering.rescaling),
+    ((layers.Add, layers.Subtract, layers.Multiply), _Lowering.merge),
+    ((layers.Average, layers.Maximum, layers.Minimum), _Lowering.merge),
+    ((layers.Lambda,), _Lowering.unknown_function),
+]
+
+
+def pool_signs(network: Network) -> Network:
+    """Takes signs before max pools where nothing but signs is read behind them: `sign(max x) = max sign(x)`."""
+    for pool in [operation for operation in network.operations if isinstance(operation, Pool) and operation.largest]:
+        readers = network.consumers(pool.output)
+        if network.shapes[pool.output].signs or pool.output in network.outputs:
+            continue
+        if not readers or not all(isinstance(reader, Sign) for reader in readers):
+            continue
+        source = network.shapes[pool.inputs[0]]
+        same = [op for op in network.consumers(pool.inputs[0]) if isinstance(op, Sign)]
+        position = network.operations.index(pool)
+        if same and network.operations.index(same[0]) < position:
+            packed = same[0].output
+        else:
+            packed = network.new_tensor(Shape(source.height, source.width, source.channels, signs=True))
+            network.operations.insert(position, Sign(pool.name, [pool.inputs[0]], packed))
+        result = readers[0].output
+        network.operations = [operation for operation in network.operations if operation not in readers]
+        pool.inputs, pool.output = [packed], result
+    return network
+
+
+def without_dead(network: Network) -> Network:
+    """Drops operations whose results nobody reads."""
+    alive = set(network.outputs)
+    kept: list[Operation] = []
+    for operation in reversed(network.operations):
+        if operation.output in alive:
+            alive.update(operation.inputs)
+            kept.append(operation)
+    network.operations = kept[::-1]
+    return network

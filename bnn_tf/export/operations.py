@@ -1,0 +1,204 @@
+"""What an exported program computes: a short list of typed operations on maps of known shape.
+
+Everything that can be exported is lowered to these first, whatever it was read from. A map is
+`(height, width, channels)`, float32 or signs; a vector is a map of one pixel.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+Tensor = int
+"""Number of a tensor within its network."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Shape:
+    """Size of a map; `signs` are packed, eight channels to a byte, bit 1 for -1."""
+
+    height: int
+    width: int
+    channels: int
+    signs: bool = False
+
+    @property
+    def pixels(self) -> int:
+        """Number of pixels."""
+        return self.height * self.width
+
+    @property
+    def pixel_bytes(self) -> int:
+        """Bytes of one pixel."""
+        return -(-self.channels // 8) if self.signs else 4 * self.channels
+
+
+@dataclasses.dataclass(frozen=True)
+class Window:
+    """Which pixels an output pixel sees: `first = stride * position - before`, then `dilation` apart."""
+
+    size: tuple[int, int]
+    stride: tuple[int, int]
+    dilation: tuple[int, int]
+    before: tuple[int, int]
+
+    def taps(self, axis: int, position: int, length: int) -> tuple[int, int]:
+        """First tap inside a map of `length` and the number of taps inside, for one output position."""
+        start = self.stride[axis] * position - self.before[axis]
+        step = self.dilation[axis]
+        inside = [tap for tap in range(self.size[axis]) if 0 <= start + tap * step < length]
+        return (inside[0], len(inside)) if inside else (0, 0)
+
+
+@dataclasses.dataclass(eq=False)
+class Operation:
+    """One operation.
+
+    Attributes:
+        name: The layer it came from, for messages and comments.
+        inputs: Tensors it reads.
+        output: The tensor it makes.
+    """
+
+    name: str
+    inputs: list[Tensor]
+    output: Tensor
+
+
+@dataclasses.dataclass(eq=False)
+class Convolution(Operation):
+    """`y_o = sum_kc W_kco x_kc` over the window; taps outside of the map count nothing, or +1 for `ones`.
+
+    Attributes:
+        window: The window.
+        kernel: `(height, width, inputs / groups, outputs)`; exactly -1 and +1 where the input is signs.
+        groups: Groups of channels; 1 where the input is signs.
+        ones: Whether signs outside of the map are +1.
+    """
+
+    window: Window
+    kernel: np.ndarray
+    groups: int = 1
+    ones: bool = False
+
+
+@dataclasses.dataclass(eq=False)
+class Depthwise(Operation):
+    """`y_cm = sum_k W_kcm x_kc`, kernel `(height, width, inputs, multiplier)`."""
+
+    window: Window
+    kernel: np.ndarray
+
+
+@dataclasses.dataclass(eq=False)
+class Pool(Operation):
+    """The largest or mean value of the window, of what is inside the map; the largest also of signs."""
+
+    window: Window
+    largest: bool
+
+
+@dataclasses.dataclass(eq=False)
+class Sign(Operation):
+    """Signs of a float map: +1 for `x >= 0`, else -1."""
+
+
+@dataclasses.dataclass(eq=False)
+class Values(Operation):
+    """Signs as float values -1 and +1."""
+
+
+@dataclasses.dataclass(eq=False)
+class Map(Operation):
+    """A function of each value.
+
+    Attributes:
+        expression: C expression of the value `t`; `{0}`, `{1}`, … stand for the parameters.
+        parameters: Float arrays of one value, of a value per channel, or of a value per element.
+    """
+
+    expression: str
+    parameters: tuple[np.ndarray, ...] = ()
+
+
+@dataclasses.dataclass(eq=False)
+class Combine(Operation):
+    """A function of the values of two maps at the same place; the second may be a single pixel.
+
+    Attributes:
+        expression: C expression of `t` (the first) and `{u}` (the second).
+        swapped: The expression with the maps in the other order.
+    """
+
+    expression: str
+    swapped: str
+
+
+@dataclasses.dataclass(eq=False)
+class Softmax(Operation):
+    """`exp(x_c) / sum exp(x)` over the channels."""
+
+
+@dataclasses.dataclass(eq=False)
+class Concatenate(Operation):
+    """Maps behind one another along an axis (0: rows, 1: columns, 2: channels)."""
+
+    axis: int = 2
+
+
+@dataclasses.dataclass(eq=False)
+class Place(Operation):
+    """The map moved by `before` (rows, columns, channels; negative crops) onto a constant background."""
+
+    before: tuple[int, int, int]
+    value: float = 0.0
+
+
+@dataclasses.dataclass(eq=False)
+class Upsample(Operation):
+    """The map `factor` times as large: nearest values, or bilinear with half-pixel centres."""
+
+    factor: tuple[int, int]
+    bilinear: bool
+
+
+@dataclasses.dataclass(eq=False)
+class Flip(Operation):
+    """Rows and columns in reverse order."""
+
+
+@dataclasses.dataclass(eq=False)
+class Reshape(Operation):
+    """The same values in the same order under another shape."""
+
+
+@dataclasses.dataclass(eq=False)
+class Network:
+    """Operations in an order in which they can run.
+
+    Attributes:
+        name: Name of the model.
+        operations: The operations.
+        shapes: Shape of every tensor.
+        input: The image.
+        outputs: What is returned.
+        origins: For tensors that stand for one of a Keras graph, its number there.
+    """
+
+    name: str
+    operations: list[Operation]
+    shapes: dict[Tensor, Shape]
+    input: Tensor
+    outputs: list[Tensor]
+    origins: dict[Tensor, int] = dataclasses.field(default_factory=dict)
+
+    def new_tensor(self, shape: Shape) -> Tensor:
+        """Number of one more tensor."""
+        tensor = len(self.shapes)
+        self.shapes[tensor] = shape
+        return tensor
+
+    def consumers(self, tensor: Tensor) -> list[Operation]:
+        """The operations that read a tensor."""
+        return [operation for operation in self.operations if tensor in operation.inputs]

@@ -1,0 +1,364 @@
+"""The program: operations fused into steps, and where in memory each tensor lies.
+
+A step runs over the pixels of its output. Its kernel (a convolution, a pool, …, or just a read) makes the
+channels of one pixel, on which the rest of the step works while they are in registers and the nearest cache:
+scales, sums, activations, the store of a float map, the packing of signs for the next binary convolution.
+So a tensor of the trunk is written and read once.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+from bnn_tf.export.operations import (
+    Combine,
+    Convolution,
+    Depthwise,
+    Map,
+    Network,
+    Operation,
+    Pool,
+    Reshape,
+    Shape,
+    Sign,
+    Softmax,
+    Tensor,
+    Values,
+)
+
+ALIGNMENT = 64
+STRIP = 4
+"""Output pixels that a convolution computes at once."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Apply:
+    """A function of the values at hand."""
+
+    operation: Map
+
+
+@dataclasses.dataclass(frozen=True)
+class Join:
+    """A function of the values at hand and those of another tensor at the same pixel."""
+
+    operation: Combine
+    other: Tensor
+    expression: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Store:
+    """Writes the values at hand."""
+
+    tensor: Tensor
+
+
+@dataclasses.dataclass(frozen=True)
+class Pack:
+    """Writes the signs of the values at hand."""
+
+    tensor: Tensor
+
+
+@dataclasses.dataclass(eq=False)
+class Step:
+    """A fused step.
+
+    Attributes:
+        kernel: Makes the values of a pixel; None where they are read from `source` as they are.
+        source: The first tensor it reads.
+        tail: What happens to the values, in order.
+        shape: Shape of its output.
+        names: The layers that it computes.
+    """
+
+    kernel: Operation | None
+    source: Tensor
+    tail: list[Apply | Join | Store | Pack]
+    shape: Shape
+    names: list[str]
+
+    @property
+    def reads(self) -> list[Tensor]:
+        """All tensors that it reads."""
+        first = [self.source] if self.kernel is None else list(self.kernel.inputs)
+        return first + [part.other for part in self.tail if isinstance(part, Join)]
+
+    @property
+    def writes(self) -> list[Tensor]:
+        """All tensors that it writes."""
+        made = [part.tensor for part in self.tail if isinstance(part, Store | Pack)]
+        return made or ([self.kernel.output] if self.kernel is not None else [])
+
+
+@dataclasses.dataclass(frozen=True)
+class Border:
+    """Pixels around a stored map of signs that are +1, for convolutions with one-padding."""
+
+    top: int = 0
+    left: int = 0
+    bottom: int = 0
+    right: int = 0
+
+
+@dataclasses.dataclass(eq=False)
+class Program:
+    """Steps, and the plan of the memory.
+
+    Attributes:
+        network: What the program computes.
+        steps: The steps in order.
+        views: Tensors that are others under another shape.
+        borders: Borders of stored signs.
+        offsets: Where in the arena a tensor lies, in bytes.
+        scratch: Where a step keeps the pixels it works on, in bytes, by number of the step.
+        image: Where the image lies that was made of raw pixels.
+        arena: Size of the arena in bytes.
+    """
+
+    network: Network
+    steps: list[Step]
+    views: dict[Tensor, Tensor]
+    borders: dict[Tensor, Border] = dataclasses.field(default_factory=dict)
+    offsets: dict[Tensor, int] = dataclasses.field(default_factory=dict)
+    scratch: dict[int, int] = dataclasses.field(default_factory=dict)
+    image: int = 0
+    arena: int = 0
+
+    def root(self, tensor: Tensor) -> Tensor:
+        """The tensor whose memory this one shares."""
+        while tensor in self.views:
+            tensor = self.views[tensor]
+        return tensor
+
+    def size(self, tensor: Tensor) -> int:
+        """Bytes of a stored tensor, with its border."""
+        shape, border = self.network.shapes[tensor], self.borders.get(tensor, Border())
+        rows = shape.height + border.top + border.bottom
+        return rows * (shape.width + border.left + border.right) * shape.pixel_bytes
+
+
+def compile_network(network: Network) -> Program:
+    """Fuses the operations of a network and plans its memory."""
+    _own_outputs(network)
+    program = _fuse(network)
+    _find_borders(program)
+    _plan(program)
+    return program
+
+
+def _own_outputs(network: Network) -> None:
+    """Gives each output memory of its own: one that is the image, or another output, becomes a copy."""
+    views = {op.output: op.inputs[0] for op in network.operations if isinstance(op, Reshape)}
+    taken: set[Tensor] = {network.input}
+    for number, tensor in enumerate(network.outputs):
+        root = tensor
+        while root in views:
+            root = views[root]
+        if root in taken:
+            copy = network.new_tensor(network.shapes[tensor])
+            network.operations.append(Map("output", [tensor], copy, "t"))
+            network.outputs[number] = copy
+        taken.add(root)
+
+
+def _fuse(network: Network) -> Program:
+    steps: list[Step] = []
+    views: dict[Tensor, Tensor] = {}
+    ready: set[Tensor] = {network.input}
+    done: set[int] = set()
+    for operation in network.operations:
+        if id(operation) in done:
+            continue
+        done.add(id(operation))
+        if isinstance(operation, Reshape):
+            views[operation.output] = operation.inputs[0]
+            ready.add(operation.output)
+            continue
+        step = _begin(network, operation)
+        if not network.shapes[operation.output].signs:
+            _extend(network, step, operation, ready, done)
+        steps.append(step)
+        ready.update(step.writes)
+    return Program(network, steps, views)
+
+
+def _begin(network: Network, operation: Operation) -> Step:
+    source, shape = operation.inputs[0], network.shapes[operation.output]
+    if isinstance(operation, Map):
+        return Step(None, source, [Apply(operation)], shape, [operation.name])
+    if isinstance(operation, Combine):
+        join = Join(operation, operation.inputs[1], operation.expression)
+        return Step(None, source, [join], shape, [operation.name])
+    if isinstance(operation, Sign):
+        return Step(None, source, [Pack(operation.output)], network.shapes[source], [operation.name])
+    return Step(operation, source, [], shape, [operation.name])
+
+
+def _extend(network: Network, step: Step, operation: Operation, ready: set[Tensor], done: set[int]) -> None:
+    """Takes into the step what can be done with its values while they are at hand."""
+    tensor = operation.output
+    while True:
+        readers = network.consumers(tensor)
+        packs = [reader for reader in readers if isinstance(reader, Sign)]
+        others = [reader for reader in readers if not isinstance(reader, Sign)]
+        follower = next((reader for reader in others if _can_follow(network, reader, tensor, ready, step)), None)
+        if tensor in network.outputs or len(others) > 1 or (others and follower is None):
+            step.tail.append(Store(tensor))
+        for pack in packs:
+            step.tail.append(Pack(pack.output))
+            done.add(id(pack))
+        if follower is None or id(follower) in done:
+            return
+        done.add(id(follower))
+        step.names.append(follower.name)
+        if isinstance(follower, Map):
+            step.tail.append(Apply(follower))
+        elif isinstance(follower, Combine):
+            first = follower.inputs[0] == tensor
+            other = follower.inputs[1 if first else 0]
+            step.tail.append(Join(follower, other, follower.expression if first else follower.swapped))
+        tensor = follower.output
+
+
+def _can_follow(network: Network, reader: Operation, tensor: Tensor, ready: set[Tensor], step: Step) -> bool:
+    if isinstance(reader, Map):
+        return True
+    if not isinstance(reader, Combine) or reader.inputs[0] == reader.inputs[1]:
+        return False
+    if reader.inputs[0] != tensor and network.shapes[reader.inputs[0]] != network.shapes[tensor]:
+        return False  # the tensor is the single pixel
+    return all(other in ready for other in reader.inputs if other != tensor)
+
+
+def _find_borders(program: Program) -> None:
+    network = program.network
+    for operation in network.operations:
+        if not isinstance(operation, Convolution) or not operation.ones:
+            continue
+        tensor = operation.inputs[0]
+        shape, output, window = network.shapes[tensor], network.shapes[operation.output], operation.window
+        ends = []
+        for axis, (count, size) in enumerate(((output.height, shape.height), (output.width, shape.width))):
+            reach = (count - 1) * window.stride[axis] + (window.size[axis] - 1) * window.dilation[axis] + 1
+            ends.append(max(reach - window.before[axis] - size, 0))
+        old = program.borders.get(tensor, Border())
+        program.borders[tensor] = Border(
+            max(old.top, window.before[0]),
+            max(old.left, window.before[1]),
+            max(old.bottom, ends[0]),
+            max(old.right, ends[1]),
+        )
+
+
+def scratch_bytes(step: Step, shapes: dict[Tensor, Shape]) -> int:
+    """Bytes of the pixels that a step works on, and of the counts of a binary convolution."""
+    kernel, channels = step.kernel, step.shape.channels
+    if isinstance(kernel, Pool) and shapes[kernel.output].signs:
+        return 0
+    floats = -(-channels // 16) * 16 * 4
+    if isinstance(kernel, Convolution):
+        pixels = min(STRIP, step.shape.pixels)
+        counts = -(-channels // 32) * 32 * 2 * pixels if shapes[kernel.inputs[0]].signs else 0
+        return _aligned(floats * pixels) + _aligned(counts)
+    needs = isinstance(kernel, Depthwise | Pool | Softmax | Values) or kernel is not None
+    return _aligned(floats) if needs or any(isinstance(part, Pack) for part in step.tail) else 0
+
+
+def _aligned(size: int) -> int:
+    return -(-size // ALIGNMENT) * ALIGNMENT
+
+
+@dataclasses.dataclass(eq=False)
+class _Block:
+    """Memory that is needed from one step to another."""
+
+    size: int
+    first: int
+    last: int
+    offset: int = -1
+
+
+def _plan(program: Program) -> None:
+    """Gives every tensor a place in the arena, so that those alive at the same time do not overlap.
+
+    The largest tensors choose first, each the lowest place that is free for its whole life. A sum may be
+    written over the operand that dies with it.
+    """
+    network = program.network
+    outputs = {program.root(tensor) for tensor in network.outputs}
+    last: dict[Tensor, int] = {}
+    for number, step in enumerate(program.steps):
+        for tensor in step.reads:
+            last[program.root(tensor)] = number
+    blocks: dict[Tensor, _Block] = {}
+    for number, step in enumerate(program.steps):
+        for tensor in step.writes:
+            if tensor in outputs:
+                continue
+            end = max(last.get(tensor, number), number)
+            over = _overwritten(program, step, tensor, number, last)
+            if over is not None and over in blocks:
+                blocks[tensor] = blocks[over]
+                blocks[tensor].last = end
+                last[over] = -1  # nobody else may take it
+            else:
+                blocks[tensor] = _Block(_aligned(program.size(tensor)), number, end)
+    image = _Block(_aligned(program.size(network.input)), -1, last.get(network.input, -1))
+    scratch = {
+        number: _Block(size, number, number)
+        for number, step in enumerate(program.steps)
+        if (size := scratch_bytes(step, network.shapes))
+    }
+    _place([image, *dict.fromkeys(blocks.values()), *scratch.values()])
+    program.offsets = {tensor: block.offset for tensor, block in blocks.items()}
+    program.scratch = {number: block.offset for number, block in scratch.items()}
+    program.image = image.offset
+    everything = [image, *blocks.values(), *scratch.values()]
+    program.arena = max(block.offset + block.size for block in everything)
+
+
+def _overwritten(
+    program: Program, step: Step, tensor: Tensor, number: int, last: dict[Tensor, int]
+) -> Tensor | None:
+    """A float map that this step reads pixel by pixel for the last time, in whose place `tensor` fits."""
+    shapes = program.network.shapes
+    if shapes[tensor].signs or tensor != next((p.tensor for p in step.tail if isinstance(p, Store)), None):
+        return None
+    windowed = [] if step.kernel is None else [program.root(t) for t in step.kernel.inputs]
+    aligned = [step.source] if step.kernel is None else []
+    for part in step.tail:
+        if isinstance(part, Store):
+            break
+        aligned += [part.other] if isinstance(part, Join) else []
+    later = step.tail[step.tail.index(Store(tensor)) :]
+    after = [program.root(part.other) for part in later if isinstance(part, Join)]
+    for candidate in aligned:
+        root = program.root(candidate)
+        same = shapes[root] == shapes[tensor] and shapes[candidate] == shapes[tensor]
+        if same and last.get(root) == number and root not in windowed and root not in after:
+            return root
+    return None
+
+
+def _place(blocks: list[_Block]) -> None:
+    placed: list[_Block] = []
+    for block in sorted(blocks, key=lambda block: (-block.size, block.first)):
+        offset = 0
+        for other in sorted(placed, key=lambda other: other.offset):
+            if other.last < block.first or block.last < other.first:
+                continue
+            if offset + block.size <= other.offset:
+                break
+            offset = max(offset, other.offset + other.size)
+        block.offset = offset
+        placed.append(block)
+
+
+def binary_depth(kernel: np.ndarray) -> int:
+    """Bytes of a packed filter: every tap takes whole bytes."""
+    return int(np.prod(kernel.shape[:2])) * -(-kernel.shape[2] // 8)
+

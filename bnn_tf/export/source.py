@@ -1,0 +1,692 @@
+"""C99 text of a program: constants, one function a step, the entry points."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import re
+from collections.abc import Sequence
+from importlib import resources
+
+import numpy as np
+
+from bnn_tf.export.operations import (
+    Concatenate,
+    Convolution,
+    Depthwise,
+    Flip,
+    Operation,
+    Place,
+    Pool,
+    Shape,
+    Softmax,
+    Tensor,
+    Upsample,
+    Values,
+    Window,
+)
+from bnn_tf.export.program import STRIP, Apply, Border, Join, Pack, Program, Step, Store, binary_depth
+
+_COLUMNS = 110
+
+
+@dataclasses.dataclass(frozen=True)
+class Labels:
+    """What a program knows about its images and classes.
+
+    Attributes:
+        classes: Names of the classes; their numbers where there are none.
+        mean: Mean of the pixels, between 0 and 1, one value or one per channel.
+        std: Deviation of the pixels. The network sees `(pixel / 255 - mean) / std`.
+    """
+
+    classes: tuple[str, ...] = ()
+    mean: tuple[float, ...] = (0.0,)
+    std: tuple[float, ...] = (1.0,)
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """The text of a program.
+
+    Attributes:
+        text: The C file.
+        header: The declarations.
+        flash: Bytes of its constants.
+    """
+
+    text: str
+    header: str
+    flash: int
+
+
+def write_source(program: Program, name: str, labels: Labels) -> Source:
+    """The C file of a program whose functions begin with `name`."""
+    return _Writer(program, name, labels).source()
+
+
+class _Writer:
+    def __init__(self, program: Program, name: str, labels: Labels) -> None:
+        self._program, self._name, self._labels = program, name, labels
+        self._shapes = program.network.shapes
+        self._constants: dict[str, str] = {}
+        self._declared: list[str] = []
+        self._flash = 0
+        self._pieces: dict[str, None] = {"common": None}
+
+    def source(self) -> Source:
+        steps = [self._step(number, step) for number, step in enumerate(self._program.steps)]
+        entry, main = self._entry(), self._piece("main")
+        pieces = "\n".join(self._piece(piece) for piece in _PIECES if piece in self._pieces)
+        network = self._program.network
+        shape = self._shapes[network.input]
+        text = "\n".join(
+            [
+                f"/* {_comment(network.name)} as a C program: {self._name}_run(image, output). Written by bnn-tf. */",
+                f"/* {self._flash} bytes of constants, {self._program.arena} bytes of memory, no allocation. */",
+                "#include <math.h>\n#include <stdint.h>\n#include <string.h>\n",
+                self._defines(shape),
+                "#ifdef __cplusplus\nextern \"C\" {\n#endif",
+                *self._prototypes(),
+                "#ifdef __cplusplus\n}\n#endif\n",
+                pieces,
+                self._arena(),
+                *self._declared,
+                "",
+                *steps,
+                entry,
+                main,
+            ]
+        )
+        header = "\n".join(
+            [
+                f"/* {_comment(network.name)} as a C program, see {self._name}.c. Written by bnn-tf. */",
+                f"#ifndef {self._name.upper()}_H\n#define {self._name.upper()}_H\n#include <stdint.h>\n",
+                self._defines(shape),
+                "#ifdef __cplusplus\nextern \"C\" {\n#endif",
+                *self._prototypes(),
+                "#ifdef __cplusplus\n}\n#endif\n#endif\n",
+            ]
+        )
+        return Source(text, header, self._flash)
+
+    def _piece(self, name: str) -> str:
+        text = resources.files("bnn_tf.export").joinpath("runtime", f"{name}.c").read_text()
+        text = re.sub(r"\bnet_(?=\w)", f"{self._name}_", text)
+        return re.sub(r"\bNET_(?=\w)", f"{self._name.upper()}_", text)
+
+    def _defines(self, shape: Shape) -> str:
+        outputs = [self._shapes[tensor] for tensor in self._program.network.outputs]
+        sizes = [output.pixels * output.channels for output in outputs]
+        upper = self._name.upper()
+        numbers = {"HEIGHT": shape.height, "WIDTH": shape.width, "CHANNELS": shape.channels, "CLASSES": sizes[0]}
+        numbers |= {f"OUTPUT{n}_SIZE": size for n, size in enumerate(sizes[1:], 1)}
+        guarded = [f"#ifndef {upper}_{key}\n#define {upper}_{key} {value}\n#endif" for key, value in numbers.items()]
+        return "\n".join(guarded) + "\n"
+
+    def _arguments(self) -> str:
+        return ", ".join(f"float *{output}" for output in self._output_names())
+
+    def _output_names(self) -> list[str]:
+        count = len(self._program.network.outputs)
+        return ["logits", *(f"output{number}" for number in range(1, count))]
+
+    def _prototypes(self) -> list[str]:
+        n = self._name
+        return [
+            f"/* Runs the network on a preprocessed image, rows of pixels of channels. Returns 0. */",
+            f"int {n}_run(const float *image, {self._arguments()});",
+            "/* The same on pixels of 0 to 255, which it preprocesses. */",
+            f"int {n}_run_u8(const uint8_t *pixels, {self._arguments()});",
+            f"extern const char *const {n}_class_names[];",
+            f"extern const float {n}_mean[], {n}_std[];",
+        ]
+
+    def _arena(self) -> str:
+        return (
+            f"/* All intermediate values; the functions are not for several threads at once. */\n"
+            f"static float {self._name}_arena[{max(self._program.arena // 4, 1)}];\n"
+        )
+
+    # Constants
+
+    def _constant(self, values: np.ndarray, kind: str) -> str:
+        """Name of a constant array; equal ones are written once."""
+        key = hashlib.sha256(kind.encode() + values.tobytes()).hexdigest()
+        if key not in self._constants:
+            name = self._constants[key] = f"{self._name}_c{len(self._constants)}"
+            texts = map(_float, values.reshape(-1).tolist()) if kind == "float" else map(str, values.reshape(-1).tolist())
+            self._declared.append(f"static const {kind} {name}[{values.size}] = {{\n{_wrapped(list(texts))}\n}};")
+            self._flash += values.nbytes
+        return self._constants[key]
+
+    # Where tensors lie
+
+    def _pointer(self, tensor: Tensor) -> str:
+        """Expression for the first element of a stored tensor, without its border."""
+        root = self._program.root(tensor)
+        network = self._program.network
+        if root == network.input:
+            return "image"
+        for number, output in enumerate(network.outputs):
+            if self._program.root(output) == root:
+                return self._output_names()[number]
+        offset = self._program.offsets[root]
+        if self._shapes[root].signs:
+            return f"(const uint8_t *)(const void *){self._name}_arena + {offset}"
+        return f"{self._name}_arena + {offset // 4}"
+
+    def _target(self, tensor: Tensor) -> str:
+        return self._pointer(tensor).replace("const ", "")
+
+    def _border(self, tensor: Tensor) -> Border:
+        return self._program.borders.get(self._program.root(tensor), Border())
+
+    def _pixel(self, tensor: Tensor, at: str = "at") -> str:
+        """Offset of pixel `at` of a tensor of signs, in bytes."""
+        shape, border = self._shapes[tensor], self._border(tensor)
+        if border == Border():
+            return f"({at}) * {shape.pixel_bytes}"
+        width = shape.width + border.left + border.right
+        row = f"({at}) / {shape.width} + {border.top}"
+        return f"(({row}) * {width} + ({at}) % {shape.width} + {border.left}) * {shape.pixel_bytes}"
+
+    # Steps
+
+    def _step(self, number: int, step: Step) -> str:
+        used = [tensor for tensor in [*step.reads, *step.writes]]
+        pointers = {self._pointer(tensor) for tensor in used}
+        arguments = ["const float *image"] if "image" in pointers else []
+        arguments += [f"float *{output}" for output in self._output_names() if output in pointers]
+        body = _Lines()
+        for tensor in step.writes:
+            if self._border(tensor) != Border():
+                body.add(f"memset({self._target(tensor)}, 0, {self._program.size(tensor)});")
+        self._kernel(body, number, step)
+        names = ", ".join(dict.fromkeys(step.names))
+        head = f"/* {_comment(names)} */\nstatic void {self._name}_step{number}({', '.join(arguments) or 'void'})"
+        self._calls = getattr(self, "_calls", [])
+        call = ", ".join(argument.split("*")[-1] for argument in arguments)
+        self._calls.append(f"    {self._name}_step{number}({call});")
+        return f"{head}\n{{\n{body}\n}}\n"
+
+    def _kernel(self, body: _Lines, number: int, step: Step) -> None:
+        kernel = step.kernel
+        offset = self._program.scratch.get(number)
+        if offset is not None:
+            body.add(f"float *const scratch = {self._name}_arena + {offset // 4};")
+        if kernel is None:
+            body.add(f"const float *const source = {self._pointer(step.source)};")
+            with body.block(f"for (size_t at = 0; at < {step.shape.pixels}; ++at)"):
+                body.add(f"const float *const values = source + at * {step.shape.channels};")
+                self._tail(body, step, "values[c]")
+        elif isinstance(kernel, Convolution):
+            self._convolution(body, step, kernel)
+        elif isinstance(kernel, Depthwise | Pool):
+            self._windowed(body, step, kernel)
+        else:
+            self._moved(body, step, kernel)
+
+    def _regions(self, kernel: Operation, window: Window, source: Tensor, output: Shape, full: bool) -> str:
+        shape = self._shapes[source]
+        axes = [
+            _classes(window, axis, count, size, full)
+            for axis, (count, size) in enumerate(((output.height, shape.height), (output.width, shape.width)))
+        ]
+        rows = [
+            f"{{{y}, {x}, {height}, {width}, {row}, {rows}, {column}, {columns}}}"
+            for y, height, row, rows in axes[0]
+            for x, width, column, columns in axes[1]
+        ]
+        return f"static const {self._name}_region regions[{len(rows)}] = {{\n{_wrapped(rows, 8)}\n    }};"
+
+    def _open_window(self, body: _Lines, kernel: Convolution | Depthwise | Pool, output: Shape, full: bool) -> None:
+        """Declares the regions and the geometry of a window over the input of `kernel`."""
+        self._pieces |= {"window": None}
+        window, source = kernel.window, kernel.inputs[0]
+        shape, border = self._shapes[source], self._border(source)
+        pixel = shape.pixel_bytes if shape.signs else shape.channels
+        before = (window.before[0] - border.top, window.before[1] - border.left)
+        numbers = (
+            output.width, shape.width + border.left + border.right, *window.stride, *window.dilation, *before, pixel,
+        )
+        body.add(self._regions(kernel, window, source, output, full))
+        body.add(f"static const {self._name}_geometry geometry = {{{', '.join(map(str, numbers))}}};")
+        kind = "uint8_t" if shape.signs else "float"
+        body.add(f"const {kind} *const source = {self._pointer(source)};")
+
+    def _convolution(self, body: _Lines, step: Step, kernel: Convolution) -> None:
+        source, output = self._shapes[kernel.inputs[0]], step.shape
+        self._open_window(body, kernel, output, kernel.ones)
+        n, channels = self._name, output.channels
+        kind = "uint8_t" if source.signs else "float"
+        stride = -(-channels // 32) * 32 if source.signs else -(-channels // 16) * 16
+        if source.signs:
+            self._pieces |= {"counts": None}
+            filters, depth = self._constant(pack_filters(kernel.kernel), "uint8_t"), binary_depth(kernel.kernel)
+            floats = -(-channels // 16) * 16 * min(STRIP, output.pixels)
+            body.add(f"uint16_t *const counts = (uint16_t *)(void *)(scratch + {-(-floats // 16) * 16});")
+        elif kernel.groups == 1:
+            self._pieces |= {"dots": None}
+            filters, depth = self._constant(block_filters(kernel.kernel), "float"), int(np.prod(kernel.kernel.shape[:3]))
+        else:
+            filters, depth = self._constant(kernel.kernel, "float"), 0
+        element = source.pixel_bytes if source.signs else source.channels
+        with body.block(f"for (size_t r = 0; r < sizeof regions / sizeof regions[0]; ++r)"):
+            body.add("const int pixels = (int)regions[r].height * (int)regions[r].width;")
+            if source.signs:
+                body.add(f"const int taps = (int)regions[r].rows * (int)regions[r].columns * {source.channels};")
+            if kernel.groups == 1:
+                body.add(
+                    f"const {n}_window window = {n}_window_of(&regions[r], &geometry, {kernel.window.size[1]}, {element});"
+                )
+            with body.block(f"for (int first = 0; first < pixels; first += {STRIP})"):
+                body.add(f"size_t place[{STRIP}], from[{STRIP}];")
+                body.add(f"const int count = {n}_strip(&regions[r], &geometry, first, place, from);")
+                if kernel.groups == 1:
+                    patch = ", ".join(f"source + from[{j}]" for j in range(STRIP))
+                    body.add(f"const {kind} *const patch[{STRIP}] = {{{patch}}};")
+                    call = f"patch, count, &window, {filters}, {depth}, {channels}"
+                    if source.signs:
+                        body.add(f"{n}_count({call}, counts, {stride});")
+                    else:
+                        body.add(f"{n}_dot({call}, scratch, {stride});")
+                with body.block("for (int j = 0; j < count; ++j)"):
+                    body.add("const size_t at = place[j];")
+                    if source.signs:
+                        body.add(f"const uint16_t *const differ = counts + j * {stride};")
+                        self._tail(body, step, "(float)(taps - 2 * (int)differ[c])")
+                        return
+                    if kernel.groups == 1:
+                        body.add(f"float *const values = scratch + j * {stride};")
+                    else:
+                        body.add("float *const values = scratch;")
+                        self._grouped(body, kernel, source.channels, filters)
+                    self._tail(body, step, "values[c]", "values")
+
+    def _grouped(self, body: _Lines, kernel: Convolution, channels: int, filters: str) -> None:
+        height, width, depth, outputs = kernel.kernel.shape
+        with body.block(f"for (int c = 0; c < {outputs}; ++c)"):
+            body.add("float sum = 0.0f;")
+            with body.block("for (int row = 0; row < regions[r].rows; ++row)"), body.block(
+                "for (int column = 0; column < regions[r].columns; ++column)"
+            ):
+                body.add(
+                    f"const float *const x = source + from[j] + (row * {kernel.window.dilation[0]} * geometry.in_width + "
+                    f"column * {kernel.window.dilation[1]}) * {channels} + c / {outputs // kernel.groups} * {depth};"
+                )
+                body.add(
+                    f"const float *const f = {filters} + ((regions[r].row + row) * {width} + regions[r].column + column) "
+                    f"* {depth * outputs} + c;"
+                )
+                body.add(f"for (int i = 0; i < {depth}; ++i) {{ sum += x[i] * f[i * {outputs}]; }}")
+            body.add("values[c] = sum;")
+
+    def _windowed(self, body: _Lines, step: Step, kernel: Depthwise | Pool) -> None:
+        source = self._shapes[kernel.inputs[0]]
+        output = self._shapes[kernel.output]
+        self._open_window(body, kernel, output, False)
+        n, dilation = self._name, kernel.window.dilation
+        kind, pixel = ("uint8_t", source.pixel_bytes) if source.signs else ("float", source.channels)
+        if source.signs:
+            body.add(f"uint8_t *const target = {self._target(kernel.output)};")
+        weights = self._constant(kernel.kernel, "float") if isinstance(kernel, Depthwise) else ""
+        with body.block("for (size_t r = 0; r < sizeof regions / sizeof regions[0]; ++r)"):
+            body.add(f"const {n}_region *const region = &regions[r];")
+            body.add("const int pixels = (int)region->height * (int)region->width;")
+            body.add("const int rows = region->rows, columns = region->columns;")
+            with body.block(f"for (int first = 0; first < pixels; first += {STRIP})"):
+                body.add(f"size_t place[{STRIP}], from[{STRIP}];")
+                body.add(f"const int count = {n}_strip(region, &geometry, first, place, from);")
+                with body.block("for (int j = 0; j < count; ++j)"):
+                    body.add("const size_t at = place[j];")
+                    if source.signs:
+                        body.add(f"uint8_t *const values = target + {self._pixel(kernel.output)};")
+                        body.add(f"memset(values, 255, {pixel});")
+                    elif isinstance(kernel, Pool) and kernel.largest:
+                        body.add("float *const values = scratch;")
+                        body.add(f"memcpy(values, source + from[j], {4 * pixel});")
+                    else:
+                        body.add("float *const values = scratch;")
+                        body.add(f"memset(values, 0, {4 * output.channels});")
+                    with body.block("for (int row = 0; row < rows; ++row)"), body.block(
+                        "for (int column = 0; column < columns; ++column)"
+                    ):
+                        body.add(
+                            f"const {kind} *const x = source + from[j] + (row * {dilation[0]} * geometry.in_width + "
+                            f"column * {dilation[1]}) * {pixel};"
+                        )
+                        if isinstance(kernel, Depthwise):
+                            width, multiplier = kernel.kernel.shape[1], kernel.kernel.shape[3]
+                            body.add(
+                                f"const float *const f = {weights} + ((region->row + row) * {width} + region->column + "
+                                f"column) * {output.channels};"
+                            )
+                            index = "c" if multiplier == 1 else f"c / {multiplier}"
+                            action = f"values[c] += x[{index}] * f[c];"
+                        elif source.signs:
+                            action = "values[c] = (uint8_t)(values[c] & x[c]);"
+                        elif kernel.largest:
+                            action = "values[c] = x[c] > values[c] ? x[c] : values[c];"
+                        else:
+                            action = "values[c] += x[c];"
+                        limit = pixel if source.signs else output.channels
+                        body.add(f"for (int c = 0; c < {limit}; ++c) {{ {action} }}")
+                    if not source.signs:
+                        mean = isinstance(kernel, Pool) and not kernel.largest
+                        value = "values[c] / (float)(rows * columns)" if mean else "values[c]"
+                        self._tail(body, step, value, "values")
+
+    def _moved(self, body: _Lines, step: Step, kernel: Operation) -> None:
+        """Kernels that read the values of a pixel from somewhere else."""
+        shape, output = self._shapes[kernel.inputs[0]], step.shape
+        if isinstance(kernel, Values):
+            body.add(f"const uint8_t *const source = {self._pointer(kernel.inputs[0])};")
+        else:
+            for number, tensor in enumerate(kernel.inputs):
+                name = "source" if number == 0 else f"source{number}"
+                body.add(f"const float *const {name} = {self._pointer(tensor)};")
+        with body.block(f"for (int y = 0; y < {output.height}; ++y)"), body.block(
+            f"for (int x = 0; x < {output.width}; ++x)"
+        ):
+            body.add(f"const size_t at = (size_t)(y * {output.width} + x);")
+            if isinstance(kernel, Values):
+                body.add("float *const values = scratch;")
+                body.add(f"const uint8_t *const bits = source + {self._pixel(kernel.inputs[0])};")
+                body.add(
+                    f"for (int c = 0; c < {output.channels}; ++c) "
+                    "{ values[c] = ((bits[c >> 3] >> (c & 7)) & 1) != 0 ? -1.0f : 1.0f; }"
+                )
+            elif isinstance(kernel, Softmax):
+                self._pieces |= {"softmax": None}
+                body.add("float *const values = scratch;")
+                body.add(f"{self._name}_softmax(source + at * {shape.channels}, values, {shape.channels});")
+            elif isinstance(kernel, Flip):
+                body.add(
+                    f"const float *const values = source + (({shape.height - 1} - y) * {shape.width} + "
+                    f"{shape.width - 1} - x) * {shape.channels};"
+                )
+            elif isinstance(kernel, Place):
+                self._placed(body, kernel, shape, output)
+            elif isinstance(kernel, Concatenate):
+                self._concatenated(body, kernel, output)
+            elif isinstance(kernel, Upsample):
+                self._upsampled(body, kernel, shape)
+            else:
+                raise AssertionError(type(kernel).__name__)
+            scratch = any(isinstance(kernel, kind) for kind in (Values, Softmax))
+            self._tail(body, step, "values[c]", "values" if scratch else "scratch")
+
+    def _placed(self, body: _Lines, kernel: Place, shape: Shape, output: Shape) -> None:
+        y, x, c = kernel.before
+        first, last = max(c, 0), min(c + shape.channels, output.channels)
+        body.add("float *const values = scratch;")
+        body.add(f"const int row = y - ({y}), column = x - ({x});")
+        body.add(f"for (int c = 0; c < {output.channels}; ++c) {{ values[c] = {_float(kernel.value)}; }}")
+        inside = f"row >= 0 && row < {shape.height} && column >= 0 && column < {shape.width}"
+        with body.block(f"if ({inside})"):
+            start = f"(row * {shape.width} + column) * {shape.channels} + {first - c}"
+            body.add(f"memcpy(values + {first}, source + {start}, {4 * (last - first)});")
+
+    def _concatenated(self, body: _Lines, kernel: Concatenate, output: Shape) -> None:
+        names = ["source" if number == 0 else f"source{number}" for number in range(len(kernel.inputs))]
+        shapes = [self._shapes[tensor] for tensor in kernel.inputs]
+        if kernel.axis == 2:
+            body.add("float *const values = scratch;")
+            start = 0
+            for name, shape in zip(names, shapes, strict=True):
+                body.add(f"memcpy(values + {start}, {name} + at * {shape.channels}, {4 * shape.channels});")
+                start += shape.channels
+            return
+        position = "yx"[kernel.axis]
+        expression, start = "", 0
+        for name, shape in zip(names, shapes, strict=True):
+            size = (shape.height, shape.width)[kernel.axis]
+            row, column = ("y", "x") if start == 0 else (
+                (f"(y - {start})", "x") if kernel.axis == 0 else ("y", f"(x - {start})")
+            )
+            start += size
+            place = f"{name} + ({row} * {shape.width} + {column}) * {shape.channels}"
+            last = name == names[-1]
+            expression += place if last else f"{position} < {start} ? {place} : "
+        body.add(f"const float *const values = {expression};")
+
+    def _upsampled(self, body: _Lines, kernel: Upsample, shape: Shape) -> None:
+        rows, columns = kernel.factor
+        if not kernel.bilinear:
+            body.add(
+                f"const float *const values = source + (y / {rows} * {shape.width} + x / {columns}) * {shape.channels};"
+            )
+            return
+        body.add("float *const values = scratch;")
+        for axis, name, size, factor in (("y", "row", shape.height, rows), ("x", "column", shape.width, columns)):
+            body.add(f"const float {name} = ((float){axis} + 0.5f) / {_float(float(factor))} - 0.5f;")
+            body.add(f"const int {name}0 = {name} > 0.0f ? (int){name} : 0;")
+            body.add(f"const int {name}1 = {name} < 0.0f ? 0 : ({name}0 + 1 < {size} ? {name}0 + 1 : {size - 1});")
+            body.add(f"const float {name}_part = {name} - floorf({name});")
+        for number, (row, column) in enumerate((("row0", "column0"), ("row0", "column1"), ("row1", "column0"), ("row1", "column1"))):
+            body.add(f"const float *const p{number} = source + ({row} * {shape.width} + {column}) * {shape.channels};")
+        with body.block(f"for (int c = 0; c < {shape.channels}; ++c)"):
+            body.add("const float top = p0[c] + (p1[c] - p0[c]) * column_part;")
+            body.add("const float bottom = p2[c] + (p3[c] - p2[c]) * column_part;")
+            body.add("values[c] = top + (bottom - top) * row_part;")
+
+    # What happens to the values of a pixel
+
+    def _tail(self, body: _Lines, step: Step, value: str, scratch: str = "scratch") -> None:
+        """One loop over the channels up to each packing of signs."""
+        channels = step.shape.channels
+        restrict = f"{self._name.upper()}_RESTRICT"
+        segments: list[list[Apply | Join | Store]] = [[]]
+        packs: list[Tensor] = []
+        for part in step.tail:
+            if isinstance(part, Pack):
+                packs.append(part.tensor)
+                segments.append([])
+            else:
+                segments[-1].append(part)
+        stored: dict[Tensor, str] = {}
+        current = value
+        for number, segment in enumerate(segments):
+            packed = packs[number] if number < len(packs) else None
+            if packed is None and not segment:
+                break
+            loop = _Lines(body.depth + 1)
+            before = _Lines(body.depth)
+            loop.add(f"float t = {current};")
+            buffer = ""
+            for part in segment:
+                if isinstance(part, Store):
+                    buffer = stored[part.tensor] = f"out{len(stored)}"
+                    pointer = f"{self._target(part.tensor)} + at * {channels}"
+                    body.add(f"float *{restrict} const {buffer} = {pointer};")
+                    loop.add(f"{buffer}[c] = t;")
+                    continue
+                buffer = ""
+                if isinstance(part, Apply):
+                    loop.add(f"t = {self._applied(part, channels)};")
+                else:
+                    loop.add(f"t = {part.expression.format(u=self._operand(body, step, part, stored))};")
+            if packed is not None and not buffer:
+                plain = current.endswith("[c]") and len(loop.lines) == 1
+                buffer = current[:-3] if plain else scratch
+                if plain:
+                    loop = _Lines()
+                else:
+                    loop.add(f"{scratch}[c] = t;")
+            body.lines += before.lines
+            if loop.lines:
+                with body.block(f"for (int c = 0; c < {channels}; ++c)"):
+                    body.lines += [line for line in loop.lines]
+            if packed is not None:
+                self._pieces |= {"pack": None}
+                body.add(
+                    f"{self._name}_pack({buffer}, {channels}, ({self._target(packed)}) + {self._pixel(packed)});"
+                )
+                current = f"{buffer}[c]"
+
+    def _applied(self, part: Apply, channels: int) -> str:
+        names = []
+        for values in part.operation.parameters:
+            if values.size == 1:
+                names.append(_float(float(values[0])))
+            elif values.size == channels:
+                names.append(f"{self._constant(values, 'float')}[c]")
+            else:
+                names.append(f"{self._constant(values, 'float')}[at * {channels} + (size_t)c]")
+        return part.operation.expression.format(*names)
+
+    def _operand(self, body: _Lines, step: Step, part: Join, stored: dict[Tensor, str]) -> str:
+        """The other operand of a sum; one that the sum is written over is read through the same pointer."""
+        shape, channels = self._shapes[part.other], step.shape.channels
+        pointer = self._pointer(part.other)
+        target = next((p.tensor for p in step.tail if isinstance(p, Store)), None)
+        at = f" + at * {channels}" if shape.pixels > 1 or step.shape.pixels == 1 else ""
+        name = f"other{len([line for line in body.lines if ' other' in line])}"
+        shared = target is not None and target not in stored and self._target(target) == pointer
+        if shared:
+            body.add(f"const float *const {name} = {pointer}{at};")
+        else:
+            body.add(f"const float *{self._name.upper()}_RESTRICT const {name} = {pointer}{at};")
+        return f"{name}[c]"
+
+    # Entry points
+
+    def _entry(self) -> str:
+        n, network = self._name, self._program.network
+        shape, outputs = self._shapes[network.input], self._output_names()
+        size = shape.pixels * shape.channels
+        classes = self._labels.classes or tuple(str(c) for c in range(self._shapes[network.outputs[0]].channels))
+        mean, std = (
+            (values * shape.channels if len(values) == 1 else values)
+            for values in (tuple(self._labels.mean), tuple(self._labels.std))
+        )
+        names = ",\n".join(f"    {_string(label)}" for label in classes)
+        return "\n".join(
+            [
+                f"const char *const {n}_class_names[] = {{\n{names}\n}};",
+                f"const float {n}_mean[] = {{{', '.join(map(_float, mean))}}};",
+                f"const float {n}_std[] = {{{', '.join(map(_float, std))}}};",
+                "",
+                f"int {n}_run(const float *image, {self._arguments()})\n{{",
+                *self._calls,
+                "    return 0;\n}\n",
+                f"int {n}_run_u8(const uint8_t *pixels, {self._arguments()})\n{{",
+                f"    float *const image = {n}_arena + {self._program.image // 4};",
+                f"    for (int i = 0; i < {size}; i += {shape.channels}) {{",
+                f"        for (int c = 0; c < {shape.channels}; ++c) {{",
+                f"            image[i + c] = ((float)pixels[i + c] / 255.0f - {n}_mean[c]) / {n}_std[c];",
+                "        }\n    }",
+                f"    return {n}_run(image, {', '.join(outputs)});\n}}\n",
+            ]
+        )
+
+
+class _Lines:
+    """Indented lines."""
+
+    def __init__(self, depth: int = 1) -> None:
+        self.lines: list[str] = []
+        self.depth = depth
+
+    def add(self, line: str) -> None:
+        self.lines.append("    " * self.depth + line)
+
+    def block(self, head: str) -> _Block:
+        return _Block(self, head)
+
+    def __str__(self) -> str:
+        return "\n".join(self.lines)
+
+
+class _Block:
+    def __init__(self, lines: _Lines, head: str) -> None:
+        self._lines, self._head = lines, head
+
+    def __enter__(self) -> None:
+        self._lines.add(f"{self._head} {{")
+        self._lines.depth += 1
+
+    def __exit__(self, *_: object) -> None:
+        self._lines.depth -= 1
+        self._lines.add("}")
+
+
+_PIECES = ("common", "window", "counts", "dots", "pack", "softmax")
+
+
+def pack_filters(kernel: np.ndarray) -> np.ndarray:
+    """Binary filters `(height, width, inputs, outputs)` as bytes, in groups of 32 and a last one of 16.
+
+    Byte k of the filters of a group lies together, so that a vector register holds the same byte of
+    many filters. Unused bits and filters are 0.
+    """
+    height, width, inputs, outputs = kernel.shape
+    bits = np.packbits(kernel.reshape(height * width, inputs, outputs) < 0, axis=1, bitorder="little")
+    rows = bits.reshape(-1, outputs)
+    parts, start = [], 0
+    while start < outputs:
+        size = 32 if outputs - start > 16 else 16
+        group = np.zeros((len(rows), size), np.uint8)
+        chosen = rows[:, start : start + size]
+        group[:, : chosen.shape[1]] = chosen
+        parts.append(group.reshape(-1))
+        start += size
+    return np.concatenate(parts)
+
+
+def block_filters(kernel: np.ndarray) -> np.ndarray:
+    """Filters `(height, width, inputs, outputs)` in blocks of 16 and the rest in blocks of 4, padded with 0."""
+    rows = kernel.reshape(-1, kernel.shape[-1]).astype(np.float32)
+    outputs = rows.shape[1]
+    parts, start = [], 0
+    while start < outputs:
+        size = 16 if outputs - start >= 16 else 4
+        block = np.zeros((len(rows), size), np.float32)
+        chosen = rows[:, start : start + size]
+        block[:, : chosen.shape[1]] = chosen
+        parts.append(block.reshape(-1))
+        start += size
+    return np.concatenate(parts)
+
+
+def _classes(window: Window, axis: int, count: int, size: int, full: bool) -> list[tuple[int, int, int, int]]:
+    """Runs of output positions that see the same taps: first position, length, first tap, taps."""
+    runs: list[tuple[int, int, int, int]] = []
+    for position in range(count):
+        taps = (0, window.size[axis]) if full else window.taps(axis, position, size)
+        if runs and runs[-1][2:] == taps:
+            runs[-1] = (runs[-1][0], runs[-1][1] + 1, *taps)
+        else:
+            runs.append((position, 1, *taps))
+    return runs
+
+
+def _float(value: float) -> str:
+    text = f"{np.float32(value):.9g}"
+    if text in ("inf", "-inf", "nan"):
+        return {"inf": "INFINITY", "-inf": "-INFINITY", "nan": "NAN"}[text]
+    return text + ("f" if "." in text or "e" in text else ".0f")
+
+
+def _wrapped(texts: Sequence[str], indent: int = 4) -> str:
+    lines, line = [], " " * indent
+    for text in texts:
+        if len(line) + len(text) + 2 > _COLUMNS:
+            lines.append(line.rstrip())
+            line = " " * indent
+        line += f"{text}, "
+    return "\n".join([*lines, line.rstrip().rstrip(",")])
+
+
+def _string(text: str) -> str:
+    escaped = "".join(
+        char if char.isascii() and char.isprintable() and char not in '"\\?' else f"\\{byte:03o}"
+        for char in text
+        for byte in ([0] if char.isascii() and char.isprintable() and char not in '"\\?' else char.encode())
+    )
+    return f'"{escaped}"'
+
+
+def _comment(text: str) -> str:
+    return text.replace("*/", "* /").replace("/*", "/ *").replace("\n", " ")
