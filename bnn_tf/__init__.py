@@ -30,7 +30,12 @@ _MODULES = (
     "training",
     "transforms",
 )
-_FUNCTIONS = {"convert": "deploy.convert", "lint": "deploy.lint", "load_model": "saving"}
+_FUNCTIONS = {
+    "convert": "deploy.convert",
+    "export_c": "export",
+    "lint": "deploy.lint",
+    "load_model": "saving",
+}
 
 __all__ = [
     "__version__",
@@ -40,6 +45,7 @@ __all__ = [
     "data",
     "deploy",
     "distillation",
+    "export_c",
     "layers",
     "lint",
     "load_model",

@@ -11,12 +11,11 @@ from typing import Any
 import numpy as np
 
 from bnn_tf._tensorflow import lq, tf
-from bnn_tf.deploy import folding, freezing
-from bnn_tf.deploy.binary import filter_scales
-from bnn_tf.deploy.errors import ConversionError
-from bnn_tf.deploy.folding import signs
-from bnn_tf.deploy.folding.affine import affine_of
-from bnn_tf.deploy.graph import Call, Graph, is_functional, not_functional
+from bnn_tf.deploy import facts
+from bnn_tf.deploy.fold import affine_of, folded
+from bnn_tf.deploy.graph import Call, ConversionError, Graph
+from bnn_tf.deploy.graph import Tensor as Value
+from bnn_tf.errors import some
 from bnn_tf.export.operations import (
     Combine,
     Concatenate,
@@ -90,18 +89,14 @@ _OPERATORS = {
 }
 
 
-def lower(model: tf.keras.Model) -> tuple[Network, Graph, Graph]:
-    """The operations of a model's folded graph, the graph itself, and the frozen graph before folding.
+def lower(model: tf.keras.Model) -> tuple[Network, Graph]:
+    """The operations of a model's folded graph, and the graph.
 
     Raises:
         ConversionError: Something in the model cannot be exported; the message names it.
     """
-    if not is_functional(model):
-        raise not_functional(model)
-    original = freezing.read_frozen(model)
-    graph = freezing.read_frozen(model)
-    folding.fold_graph(graph)
-    return _Lowering(graph).network(), graph, original
+    graph = folded(model)
+    return _Lowering(graph).network(), graph
 
 
 class _Lowering:
@@ -109,17 +104,19 @@ class _Lowering:
 
     def __init__(self, graph: Graph) -> None:
         self._graph = graph
-        self._tensors: dict[int, Tensor] = {}
+        self._tensors: dict[Value, Tensor] = {}
         self._signs: dict[Tensor, Tensor] = {}
         self._network = Network(graph.name, [], {}, 0, [])
 
     def network(self) -> Network:
         if len(self._graph.inputs) != 1:
             raise ConversionError(
-                f"The model '{self._graph.name}' has {len(self._graph.inputs)} inputs; a program takes one image."
+                f"The model '{self._graph.name}' has {len(self._graph.inputs)} inputs; "
+                "a program takes one image."
             )
         source = self._graph.inputs[0]
         self._tensors[source] = self._network.input = self._tensor(source)
+        self._network.origins[self._network.input] = source
         refused = []
         for call in self._graph.calls:
             if call.layer.kind is layers.InputLayer:
@@ -134,24 +131,23 @@ class _Lowering:
             self._tensors[call.outputs[0]] = result
             self._network.origins.setdefault(result, call.outputs[0])
         if refused:
-            more = f"; and {len(refused) - 5} more" if len(refused) > 5 else ""
-            raise ConversionError(f"The model cannot be exported: {'; '.join(refused[:5])}{more}.")
+            raise ConversionError(f"The model '{self._graph.name}' cannot be exported: {some(refused)}.")
         self._network.outputs = [self._values(self._tensors[tensor]) for tensor in self._graph.outputs]
         return without_dead(pool_signs(self._network))
 
-    def _shape(self, tensor: int) -> Shape:
-        _, *sizes = self._graph.shapes[tensor]
+    def _shape(self, tensor: Value) -> Shape:
+        _, *sizes = tensor.shape
         if None in sizes or not 1 <= len(sizes) <= 3:
-            raise ConversionError(
-                f"a tensor of shape {tuple(self._graph.shapes[tensor])} is no map of known size"
-            )
+            raise ConversionError(f"a tensor of shape {tuple(tensor.shape)} is no map of known size")
         numbers = [int(size or 0) for size in sizes]
         return Shape(*[1] * (3 - len(numbers)), *numbers)
 
-    def _tensor(self, tensor: int) -> Tensor:
+    def _tensor(self, tensor: Value) -> Tensor:
         return self._network.new_tensor(self._shape(tensor))
 
-    def add(self, kind: type[Operation], name: str, inputs: list[Tensor], shape: Shape, **options: Any) -> Tensor:
+    def add(
+        self, kind: type[Operation], name: str, inputs: list[Tensor], shape: Shape, **options: Any
+    ) -> Tensor:
         """Adds an operation and returns what it makes."""
         output = self._network.new_tensor(shape)
         self._network.operations.append(kind(name, inputs, output, **options))
@@ -174,6 +170,8 @@ class _Lowering:
         if tensor not in self._signs:
             packed = Shape(shape.height, shape.width, shape.channels, signs=True)
             self._signs[tensor] = self.add(Sign, name, [tensor], packed)
+            if tensor in self._network.origins:
+                self._network.origins[self._signs[tensor]] = self._network.origins[tensor]
         return self._signs[tensor]
 
     def _map(self, name: str, tensor: Tensor, expression: str, *parameters: Any) -> Tensor:
@@ -190,10 +188,17 @@ class _Lowering:
         if layer.config.get("data_format") == "channels_first":
             raise refuse("its maps have their channels first")
         self._shape(call.outputs[0])
-        affine = affine_of(self._graph, call)
+        affine = affine_of(call)
         if affine is not None:
             return self._map(layer.name, self._float(call), _AFFINE, affine.scale, affine.bias)
-        if layer.kind.__name__ == "TFOpLambda":
+        if facts.of(call).no_op:
+            return self._tensors[call.inputs[0]]
+        if (padding := facts.padding_of(call)) is not None:
+            if padding.value is None:
+                raise refuse("it pads with reflections")
+            (top, _), (left, _) = padding.sides
+            return self._place(call, (top, left, 0), padding.value)
+        if facts.function_of(layer):
             return self.operator(call)
         for kinds, lowering in _LOWERINGS:
             if issubclass(layer.kind, kinds) and not issubclass(layer.kind, layers.Conv2DTranspose):
@@ -201,7 +206,7 @@ class _Lowering:
                 has_kernel = "kernel_size" in layer.config or "units" in layer.config
                 return self._activated(call, result) if has_kernel else result
         if issubclass(layer.kind, lq.quantizers.Quantizer):
-            if signs.is_sign(layer.origin):
+            if facts.is_sign(layer.origin):
                 return self._sign(layer.name, self._tensors[call.inputs[0]])
             raise refuse("it gives other values than -1 and +1")
         raise refuse("no operation of the exported program computes it")
@@ -213,22 +218,23 @@ class _Lowering:
         name = call.layer.name
         if isinstance(function, dict):
             function = tf.keras.activations.deserialize(function)
-        if isinstance(function, lq.quantizers.Quantizer) or signs.is_sign(function):
-            if not signs.is_sign(function):
+        if isinstance(function, lq.quantizers.Quantizer) or facts.is_sign(function):
+            if not facts.is_sign(function):
                 raise _refuser(call.layer)("its quantizer gives other values than -1 and +1")
             return self._sign(name, tensor)
-        key = function if isinstance(function, str) else getattr(function, "__name__", type(function).__name__)
+        key = (
+            function if isinstance(function, str) else getattr(function, "__name__", type(function).__name__)
+        )
         tensor = self._values(tensor)
         if key in ("linear", None):
             return tensor
         if key == "softmax":
             return self.add(Softmax, name, [tensor], self._network.shapes[tensor])
-        if key in ("hard_tanh", "clip_by_value_activation"):
-            if _is_clip(function):
-                return self._map(name, tensor, _CLAMP, -1.0, 1.0)
-        if isinstance(function, str) or str(getattr(function, "__module__", "")).startswith(("keras", "tf_keras", "tensorflow")):
-            if key in _FUNCTIONS:
-                return self._map(name, tensor, _FUNCTIONS[key])
+        if key in ("hard_tanh", "clip_by_value_activation") and _is_clip(function):
+            return self._map(name, tensor, _CLAMP, -1.0, 1.0)
+        home = str(getattr(function, "__module__", "")).split(".")[0]
+        if key in _FUNCTIONS and (isinstance(function, str) or home in ("keras", "tf_keras", "tensorflow")):
+            return self._map(name, tensor, _FUNCTIONS[key])
         raise _refuser(call.layer)(f"there is no C for its activation '{key}'")
 
     # Layers with kernels
@@ -239,7 +245,7 @@ class _Lowering:
         tensor = self._tensors[call.inputs[0]]
         if quantizer is None or isinstance(quantizer, lq.quantizers.NoOp):
             return tensor, self._network.shapes[tensor].signs
-        if signs.is_sign(quantizer):
+        if facts.is_sign(quantizer):
             return self._sign(call.layer.name, tensor), True
         raise _refuser(call.layer)("its input quantizer gives other values than -1 and +1")
 
@@ -248,10 +254,13 @@ class _Lowering:
         layer = call.layer
         tensor, are_signs = self._quantized(call)
         output = self._shape(call.outputs[0])
-        scales = filter_scales(kernel)
+        scales = facts.filter_scales(kernel)
         depth = int(np.prod(kernel.shape[:2])) * (-(-kernel.shape[2] // 8))
         binary = are_signs and groups == 1 and scales is not None and pad in (0, 1) and depth <= 8191
-        scale, bias = np.ones(output.channels), layer.weights.get("bias") if layer.config["use_bias"] else None
+        scale, bias = (
+            np.ones(output.channels),
+            layer.weights.get("bias") if layer.config["use_bias"] else None,
+        )
         if binary and scales is not None:
             kernel = np.where(kernel < 0, np.float32(-1), np.float32(1))
             scale = scales
@@ -261,16 +270,26 @@ class _Lowering:
             tensor = self._values(tensor)
         padding = any(
             window.taps(axis, position, size)[1] < window.size[axis]
-            for axis, (count, size) in enumerate(zip((output.height, output.width), self._size(tensor), strict=True))
+            for axis, (count, size) in enumerate(
+                zip((output.height, output.width), self._size(tensor), strict=True)
+            )
             for position in range(count)
         )
         result = self.add(
-            Convolution, layer.name, [tensor], output, window=window, kernel=kernel, groups=groups,
+            Convolution,
+            layer.name,
+            [tensor],
+            output,
+            window=window,
+            kernel=kernel,
+            groups=groups,
             ones=bool(binary and pad == 1 and padding),
         )
         if bias is None and (scale == 1).all():
             return result
-        return self._map(layer.name, result, _AFFINE, scale, np.zeros(output.channels) if bias is None else bias)
+        return self._map(
+            layer.name, result, _AFFINE, scale, np.zeros(output.channels) if bias is None else bias
+        )
 
     def _size(self, tensor: Tensor) -> tuple[int, int]:
         shape = self._network.shapes[tensor]
@@ -283,9 +302,16 @@ class _Lowering:
             (count - 1) * window.stride[axis] + (window.size[axis] - 1) * window.dilation[axis] + 1
             for axis, count in enumerate((output.height, output.width))
         ]
-        larger = [max(r, size + b) for r, size, b in zip(reach, self._size(tensor), window.before, strict=True)]
+        larger = [
+            max(r, size + b) for r, size, b in zip(reach, self._size(tensor), window.before, strict=True)
+        ]
         padded = self.add(
-            Place, call.layer.name, [tensor], Shape(*larger, shape.channels), before=(*window.before, 0), value=value
+            Place,
+            call.layer.name,
+            [tensor],
+            Shape(*larger, shape.channels),
+            before=(*window.before, 0),
+            value=value,
         )
         return padded, Window(window.size, window.stride, window.dilation, (0, 0))
 
@@ -294,7 +320,9 @@ class _Lowering:
         shape = self._network.shapes[self._tensors[call.inputs[0]]]
         stride = _pair(config.get("strides") or size)
         dilation = _pair(config.get("dilation_rate", 1))
-        return same_window((shape.height, shape.width), _pair(size), stride, dilation, config["padding"] == "same")
+        return same_window(
+            (shape.height, shape.width), _pair(size), stride, dilation, config.get("padding") == "same"
+        )
 
     def convolution(self, call: Call) -> Tensor:
         config = call.layer.config
@@ -305,7 +333,7 @@ class _Lowering:
         return self._convolve(call, window, call.layer.weights["kernel"], config.get("groups", 1), pad)
 
     def dense(self, call: Call) -> Tensor:
-        if len(self._graph.shapes[call.inputs[0]]) not in (2, 4):
+        if len(call.inputs[0].shape) not in (2, 4):
             raise _refuser(call.layer)("its input is neither a vector nor a map")
         window = Window((1, 1), (1, 1), (1, 1), (0, 0))
         return self._convolve(call, window, call.layer.weights["kernel"][None, None], 1, 0.0)
@@ -324,7 +352,12 @@ class _Lowering:
         if "pointwise_kernel" in layer.weights:
             one = Window((1, 1), (1, 1), (1, 1), (0, 0))
             result = self.add(
-                Convolution, layer.name, [result], output, window=one, kernel=layer.weights["pointwise_kernel"]
+                Convolution,
+                layer.name,
+                [result],
+                output,
+                window=one,
+                kernel=layer.weights["pointwise_kernel"],
             )
         if layer.config["use_bias"]:
             result = self._map(layer.name, result, "t + {0}", layer.weights["bias"])
@@ -348,14 +381,11 @@ class _Lowering:
         output = Shape(1, 1, shape.channels, shape.signs)
         return self.add(Pool, call.layer.name, [tensor], output, window=window, largest=largest)
 
-    def identity(self, call: Call) -> Tensor:
-        return self._tensors[call.inputs[0]]
-
     def reshape(self, call: Call) -> Tensor:
         return self.add(Reshape, call.layer.name, [self._float(call)], self._shape(call.outputs[0]))
 
     def concatenate(self, call: Call) -> Tensor:
-        rank = len(self._graph.shapes[call.outputs[0]])
+        rank = len(call.outputs[0].shape)
         axis = call.layer.config["axis"] % rank
         if axis == 0:
             raise _refuser(call.layer)("it joins images")
@@ -364,10 +394,6 @@ class _Lowering:
             Concatenate, call.layer.name, inputs, self._shape(call.outputs[0]), axis=axis + 3 - rank
         )
 
-    def zero_padding(self, call: Call) -> Tensor:
-        (top, _), (left, _) = call.layer.config["padding"]
-        return self._place(call, (top, left, 0))
-
     def cropping(self, call: Call) -> Tensor:
         (top, _), (left, _) = call.layer.config["cropping"]
         return self._place(call, (-top, -left, 0))
@@ -375,18 +401,21 @@ class _Lowering:
     def channel_pad(self, call: Call) -> Tensor:
         return self._place(call, (0, 0, call.layer.config["before"]))
 
-    def _place(self, call: Call, before: tuple[int, int, int]) -> Tensor:
-        return self.add(
-            Place, call.layer.name, [self._float(call)], self._shape(call.outputs[0]), before=before
-        )
+    def _place(self, call: Call, before: tuple[int, int, int], value: float = 0.0) -> Tensor:
+        shape = self._shape(call.outputs[0])
+        return self.add(Place, call.layer.name, [self._float(call)], shape, before=before, value=value)
 
     def upsampling(self, call: Call) -> Tensor:
         config = call.layer.config
         if config["interpolation"] not in ("nearest", "bilinear"):
             raise _refuser(call.layer)(f"its interpolation is '{config['interpolation']}'")
         return self.add(
-            Upsample, call.layer.name, [self._float(call)], self._shape(call.outputs[0]),
-            factor=_pair(config["size"]), bilinear=config["interpolation"] == "bilinear",
+            Upsample,
+            call.layer.name,
+            [self._float(call)],
+            self._shape(call.outputs[0]),
+            factor=_pair(config["size"]),
+            bilinear=config["interpolation"] == "bilinear",
         )
 
     def flip(self, call: Call) -> Tensor:
@@ -395,8 +424,10 @@ class _Lowering:
     def unknown_function(self, call: Call) -> Tensor:
         """A Lambda layer that changes nothing, as Larq Zoo has some."""
         shape = self._shape(call.inputs[0])
-        probe = np.random.default_rng(0).standard_normal((1, shape.height, shape.width, shape.channels), np.float32)
-        probe = probe.reshape(1, *[int(size or 0) for size in self._graph.shapes[call.inputs[0]][1:]])
+        probe = np.random.default_rng(0).standard_normal(
+            (1, shape.height, shape.width, shape.channels), np.float32
+        )
+        probe = probe.reshape(1, *[int(size or 0) for size in call.inputs[0].shape[1:]])
         result = np.asarray(call.layer.origin(tf.constant(probe))) if call.layer.origin is not None else None
         if result is None or result.shape != probe.shape or (result != probe).any():
             raise _refuser(call.layer)("it is a function of its own")
@@ -417,7 +448,9 @@ class _Lowering:
     def relu(self, call: Call) -> Tensor:
         config, tensor = call.layer.config, self._float(call)
         name, threshold, top = call.layer.name, config["threshold"], config["max_value"]
-        tensor = self._map(name, tensor, "t >= {0} ? t : {1} * (t - {0})", threshold, config["negative_slope"])
+        tensor = self._map(
+            name, tensor, "t >= {0} ? t : {1} * (t - {0})", threshold, config["negative_slope"]
+        )
         return tensor if top is None else self._map(name, tensor, "t > {0} ? {0} : t", top)
 
     def leaky_relu(self, call: Call) -> Tensor:
@@ -438,7 +471,7 @@ class _Lowering:
         return self._map(call.layer.name, self._float(call), _PRELU, alpha)
 
     def softmax(self, call: Call) -> Tensor:
-        if call.layer.config["axis"] not in (-1, len(self._graph.shapes[call.inputs[0]]) - 1):
+        if call.layer.config["axis"] not in (-1, len(call.inputs[0].shape) - 1):
             raise _refuser(call.layer)("it is taken over another axis than the last")
         tensor = self._float(call)
         return self.add(Softmax, call.layer.name, [tensor], self._network.shapes[tensor])
@@ -447,7 +480,10 @@ class _Lowering:
         origin = call.layer.origin
         if origin is None or origin.mean is None:
             raise _refuser(call.layer)("its statistics are not known")
-        mean, deviation = np.asarray(origin.mean).reshape(-1), np.sqrt(np.asarray(origin.variance)).reshape(-1)
+        mean, deviation = (
+            np.asarray(origin.mean).reshape(-1),
+            np.sqrt(np.asarray(origin.variance)).reshape(-1),
+        )
         deviation = np.maximum(deviation, 1e-7)
         channels = self._shape(call.inputs[0]).channels
         if mean.size not in (1, channels) or call.layer.config.get("invert"):
@@ -489,16 +525,19 @@ class _Lowering:
         marks: list[Any] = [object() for _ in call.inputs]
         arguments, options = call.arguments(marks)
         operands = list(arguments) + [value for key, value in options.items() if key != "name"]
+        positions = [next((n for n, mark in enumerate(marks) if value is mark), None) for value in operands]
         if function in _OPERATORS and len(operands) == 2:
             kind = _OPERATORS[function]
-            if len(marks) == 2 and all(operand in marks for operand in operands):
-                first, second = (self._float(call, marks.index(operand)) for operand in operands)
+            if len(marks) == 2 and all(position is not None for position in positions):
+                first, second = (self._float(call, position or 0) for position in positions)
                 return self._combine(call, kind, first, second)
             if len(marks) == 1:
-                (constant,) = [np.asarray(value, np.float32) for value in operands if value not in marks]
-                expression = _COMBINATIONS[kind][0 if operands[0] in marks else 1]
+                constant = np.asarray(operands[positions.index(None)], np.float32)
+                expression = _COMBINATIONS[kind][positions.index(0)]
                 if constant.size in (1, self._shape(call.inputs[0]).channels):
-                    return self._map(call.layer.name, self._float(call), expression.format(u="{0}"), constant.reshape(-1))
+                    return self._map(
+                        call.layer.name, self._float(call), expression.format(u="{0}"), constant.reshape(-1)
+                    )
         short = function.split(".")[-1]
         if function.split(".")[0] in ("nn", "math", "keras") and short in _FUNCTIONS and len(operands) == 1:
             return self._map(call.layer.name, self._float(call), _FUNCTIONS[short])
@@ -515,7 +554,11 @@ def _pair(value: Any) -> tuple[int, int]:
 
 
 def same_window(
-    size: tuple[int, int], kernel: tuple[int, int], stride: tuple[int, int], dilation: tuple[int, int], same: bool
+    size: tuple[int, int],
+    kernel: tuple[int, int],
+    stride: tuple[int, int],
+    dilation: tuple[int, int],
+    same: bool,
 ) -> Window:
     """TensorFlow's window: `same` pads `(ceil(n / s) - 1) s + d (k - 1) + 1 - n`, the smaller half first."""
     before = [0, 0]
@@ -535,8 +578,6 @@ def _is_clip(function: Any) -> bool:
 
 
 _LOWERINGS: list[tuple[Any, Callable[[_Lowering, Call], Tensor]]] = [
-    ((layers.Dropout, layers.SpatialDropout2D, layers.GaussianNoise, layers.GaussianDropout), _Lowering.identity),
-    ((layers.ActivityRegularization, layers.AlphaDropout), _Lowering.identity),
     ((layers.SeparableConv2D,), _Lowering.depthwise),
     ((layers.DepthwiseConv2D,), _Lowering.depthwise),
     ((layers.Conv2D,), _Lowering.convolution),
@@ -545,7 +586,6 @@ _LOWERINGS: list[tuple[Any, Callable[[_Lowering, Call], Tensor]]] = [
     ((layers.MaxPooling2D, layers.AveragePooling2D), _Lowering.pool),
     ((layers.Flatten, layers.Reshape), _Lowering.reshape),
     ((layers.Concatenate,), _Lowering.concatenate),
-    ((layers.ZeroPadding2D,), _Lowering.zero_padding),
     ((layers.Cropping2D,), _Lowering.cropping),
     ((layers.UpSampling2D,), _Lowering.upsampling),
     ((ChannelPad,), _Lowering.channel_pad),
@@ -567,8 +607,10 @@ _LOWERINGS: list[tuple[Any, Callable[[_Lowering, Call], Tensor]]] = [
 
 
 def pool_signs(network: Network) -> Network:
-    """Takes signs before max pools where nothing but signs is read behind them: `sign(max x) = max sign(x)`."""
-    for pool in [operation for operation in network.operations if isinstance(operation, Pool) and operation.largest]:
+    """Takes signs before max pools where only signs are read behind them: `sign(max x) = max sign(x)`."""
+    for pool in [
+        operation for operation in network.operations if isinstance(operation, Pool) and operation.largest
+    ]:
         readers = network.consumers(pool.output)
         if network.shapes[pool.output].signs or pool.output in network.outputs:
             continue
@@ -582,6 +624,8 @@ def pool_signs(network: Network) -> Network:
         else:
             packed = network.new_tensor(Shape(source.height, source.width, source.channels, signs=True))
             network.operations.insert(position, Sign(pool.name, [pool.inputs[0]], packed))
+            if pool.inputs[0] in network.origins:
+                network.origins[packed] = network.origins[pool.inputs[0]]
         result = readers[0].output
         network.operations = [operation for operation in network.operations if operation not in readers]
         pool.inputs, pool.output = [packed], result

@@ -7,6 +7,7 @@ Everything that can be exported is lowered to these first, whatever it was read 
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 
@@ -183,7 +184,7 @@ class Network:
         shapes: Shape of every tensor.
         input: The image.
         outputs: What is returned.
-        origins: For tensors that stand for one of a Keras graph, its number there.
+        origins: For tensors that are those of a Keras graph, or their signs: the tensor there.
     """
 
     name: str
@@ -191,7 +192,7 @@ class Network:
     shapes: dict[Tensor, Shape]
     input: Tensor
     outputs: list[Tensor]
-    origins: dict[Tensor, int] = dataclasses.field(default_factory=dict)
+    origins: dict[Tensor, Any] = dataclasses.field(default_factory=dict)
 
     def new_tensor(self, shape: Shape) -> Tensor:
         """Number of one more tensor."""

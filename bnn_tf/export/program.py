@@ -205,7 +205,9 @@ def _extend(network: Network, step: Step, operation: Operation, ready: set[Tenso
         readers = network.consumers(tensor)
         packs = [reader for reader in readers if isinstance(reader, Sign)]
         others = [reader for reader in readers if not isinstance(reader, Sign)]
-        follower = next((reader for reader in others if _can_follow(network, reader, tensor, ready, step)), None)
+        follower = next(
+            (reader for reader in others if _can_follow(network, reader, tensor, ready, step)), None
+        )
         if tensor in network.outputs or len(others) > 1 or (others and follower is None):
             step.tail.append(Store(tensor))
         for pack in packs:
@@ -361,4 +363,3 @@ def _place(blocks: list[_Block]) -> None:
 def binary_depth(kernel: np.ndarray) -> int:
     """Bytes of a packed filter: every tap takes whole bytes."""
     return int(np.prod(kernel.shape[:2])) * -(-kernel.shape[2] // 8)
-

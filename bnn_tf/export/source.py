@@ -72,6 +72,7 @@ class _Writer:
         self._constants: dict[str, str] = {}
         self._declared: list[str] = []
         self._flash = 0
+        self._calls: list[str] = []
         self._pieces: dict[str, None] = {"common": None}
 
     def source(self) -> Source:
@@ -82,11 +83,11 @@ class _Writer:
         shape = self._shapes[network.input]
         text = "\n".join(
             [
-                f"/* {_comment(network.name)} as a C program: {self._name}_run(image, output). Written by bnn-tf. */",
-                f"/* {self._flash} bytes of constants, {self._program.arena} bytes of memory, no allocation. */",
+                f"/* {_comment(network.name)} as a C program, written by bnn-tf: {self._name}_run(image, logits). */",
+                f"/* {self._flash} bytes of constants, {self._program.arena} bytes of memory. */",
                 "#include <math.h>\n#include <stdint.h>\n#include <string.h>\n",
                 self._defines(shape),
-                "#ifdef __cplusplus\nextern \"C\" {\n#endif",
+                '#ifdef __cplusplus\nextern "C" {\n#endif',
                 *self._prototypes(),
                 "#ifdef __cplusplus\n}\n#endif\n",
                 pieces,
@@ -103,7 +104,7 @@ class _Writer:
                 f"/* {_comment(network.name)} as a C program, see {self._name}.c. Written by bnn-tf. */",
                 f"#ifndef {self._name.upper()}_H\n#define {self._name.upper()}_H\n#include <stdint.h>\n",
                 self._defines(shape),
-                "#ifdef __cplusplus\nextern \"C\" {\n#endif",
+                '#ifdef __cplusplus\nextern "C" {\n#endif',
                 *self._prototypes(),
                 "#ifdef __cplusplus\n}\n#endif\n#endif\n",
             ]
@@ -119,9 +120,16 @@ class _Writer:
         outputs = [self._shapes[tensor] for tensor in self._program.network.outputs]
         sizes = [output.pixels * output.channels for output in outputs]
         upper = self._name.upper()
-        numbers = {"HEIGHT": shape.height, "WIDTH": shape.width, "CHANNELS": shape.channels, "CLASSES": sizes[0]}
+        numbers = {
+            "HEIGHT": shape.height,
+            "WIDTH": shape.width,
+            "CHANNELS": shape.channels,
+            "CLASSES": sizes[0],
+        }
         numbers |= {f"OUTPUT{n}_SIZE": size for n, size in enumerate(sizes[1:], 1)}
-        guarded = [f"#ifndef {upper}_{key}\n#define {upper}_{key} {value}\n#endif" for key, value in numbers.items()]
+        guarded = [
+            f"#ifndef {upper}_{key}\n#define {upper}_{key} {value}\n#endif" for key, value in numbers.items()
+        ]
         return "\n".join(guarded) + "\n"
 
     def _arguments(self) -> str:
@@ -134,7 +142,7 @@ class _Writer:
     def _prototypes(self) -> list[str]:
         n = self._name
         return [
-            f"/* Runs the network on a preprocessed image, rows of pixels of channels. Returns 0. */",
+            "/* Runs the network on a preprocessed image, rows of pixels of channels. Returns 0. */",
             f"int {n}_run(const float *image, {self._arguments()});",
             "/* The same on pixels of 0 to 255, which it preprocesses. */",
             f"int {n}_run_u8(const uint8_t *pixels, {self._arguments()});",
@@ -155,8 +163,14 @@ class _Writer:
         key = hashlib.sha256(kind.encode() + values.tobytes()).hexdigest()
         if key not in self._constants:
             name = self._constants[key] = f"{self._name}_c{len(self._constants)}"
-            texts = map(_float, values.reshape(-1).tolist()) if kind == "float" else map(str, values.reshape(-1).tolist())
-            self._declared.append(f"static const {kind} {name}[{values.size}] = {{\n{_wrapped(list(texts))}\n}};")
+            texts = (
+                map(_float, values.reshape(-1).tolist())
+                if kind == "float"
+                else map(str, values.reshape(-1).tolist())
+            )
+            self._declared.append(
+                f"static const {kind} {name}[{values.size}] = {{\n{_wrapped(list(texts))}\n}};"
+            )
             self._flash += values.nbytes
         return self._constants[key]
 
@@ -194,27 +208,28 @@ class _Writer:
     # Steps
 
     def _step(self, number: int, step: Step) -> str:
-        used = [tensor for tensor in [*step.reads, *step.writes]]
-        pointers = {self._pointer(tensor) for tensor in used}
+        pointers = {self._pointer(tensor) for tensor in [*step.reads, *step.writes]}
         arguments = ["const float *image"] if "image" in pointers else []
         arguments += [f"float *{output}" for output in self._output_names() if output in pointers]
         body = _Lines()
         for tensor in step.writes:
             if self._border(tensor) != Border():
                 body.add(f"memset({self._target(tensor)}, 0, {self._program.size(tensor)});")
-        self._kernel(body, number, step)
+        work = _Lines()
+        self._kernel(work, step)
+        offset = self._program.scratch.get(number)
+        if any("scratch" in line for line in work.lines):
+            body.add(f"float *const scratch = {self._name}_arena + {(offset or 0) // 4};")
+        body.lines += work.lines
         names = ", ".join(dict.fromkeys(step.names))
-        head = f"/* {_comment(names)} */\nstatic void {self._name}_step{number}({', '.join(arguments) or 'void'})"
-        self._calls = getattr(self, "_calls", [])
+        head = f"static void {self._name}_step{number}({', '.join(arguments) or 'void'})"
         call = ", ".join(argument.split("*")[-1] for argument in arguments)
         self._calls.append(f"    {self._name}_step{number}({call});")
-        return f"{head}\n{{\n{body}\n}}\n"
+        self._calls.append(f"    {self._name.upper()}_AFTER({number})")
+        return f"/* {_comment(names)} */\n{head}\n{{\n{body}\n}}\n"
 
-    def _kernel(self, body: _Lines, number: int, step: Step) -> None:
+    def _kernel(self, body: _Lines, step: Step) -> None:
         kernel = step.kernel
-        offset = self._program.scratch.get(number)
-        if offset is not None:
-            body.add(f"float *const scratch = {self._name}_arena + {offset // 4};")
         if kernel is None:
             body.add(f"const float *const source = {self._pointer(step.source)};")
             with body.block(f"for (size_t at = 0; at < {step.shape.pixels}; ++at)"):
@@ -240,15 +255,22 @@ class _Writer:
         ]
         return f"static const {self._name}_region regions[{len(rows)}] = {{\n{_wrapped(rows, 8)}\n    }};"
 
-    def _open_window(self, body: _Lines, kernel: Convolution | Depthwise | Pool, output: Shape, full: bool) -> None:
+    def _open_window(
+        self, body: _Lines, kernel: Convolution | Depthwise | Pool, output: Shape, full: bool
+    ) -> None:
         """Declares the regions and the geometry of a window over the input of `kernel`."""
-        self._pieces |= {"window": None}
+        self._pieces |= {"strip": None}
         window, source = kernel.window, kernel.inputs[0]
         shape, border = self._shapes[source], self._border(source)
         pixel = shape.pixel_bytes if shape.signs else shape.channels
         before = (window.before[0] - border.top, window.before[1] - border.left)
         numbers = (
-            output.width, shape.width + border.left + border.right, *window.stride, *window.dilation, *before, pixel,
+            output.width,
+            shape.width + border.left + border.right,
+            *window.stride,
+            *window.dilation,
+            *before,
+            pixel,
         )
         body.add(self._regions(kernel, window, source, output, full))
         body.add(f"static const {self._name}_geometry geometry = {{{', '.join(map(str, numbers))}}};")
@@ -261,25 +283,34 @@ class _Writer:
         n, channels = self._name, output.channels
         kind = "uint8_t" if source.signs else "float"
         stride = -(-channels // 32) * 32 if source.signs else -(-channels // 16) * 16
+        if kernel.groups == 1:
+            self._pieces |= {"window": None}
         if source.signs:
             self._pieces |= {"counts": None}
-            filters, depth = self._constant(pack_filters(kernel.kernel), "uint8_t"), binary_depth(kernel.kernel)
+            filters, depth = (
+                self._constant(pack_filters(kernel.kernel), "uint8_t"),
+                binary_depth(kernel.kernel),
+            )
             floats = -(-channels // 16) * 16 * min(STRIP, output.pixels)
             body.add(f"uint16_t *const counts = (uint16_t *)(void *)(scratch + {-(-floats // 16) * 16});")
         elif kernel.groups == 1:
             self._pieces |= {"dots": None}
-            filters, depth = self._constant(block_filters(kernel.kernel), "float"), int(np.prod(kernel.kernel.shape[:3]))
+            filters, depth = (
+                self._constant(block_filters(kernel.kernel), "float"),
+                int(np.prod(kernel.kernel.shape[:3])),
+            )
         else:
             filters, depth = self._constant(kernel.kernel, "float"), 0
         element = source.pixel_bytes if source.signs else source.channels
-        with body.block(f"for (size_t r = 0; r < sizeof regions / sizeof regions[0]; ++r)"):
+        with body.block("for (size_t r = 0; r < sizeof regions / sizeof regions[0]; ++r)"):
             body.add("const int pixels = (int)regions[r].height * (int)regions[r].width;")
             if source.signs:
-                body.add(f"const int taps = (int)regions[r].rows * (int)regions[r].columns * {source.channels};")
-            if kernel.groups == 1:
                 body.add(
-                    f"const {n}_window window = {n}_window_of(&regions[r], &geometry, {kernel.window.size[1]}, {element});"
+                    f"const int taps = (int)regions[r].rows * (int)regions[r].columns * {source.channels};"
                 )
+            if kernel.groups == 1:
+                size = f"{kernel.window.size[1]}, {element}"
+                body.add(f"const {n}_window window = {n}_window_of(&regions[r], &geometry, {size});")
             with body.block(f"for (int first = 0; first < pixels; first += {STRIP})"):
                 body.add(f"size_t place[{STRIP}], from[{STRIP}];")
                 body.add(f"const int count = {n}_strip(&regions[r], &geometry, first, place, from);")
@@ -308,17 +339,16 @@ class _Writer:
         height, width, depth, outputs = kernel.kernel.shape
         with body.block(f"for (int c = 0; c < {outputs}; ++c)"):
             body.add("float sum = 0.0f;")
-            with body.block("for (int row = 0; row < regions[r].rows; ++row)"), body.block(
-                "for (int column = 0; column < regions[r].columns; ++column)"
+            with (
+                body.block("for (int row = 0; row < regions[r].rows; ++row)"),
+                body.block("for (int column = 0; column < regions[r].columns; ++column)"),
             ):
-                body.add(
-                    f"const float *const x = source + from[j] + (row * {kernel.window.dilation[0]} * geometry.in_width + "
-                    f"column * {kernel.window.dilation[1]}) * {channels} + c / {outputs // kernel.groups} * {depth};"
-                )
-                body.add(
-                    f"const float *const f = {filters} + ((regions[r].row + row) * {width} + regions[r].column + column) "
-                    f"* {depth * outputs} + c;"
-                )
+                rows, columns = kernel.window.dilation
+                body.add(f"const int pixel = row * {rows} * geometry.in_width + column * {columns};")
+                body.add(f"const int tap = (regions[r].row + row) * {width} + regions[r].column + column;")
+                group = f"c / {outputs // kernel.groups} * {depth}"
+                body.add(f"const float *const x = source + from[j] + pixel * {channels} + {group};")
+                body.add(f"const float *const f = {filters} + tap * {depth * outputs} + c;")
                 body.add(f"for (int i = 0; i < {depth}; ++i) {{ sum += x[i] * f[i * {outputs}]; }}")
             body.add("values[c] = sum;")
 
@@ -349,19 +379,18 @@ class _Writer:
                     else:
                         body.add("float *const values = scratch;")
                         body.add(f"memset(values, 0, {4 * output.channels});")
-                    with body.block("for (int row = 0; row < rows; ++row)"), body.block(
-                        "for (int column = 0; column < columns; ++column)"
+                    with (
+                        body.block("for (int row = 0; row < rows; ++row)"),
+                        body.block("for (int column = 0; column < columns; ++column)"),
                     ):
-                        body.add(
-                            f"const {kind} *const x = source + from[j] + (row * {dilation[0]} * geometry.in_width + "
-                            f"column * {dilation[1]}) * {pixel};"
-                        )
+                        offset = f"row * {dilation[0]} * geometry.in_width + column * {dilation[1]}"
+                        body.add(f"const {kind} *const x = source + from[j] + ({offset}) * {pixel};")
                         if isinstance(kernel, Depthwise):
                             width, multiplier = kernel.kernel.shape[1], kernel.kernel.shape[3]
                             body.add(
-                                f"const float *const f = {weights} + ((region->row + row) * {width} + region->column + "
-                                f"column) * {output.channels};"
+                                f"const int tap = (region->row + row) * {width} + region->column + column;"
                             )
+                            body.add(f"const float *const f = {weights} + tap * {output.channels};")
                             index = "c" if multiplier == 1 else f"c / {multiplier}"
                             action = f"values[c] += x[{index}] * f[c];"
                         elif source.signs:
@@ -386,8 +415,9 @@ class _Writer:
             for number, tensor in enumerate(kernel.inputs):
                 name = "source" if number == 0 else f"source{number}"
                 body.add(f"const float *const {name} = {self._pointer(tensor)};")
-        with body.block(f"for (int y = 0; y < {output.height}; ++y)"), body.block(
-            f"for (int x = 0; x < {output.width}; ++x)"
+        with (
+            body.block(f"for (int y = 0; y < {output.height}; ++y)"),
+            body.block(f"for (int x = 0; x < {output.width}; ++x)"),
         ):
             body.add(f"const size_t at = (size_t)(y * {output.width} + x);")
             if isinstance(kernel, Values):
@@ -442,8 +472,10 @@ class _Writer:
         expression, start = "", 0
         for name, shape in zip(names, shapes, strict=True):
             size = (shape.height, shape.width)[kernel.axis]
-            row, column = ("y", "x") if start == 0 else (
-                (f"(y - {start})", "x") if kernel.axis == 0 else ("y", f"(x - {start})")
+            row, column = (
+                ("y", "x")
+                if start == 0
+                else ((f"(y - {start})", "x") if kernel.axis == 0 else ("y", f"(x - {start})"))
             )
             start += size
             place = f"{name} + ({row} * {shape.width} + {column}) * {shape.channels}"
@@ -454,18 +486,25 @@ class _Writer:
     def _upsampled(self, body: _Lines, kernel: Upsample, shape: Shape) -> None:
         rows, columns = kernel.factor
         if not kernel.bilinear:
-            body.add(
-                f"const float *const values = source + (y / {rows} * {shape.width} + x / {columns}) * {shape.channels};"
-            )
+            pixel = f"(y / {rows} * {shape.width} + x / {columns}) * {shape.channels}"
+            body.add(f"const float *const values = source + {pixel};")
             return
+        depth = shape.channels
         body.add("float *const values = scratch;")
-        for axis, name, size, factor in (("y", "row", shape.height, rows), ("x", "column", shape.width, columns)):
+        for axis, name, size, factor in (
+            ("y", "row", shape.height, rows),
+            ("x", "column", shape.width, columns),
+        ):
             body.add(f"const float {name} = ((float){axis} + 0.5f) / {_float(float(factor))} - 0.5f;")
             body.add(f"const int {name}0 = {name} > 0.0f ? (int){name} : 0;")
-            body.add(f"const int {name}1 = {name} < 0.0f ? 0 : ({name}0 + 1 < {size} ? {name}0 + 1 : {size - 1});")
+            body.add(
+                f"const int {name}1 = {name} < 0.0f ? 0 : ({name}0 + 1 < {size} ? {name}0 + 1 : {size - 1});"
+            )
             body.add(f"const float {name}_part = {name} - floorf({name});")
-        for number, (row, column) in enumerate((("row0", "column0"), ("row0", "column1"), ("row1", "column0"), ("row1", "column1"))):
-            body.add(f"const float *const p{number} = source + ({row} * {shape.width} + {column}) * {shape.channels};")
+        for number, (row, column) in enumerate(
+            (("row0", "column0"), ("row0", "column1"), ("row1", "column0"), ("row1", "column1"))
+        ):
+            body.add(f"const float *const p{number} = source + ({row} * {shape.width} + {column}) * {depth};")
         with body.block(f"for (int c = 0; c < {shape.channels}; ++c)"):
             body.add("const float top = p0[c] + (p1[c] - p0[c]) * column_part;")
             body.add("const float bottom = p2[c] + (p3[c] - p2[c]) * column_part;")
@@ -492,7 +531,6 @@ class _Writer:
             if packed is None and not segment:
                 break
             loop = _Lines(body.depth + 1)
-            before = _Lines(body.depth)
             loop.add(f"float t = {current};")
             buffer = ""
             for part in segment:
@@ -514,15 +552,13 @@ class _Writer:
                     loop = _Lines()
                 else:
                     loop.add(f"{scratch}[c] = t;")
-            body.lines += before.lines
             if loop.lines:
                 with body.block(f"for (int c = 0; c < {channels}; ++c)"):
-                    body.lines += [line for line in loop.lines]
+                    body.lines += loop.lines
             if packed is not None:
                 self._pieces |= {"pack": None}
-                body.add(
-                    f"{self._name}_pack({buffer}, {channels}, ({self._target(packed)}) + {self._pixel(packed)});"
-                )
+                bits = f"({self._target(packed)}) + {self._pixel(packed)}"
+                body.add(f"{self._name}_pack({buffer}, {channels}, {bits});")
                 current = f"{buffer}[c]"
 
     def _applied(self, part: Apply, channels: int) -> str:
@@ -556,7 +592,9 @@ class _Writer:
         n, network = self._name, self._program.network
         shape, outputs = self._shapes[network.input], self._output_names()
         size = shape.pixels * shape.channels
-        classes = self._labels.classes or tuple(str(c) for c in range(self._shapes[network.outputs[0]].channels))
+        classes = self._labels.classes or tuple(
+            str(c) for c in range(self._shapes[network.outputs[0]].channels)
+        )
         mean, std = (
             (values * shape.channels if len(values) == 1 else values)
             for values in (tuple(self._labels.mean), tuple(self._labels.std))
@@ -612,7 +650,7 @@ class _Block:
         self._lines.add("}")
 
 
-_PIECES = ("common", "window", "counts", "dots", "pack", "softmax")
+_PIECES = ("common", "strip", "window", "counts", "dots", "pack", "softmax")
 
 
 def pack_filters(kernel: np.ndarray) -> np.ndarray:
@@ -636,7 +674,7 @@ def pack_filters(kernel: np.ndarray) -> np.ndarray:
 
 
 def block_filters(kernel: np.ndarray) -> np.ndarray:
-    """Filters `(height, width, inputs, outputs)` in blocks of 16 and the rest in blocks of 4, padded with 0."""
+    """Filters `(height, width, inputs, outputs)` in blocks of 16, the rest in blocks of 4, padded with 0."""
     rows = kernel.reshape(-1, kernel.shape[-1]).astype(np.float32)
     outputs = rows.shape[1]
     parts, start = [], 0

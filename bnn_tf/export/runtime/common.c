@@ -9,6 +9,11 @@
 #define NET_UNROLL
 #endif
 
+/* What to do after step n of a run: for those who look at intermediate values. */
+#ifndef NET_AFTER
+#define NET_AFTER(n)
+#endif
+
 /* NET_PORTABLE turns all vector instructions off; NET_WORD_BITS chooses 32 or 64 bits for plain C. */
 #if !defined(NET_PORTABLE)
 #if defined(__AVX512F__) && defined(__AVX512BW__) && defined(__AVX512BITALG__) && defined(__AVX512VPOPCNTDQ__)

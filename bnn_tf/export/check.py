@@ -1,0 +1,304 @@
+"""Proof that a program computes what Keras computes: compiled, run, and compared layer by layer.
+
+Deep binary networks amplify rounding: where an activation lies next to zero, rounding decides its sign, and
+one flipped sign may move every logit. So each step is judged by itself. Every tensor that the program keeps
+is written out; the Keras layers behind it are computed from that tensor up to the next ones. Computed from
+the same values, maps agree up to rounding, and signs differ only where the value is next to zero.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bnn_tf._tensorflow import tf
+from bnn_tf.deploy.graph import Graph
+from bnn_tf.errors import UserError, first_line
+from bnn_tf.export.operations import Tensor
+from bnn_tf.export.program import Program
+
+TOLERANCE = 1e-4
+"""Largest difference that is rounding, in units of the deviation of the layer's values."""
+COMPILERS = ("cc", "gcc", "clang")
+FLAGS = ("-std=c99", "-O2", "-ffp-contract=off")
+
+_HARNESS = """
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+static void keep(const void *from, size_t size)
+{{
+    if (fwrite(from, 1, size, stdout) != size) {{
+        exit(1);
+    }}
+}}
+static int traced;
+static void after(int step, const uint8_t *arena)
+{{
+    (void)arena;
+    if (traced <= 0) {{
+        return;
+    }}
+    switch (step) {{
+{cases}
+    default:
+        break;
+    }}
+}}
+#define {upper}_AFTER(n) after(n, (const uint8_t *)(const void *){name}_arena);
+{include}
+int main(int argc, char **argv)
+{{
+    static float image[{pixels}];
+{declared}
+    FILE *const file = argc > 2 ? fopen(argv[1], "rb") : NULL;
+    if (file == NULL) {{
+        return 1;
+    }}
+    traced = atoi(argv[2]);
+    while (fread(image, sizeof image[0], {pixels}, file) == {pixels}) {{
+        if ({name}_run(image, {outputs}) != 0) {{
+            return 2;
+        }}
+{kept}
+        --traced;
+    }}
+    fclose(file);
+    return 0;
+}}
+"""
+
+
+@dataclasses.dataclass(frozen=True)
+class Difference:
+    """Where a program and Keras differ by more than rounding.
+
+    Attributes:
+        layer: The layer whose output it is.
+        share: Share of its values (or signs) that differ.
+        largest: Largest difference; for signs, the largest value that has the wrong one.
+    """
+
+    layer: str
+    share: float
+    largest: float
+
+    def __str__(self) -> str:
+        return f"'{self.layer}' differs in {self.share:.2%} of its values, by up to {self.largest:.2g}"
+
+
+@dataclasses.dataclass(frozen=True)
+class LayerProof:
+    """What the comparison of all layers says.
+
+    Attributes:
+        tensors: How many maps of values and of signs were compared.
+        flipped: How many signs differ where the value is next to zero.
+        signs: How many signs there are.
+        difference: The first layer that differs by more than rounding; None where all agree.
+    """
+
+    tensors: int
+    flipped: int
+    signs: int
+    difference: Difference | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """What a compiled program computed.
+
+    Attributes:
+        outputs: Each output, `(images, …)`.
+        values: Float maps that it kept, by tensor.
+        signs: Maps of signs that it kept, -1 and +1, by tensor.
+    """
+
+    outputs: list[np.ndarray]
+    values: dict[Tensor, np.ndarray]
+    signs: dict[Tensor, np.ndarray]
+
+
+def compiler() -> str | None:
+    """The path of a C compiler, if there is one."""
+    return next((path for name in COMPILERS if (path := shutil.which(name))), None)
+
+
+def run(
+    program: Program,
+    text: str,
+    name: str,
+    images: np.ndarray,
+    command: Sequence[str] | None = None,
+    launcher: Sequence[str] = (),
+    trace: int = 0,
+    suffix: str = ".c",
+) -> Outcome:
+    """Compiles a program and runs it on preprocessed images.
+
+    Args:
+        program: The program.
+        text: Its C text.
+        name: The prefix of its functions.
+        images: `(n, height, width, channels)`, float32.
+        command: The compiler with its flags; by default the compiler of this machine.
+        launcher: What starts the compiled program, e.g. an emulator.
+        trace: For how many images to keep the intermediate maps.
+        suffix: Ending of the source file's name.
+
+    Raises:
+        UserError: It does not compile, or ends with an error.
+    """
+    if command is None:
+        found = compiler()
+        if found is None:
+            raise UserError("there is no C compiler (cc, gcc or clang) to check the program with")
+        command = [found, *FLAGS]
+    places, trace = _places(program), min(trace, len(images))
+    with tempfile.TemporaryDirectory() as folder:
+        source, binary, data = Path(folder, f"check{suffix}"), Path(folder, "check"), Path(folder, "images")
+        source.write_text(_harness(program, text, name, places))
+        data.write_bytes(np.ascontiguousarray(images, "<f4").tobytes())
+        _call([*command, str(source), "-o", str(binary), "-lm"], "the compiler")
+        raw = _call([*launcher, str(binary), str(data), str(trace)], "the compiled program", folder)
+    return _parsed(program, places, raw, len(images), trace)
+
+
+def prove(program: Program, graph: Graph, outcome: Outcome, images: np.ndarray) -> LayerProof:
+    """Compares everything that a program kept with the Keras layers of the graph it was made of."""
+    origins = program.network.origins
+    values = {origins[tensor]: array for tensor, array in outcome.values.items() if tensor in origins}
+    signs = {origins[tensor]: array for tensor, array in outcome.signs.items() if tensor in origins}
+    for tensor, array in zip(graph.outputs, outcome.outputs, strict=True):
+        values[tensor] = array[: len(images)]
+    known: dict[Any, np.ndarray] = {graph.inputs[0]: np.asarray(images, np.float32)}
+    layers: dict[Any, Any] = {}
+    compared = flipped = total = 0
+    difference = None
+    for call in graph.calls:
+        if call.layer.kind is tf.keras.layers.InputLayer:
+            continue
+        first = call.layer not in layers
+        layer = layers.setdefault(call.layer, call.layer.build() if first else None)
+        args, kwargs = call.arguments([tf.constant(known[tensor]) for tensor in call.inputs])
+        results = tf.nest.flatten(layer(*args, **kwargs))
+        if first and call.layer.weights:
+            call.layer.assign(layer)
+            results = tf.nest.flatten(layer(*args, **kwargs))
+        for tensor, result in zip(call.outputs, results, strict=True):
+            expected = np.asarray(result, np.float32)
+            unit = max(float(expected.std()), 1e-3 * float(np.abs(expected).max(initial=0.0)), 1e-6)
+            if tensor in values:
+                actual = values[tensor].reshape(expected.shape)
+                gap = np.abs(actual - expected)
+                wrong = ~(gap <= TOLERANCE * np.maximum(unit, np.abs(expected)))
+                compared += 1
+                if wrong.any() and difference is None:
+                    difference = Difference(call.layer.name, float(wrong.mean()), float(gap.max()))
+                expected = actual
+            if tensor in signs:
+                actual = signs[tensor].reshape(expected.shape)
+                other = (actual >= 0) != (expected >= 0)
+                wrong = other & ~(np.abs(expected) <= TOLERANCE * unit)
+                compared, flipped, total = compared + 1, flipped + int(other.sum()), total + other.size
+                if wrong.any() and difference is None:
+                    largest = float(np.abs(expected[wrong]).max())
+                    difference = Difference(call.layer.name, float(wrong.mean()), largest)
+                expected = np.where(other, np.copysign(np.float32(1e-30), actual), expected)
+            known[tensor] = expected
+    return LayerProof(compared, flipped, total, difference)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Kept:
+    """A tensor in the arena after a step."""
+
+    step: int
+    tensor: Tensor
+    offset: int
+    size: int
+
+
+def _places(program: Program) -> list[_Kept]:
+    kept = []
+    for number, step in enumerate(program.steps):
+        for tensor in step.writes:
+            if program.root(tensor) in program.offsets:
+                offset = program.offsets[program.root(tensor)]
+                kept.append(_Kept(number, tensor, offset, program.size(tensor)))
+    return kept
+
+
+def _harness(program: Program, text: str, name: str, places: Sequence[_Kept]) -> str:
+    shapes, network = program.network.shapes, program.network
+    cases = []
+    for step in dict.fromkeys(place.step for place in places):
+        lines = [f"        keep(arena + {p.offset}, {p.size});" for p in places if p.step == step]
+        cases += [f"    case {step}:", *lines, "        break;"]
+    sizes = [shapes[tensor].pixels * shapes[tensor].channels for tensor in network.outputs]
+    shape = shapes[network.input]
+    return _HARNESS.format(
+        name=name,
+        upper=name.upper(),
+        cases="\n".join(cases),
+        include=text,
+        pixels=shape.pixels * shape.channels,
+        declared="\n".join(f"    static float output{n}[{size}];" for n, size in enumerate(sizes)),
+        outputs=", ".join(f"output{n}" for n in range(len(sizes))),
+        kept="\n".join(f"        keep(output{n}, sizeof output{n});" for n in range(len(sizes))),
+    )
+
+
+def _call(command: Sequence[str], what: str, folder: str | None = None) -> bytes:
+    try:
+        result = subprocess.run(command, capture_output=True, cwd=folder, check=False)
+    except OSError as error:
+        raise UserError(f"{what} cannot be started: {error.strerror}") from error
+    if result.returncode or (result.stderr and b"runtime error" in result.stderr):
+        message = result.stderr.decode(errors="replace")
+        reason = next((line for line in message.splitlines() if "error" in line.lower()), message)
+        raise UserError(f"{what} failed ({result.returncode}): {first_line(UserError(reason))[:300]}")
+    return result.stdout
+
+
+def _parsed(program: Program, places: Sequence[_Kept], raw: bytes, count: int, traced: int) -> Outcome:
+    shapes = program.network.shapes
+    kept = sum(place.size for place in places)
+    sizes = [4 * shapes[t].pixels * shapes[t].channels for t in program.network.outputs]
+    if len(raw) != kept * traced + sum(sizes) * count:
+        raise UserError(f"the compiled program wrote {len(raw)} bytes, too few or too many")
+    split = (kept + sum(sizes)) * traced
+    with_maps = np.frombuffer(raw[:split], np.uint8).reshape(traced, kept + sum(sizes))
+    without = np.frombuffer(raw[split:], np.uint8).reshape(count - traced, sum(sizes))
+    table = np.concatenate([with_maps[:, kept:].reshape(traced, sum(sizes)), without])
+    values, signs, start = {}, {}, 0
+    for place in places if traced else ():
+        part = np.ascontiguousarray(with_maps[:, start : start + place.size])
+        start += place.size
+        shape = shapes[place.tensor]
+        if shape.signs:
+            signs[place.tensor] = _unpacked(program, place.tensor, part)
+        else:
+            size = (traced, shape.height, shape.width, shape.channels)
+            values[place.tensor] = part.view("<f4").reshape(size)
+    ends = np.cumsum(sizes)[:-1]
+    outputs = [np.ascontiguousarray(part).view("<f4") for part in np.split(table, ends, axis=1)]
+    return Outcome(outputs, values, signs)
+
+
+def _unpacked(program: Program, tensor: Tensor, part: np.ndarray) -> np.ndarray:
+    """Signs of shape `(n, height, width, channels)` from what lies in the arena."""
+    shape, border = program.network.shapes[tensor], program.borders.get(tensor)
+    top, left = (border.top, border.left) if border else (0, 0)
+    width = shape.width + (border.left + border.right if border else 0)
+    pixels = part.reshape(len(part), -1, width, shape.pixel_bytes)
+    inner = pixels[:, top : top + shape.height, left : left + shape.width]
+    bits = np.unpackbits(inner, axis=-1, bitorder="little")[..., : shape.channels]
+    return 1 - 2 * bits.astype(np.float32)

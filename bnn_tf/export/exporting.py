@@ -1,0 +1,213 @@
+"""`bnn_tf.export_c`: the folded network of a model as one C file, checked against Keras."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bnn_tf import files
+from bnn_tf._tensorflow import tf
+from bnn_tf.deploy import parity
+from bnn_tf.errors import UsageError, UserError
+from bnn_tf.export import check as checks
+from bnn_tf.export.lowering import lower
+from bnn_tf.export.operations import Convolution
+from bnn_tf.export.program import compile_network
+from bnn_tf.export.source import Labels, write_source
+
+_IMAGES = 16
+_PROVED = 4
+_KEYWORDS = (
+    "auto break case char const continue default do double else enum extern float for goto if inline int "
+    "long main net register restrict return short signed sizeof static struct switch typedef union unsigned void "
+    "volatile while class new delete this template"
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class ExportReport:
+    """What was written.
+
+    Attributes:
+        path: The C file.
+        header: The header beside it, if one was asked for.
+        name: The prefix of its functions.
+        flash: Bytes of constants: weights, thresholds, tables of the network. The code comes on top.
+        ram: Bytes of the arena: all intermediate values, and the image made of raw pixels.
+        steps: Fused steps.
+        binary_convolutions: Convolutions and dense layers that are computed on bits.
+        real_convolutions: Convolutions and dense layers that are computed on float values.
+        parity: Comparison of the outputs with Keras; None where nothing was compared.
+        proof: Comparison layer by layer; None where nothing was compared.
+        unchecked: Why nothing was compared; empty where it was.
+    """
+
+    path: Path
+    header: Path | None
+    name: str
+    flash: int
+    ram: int
+    steps: int
+    binary_convolutions: int
+    real_convolutions: int
+    parity: parity.ParityReport | None = None
+    proof: checks.LayerProof | None = None
+    unchecked: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """The report with plain values, for JSON."""
+        return {
+            **dataclasses.asdict(self),
+            "path": str(self.path),
+            "header": str(self.header) if self.header else None,
+            "parity": self.parity.to_dict() if self.parity else None,
+            "proof": dataclasses.asdict(self.proof) if self.proof else None,
+        }
+
+    def __str__(self) -> str:
+        lines = [
+            f"{self.path}: {self.name}_run(image, logits), {self.steps} steps, "
+            f"{self.binary_convolutions} binary and {self.real_convolutions} real convolutions",
+            f"flash: {self.flash:,} bytes of constants; RAM: {self.ram:,} bytes, no allocation",
+        ]
+        if self.parity is None:
+            return "\n".join([*lines, f"agreement with Keras: not checked ({self.unchecked})"])
+        lines.append(f"agreement with Keras: {self.parity}")
+        if self.proof is not None:
+            lines.append(
+                f"layer by layer: {self.proof.tensors} maps agree, "
+                f"{self.proof.flipped:,} of {self.proof.signs:,} signs differ next to zero"
+            )
+        return "\n".join(lines)
+
+
+def export_c(
+    model: tf.keras.Model,
+    path: str | os.PathLike[str],
+    *,
+    name: str | None = None,
+    classes: Sequence[str] = (),
+    mean: float | Sequence[float] = 0.0,
+    std: float | Sequence[float] = 1.0,
+    images: np.ndarray | None = None,
+    check: bool | None = None,
+    header: bool = False,
+) -> ExportReport:
+    """Writes a model's folded network as one C99 file that needs nothing but a C compiler.
+
+    The file has `int NAME_run(const float *image, float *logits)` for a preprocessed image,
+    `NAME_run_u8` for pixels of 0 to 255, the names of the classes, and a `main` under `#ifdef NAME_MAIN` that
+    classifies PPM files (`cc -O3 -march=native -DNAME_MAIN net.c -lm`) and measures its time with `-b`.
+    It allocates nothing: weights are constants, everything else lies in one static arena. Binary
+    convolutions use the vector instructions that the compiler may use (NEON, AVX2, AVX-512, WebAssembly
+    SIMD), and plain C otherwise.
+
+    Args:
+        model: A functional or built Sequential model with one image as input.
+        path: The file to write; an existing one is replaced.
+        name: Prefix of the functions; by default the file's name without its ending.
+        classes: Names of the classes, for `NAME_class_names`; numbers by default.
+        mean: Mean of the training images' pixels (0 to 1), one value or one per channel.
+        std: Deviation of the pixels. `NAME_run_u8` gives the network `(pixel / 255 - mean) / std`.
+        images: Preprocessed images to compare on; 16 images of noise by default.
+        check: Whether to compile the program, run it and compare it with Keras, layer by layer; by
+            default where a C compiler is there.
+        header: Whether to write a header file beside it.
+
+    Raises:
+        ConversionError: A layer cannot be exported, or the program does not compute what Keras does.
+            Nothing is written.
+        UsageError: An argument is wrong.
+
+    Example:
+        >>> import tempfile, zoo
+        >>> model = zoo.CifarResNet20(method="bireal", input_shape=(32, 32, 3), num_classes=10)
+        >>> report = export_c(model, tempfile.mkdtemp() + "/resnet20.c", check=False)
+        >>> report.binary_convolutions, report.flash
+        (18, 43792)
+    """
+    path = Path(path)
+    name = _name(path, name)
+    network, graph = lower(model)
+    channels = network.shapes[network.input].channels
+    labels = Labels(tuple(classes), _per_channel("mean", mean, channels), _per_channel("std", std, channels))
+    outputs = network.shapes[network.outputs[0]].channels
+    if classes and len(classes) != outputs:
+        raise UsageError(f"there are {len(classes)} names of classes for {outputs} classes")
+    program = compile_network(network)
+    source = write_source(program, name, labels)
+    convolutions = [op for op in network.operations if isinstance(op, Convolution)]
+    binary = sum(network.shapes[op.inputs[0]].signs for op in convolutions)
+    report = ExportReport(
+        path=path,
+        header=path.with_suffix(".h") if header else None,
+        name=name,
+        flash=source.flash,
+        ram=program.arena,
+        steps=len(program.steps),
+        binary_convolutions=binary,
+        real_convolutions=len(convolutions) - binary,
+    )
+    if check is None and checks.compiler() is None:
+        report = dataclasses.replace(report, unchecked="there is no C compiler on this machine")
+    elif check is False:
+        report = dataclasses.replace(report, unchecked="not asked for")
+    else:
+        samples = _samples(images, graph.inputs[0].shape[1:])
+        outcome = checks.run(program, source.text, name, samples, trace=_PROVED)
+        proof = checks.prove(program, graph, outcome, samples[:_PROVED])
+        report = dataclasses.replace(report, proof=proof, parity=_compared(model, samples, outcome, proof))
+    files.write_text(path, source.text)
+    if report.header is not None:
+        files.write_text(report.header, source.header)
+    return report
+
+
+def _compared(
+    model: tf.keras.Model, images: np.ndarray, outcome: checks.Outcome, proof: checks.LayerProof
+) -> parity.ParityReport:
+    """Compares the outputs; where rounding has moved many, the layers decide."""
+    expected = model.predict(images, verbose=0)
+    expected = np.concatenate([part.reshape(len(images), -1) for part in tf.nest.flatten(expected)], axis=1)
+    report = parity.compare(expected, np.concatenate(outcome.outputs, axis=1))
+    if proof.difference is not None:
+        problem = f"{proof.difference}" + (f"; {report.problem}" if report.problem else "")
+        raise parity.Disagreement(f"The exported program disagrees with Keras: {problem}.", report)
+    return report if report.agrees else dataclasses.replace(report, layers_agree=True)
+
+
+def _samples(images: np.ndarray | None, shape: tuple[int | None, ...]) -> np.ndarray:
+    if images is None:
+        return np.random.default_rng(0).standard_normal((_IMAGES, *shape), np.float32)
+    images = np.asarray(images, np.float32)
+    if not len(images) or images.shape[1:] != tuple(shape):
+        raise UserError(
+            f"the images to compare on have shape {images.shape}, the network takes {tuple(shape)}"
+        )
+    return images
+
+
+def _name(path: Path, name: str | None) -> str:
+    chosen = name if name is not None else re.sub(r"\W", "_", path.stem)
+    if name is None and (not chosen or chosen[0].isdigit() or chosen in _KEYWORDS.split()):
+        chosen = f"network_{chosen}" if chosen != "net" else chosen
+    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", chosen) or (
+        chosen in _KEYWORDS.split() and chosen != "net"
+    ):
+        raise UsageError(f"{chosen!r} is no name that C functions can begin with")
+    return chosen
+
+
+def _per_channel(what: str, values: float | Sequence[float], channels: int) -> tuple[float, ...]:
+    numbers = tuple(float(value) for value in np.atleast_1d(np.asarray(values, np.float64)))
+    if len(numbers) not in (1, channels):
+        raise UsageError(f"{what} has {len(numbers)} values for {channels} channels")
+    if not all(np.isfinite(numbers)) or (what == "std" and min(numbers) <= 0):
+        raise UsageError(f"{what} must be {'positive' if what == 'std' else 'finite'}, not {values}")
+    return numbers

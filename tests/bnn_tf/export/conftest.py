@@ -1,0 +1,66 @@
+"""Networks with weights that mean something, and programs made of them."""
+
+import numpy as np
+import pytest
+
+from bnn_tf._tensorflow import tf
+from bnn_tf.export import check
+from bnn_tf.export.lowering import lower
+from bnn_tf.export.program import compile_network
+from bnn_tf.export.source import Labels, write_source
+
+
+@pytest.fixture(scope="session")
+def settled():
+    """Gives a model's normalizations, biases and slopes values as training would leave them."""
+
+    def settle(model, seed=0):
+        rng = np.random.default_rng(seed)
+        for weight in model.weights:
+            name = weight.name.split("/")[-1]
+            if "variance" in name:
+                weight.assign(rng.uniform(0.5, 2.0, weight.shape))
+            elif "gamma" in name or "scale" in name:
+                weight.assign(rng.uniform(0.5, 1.5, weight.shape))
+            elif "alpha" in name:
+                weight.assign(rng.uniform(0.1, 0.4, weight.shape))
+            elif any(key in name for key in ("mean", "beta", "bias")):
+                weight.assign(rng.normal(0.0, 0.2, weight.shape))
+        return model
+
+    return settle
+
+
+@pytest.fixture(scope="session")
+def exported():
+    """The program of a model: `(program, graph, text)`."""
+
+    def export(model, name="net"):
+        network, graph = lower(model)
+        program = compile_network(network)
+        return program, graph, write_source(program, name, Labels()).text
+
+    return export
+
+
+@pytest.fixture(scope="session")
+def agrees(exported):
+    """Compiles a model's program, runs it, and compares every map and the outputs with Keras."""
+
+    def compare(model, command=None, launcher=(), images=3, tolerance=1e-5, suffix=".c"):
+        if command is None and check.compiler() is None:
+            pytest.skip("there is no C compiler on this machine")
+        program, graph, text = exported(model)
+        shape = model.input_shape[1:]
+        samples = np.random.default_rng(1).standard_normal((images, *shape), np.float32)
+        outcome = check.run(program, text, "net", samples, command, launcher, trace=images, suffix=suffix)
+        proof = check.prove(program, graph, outcome, samples)
+        assert proof.difference is None, str(proof.difference)
+        expected = [part.numpy().reshape(images, -1) for part in tf.nest.flatten(model(samples))]
+        if not proof.flipped:
+            for actual, wanted in zip(outcome.outputs, expected, strict=True):
+                unit = max(1.0, float(np.abs(wanted).max()))
+                np.testing.assert_allclose(actual, wanted, rtol=0, atol=tolerance * unit)
+        return program, text, proof
+
+    return compare

@@ -1,0 +1,44 @@
+"""Every network with every method, as a program, computes what Keras computes."""
+
+import pytest
+
+import zoo
+from bnn_tf import methods
+
+_SMALL = {name: 32 for name in zoo.list_models() if name.startswith(("bireal", "react", "resnet"))}
+_DEEP = ("cifar_resnet101", "cifar_resnet152", "bireal_net50", "cifar_resnet50")
+_SHALLOW = [name for name in zoo.list_models() if name not in _DEEP]
+_METHODS = ("bireal", "recu", "subbit", "ovsw")
+
+
+def _build(name, method, **options):
+    size = _SMALL.get(name, 16)
+    return zoo.get_model(name)(method=method, input_shape=(size, size, 3), num_classes=10, **options)
+
+
+@pytest.mark.parametrize("name", _SHALLOW)
+@pytest.mark.parametrize("method", _METHODS)
+def test_network_and_method(name, method, settled, agrees):
+    program, _, proof = agrees(settled(_build(name, method)), command=["cc", "-std=c99", "-O1"], images=2)
+    assert proof.signs > 0
+    assert proof.tensors > len(program.steps) // 2
+
+
+@pytest.mark.parametrize("name", ["bireal_net18", "cifar_resnet18", "vgg_small"])
+def test_one_padding(name, settled, agrees):
+    agrees(settled(_build(name, "recu", pad_values=1.0)), command=["cc", "-std=c99", "-O1"])
+
+
+@pytest.mark.parametrize("name", ["cifar_resnet20", "react_resnet18"])
+@pytest.mark.parametrize(
+    "flags", [["-O3", "-march=native"], ["-O1", "-DNET_WORD_BITS=32"]], ids=["native", "32"]
+)
+def test_branches_of_this_machine(name, flags, settled, agrees):
+    agrees(settled(_build(name, "recu")), command=["cc", "-std=c99", *flags])
+
+
+def test_real_stand_in(settled, agrees):
+    program, _, proof = agrees(
+        settled(_build("cifar_resnet20", "real" if "real" in methods.METHODS.names() else "fp"))
+    )
+    assert proof.signs == 0
