@@ -23,10 +23,10 @@ from bnn_tf.export.source import Labels, write_source
 
 _IMAGES = 16
 _PROVED = 4
-_KEYWORDS = (
-    "auto break case char const continue default do double else enum extern float for goto if inline int "
-    "long main net register restrict return short signed sizeof static struct switch typedef union unsigned void "
-    "volatile while class new delete this template"
+_KEYWORDS = re.compile(
+    "auto|break|case|char|class|const|continue|default|delete|do|double|else|enum|extern|float|for|goto|if|"
+    "inline|int|long|main|new|register|restrict|return|short|signed|sizeof|static|struct|switch|template|"
+    "this|typedef|union|unsigned|void|volatile|while"
 )
 
 
@@ -194,14 +194,12 @@ def _samples(images: np.ndarray | None, shape: tuple[int | None, ...]) -> np.nda
 
 
 def _name(path: Path, name: str | None) -> str:
-    chosen = name if name is not None else re.sub(r"\W", "_", path.stem)
-    if name is None and (not chosen or chosen[0].isdigit() or chosen in _KEYWORDS.split()):
-        chosen = f"network_{chosen}" if chosen != "net" else chosen
-    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", chosen) or (
-        chosen in _KEYWORDS.split() and chosen != "net"
-    ):
-        raise UsageError(f"{chosen!r} is no name that C functions can begin with")
-    return chosen
+    if name is None:
+        name = re.sub(r"\W", "_", path.stem, flags=re.ASCII)
+        name = f"network_{name}" if name[0].isdigit() or _KEYWORDS.fullmatch(name) else name
+    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name) or _KEYWORDS.fullmatch(name):
+        raise UsageError(f"{name!r} is no name that C functions can begin with")
+    return name
 
 
 def _per_channel(what: str, values: float | Sequence[float], channels: int) -> tuple[float, ...]:

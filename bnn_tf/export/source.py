@@ -83,7 +83,7 @@ class _Writer:
         shape = self._shapes[network.input]
         text = "\n".join(
             [
-                f"/* {_comment(network.name)} as a C program, written by bnn-tf: {self._name}_run(image, logits). */",
+                f"/* {_comment(network.name)} as a C program, written by bnn-tf */",
                 f"/* {self._flash} bytes of constants, {self._program.arena} bytes of memory. */",
                 "#include <math.h>\n#include <stdint.h>\n#include <string.h>\n",
                 self._defines(shape),

@@ -83,7 +83,7 @@ REAL = {
     "clips": [HardTanh(), LeakyClip(0.2), LearnableBias()],
     "softmax": [L.Softmax()],
     "activations": [L.Activation(a) for a in ("relu6", "swish", "gelu", "selu", "softplus")],
-    "more activations": [L.Activation(a) for a in ("softsign", "sigmoid", "hard_sigmoid", "elu", "exponential")],
+    "more activations": [L.Activation(a) for a in ("softsign", "sigmoid", "hard_sigmoid", "elu")],
     "normalization": [L.Normalization(mean=[0.1] * 5, variance=[2.0] * 5), L.Rescaling(2.0, -0.5)],
     "reshape": [L.Reshape((3, 3, 35)), L.Dropout(0.5), L.Reshape((315,))],
     "nothing": [L.Dropout(0.5)],
