@@ -13,7 +13,7 @@ import numpy as np
 
 from bnn_tf import files
 from bnn_tf._tensorflow import tf
-from bnn_tf.deploy import parity
+from bnn_tf.deploy import proof as proofs
 from bnn_tf.errors import UsageError, UserError
 from bnn_tf.export import check as checks
 from bnn_tf.export.lowering import lower
@@ -56,7 +56,7 @@ class ExportReport:
     steps: int
     binary_convolutions: int
     real_convolutions: int
-    parity: parity.ParityReport | None = None
+    parity: proofs.ParityReport | None = None
     proof: checks.LayerProof | None = None
     unchecked: str = ""
 
@@ -171,14 +171,14 @@ def export_c(
 
 def _compared(
     model: tf.keras.Model, images: np.ndarray, outcome: checks.Outcome, proof: checks.LayerProof
-) -> parity.ParityReport:
+) -> proofs.ParityReport:
     """Compares the outputs; where rounding has moved many, the layers decide."""
     expected = model.predict(images, verbose=0)
     expected = np.concatenate([part.reshape(len(images), -1) for part in tf.nest.flatten(expected)], axis=1)
-    report = parity.compare(expected, np.concatenate(outcome.outputs, axis=1))
+    report = proofs.compare(expected, np.concatenate(outcome.outputs, axis=1))
     if proof.difference is not None:
         problem = f"{proof.difference}" + (f"; {report.problem}" if report.problem else "")
-        raise parity.Disagreement(f"The exported program disagrees with Keras: {problem}.", report)
+        raise proofs.Disagreement(f"The exported program disagrees with Keras: {problem}.", report)
     return report if report.agrees else dataclasses.replace(report, layers_agree=True)
 
 
