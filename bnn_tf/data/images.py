@@ -24,13 +24,13 @@ import functools
 import importlib.util
 import io
 import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 
 from bnn_tf._tensorflow import tf
-from bnn_tf.errors import UsageError, unknown
+from bnn_tf.errors import UsageError, first_line, unknown
 from bnn_tf.registry import Registry
 from bnn_tf.values import NotNegative, Positive, Range, Value, check, resolve
 
@@ -262,6 +262,7 @@ class Lighting(Operation):
         return images + added[:, None, None, :]
 
 
+_GREY = "grey: 0.299 red + 0.587 green + 0.114 blue, rounded"
 _STAGES = ("view", "pixels", "inputs")
 _RESERVED = 4  # columns for operations with `_own_columns`
 Side = Annotated[int, Range(least=1, most=2**15)]
@@ -364,6 +365,56 @@ class Images:
             "training": [_plain(operation.get_config()) for operation in self.training],
             "evaluation": _plain(self.evaluation.get_config()),
         }
+
+    def contract(self, labels: Sequence[str] = ()) -> dict[str, Any]:
+        """What a program must do to a picture before the network sees it, as JSON has it.
+
+        It holds the evaluation's preprocessing and no augmentation. `mean` and `std` are those of pixels in
+        [0, 1]; `labels` name the classes in the order of the outputs.
+
+        Example:
+            >>> contract = Images(evaluation=ResizeShort(), size=224).contract(["cat", "dog"])
+            >>> contract["cover"], contract["crop"], contract["labels"]
+            ([256, 256], [224, 224], ['cat', 'dog'])
+        """
+        return {
+            "cover": list(self.evaluation.cover(self.size)),
+            "crop": list(self.size),
+            "resize": "in proportion, to the smallest size that covers `cover`; bilinear with half-pixel "
+            "centres, anti-aliased, rounded to whole pixels; not at all where the size is `cover` already",
+            "position": "centre",
+            "mean": list(self.mean),
+            "std": list(self.std),
+            "formula": "(pixel / 255 - mean) / std",
+            "channels": "RGB" if self.channels == 3 else _GREY,
+            "layout": "NHWC",
+            "shape": [1, *self.input_shape],
+            "dtype": "float32",
+            "quantization": None,
+            "labels": list(labels),
+        }
+
+    @classmethod
+    def from_contract(cls, contract: Mapping[str, Any]) -> Images:
+        """The evaluation that a contract describes; it knows no training.
+
+        Raises:
+            UsageError: an entry is missing or impossible.
+
+        Example:
+            >>> images = Images(evaluation=ResizeShort(), size=224, normalization="imagenet")
+            >>> Images.from_contract(images.contract()) == images
+            True
+        """
+        try:
+            size, cover, channels = list(contract["crop"]), list(contract["cover"]), contract["shape"][-1]
+            geometry: Geometry = Cover() if cover == size else ResizeShort(cover[0] / max(size))
+            images = cls((), geometry, tuple(size), channels, tuple(contract["mean"]), tuple(contract["std"]))
+        except (KeyError, IndexError, TypeError, ArithmeticError) as error:
+            raise UsageError(f"images: the contract lacks or misstates {first_line(error)}") from error
+        if list(images.evaluation.cover(images.size)) != cover:
+            raise UsageError(f"images: the contract has the cover {cover}, which is no square and not {size}")
+        return images
 
     def with_channels(self, channels: int) -> Images:
         """The same for a network with 1 or 3 channels; the normalisation is converted.
@@ -476,49 +527,63 @@ def decode(contents: tf.Tensor, channels: int = 3) -> tf.Tensor:
     """
     image = tf.cond(
         tf.io.is_jpeg(contents),
-        lambda: tf.io.decode_jpeg(_bounded_jpeg(contents), channels=channels, dct_method=_JPEG_TRANSFORM),
+        lambda: _decode_jpeg(contents, channels),
         lambda: _decode_other(contents, channels),
     )
     return tf.ensure_shape(image, [None, None, channels])
 
 
-def _bounded_jpeg(contents: tf.Tensor) -> tf.Tensor:
-    return _bounded(contents, tf.image.extract_jpeg_shape(contents)[:2])
-
-
-def _bounded(contents: tf.Tensor, shape: tf.Tensor) -> tf.Tensor:
-    """The contents, unless an image of this height and width would be too large to decode."""
-    pixels = tf.reduce_prod(tf.abs(tf.cast(shape, tf.float32)))
-    with tf.control_dependencies([tf.debugging.Assert(pixels <= MAX_PIXELS, ["too many pixels", shape])]):
+def _bounded(contents: tf.Tensor, pixels: tf.Tensor) -> tf.Tensor:
+    """The contents, unless an image of so many pixels would be too large to decode."""
+    with tf.control_dependencies([tf.debugging.Assert(pixels <= MAX_PIXELS, ["too many pixels", pixels])]):
         return tf.identity(contents)
 
 
-def _decode_other(contents: tf.Tensor, channels: int) -> tf.Tensor:
-    def number(start: int, length: int, kind: tf.DType, little_endian: bool = True) -> tf.Tensor:
-        return tf.io.decode_raw(tf.strings.substr(contents, start, length), kind, little_endian)
+def _jpeg_pixels(shape: tf.Tensor) -> tf.Tensor:
+    return tf.cast(shape[0], tf.float64) * tf.cast(shape[1], tf.float64)
 
+
+def _decode_jpeg(contents: tf.Tensor, channels: int) -> tf.Tensor:
+    bounded = _bounded(contents, _jpeg_pixels(tf.image.extract_jpeg_shape(contents)))
+    return tf.io.decode_jpeg(bounded, channels=channels, dct_method=_JPEG_TRANSFORM)
+
+
+def _decode_other(contents: tf.Tensor, channels: int) -> tf.Tensor:
     def whole() -> tf.Tensor:
-        mark = tf.strings.substr(contents, 0, 2)
-        shape = tf.case(
-            [
-                (mark == b"\x89P", lambda: number(16, 8, tf.int32, False)),
-                (mark == b"GI", lambda: tf.cast(number(6, 4, tf.uint16), tf.int32)),
-                (mark == b"BM", lambda: number(18, 8, tf.int32)),
-            ],
-            default=lambda: tf.zeros([2], tf.int32),  # the decoder refuses it
-        )
-        return tf.io.decode_image(_bounded(contents, shape), channels=channels, expand_animations=False)
+        start = tf.cast(tf.io.decode_raw(tf.strings.substr(contents, 0, 26), tf.uint8), tf.float64)
+        sides = tf.linalg.matvec(_SIDES, start)
+        sides = tf.minimum(sides, 2.0**32 - sides)  # BMP has negative heights
+        pixels = tf.reduce_max(tf.where(start[0] == _FIRST_BYTES, sides[:3] * sides[3:], 0.0))
+        return tf.io.decode_image(_bounded(contents, pixels), channels=channels, expand_animations=False)
 
     if not _has_pillow():
         return whole()
     mark = tf.strings.substr(contents, 0, 4)
     return tf.cond(
-        tf.reduce_any([mark == start for start in _PILLOW_MARKS]),
+        tf.reduce_any(mark == tf.constant(list(_PILLOW_MARKS))),
         lambda: tf.numpy_function(
             functools.partial(_decode_by_pillow, channels), [contents], tf.uint8, False
         ),
         whole,
     )
+
+
+def _side_matrix() -> np.ndarray:
+    """Turns the first 26 bytes of a PNG, GIF or BMP into its heights and widths: three and three rows."""
+    sides = np.zeros((6, 26))
+    for row, place, powers in (
+        (0, 20, (3, 2, 1, 0)),
+        (1, 8, (0, 1)),
+        (2, 22, (0, 1, 2, 3)),
+        (3, 16, (3, 2, 1, 0)),
+        (4, 6, (0, 1)),
+        (5, 18, (0, 1, 2, 3)),
+    ):
+        sides[row, place : place + len(powers)] = 256.0 ** np.array(powers)
+    return sides
+
+
+_SIDES, _FIRST_BYTES = _side_matrix(), np.frombuffer(b"\x89GB", np.uint8).astype(np.float64)
 
 
 def _has_pillow() -> bool:
@@ -616,17 +681,22 @@ def _pillow_size(contents: bytes) -> Size | None:
 def _decoded_part(contents: tf.Tensor, view: Any, draws: tf.Tensor) -> tf.Tensor:
     """The part of an encoded image that a view with a `box` shows, before it is resized."""
 
-    def from_jpeg() -> tf.Tensor:
-        shape = tf.image.extract_jpeg_shape(contents)[:2]
-        box = view.box(shape, draws)
-        image = _bounded(contents, shape)
-        return tf.image.decode_and_crop_jpeg(image, box, channels=3, dct_method=_JPEG_TRANSFORM)
+    def jpeg_shape() -> tuple[tf.Tensor, tf.Tensor]:
+        return tf.zeros([0, 0, 3], tf.uint8), tf.image.extract_jpeg_shape(contents)[:2]
 
-    def from_other() -> tf.Tensor:
-        image = decode(contents)
-        return crop(image, view.box(tf.shape(image)[:2], draws))
+    def other_shape() -> tuple[tf.Tensor, tf.Tensor]:
+        image = tf.ensure_shape(_decode_other(contents, 3), [None, None, 3])
+        return image, tf.shape(image)[:2]
 
-    return tf.cond(tf.io.is_jpeg(contents), from_jpeg, from_other)
+    is_jpeg = tf.io.is_jpeg(contents)
+    image, shape = tf.cond(is_jpeg, jpeg_shape, other_shape)
+    box = view.box(shape, draws)
+
+    def part_of_jpeg() -> tf.Tensor:
+        bounded = _bounded(contents, _jpeg_pixels(shape))
+        return tf.image.decode_and_crop_jpeg(bounded, box, channels=3, dct_method=_JPEG_TRANSFORM)
+
+    return tf.cond(is_jpeg, part_of_jpeg, lambda: crop(image, box))
 
 
 def to_channels(images: tf.Tensor, channels: int) -> tf.Tensor:

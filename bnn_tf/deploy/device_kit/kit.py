@@ -118,22 +118,8 @@ def write(
 
 def rule(preprocessing: Images, quantization: Quantization = None) -> dict[str, Any]:
     """What `preprocessing.json` says; `files/preprocess.py` computes it."""
-    crop = list(preprocessing.size)
-    return {
-        "cover": list(preprocessing.evaluation.cover(preprocessing.size)),
-        "crop": crop,
-        "resize": "in proportion, to the smallest size that covers `cover`; bilinear with half-pixel "
-        "centres, anti-aliased, rounded to whole pixels; not at all where the size is `cover` already",
-        "position": "centre",
-        "mean": list(preprocessing.mean),
-        "std": list(preprocessing.std),
-        "formula": "(pixel / 255 - mean) / std",
-        "channels": "RGB",
-        "layout": "NHWC",
-        "shape": [1, *crop, 3],
-        "dtype": "int8" if quantization else "float32",
-        "quantization": quantization,
-    }
+    dtype = "int8" if quantization else "float32"
+    return {**preprocessing.contract(), "dtype": dtype, "quantization": quantization}
 
 
 def _expected(labels: Sequence[str], reference: Reference) -> dict[str, Any]:

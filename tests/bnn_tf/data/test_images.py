@@ -1,5 +1,7 @@
 import dataclasses
+import io
 import json
+import struct
 import subprocess
 import sys
 from typing import ClassVar
@@ -246,6 +248,27 @@ class TestValue:
         with pytest.raises(UsageError, match="Lighting with one channel"):
             Images((data.Lighting(),), channels=1)
 
+    @pytest.mark.parametrize(
+        "images",
+        [
+            Images((data.Flip(), data.Lighting()), size=(24, 40), normalization="cifar"),
+            Images(evaluation=data.ResizeShort(1.3), size=(20, 30)).with_channels(1),
+        ],
+    )
+    def test_a_contract_is_the_evaluation_and_nothing_of_the_training(self, images):
+        contract = json.loads(json.dumps(images.contract(["a", "b"])))
+        assert Images.from_contract(contract).contract(["a", "b"]) == contract
+        assert contract["shape"] == [1, *images.input_shape]
+        assert contract["labels"] == ["a", "b"]
+        assert "flip" not in str(contract)
+
+    @pytest.mark.parametrize("change", [{"crop": [8]}, {"cover": [9, 10]}, {"shape": []}, {"std": [0, 1, 1]}])
+    def test_a_damaged_contract(self, change):
+        with pytest.raises(UsageError, match="^(images: |image operation ResizeShort)"):
+            Images.from_contract({**Images().contract(), **change})
+        with pytest.raises(UsageError, match="images: the contract lacks"):
+            Images.from_contract({})
+
     def test_the_module_needs_no_tensorflow(self):
         code = "import sys; from bnn_tf.data import Images; Images().to_dict(); print(*sys.modules)"
         result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -360,6 +383,28 @@ def test_channels_are_repeated_or_become_brightness():
     assert operations.to_channels(grey, 1) is grey
     colours = np.array([[255, 0, 0], [0, 255, 0], [0, 0, 255], [9, 9, 9]], np.uint8)
     assert operations.to_channels(tf.constant(colours), 1).numpy().ravel().tolist() == [76, 150, 29, 9]
+
+
+@pytest.mark.parametrize("kind", ["PNG", "GIF", "BMP", "JPEG", "WebP", "TIFF"])
+def test_the_size_is_read_from_the_header_and_bounds_what_is_decoded(kind, monkeypatch):
+    image = pytest.importorskip("PIL.Image")
+    file = io.BytesIO()
+    image.fromarray(smooth(21, 300)).save(file, kind.lower())
+    contents = file.getvalue()
+    assert (operations.kind(contents), operations.size(contents)) == (kind, (21, 300))
+    assert operations.decode(tf.constant(contents)).shape == (21, 300, 3)
+    monkeypatch.setattr(operations, "MAX_PIXELS", 21 * 300 - 1)
+    with pytest.raises((tf.errors.InvalidArgumentError, ValueError), match="too many pixels"):
+        operations.decode(tf.constant(contents))
+
+
+def test_a_bitmap_from_top_to_bottom():
+    """Its height is negative in the file."""
+    rows = bytes(range(4)) * 2  # one pixel of three bytes and padding, twice
+    head = struct.pack("<2sIHHI", b"BM", 54 + len(rows), 0, 0, 54)
+    head += struct.pack("<IiiHHIIiiII", 40, 1, -2, 1, 24, 0, len(rows), 0, 0, 0, 0)
+    assert operations.size(head + rows) == (2, 1)
+    assert operations.decode(tf.constant(head + rows)).shape == (2, 1, 3)
 
 
 def test_decoding_of_grey_transparent_and_animated_images():

@@ -29,6 +29,16 @@ def test_a_small_dataset_is_kept_in_memory_and_becomes_coloured(prepared):
     assert np.array_equal(labels, numbers % 2)
 
 
+def test_networks_with_one_channel(prepared, streamed_source):
+    images = data.Images((data.PadCrop(2), data.Flip()), size=12).with_channels(1)
+    kept = data.load("tiny_squares", prepared, download=False)
+    for source in (kept, streamed_source):
+        pixels, _ = next(iter(data.training_batches(source, images, 4)))
+        assert pixels.shape == (4, 12, 12, 1)
+        seen, _ = data.take(source, images, 9, normalize=False)
+        assert np.array_equal(seen[:, 6, 6, 0], 10 * in_order(source)[0])
+
+
 def test_a_large_dataset_is_streamed_and_has_the_same_examples_in_the_same_order(prepared, streamed_source):
     assert isinstance(streamed_source.split("train"), StreamSplit)
     assert len(streamed_source.split("train").part.files()) == 3

@@ -37,12 +37,12 @@ def preprocess(image: np.ndarray, rule: Rule) -> np.ndarray:
         rule: what `read_rule` returns.
 
     Returns:
-        float32 or int8 `[1, height, width, 3]`.
+        float32 or int8 `[1, height, width, 3]`; one channel where the network takes the brightness alone.
 
     Raises:
         ValueError: the array is no such picture.
     """
-    pixels = view(_colour(image), rule)
+    pixels = view(image, rule)
     mean, std = np.array(rule["mean"]), np.array(rule["std"])
     scale, offset = (1 / (255 * std)).astype(np.float32), (-mean / std).astype(np.float32)
     inputs = (pixels.astype(np.float32) * scale + offset)[None]
@@ -56,8 +56,8 @@ def _quantized(inputs: np.ndarray, scale: float, zero: int) -> np.ndarray:
 
 
 def view(image: np.ndarray, rule: Rule) -> np.ndarray:
-    """The part of a picture that the network sees, still uint8: `[height, width, 3]`."""
-    cover, crop = rule["cover"], rule["crop"]
+    """The part of a picture that the network sees, still uint8: `[height, width, channels]`."""
+    image, cover, crop = _colour(image, rule), rule["cover"], rule["crop"]
     if list(image.shape[:2]) != cover:
         image = resize(image, covering_size(image.shape[:2], cover))
     top, left = ((have - want) // 2 for have, want in zip(image.shape, crop))  # noqa: B905
@@ -108,13 +108,18 @@ def _filters(have: int, want: int) -> tuple[np.ndarray, np.ndarray]:
     return starts, weights * (one / total)[:, None]
 
 
-def _colour(image: np.ndarray) -> np.ndarray:
+def _colour(image: np.ndarray, rule: Rule) -> np.ndarray:
     if image.dtype != np.uint8 or image.ndim not in (2, 3):
         raise ValueError(f"a picture is uint8 [height, width, channels], not {image.dtype} {image.shape}")
     image = image[..., None] if image.ndim == 2 else image
     if image.shape[2] not in (1, 3) or 0 in image.shape:
         raise ValueError(f"a picture has one channel or three, not the shape {image.shape}")
-    return np.repeat(image, 3 // image.shape[2], axis=2)
+    channels = rule["shape"][-1]
+    if channels == 1 and image.shape[2] == 3:
+        shares = np.array([0.299, 0.587, 0.114], np.float32)
+        grey = (image.astype(np.float32) * shares).sum(axis=2, keepdims=True)
+        return np.round(grey).astype(np.uint8)
+    return image if image.shape[2] == channels else np.repeat(image, 3, axis=2)
 
 
 def read_picture(path: Path) -> np.ndarray:

@@ -26,6 +26,7 @@ RULES = [
     Images(),
     Images(size=(24, 40), normalization="cifar"),
     Images(evaluation=data.ResizeShort(), size=28, normalization="imagenet"),
+    Images(size=(9, 24), normalization="cifar").with_channels(1),
     Images(evaluation=data.ResizeShort(45 / 32), size=(20, 32), normalization="imagenet"),
 ]
 SIZES = [(32, 32), (40, 24), (24, 40), (7, 90), (100, 37), (61, 61), (1, 1), (200, 150), (64, 64)]
