@@ -19,7 +19,6 @@ import sys
 from collections.abc import Callable, Collection
 
 import numpy as np
-from rich.console import Console
 
 from bnn_tf import math
 from bnn_tf._runtime import quiet_native_stderr
@@ -376,18 +375,17 @@ def take_weights(
 
 
 def initialize(
-    network: tf.keras.Model,
-    config: RunConfig,
-    index: int,
-    previous: tf.keras.Model | None,
-    console: Console | None = None,
-) -> None:
-    """Gives a new network of phase `index` its starting weights; errors as `take_weights`."""
+    network: tf.keras.Model, config: RunConfig, index: int, previous: tf.keras.Model | None
+) -> str | None:
+    """Gives a new network of phase `index` its starting weights; errors as `take_weights`.
+
+    Returns:
+        What to say of it.
+    """
     report = take_weights(network, config, index, previous)
-    if report is not None and console is not None:
-        console.print(f"Starting from {origin(config, index)}: {report}")
     if config.recipe.phases[index].binarize_kernels:
         binarize_kernels(network)
+    return None if report is None else f"Starting from {origin(config, index)}: {report}"
 
 
 def binarize_kernels(network: tf.keras.Model) -> None:

@@ -72,6 +72,7 @@ class Prepared:
         strategy: Where to compute.
         network: The first phase's network with its starting weights.
         teacher: The network to learn from, if there is one.
+        remark: What to say of the starting weights.
     """
 
     config: RunConfig
@@ -79,6 +80,7 @@ class Prepared:
     strategy: tf.distribute.Strategy
     network: tf.keras.Model
     teacher: tf.keras.Model | None
+    remark: str | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -150,8 +152,9 @@ def prepare(config: RunConfig, session: Session) -> Prepared:
         name = start.origin(config, index)
         if name is not None and not start.is_larq_zoo(name):
             Run.open(name)
-    session.console.print("Building the network…")
-    return Prepared(config, source, strategy, _new_network(config, strategy, 0, None, session), teacher)
+    with session.console.status("Building the network…"):  # shows on terminals only
+        network, remark = _new_network(config, strategy, 0, None)
+    return Prepared(config, source, strategy, network, teacher, remark)
 
 
 def _new_network(
@@ -159,22 +162,20 @@ def _new_network(
     strategy: tf.distribute.Strategy,
     index: int,
     previous: tf.keras.Model | None,
-    session: Session,
     initialize: bool = True,
-) -> tf.keras.Model:
-    """The network of a phase with its starting weights."""
+) -> tuple[tf.keras.Model, str | None]:
+    """The network of a phase with its starting weights, and what to say of them."""
     recipe = config.recipe
     phase = recipe.phases[index]
     # Every phase starts from its own seed, so that it does not matter how often a run was stopped.
     set_seeds(config.seed + index)
     with strategy.scope(), strategies.precision(config.precision):
         network = build_network(recipe, len(config.class_names), phase)
-        if initialize:
-            start.initialize(network, config, index, previous, session.console)
+        remark = start.initialize(network, config, index, previous) if initialize else None
         start.select_trainable(network, phase)
         if config.sync_batch_norm:
             strategies.synchronize_batch_norm(network)
-    return network
+    return network, remark
 
 
 # -------------------------------------------------------------------------------------------- training
@@ -226,7 +227,9 @@ def _finished(run: Run, until: int) -> Trained | None:
         return None
     if run.weights_position() != position or run.epochs_in_metrics() != position:
         return None  # a crash left files that must be written again
-    return Trained(run.load_network(), last_evaluation(run))
+    config = run.config
+    images = data.load(recipe.dataset, config.data_dir, limit=config.limit).size("test")
+    return Trained(run.load_network(), last_evaluation(run, images))
 
 
 def last_evaluation(run: Run, images: int = 0) -> Evaluation | None:
@@ -260,12 +263,13 @@ class _Training:
             first = index == entry.phase
             resumed = first and entry != Position(index)
             if index == 0 and first:
-                network = self.prepared.network
+                network, remark = self.prepared.network, None if resumed else self.prepared.remark
             else:
-                with self.strategy.scope():
-                    network = _new_network(
-                        self.config, self.strategy, index, network, self.session, initialize=not resumed
-                    )
+                network, remark = _new_network(
+                    self.config, self.strategy, index, network, initialize=not resumed
+                )
+            if remark is not None:
+                self.say(remark)
             position = entry if first else Position(index)
             network = self.train_phase(network, position, saved if resumed else None)
             saved = None
@@ -358,19 +362,19 @@ class _Training:
         )
         logs_folder = self.run.path / "tensorboard" / phase.name
         watching = [KernelDiagnostics(self.run.path / "diagnostics.jsonl", phase.name, network, logs_folder)]
-        callbacks = tf.keras.callbacks.CallbackList(
-            [
-                *method.callbacks(epochs=phase.epochs, log_dir=logs_folder),
-                *(watching if self.writes else []),
-                *self.session.callbacks,
-            ],
-            model=self.fitted,
-        )
+        callbacks = [
+            *method.callbacks(epochs=phase.epochs, log_dir=logs_folder),
+            *(watching if self.writes else []),
+            *self.session.callbacks,
+        ]
+        for callback in callbacks:
+            callback.set_model(self.fitted)
         writer = tf.summary.create_file_writer(str(logs_folder)) if self.writes else None
         with self.strategy.scope(), data.clear_errors():
             iterator = iter(self.strategy.experimental_distribute_dataset(batches))
             self.saved_at, self.compiled_step, step = time.monotonic(), False, position.step
-            callbacks.on_train_begin()
+            for callback in callbacks:
+                callback.on_train_begin()
             try:
                 for epoch in range(position.epoch, phase.epochs):
                     row = self.train_epoch(iterator, epoch, step, logs, held_out, callbacks)
@@ -379,7 +383,8 @@ class _Training:
             finally:
                 self.progress.close()
                 self.signals.hold = False
-            callbacks.on_train_end()
+            for callback in callbacks:
+                callback.on_train_end()
         return self.final(network)
 
     def final(self, network: tf.keras.Model) -> tf.keras.Model:
@@ -412,13 +417,14 @@ class _Training:
         step: int,
         logs: Mapping[str, float],
         held_out: tf.data.Dataset,
-        callbacks: tf.keras.callbacks.CallbackList,
+        callbacks: Sequence[tf.keras.callbacks.Callback],
     ) -> dict[str, float]:
         """The training steps of an epoch from a step on, then its evaluation; gives the epoch's row."""
         fitted, per_call = self.fitted, self.config.steps_per_execution
         started = time.monotonic()
         tf.keras.backend.set_value(fitted.optimizer.lr, self.phase.rate(epoch))
-        callbacks.on_epoch_begin(epoch)
+        for callback in callbacks:
+            callback.on_epoch_begin(epoch)
         if step == 0:
             self.reset_metrics()
         self.progress.start(epoch, step)
@@ -427,9 +433,9 @@ class _Training:
             count = min(per_call, self.steps - step)
             if per_call > 1:
                 fitted._steps_per_execution.assign(count)
-            if not self.compiled_step:
+            if not self.compiled_step and not self.session.console.is_terminal:  # there the bar says so
                 self.say("Compiling the training step…")
-                self.compiled_step = True
+            self.compiled_step = True
             tensors = train_step(iterator)
             self.signals.hold = True  # from here on there is something to save first
             step += count
@@ -448,7 +454,8 @@ class _Training:
             results = self.evaluate(held_out, epoch, logs)
             figures = {**logs, **{f"val_{name}": float(value) for name, value in results.items()}}
             figures["learning_rate"] = float(tf.keras.backend.get_value(fitted.optimizer.lr))
-            callbacks.on_epoch_end(epoch, figures)
+            for callback in callbacks:  # some add figures, which those after them see
+                callback.on_epoch_end(epoch, figures)
         seconds = round(time.monotonic() - started, 2)
         return {"phase": self.phase.name, "epoch": epoch + 1, **_floats(figures), "seconds": seconds}
 

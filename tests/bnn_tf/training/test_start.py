@@ -110,13 +110,13 @@ def test_kernels_of_both_networks_must_be_the_same_way_up():
 def test_init_from_takes_the_weights_and_reports(recipe, new_run, configuration, session, quick_fit):
     source = new_run(recipe("real", epochs=1), "source")
     trained = train(source, session).network
-    network = prepare(configuration(recipe("recu"), init_from=str(source.path)), session).network
+    prepared = prepare(configuration(recipe("recu"), init_from=str(source.path)), session)
+    network = prepared.network
     np.testing.assert_array_equal(
         network.get_layer("body_conv").kernel.numpy(), trained.get_layer("body_conv").kernel.numpy()
     )
-    text = session.console.file.getvalue()
-    assert f"Starting from {source.path}" in text
-    assert "2 without a source: body_conv/tau, body_conv_scale/scale" in text
+    assert f"Starting from {source.path}" in prepared.remark
+    assert "2 without a source: body_conv/tau, body_conv_scale/scale" in prepared.remark
 
 
 def test_a_source_must_exist_and_fit(recipe, new_run, configuration, session, quick_fit, tmp_path):

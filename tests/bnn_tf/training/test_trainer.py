@@ -273,6 +273,12 @@ def test_a_teacher(recipe, new_run, session, send, reference):
     assert {"loss", "accuracy", "val_loss", "val_accuracy"} < set(run.metrics()[0])
 
 
+def test_methods_add_their_figures(recipe, new_run, session, reference):
+    assert {"flip_ratio", "silent_share"} < set(reference(recipe("ovsw")).metrics()[0])
+    run = reference(recipe("recu", **MID_EPOCH["recu"]))
+    assert float(run.metrics()[0]["tau"]) == pytest.approx(0.85)
+
+
 @pytest.mark.parametrize("options", [{"steps_per_execution": 2}, {"precision": "bfloat16"}], ids=str)
 def test_ways_to_compute(options, recipe, new_run, session):
     run = new_run(recipe("ovsw"), **options)
