@@ -14,23 +14,9 @@ require_own_zoo()
 
 __version__ = "0.1.0"
 
-_MODULES = (
-    "report",
-    "callbacks",
-    "codebook",
-    "data",
-    "deploy",
-    "distillation",
-    "layers",
-    "math",
-    "methods",
-    "optimizers",
-    "quantizers",
-    "schedules",
-    "training",
-    "transforms",
-)
 _FUNCTIONS = {
+    "binarize": "binarization",
+    "binarize_report": "binarization",
     "convert": "deploy.convert",
     "export_c": "export",
     "lint": "deploy.lint",
@@ -39,30 +25,39 @@ _FUNCTIONS = {
 
 __all__ = [
     "__version__",
+    "binarize",
+    "binarize_report",
     "callbacks",
     "codebook",
     "convert",
     "data",
     "deploy",
     "distillation",
+    "errors",
     "export_c",
     "layers",
     "lint",
     "load_model",
+    "losses",
+    "math",
     "methods",
+    "observe",
     "optimizers",
     "quantizers",
+    "registry",
+    "report",
     "schedules",
     "training",
     "transforms",
+    "values",
 ]
 
 
 def __getattr__(name: str) -> Any:
-    if name in _MODULES:
-        return importlib.import_module(f"bnn_tf.{name}")
     if name in _FUNCTIONS:
         return getattr(importlib.import_module(f"bnn_tf.{_FUNCTIONS[name]}"), name)
+    if name in __all__:
+        return importlib.import_module(f"bnn_tf.{name}")
     raise AttributeError(f"module 'bnn_tf' has no attribute {name!r}")
 
 

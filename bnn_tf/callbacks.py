@@ -14,6 +14,12 @@ def tau_quantizers(model: tf.keras.Model) -> list[Any]:
     """All kernel quantizers with a τ in the model, nested models included, each once.
 
     Of a distiller they are the student's: a teacher keeps its own τ.
+
+    Example:
+        >>> model = tf.keras.Sequential([tf.keras.Input((6, 6, 2)), lq.layers.QuantConv2D(
+        ...     4, 3, kernel_quantizer=bnn_tf.quantizers.ReCU(tau=0.9), name="conv")])
+        >>> [round(float(quantizer.tau), 2) for quantizer in tau_quantizers(model)]
+        [0.9]
     """
     network = getattr(model, "student", model)
     kinds = (module for module in network.submodules if isinstance(module, lq.quantizers.Quantizer))

@@ -17,28 +17,53 @@ _BIT_VALUES = 2 ** np.arange(SLICE)
 
 
 def all_patterns() -> np.ndarray:
-    """All 512 sign patterns, `(512, 9)`; row i has +1 where bit e of i is set."""
+    """All 512 sign patterns, `(512, 9)`; row i has +1 where bit e of i is set.
+
+    Example:
+        >>> all_patterns()[5, :4]
+        array([ 1., -1.,  1., -1.], dtype=float32)
+    """
     return np.where(np.arange(2**SLICE)[:, None] & _BIT_VALUES, 1.0, -1.0).astype(np.float32)
 
 
 def initial_patterns(bits: int, seed: int) -> np.ndarray:
-    """A random subset of `2^bits` different patterns, `(2^bits, 9)`, reproducible from the seed."""
+    """A random subset of `2^bits` different patterns, `(2^bits, 9)`, reproducible from the seed.
+
+    Example:
+        >>> initial_patterns(bits=4, seed=0).shape
+        (16, 9)
+    """
     rows = np.random.default_rng(seed).permutation(2**SLICE)[: 2**bits]
     return all_patterns()[rows]
 
 
 def pattern_numbers(latent: tf.Tensor) -> tf.Tensor:
-    """The number 0…511 of each row's sign pattern, int32 `(rows,)`; a latent 0 counts as -1 here."""
+    """The number 0…511 of each row's sign pattern, int32 `(rows,)`; a latent 0 counts as -1 here.
+
+    Example:
+        >>> pattern_numbers(tf.constant(all_patterns()[[3, 500]])).numpy()
+        array([  3, 500], dtype=int32)
+    """
     return tf.linalg.matvec(tf.cast(latent > 0, tf.int32), tf.constant(_BIT_VALUES, tf.int32))
 
 
 def current_memory(latent: tf.Tensor, previous: tf.Tensor) -> tf.Tensor:
-    """`M = sign(P)` where `|P| ≥ 1e-3`, else the previous `M`."""
+    """`M = sign(P)` where `|P| ≥ 1e-3`, else the previous `M`.
+
+    Example:
+        >>> current_memory(tf.constant([0.5, -0.0005]), tf.constant([-1.0, 1.0])).numpy()
+        array([1., 1.], dtype=float32)
+    """
     return tf.where(tf.abs(latent) >= DEAD_ZONE, math.sign(latent), previous)
 
 
 def slices(kernel: tf.Tensor) -> tf.Tensor:
-    """The kernel `(3, 3, cin, cout)` as rows of 9, `(cin·cout, 9)`, output channels running fastest."""
+    """The kernel `(3, 3, cin, cout)` as rows of 9, `(cin·cout, 9)`, output channels running fastest.
+
+    Example:
+        >>> slices(tf.zeros((3, 3, 4, 8))).shape
+        TensorShape([32, 9])
+    """
     return tf.transpose(tf.reshape(kernel, (SLICE, -1)))
 
 
@@ -47,13 +72,23 @@ def indices(kernel: tf.Tensor, memory: tf.Tensor) -> tf.Tensor:
 
     All patterns have the same norm, so the nearest has the largest inner product; one matrix product of
     `cin·cout × 2^b` floats finds it. The first of several equally near ones wins.
+
+    Example:
+        >>> patterns = tf.constant(initial_patterns(bits=2, seed=0))
+        >>> indices(lookup(patterns, tf.constant([[3, 1]])), patterns).numpy()
+        array([[3, 1]], dtype=int32)
     """
     scores = tf.matmul(slices(kernel), memory, transpose_b=True)
     return tf.reshape(tf.argmax(scores, axis=1, output_type=tf.int32), kernel.shape[2:])
 
 
 def lookup(memory: tf.Tensor, index: tf.Tensor) -> tf.Tensor:
-    """The kernel `(3, 3, cin, cout)` whose slices are `memory[index]`."""
+    """The kernel `(3, 3, cin, cout)` whose slices are `memory[index]`.
+
+    Example:
+        >>> lookup(tf.constant(all_patterns()), tf.constant([[0, 511]])).shape
+        TensorShape([3, 3, 1, 2])
+    """
     return tf.reshape(tf.transpose(tf.gather(memory, index), (2, 0, 1)), (3, 3, *index.shape))
 
 
@@ -62,6 +97,12 @@ def quantize(kernel: tf.Tensor, latent: tf.Tensor, memory: tf.Tensor, learn: tf.
 
     Gradients: to the kernel `dy · 1[|W| ≤ 1]`; to the latent patterns, where the scalar `learn` is 1, the
     sum of `dy` over the slices that chose the pattern, where it is 0 nothing.
+
+    Example:
+        >>> patterns = tf.constant(initial_patterns(bits=2, seed=0))
+        >>> kernel = tf.random.normal((3, 3, 4, 8))
+        >>> quantize(kernel, patterns, patterns, learn=tf.constant(True)).shape
+        TensorShape([3, 3, 4, 8])
     """
 
     @tf.custom_gradient
@@ -85,6 +126,11 @@ def refine(latent: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
     Each such row becomes a ±1 pattern that no row has, drawn at random from `seed` (two integers), so
     that all rows differ afterwards. Survivors keep their rows, and with them the optimizer's moments
     (the authors' code moves survivors up and leaves the moments behind).
+
+    Example:
+        >>> doubled = tf.repeat(tf.constant(initial_patterns(bits=1, seed=0)), 2, axis=0)
+        >>> len(set(pattern_numbers(refine(doubled, tf.constant([0, 1]))).numpy().tolist()))
+        4
     """
     rows = tf.shape(latent)[0]
     numbers = pattern_numbers(latent)
@@ -110,6 +156,11 @@ class Refinement(tf.keras.constraints.Constraint):
         memory: The patterns in force, `(2^b, 9)`.
         seed: Seed of the replacements.
         interval: Updates between refinements.
+
+    Example:
+        >>> quantizer = bnn_tf.quantizers.SubBit(bits=3, interval=2)
+        >>> isinstance(quantizer.codebook.constraint, Refinement)
+        True
     """
 
     def __init__(self, updates: tf.Variable, memory: tf.Variable, seed: int, interval: int) -> None:

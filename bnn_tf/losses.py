@@ -16,6 +16,11 @@ class SmoothedCrossentropy(tf.keras.losses.Loss):
     Args:
         label_smoothing: ε, the share of the target that is spread over all classes.
         **kwargs: Arguments of `tf.keras.losses.Loss`.
+
+    Example:
+        >>> loss = SmoothedCrossentropy(label_smoothing=0.1)
+        >>> round(float(loss(tf.constant([0]), tf.constant([[2.0, 0.0]]))), 4)
+        0.2269
     """
 
     def __init__(
@@ -43,6 +48,11 @@ def distribution_loss(teacher_logits: tf.Tensor, student_logits: tf.Tensor) -> t
 
     `L = -1/n · Σ softmax(teacher) · log softmax(student)`, no temperature, scalar (SNN). The gradient to the
     student's logits is `(softmax(student) - softmax(teacher)) / n`; none flows to the teacher.
+
+    Example:
+        >>> logits = tf.constant([[0.0, 0.0]])
+        >>> round(float(distribution_loss(logits, logits)), 4)
+        0.6931
     """
     target = tf.nn.softmax(tf.stop_gradient(teacher_logits))
     return -tf.reduce_mean(tf.reduce_sum(target * tf.nn.log_softmax(student_logits), axis=-1))
@@ -61,6 +71,15 @@ class Distiller(tf.keras.Model):
 
     Raises:
         ValueError: the two have different numbers of classes.
+
+    Example:
+        >>> def net():
+        ...     return tf.keras.Sequential([tf.keras.Input((4,)), tf.keras.layers.Dense(3)])
+        >>> distiller = Distiller(student=net(), teacher=net())
+        >>> distiller.compile("sgd")
+        >>> history = distiller.fit(np.ones((8, 4)), np.zeros(8), verbose=0).history
+        >>> sorted(history)
+        ['loss']
     """
 
     def __init__(self, student: tf.keras.Model, teacher: tf.keras.Model, **kwargs: Any) -> None:

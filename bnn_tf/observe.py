@@ -57,6 +57,13 @@ class BinaryKernel:
         signs: The ±1 that the layer convolves with, without scale.
         tau: τ of ReCU's clamp, or `REFERENCE_TAU`.
         patterns: Numbers (see `codebook.all_patterns`) of a sub-bit codebook's patterns; `None` without one.
+
+    Example:
+        >>> model = tf.keras.Sequential([tf.keras.Input((6, 6, 2)), lq.layers.QuantConv2D(
+        ...     4, 3, kernel_quantizer=bnn_tf.quantizers.ReCU(tau=0.9), name="conv")])
+        >>> kernel = binary_kernels(model)[0]
+        >>> kernel.name, round(kernel.tau, 2), kernel.has_slices
+        ('conv', 0.9, True)
     """
 
     name: str
@@ -72,7 +79,12 @@ class BinaryKernel:
 
 
 def binary_kernels(model: tf.keras.Model) -> list[BinaryKernel]:
-    """The kernels of all binary layers of a model, nested models included, in its order."""
+    """The kernels of all binary layers of a model, nested models included, in its order.
+
+    Example:
+        >>> [kernel.name for kernel in binary_kernels(zoo.CifarResNet18A())][:2]
+        ['stage1_block1a_conv', 'stage1_block1b_conv']
+    """
     return [
         _snapshot(layer)
         for layer in model._flatten_layers()  # in order, which `submodules` is not
@@ -102,23 +114,44 @@ def _patterns(quantizer: Any) -> Any:
 
 
 def standardized(latent: np.ndarray) -> np.ndarray:
-    """W1: centred and divided per output channel so that its deviation is 2√2."""
+    """W1: centred and divided per output channel so that its deviation is 2√2.
+
+    Example:
+        >>> latent = np.random.default_rng(0).normal(size=(3, 3, 16, 8)).astype(np.float32)
+        >>> round(float(standardized(latent).std()), 1)
+        2.8
+    """
     return math.recu_standardize(tf.convert_to_tensor(latent)).numpy()
 
 
 def histogram(w1: np.ndarray) -> np.ndarray:
-    """Weights per bin of `EDGES`, int64 `(48,)`; they add up to all weights."""
+    """Weights per bin of `EDGES`, int64 `(48,)`; they add up to all weights.
+
+    Example:
+        >>> histogram(np.array([-100.0, 0.1, 0.2])).sum()
+        3
+    """
     inside = np.clip(w1, EDGES[0], EDGES[-1])
     return np.histogram(inside, EDGES)[0]
 
 
 def bound(w1: np.ndarray, tau: float) -> float:
-    """`Q(τ) = -mean|W1| · ln(2 - 2τ)`."""
+    """`Q(τ) = -mean|W1| · ln(2 - 2τ)`.
+
+    Example:
+        >>> round(bound(np.float32([[1.0], [-1.0]]), tau=0.9), 3)
+        1.609
+    """
     return float(math.recu_bound(tf.convert_to_tensor(w1), tau))
 
 
 def dead_share(w1: np.ndarray, tau: float) -> float:
-    """Share of weights outside the clamp, `|W1| > Q(τ)`: they get no gradient from it."""
+    """Share of weights outside the clamp, `|W1| > Q(τ)`: they get no gradient from it.
+
+    Example:
+        >>> dead_share(np.float32([[0.1], [-0.1], [0.1], [9.0]]), tau=0.7)
+        0.25
+    """
     return float(np.mean(np.abs(w1) > bound(w1, tau)))
 
 
@@ -127,6 +160,10 @@ def quantization_error(w1: np.ndarray, tau: float) -> float:
 
     `mean((|W2| - α_o)²) / mean(W1²)` with `W2 = clip(W1, -Q(τ), Q(τ))` and `α_o = mean|W2|` per output
     channel. The smaller τ, the nearer W2 is to its signs.
+
+    Example:
+        >>> round(quantization_error(np.float32([[1.0], [-1.0], [3.0], [-3.0]]), tau=1.0), 6)
+        0.2
     """
     magnitude = np.minimum(np.abs(w1), bound(w1, tau))
     alpha = magnitude.mean(axis=tuple(range(w1.ndim - 1)))
@@ -134,27 +171,47 @@ def quantization_error(w1: np.ndarray, tau: float) -> float:
 
 
 def clamped_entropy(w1: np.ndarray, tau: float) -> float:
-    """Entropy in bits of the clamped kernel in bins of width 0.1: the variety that the clamp leaves."""
+    """Entropy in bits of the clamped kernel in bins of width 0.1: the variety that the clamp leaves.
+
+    Example:
+        >>> round(clamped_entropy(np.float32([[0.5], [-0.5]]), tau=0.99), 6)
+        1.0
+    """
     limit = bound(w1, tau)
     bins = np.round(10 * np.clip(w1, -limit, limit)).astype(np.int64)
     return entropy(np.bincount((bins - bins.min()).reshape(-1)))
 
 
 def entropy(counts: np.ndarray | Sequence[int]) -> float:
-    """Entropy `-Σ p log2 p` in bits of a distribution given as counts; 0 for no counts at all."""
+    """Entropy `-Σ p log2 p` in bits of a distribution given as counts; 0 for no counts at all.
+
+    Example:
+        >>> entropy([5, 5, 5, 5])
+        2.0
+    """
     counts = np.asarray(counts, np.float64)
     p = counts[counts > 0] / max(counts.sum(), 1)
     return float(max(-np.sum(p * np.log2(p)), 0.0))
 
 
 def sign_entropy(signs: np.ndarray) -> float:
-    """Bits of information per binary weight of a layer: 1 where +1 and -1 are equally frequent."""
+    """Bits of information per binary weight of a layer: 1 where +1 and -1 are equally frequent.
+
+    Example:
+        >>> sign_entropy(np.array([1, 1, -1, -1]))
+        1.0
+    """
     positive = int(np.count_nonzero(signs > 0))
     return entropy([positive, signs.size - positive])
 
 
 def pattern_counts(signs: np.ndarray) -> np.ndarray:
-    """How many 3×3 slices show each of the 512 patterns, `(512,)`; see `codebook.all_patterns`."""
+    """How many 3×3 slices show each of the 512 patterns, `(512,)`; see `codebook.all_patterns`.
+
+    Example:
+        >>> pattern_counts(np.ones((3, 3, 2, 4)))[-1]
+        8
+    """
     numbers = (signs.reshape(codebook.SLICE, -1) > 0).T @ 2 ** np.arange(codebook.SLICE)
     return np.bincount(numbers, minlength=2**codebook.SLICE)
 
@@ -165,6 +222,12 @@ def measure(kernel: BinaryKernel) -> dict[str, Any]:
     `bound`, `dead_share` and `quantization_error` are those at `tau`. `pattern_entropy` (bits per 3×3 slice)
     is `None` for other kernels, `codebook` (pairs of pattern number and slices that chose it) where there is
     none. `histogram` counts W1 in the bins of `EDGES`.
+
+    Example:
+        >>> model = tf.keras.Sequential([tf.keras.Input((6, 6, 2)), lq.layers.QuantConv2D(
+        ...     4, 3, kernel_quantizer=bnn_tf.quantizers.ReCU(tau=0.9), name="conv")])
+        >>> measure(binary_kernels(model)[0])["tau"]
+        0.9
     """
     w1 = standardized(kernel.latent)
     counts = pattern_counts(kernel.signs) if kernel.has_slices else None
@@ -186,6 +249,10 @@ def read(path: str | os.PathLike) -> list[dict[str, Any]]:
     """The records of a file, one per layer and epoch; none where there is no file.
 
     A line that is cut short, as while it is being written, ends the reading.
+
+    Example:
+        >>> read("no/such/file.jsonl")
+        []
     """
     records: list[dict[str, Any]] = []
     if not Path(path).is_file():
@@ -210,6 +277,17 @@ class KernelDiagnostics(tf.keras.callbacks.Callback):
         phase: Tells apart trainings that share the file.
         network: The network to look at where it is not the one that is fitted (a distiller's student).
         log_dir: Folder of TensorBoard's logs, for the figures and histograms of W1; `None` for none.
+
+    Example:
+        >>> model = tf.keras.Sequential([tf.keras.Input((6, 6, 2)), lq.layers.QuantConv2D(
+        ...     4, 3, kernel_quantizer=bnn_tf.quantizers.ReCU(tau=0.9), name="conv")])
+        >>> import tempfile
+        >>> path = tempfile.mkdtemp() + "/diagnostics.jsonl"
+        >>> model.compile("sgd", "mse")
+        >>> x, y = np.ones((2, 6, 6, 2)), np.ones((2, 4, 4, 4))
+        >>> _ = model.fit(x, y, verbose=0, callbacks=[KernelDiagnostics(path)])
+        >>> [(record["epoch"], record["layer"]) for record in read(path)]
+        [(1, 'conv')]
     """
 
     def __init__(
@@ -285,6 +363,10 @@ class KernelTelemetry(Transform):
         delta: δ of adaptive gradient scaling, 0 where it is off.
         momentum: Of the averaged flips.
         threshold: Below it a weight is silent.
+
+    Example:
+        >>> watched = KernelTelemetry(delta=0.04)
+        >>> optimizer = bnn_tf.optimizers.SGD(0.1, transforms=[watched])
     """
 
     def __init__(self, delta: float = 0.0, momentum: float = 0.999, threshold: float = 1e-4) -> None:
@@ -351,6 +433,14 @@ class TelemetryLog(tf.keras.callbacks.Callback):
 
     Args:
         log_dir: Folder of TensorBoard's logs for the figures of single layers; `None` for none.
+
+    Example:
+        >>> model = tf.keras.Sequential([tf.keras.Input((6, 6, 2)), lq.layers.QuantConv2D(
+        ...     4, 3, kernel_quantizer=bnn_tf.quantizers.IdentitySign())])
+        >>> model.compile(bnn_tf.optimizers.SGD(0.1, transforms=[KernelTelemetry()]), "mse")
+        >>> x, y = np.ones((2, 6, 6, 2)), np.ones((2, 4, 4, 4))
+        >>> "flip_ratio" in model.fit(x, y, verbose=0, callbacks=[TelemetryLog()]).history
+        True
     """
 
     def __init__(self, log_dir: str | os.PathLike | None = None) -> None:

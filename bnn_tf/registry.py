@@ -23,17 +23,31 @@ _trusted: set[str] = set()
 
 
 def is_path(name: str) -> bool:
-    """Whether a name says where an object is, as `package.module:Name`."""
+    """Whether a name says where an object is, as `package.module:Name`.
+
+    Example:
+        >>> is_path("my_methods:Mine"), is_path("recu")
+        (True, False)
+    """
     return bool(_PATH.fullmatch(name))
 
 
 def path_of(thing: object) -> str:
-    """Where a class or function is, as `package.module:Name`."""
+    """Where a class or function is, as `package.module:Name`.
+
+    Example:
+        >>> path_of(Registry)
+        'bnn_tf.registry:Registry'
+    """
     return f"{getattr(thing, '__module__', '')}:{getattr(thing, '__qualname__', '')}"
 
 
 def trust(name: str) -> None:
-    """Allows the module of `package.module:Name` to be imported: the user named it in this process."""
+    """Allows the module of `package.module:Name` to be imported: the user named it in this process.
+
+    Example:
+        >>> trust("my_methods:Mine")
+    """
     if is_path(name):
         _trusted.add(name.partition(":")[0])
 

@@ -19,12 +19,24 @@ Pairs = list[tuple[tf.Tensor, tf.Variable]]
 
 
 def is_binary_kernel(variable: tf.Variable) -> bool:
-    """Whether the variable holds the latent weights of a binary layer."""
+    """Whether the variable holds the latent weights of a binary layer.
+
+    Example:
+        >>> conv = lq.layers.QuantConv2D(4, 3, kernel_quantizer=bnn_tf.quantizers.IdentitySign())
+        >>> conv.build((None, 8, 8, 2))
+        >>> is_binary_kernel(conv.kernel), is_binary_kernel(conv.bias)
+        (True, False)
+    """
     return getattr(variable, "precision", None) == 1
 
 
 def is_kernel(variable: tf.Variable) -> bool:
-    """Whether the variable is a kernel, binary or real: neither a vector nor a codebook."""
+    """Whether the variable is a kernel, binary or real: neither a vector nor a codebook.
+
+    Example:
+        >>> is_kernel(tf.Variable(tf.zeros((3, 3, 2, 4)))), is_kernel(tf.Variable(tf.zeros(4)))
+        (True, False)
+    """
     shape = tuple(variable.shape)
     slopes = len(shape) == 3 and shape[:2] == (1, 1)  # a PReLU's, one per channel
     return len(shape) >= 2 and not slopes and not _is_codebook(variable)
@@ -77,12 +89,28 @@ DECAYS: dict[str | None, Callable[[list[tf.Variable]], list[bool]]] = {
 
 
 def latent_value(variable: tf.Variable) -> tf.Tensor:
-    """The variable's own value, for a `QuantizedVariable` the latent weights."""
+    """The variable's own value, for a `QuantizedVariable` the latent weights.
+
+    Example:
+        >>> conv = lq.layers.QuantConv2D(4, 3, kernel_quantizer=bnn_tf.quantizers.IdentitySign())
+        >>> conv.build((None, 8, 8, 2))
+        >>> latent_value(conv.kernel).shape
+        TensorShape([3, 3, 2, 4])
+    """
     return tf.convert_to_tensor(getattr(variable, "latent_variable", variable))
 
 
 class Transform(tf.Module):
-    """A gradient transform whose state, if any, is created once for a list of variables."""
+    """A gradient transform whose state, if any, is created once for a list of variables.
+
+    Example:
+        >>> class Halve(Transform):
+        ...     def __call__(self, pairs):
+        ...         return [(gradient / 2, variable) for gradient, variable in pairs]
+        ...     def get_config(self):
+        ...         return {}
+        >>> optimizer = bnn_tf.optimizers.SGD(0.1, transforms=[Halve()])
+    """
 
     def build(self, variables: list[tf.Variable]) -> None:
         """Creates the state for these variables; the optimizer calls it before its first update."""
@@ -97,7 +125,12 @@ class Transform(tf.Module):
 
 
 def serialize(transform: Transform) -> dict[str, Any]:
-    """The transform as plain values, for an optimizer's configuration."""
+    """The transform as plain values, for an optimizer's configuration.
+
+    Example:
+        >>> serialize(AdaptiveGradientScale(0.04))
+        {'class_name': 'AdaptiveGradientScale', 'config': {'delta': 0.04}}
+    """
     return {"class_name": type(transform).__name__, "config": transform.get_config()}
 
 
@@ -106,6 +139,10 @@ def deserialize(config: Transform | dict[str, Any]) -> Transform:
 
     Raises:
         ValueError: the configuration names no transform.
+
+    Example:
+        >>> deserialize(serialize(AdaptiveGradientScale(0.04))).delta
+        0.04
     """
     if isinstance(config, Transform):
         return config
@@ -221,6 +258,15 @@ class FlipTracker(tf.Module):
         momentum: m.
         initial: Start of t.
         name: Part of the variables' names; several trackers in one optimizer need different ones.
+
+    Example:
+        >>> conv = lq.layers.QuantConv2D(4, 3, kernel_quantizer=bnn_tf.quantizers.IdentitySign())
+        >>> conv.build((None, 8, 8, 2))
+        >>> tracker = FlipTracker(momentum=0.9)
+        >>> tracker.build([conv.kernel])
+        >>> flipped, average = tracker.step(conv.kernel)
+        >>> float(tf.reduce_sum(flipped))
+        0.0
     """
 
     def __init__(self, momentum: float, initial: float = 0.0, name: str = "flips") -> None:
@@ -326,7 +372,13 @@ class SilenceDecay(Transform):
 
 
 def state_beside(variable: tf.Variable, name: str, start: tf.Tensor) -> tf.Variable:
-    """A variable beside `variable`; HDF5 files need names that differ within an optimizer."""
+    """A variable beside `variable`; HDF5 files need names that differ within an optimizer.
+
+    Example:
+        >>> kernel = tf.Variable([1.0], name="kernel")
+        >>> state_beside(kernel, "average", tf.zeros(1)).name
+        'kernel/average:0'
+    """
     with tf.distribute.get_strategy().extended.colocate_vars_with(
         getattr(variable, "latent_variable", variable)
     ):
@@ -339,7 +391,13 @@ def state_beside(variable: tf.Variable, name: str, start: tf.Tensor) -> tf.Varia
 
 
 def variable_key(variable: tf.Variable) -> Any:
-    """A dictionary key for the variable, the same for all of its replicas."""
+    """A dictionary key for the variable, the same for all of its replicas.
+
+    Example:
+        >>> kernel = tf.Variable([1.0])
+        >>> variable_key(kernel) == variable_key(kernel)
+        True
+    """
     container = getattr(variable, "_distributed_container", None)
     primary = container() if container is not None else None
     return (primary if primary is not None else variable).ref()

@@ -27,7 +27,12 @@ from bnn_tf.registry import Registry
 
 @dataclasses.dataclass(frozen=True)
 class Range:
-    """The numbers that a field may hold; a bound that is `None` does not apply."""
+    """The numbers that a field may hold; a bound that is `None` does not apply.
+
+    Example:
+        >>> Range(least=0, below=1).holds(0.5), str(Range(least=0, below=1))
+        (True, 'at least 0 and below 1')
+    """
 
     least: float | None = None
     above: float | None = None
@@ -170,6 +175,11 @@ class Value:
 
     Raises:
         UsageError: a field does not fit; the message names the value and the field.
+
+    Example:
+        >>> bnn_tf.schedules.Cosine(warmup=-1)
+        Traceback (most recent call last):
+        bnn_tf.errors.UsageError: schedule cosine: warmup must be a whole number at least 0, not -1
     """
 
     kind: ClassVar[str] = "value"
@@ -236,6 +246,10 @@ def resolve(base: type[V], thing: V | str | Mapping[str, Any], **options: Any) -
     Raises:
         UsageError: a name or field is unknown, or a field does not fit.
         UserError: `package.module:Class` cannot be imported, may not be, or is something else.
+
+    Example:
+        >>> resolve(bnn_tf.methods.Method, {"name": "subbit", "bits": 4})
+        SubBit(bits=4, seed=0, interval=25)
     """
     if isinstance(thing, base):
         return dataclasses.replace(thing, **options) if options else thing

@@ -28,7 +28,7 @@ ROWS = (
     ("zoo",),
     ("bnn_tf.training",),
     ("bnn_tf.torch_import",),
-    ("bnn_tf.deploy", "bnn_tf.binarize"),
+    ("bnn_tf.deploy", "bnn_tf.binarization"),
     ("bnn_tf.subbit", "bnn_tf.export", "bnn_tf.report"),
     ("bnn_tf.device_kit",),
     ("bnn_tf.cli", "bnn_tf.__main__"),

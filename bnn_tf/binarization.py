@@ -1,0 +1,413 @@
+"""Anybody's network in a method's form: `bnn_tf.binarize`.
+
+The layers are read as `bnn_tf.deploy` reads them; the network is built again around those that become binary.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import weakref
+from collections.abc import Callable, Collection, Iterator, Mapping
+from typing import Any
+
+from bnn_tf import layers, methods
+from bnn_tf._tensorflow import lq, tf
+from bnn_tf.deploy import graph as graphs
+from bnn_tf.deploy.graph import Call, Graph, Spec, Tensor
+from bnn_tf.errors import UsageError, UserError, some
+
+ROLES = ("first", "last", "downsampling")
+"""What stays real by default: the first and the last layer, 1×1 convolutions where the size shrinks."""
+
+_CONVOLUTION = "convolution"
+_NEVER_NEGATIVE = ("relu", "relu6", "sigmoid", "hard_sigmoid", "softplus", "exponential")
+
+
+@dataclasses.dataclass(frozen=True)
+class LayerReport:
+    """What became of one layer.
+
+    Args:
+        name: The layer.
+        binary: Whether its convolution is in the method's form.
+        note: Why it stayed as it was, or what else was changed.
+
+    Example:
+        >>> LayerReport("logits", binary=False, note="no convolution").note
+        'no convolution'
+    """
+
+    name: str
+    binary: bool
+    note: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class BinarizeReport:
+    """What `binarize` changed, layer by layer.
+
+    Args:
+        method: The method.
+        layers: Layers with kernels and all that were changed, in the network's order.
+
+    Example:
+        >>> net = tf.keras.Sequential([tf.keras.Input((8, 8, 3)), *(tf.keras.layers.Conv2D(4, 3, name=name)
+        ...                            for name in ("first", "second", "third"))])
+        >>> binarize_report(binarize(net, "recu")).binary
+        ('second',)
+    """
+
+    method: methods.Method
+    layers: tuple[LayerReport, ...]
+
+    @property
+    def binary(self) -> tuple[str, ...]:
+        """Names of the binary convolutions."""
+        return tuple(layer.name for layer in self.layers if layer.binary)
+
+    def __str__(self) -> str:
+        width = max((len(layer.name) for layer in self.layers), default=0)
+        lines = [
+            f"{layer.name:{width}}  {'binary' if layer.binary else 'not binary'}"
+            + (f": {layer.note}" if layer.note else "")
+            for layer in self.layers
+        ]
+        return "\n".join([f"{len(self.binary)} binary convolutions, method {self.method}", *lines])
+
+
+_reports: weakref.WeakKeyDictionary[Any, BinarizeReport] = weakref.WeakKeyDictionary()
+
+
+def binarize_report(model: tf.keras.Model) -> BinarizeReport:
+    """What `binarize` changed when it made this model.
+
+    Raises:
+        UserError: `binarize` did not make it in this process.
+
+    Example:
+        >>> net = tf.keras.Sequential([tf.keras.Input((8, 8, 3)), *(tf.keras.layers.Conv2D(4, 3, name=name)
+        ...                            for name in ("first", "second", "third"))])
+        >>> [layer.name for layer in binarize_report(binarize(net, "bireal")).layers]
+        ['first', 'second', 'third']
+    """
+    if model not in _reports:
+        raise UserError(f"{model.name} was not made by bnn_tf.binarize in this process")
+    return _reports[model]
+
+
+def binarize(
+    model: tf.keras.Model,
+    method: methods.Method | str | Mapping[str, Any],
+    *,
+    keep: Collection[str] | Callable[[tf.keras.layers.Layer], bool] = ROLES,
+) -> tf.keras.Model:
+    """A copy of a network with its inner convolutions in a method's form, and its weights taken over.
+
+    Every ungrouped two-dimensional convolution that is not kept becomes the method's: binary inputs, binary
+    kernel, the method's scale. Dense, depthwise, separable and transposed layers stay as they are. Two things
+    change with a convolution, because its signs would otherwise mean nothing: activations that are never
+    negative (ReLU), where a binary convolution reads them, are replaced by the method's own (hard-tanh); and
+    where no BatchNorm follows the convolution, one is inserted. `binarize_report(model)` lists everything.
+    The result needs training; the old kernels are its latent weights.
+
+    Args:
+        model: A functional or built Sequential model of Keras' or Larq's layers; it does not change.
+        method: A method, its name, or its configuration.
+        keep: What stays as it is: roles (`"first"`, `"last"`, `"downsampling"`; all three by default) and
+            names of layers, or a predicate of a layer.
+
+    Returns:
+        A Keras model in float32.
+
+    Raises:
+        UsageError: there is no such method, role or layer.
+        UserError: no convolution is left to binarize.
+        ConversionError: the model is subclassed or not built.
+
+    Example:
+        >>> layers = tf.keras.layers
+        >>> net = tf.keras.Sequential([tf.keras.Input((8, 8, 3)), layers.Conv2D(8, 3), layers.Conv2D(8, 3),
+        ...                            layers.GlobalAveragePooling2D(), layers.Dense(2)])
+        >>> print(binarize_report(binarize(net, "recu")))  # doctest: +ELLIPSIS
+        1 binary convolutions, method ReCU(tau_min=0.85, tau_max=0.99)
+        conv2d...   not binary: the first layer
+        conv2d...   binary: BatchNorm inserted
+        dense...    not binary: no convolution
+    """
+    method = methods.get(method)
+    graph = graphs.read(model)
+    kept = _kept(graph, keep)
+    chosen = [call for call in graph.calls if call.layer.origin is not None and _is_kernel_layer(call.layer)]
+    binary = {id(call.layer): call.layer for call in chosen if call.layer not in kept}
+    if not binary:
+        listed = some(f"{call.layer.name}: {kept[call.layer]}" for call in chosen)
+        raise UserError(
+            f"{model.name} has no convolution to binarize ({listed or 'it has no layers with kernels'})"
+        )
+    rebuilt = _Rebuilding(graph, method, list(binary.values()))
+    result = rebuilt.build()
+    changed = {spec.name for spec in binary.values()}
+    reasons = {spec.name: reason for spec, reason in kept.items()}
+    reports = [
+        LayerReport(
+            name, name in changed, "; ".join(filter(None, (reasons.get(name), rebuilt.notes.get(name))))
+        )
+        for name in dict.fromkeys(call.layer.name for call in graph.calls)
+        if name in changed or name in reasons or name in rebuilt.notes
+    ]
+    _reports[result] = BinarizeReport(method, tuple(reports))
+    return result
+
+
+def _is_kernel_layer(spec: Spec) -> bool:
+    """Whether a layer multiplies by a kernel: a convolution of whatever kind, or a dense layer."""
+    kinds = (
+        tf.keras.layers.Conv1D,
+        tf.keras.layers.Conv2D,
+        tf.keras.layers.Conv3D,
+        tf.keras.layers.Dense,
+        tf.keras.layers.DepthwiseConv2D,
+        tf.keras.layers.SeparableConv2D,
+        tf.keras.layers.LocallyConnected2D,
+    )
+    return issubclass(spec.kind, kinds)
+
+
+def _obstacle(spec: Spec) -> str | None:
+    """Why a layer cannot be a binary convolution, if it cannot."""
+    if spec.kind not in (tf.keras.layers.Conv2D, lq.layers.QuantConv2D):
+        depthwise = issubclass(spec.kind, tf.keras.layers.DepthwiseConv2D)
+        if depthwise:
+            return "a depthwise convolution"
+        return "another kind of convolution" if "kernel_size" in spec.config else "no convolution"
+    if spec.config.get("groups", 1) != 1:
+        return "its convolution has groups"
+    if spec.config.get("data_format") == "channels_first":
+        return "its channels come first"
+    return None
+
+
+def _kept(graph: Graph, keep: Collection[str] | Callable[[tf.keras.layers.Layer], bool]) -> dict[Spec, str]:
+    """The layers with kernels that stay as they are, with the reason."""
+    specs = list({id(c.layer): c.layer for c in graph.calls if _is_kernel_layer(c.layer)}.values())
+    if isinstance(keep, str):
+        keep = (keep,)
+    if not callable(keep):
+        names = {call.layer.name for call in graph.calls}
+        for name in keep:
+            if name not in ROLES and name not in names:
+                raise UsageError(
+                    f"keep names {name!r}, which is neither one of {', '.join(ROLES)} nor a layer "
+                    f"({some(names)})"
+                )
+    kept: dict[Spec, str] = {}
+    for spec in specs:
+        calls = [call for call in graph.calls if call.layer is spec]
+        reason = _obstacle(spec) or ("it is used more than once" if len(calls) > 1 else None)
+        if reason is None and callable(keep):
+            reason = "kept on request" if keep(spec.origin) else None
+        elif reason is None:
+            reason = _kept_role(graph, calls, keep)
+        if reason is not None:
+            kept[spec] = reason
+    return kept
+
+
+def _kept_role(graph: Graph, calls: list[Call], keep: Collection[str]) -> str | None:
+    (spec,) = {call.layer for call in calls}
+    if spec.name in keep:
+        return "kept on request"
+    if "first" in keep and not any(_is_kernel_layer(c.layer) for call in calls for c in _before(graph, call)):
+        return "the first layer"
+    if "last" in keep and not any(_is_kernel_layer(c.layer) for call in calls for c in _behind(graph, call)):
+        return "the last layer"
+    if "downsampling" in keep and any(_is_downsampling(graph, call) for call in calls):
+        return "a 1×1 convolution where the size shrinks"
+    return None
+
+
+def _before(graph: Graph, call: Call) -> Iterator[Call]:
+    """All calls on whose results a call depends."""
+    waiting, seen = list(call.inputs), set()
+    while waiting:
+        producer = graph.producer(waiting.pop())
+        if id(producer) not in seen:
+            seen.add(id(producer))
+            yield producer
+            waiting += producer.inputs
+
+
+def _behind(graph: Graph, call: Call) -> Iterator[Call]:
+    """All calls that depend on the results of a call."""
+    waiting, seen = list(call.outputs), set()
+    while waiting:
+        for reader in graph.consumers(waiting.pop()):
+            if id(reader) not in seen:
+                seen.add(id(reader))
+                yield reader
+                waiting += reader.outputs
+
+
+def _strided(spec: Spec) -> bool:
+    strides = spec.config.get("strides", 1)
+    return max(strides if isinstance(strides, (tuple, list)) else (strides,)) > 1
+
+
+def _is_downsampling(graph: Graph, call: Call) -> bool:
+    """Whether a 1×1 convolution has a stride, or works on what a pool or depthwise layer with one gives."""
+    if tuple(call.layer.config["kernel_size"]) != (1, 1):
+        return False
+    if _strided(call.layer):
+        return True
+    for before in graph.backwards(call.inputs[0]):
+        name = before.layer.kind.__name__
+        if "Pool" in name or issubclass(before.layer.kind, tf.keras.layers.DepthwiseConv2D):
+            return _strided(before.layer)
+        if _is_kernel_layer(before.layer) or not issubclass(before.layer.kind, _passing()):
+            return False
+    return False
+
+
+def _passing() -> tuple[type, ...]:
+    """Layers behind which a value that is never negative stays so, or that only scale and shift."""
+    keras = tf.keras.layers
+    return (
+        keras.BatchNormalization,
+        keras.Activation,
+        keras.ReLU,
+        keras.Dropout,
+        keras.SpatialDropout2D,
+        keras.ZeroPadding2D,
+        keras.Cropping2D,
+    )
+
+
+def _activation_name(spec: Spec) -> str | None:
+    """The name of the activation of an activation layer, or that a convolution includes."""
+    if issubclass(spec.kind, tf.keras.layers.ReLU):
+        leaky = spec.config.get("negative_slope") or spec.config.get("threshold")
+        return None if leaky else "relu"
+    name = spec.config.get("activation") if "activation" in spec.config else None
+    if isinstance(name, Mapping):
+        name = name.get("config")
+    return getattr(name, "__name__", name)
+
+
+class _Rebuilding:
+    """Builds the network again, with some convolutions in a method's form."""
+
+    def __init__(self, graph: Graph, method: methods.Method, binary: list[Spec]) -> None:
+        self.graph, self.method, self.binary = graph, method, binary
+        self.notes: dict[str, str] = {}
+        self._rectifiers = self._meaningless()
+        self._layers: dict[Spec, Any] = {}
+        self._uses: dict[str, int] = {}
+
+    def _meaningless(self) -> list[Spec]:
+        """The layers with an activation whose signs would all be +1 where a binary convolution takes them."""
+        rectifiers: list[Spec] = []
+        for call in self.graph.calls:
+            if call.layer in self.binary:
+                rectifiers += self._rectifiers_before(call.inputs[0])
+        return rectifiers
+
+    def _rectifiers_before(self, tensor: Tensor) -> list[Spec]:
+        call = self.graph.producer(tensor)
+        kind, keras = call.layer.kind, tf.keras.layers
+        if _activation_name(call.layer) in _NEVER_NEGATIVE:
+            return [call.layer]
+        moves = (
+            keras.Dropout,
+            keras.SpatialDropout2D,
+            keras.ZeroPadding2D,
+            keras.Cropping2D,
+            keras.UpSampling2D,
+        )
+        if "Pool" in kind.__name__ or issubclass(kind, (*moves, keras.Concatenate)):
+            return [spec for source in call.inputs for spec in self._rectifiers_before(source)]
+        return []
+
+    def build(self) -> tf.keras.Model:
+        values: dict[Tensor, Any] = {}
+        for call in self.graph.calls:
+            inputs = [values[tensor] for tensor in call.inputs]
+            if call.layer in self.binary:
+                results = self._convolution(call, inputs[0])
+            elif issubclass(call.layer.kind, tf.keras.layers.InputLayer):
+                results = self._layer(call.layer).output
+            else:
+                results = self._other(call, inputs)
+            values.update(zip(call.outputs, tf.nest.flatten(results), strict=True))
+        inputs, outputs = (
+            [values[tensor] for tensor in tensors] for tensors in (self.graph.inputs, self.graph.outputs)
+        )
+        return tf.keras.Model(
+            inputs if len(inputs) > 1 else inputs[0],
+            outputs if len(outputs) > 1 else outputs[0],
+            name=self.graph.name,
+        )
+
+    def _layer(self, spec: Spec) -> Any:
+        if spec not in self._layers:
+            self._layers[spec] = spec.build()
+        return self._layers[spec]
+
+    def _other(self, call: Call, inputs: list[Any]) -> Any:
+        """A layer that stays, but for an activation that would leave no signs."""
+        spec, old = call.layer, _activation_name(call.layer)
+        if spec in self._rectifiers:
+            self.notes[spec.name] = f"{old} replaced by the method's activation: its signs are all +1"
+            if not _is_kernel_layer(spec):
+                self._uses[spec.name] = number = self._uses.get(spec.name, 0) + 1
+                return self.method.clip(inputs[0], spec.name if number == 1 else f"{spec.name}_use{number}")
+            spec.config["activation"] = "linear"
+        layer = self._layer(spec)
+        arguments, options = call.arguments(inputs)
+        results = layer(*arguments, **options)
+        spec.assign(layer)
+        if spec in self._rectifiers:
+            return self.method.clip(results, f"{spec.name}_clip")
+        return results
+
+    def _convolution(self, call: Call, x: Any) -> Any:
+        spec, name = call.layer, call.layer.name
+        notes = []
+        conv = self._binary_layer(spec)
+        x = self.method.activation(x, f"{name}_activation")
+        y = conv(x)
+        conv.kernel.assign(spec.weights["kernel"])
+        if conv.use_bias:
+            conv.bias.assign(spec.weights["bias"])
+        y = self.method.output_scale(y, conv)
+        if not self._is_normalized(call):
+            y = layers.BatchNormalization(epsilon=1e-5, momentum=0.9, name=f"{name}_bn")(y)
+            notes.append("BatchNorm inserted")
+        activation = _activation_name(spec)
+        if spec in self._rectifiers:
+            notes.append(f"{activation} replaced by the method's activation: its signs are all +1")
+            y = self.method.clip(y, f"{name}_clip")
+        elif activation not in (None, "linear"):
+            y = tf.keras.layers.Activation(spec.config["activation"], name=f"{name}_{activation}")(y)
+        self.notes[name] = "; ".join(notes)
+        return y
+
+    def _binary_layer(self, spec: Spec) -> Any:
+        size = tuple(spec.config["kernel_size"])
+        config = {
+            **spec.config,
+            "activation": None,
+            "input_quantizer": self.method.input_quantizer(),
+            "kernel_quantizer": self.method.kernel_quantizer(size[0] if size[0] == size[1] else 1, spec.name),
+            "kernel_constraint": None,
+        }
+        return lq.layers.QuantConv2D(**config)
+
+    def _is_normalized(self, call: Call) -> bool:
+        """Whether a BatchNorm follows before anything that mixes the channels or adds to them."""
+        for reader in self.graph.forwards(call.outputs[0]):
+            if issubclass(reader.layer.kind, tf.keras.layers.BatchNormalization):
+                return True
+            pool = "Pool" in reader.layer.kind.__name__
+            if not pool and not issubclass(reader.layer.kind, (*_passing(), tf.keras.layers.LeakyReLU)):
+                return False
+        return False

@@ -1,0 +1,153 @@
+"""Other people's networks in a method's form, as far as the converted file."""
+
+import numpy as np
+import pytest
+
+import bnn_tf
+from bnn_tf._tensorflow import lq, tf
+from bnn_tf.errors import UsageError, UserError
+
+layers = tf.keras.layers
+
+
+def plain(size=16):
+    """A usual Keras CNN: activations inside the convolutions, no BatchNorm behind the second one."""
+    return tf.keras.Sequential(
+        [
+            layers.Input((size, size, 3)),
+            layers.Conv2D(32, 3, activation="relu", padding="same", name="a"),
+            layers.Conv2D(32, 3, activation="relu", padding="same", name="b"),
+            layers.MaxPool2D(name="pool"),
+            layers.Conv2D(64, 3, padding="same", name="c"),
+            layers.BatchNormalization(name="c_norm"),
+            layers.ReLU(name="c_relu"),
+            layers.Dropout(0.1, name="drop"),
+            layers.Conv2D(64, 3, strides=2, padding="same", use_bias=False, name="d"),
+            layers.BatchNormalization(name="d_norm"),
+            layers.GlobalAveragePooling2D(name="mean"),
+            layers.Dense(10, name="logits"),
+        ]
+    )
+
+
+def binary_net():
+    """The network of Larq's BinaryNet tutorial for CIFAR-10, narrower."""
+    options = {"kernel_quantizer": "ste_sign", "kernel_constraint": "weight_clip", "use_bias": False}
+    inner = {"input_quantizer": "ste_sign", **options}
+    norm = {"momentum": 0.999, "scale": False}
+    net = [
+        layers.Input((32, 32, 3)),
+        lq.layers.QuantConv2D(32, 3, **options),
+        layers.BatchNormalization(**norm),
+    ]
+    for filters, pool in ((32, True), (64, False), (64, True), (64, False), (64, True)):
+        net.append(lq.layers.QuantConv2D(filters, 3, padding="same", **inner))
+        net += [layers.MaxPool2D()] * 0 + ([layers.MaxPool2D(2)] if pool else [])
+        net.append(layers.BatchNormalization(**norm))
+    net.append(layers.Flatten())
+    for units in (64, 10):
+        net += [lq.layers.QuantDense(units, **inner), layers.BatchNormalization(**norm)]
+    return tf.keras.Sequential([*net, layers.Activation("softmax")], name="binary_net")
+
+
+def notes(model):
+    return {layer.name: (layer.binary, layer.note) for layer in bnn_tf.binarize_report(model).layers}
+
+
+def test_what_changes_in_a_plain_network(rng):
+    model = plain()
+    before = [w.copy() for w in model.get_weights()]
+    mine = bnn_tf.binarize(model, method="recu")
+    assert notes(mine) == {
+        "a": (False, "the first layer; relu replaced by the method's activation: its signs are all +1"),
+        "b": (True, "BatchNorm inserted; relu replaced by the method's activation: its signs are all +1"),
+        "c": (True, ""),
+        "c_relu": (False, "relu replaced by the method's activation: its signs are all +1"),
+        "d": (True, ""),
+        "logits": (False, "no convolution"),
+    }
+    assert bnn_tf.binarize_report(mine).binary == ("b", "c", "d")
+    for name in "bcd":
+        new, old = mine.get_layer(name), model.get_layer(name)
+        assert type(new.kernel_quantizer) is bnn_tf.quantizers.ReCU
+        np.testing.assert_array_equal(bnn_tf.transforms.latent_value(new.kernel), old.kernel)
+        assert (new.strides, new.use_bias) == (old.strides, old.use_bias)
+    for name in ("a", "logits", "d_norm"):
+        for one, other in zip(mine.get_layer(name).weights, model.get_layer(name).weights, strict=True):
+            np.testing.assert_array_equal(one, other)
+    for one, other in zip(model.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert isinstance(mine.get_layer("c_relu"), bnn_tf.layers.HardTanh)
+    images = rng.normal(size=(4, 16, 16, 3)).astype("f")
+    signs = tf.keras.Model(mine.input, mine.get_layer("d").input)(images).numpy()
+    assert 0.1 < (signs < 0).mean() < 0.9
+
+
+def test_it_trains(rng):
+    method = bnn_tf.methods.OvSW()
+    mine = bnn_tf.binarize(plain(8), method)
+    mine.compile(
+        method.optimizer("sgd", learning_rate=0.05, momentum=0.9),
+        tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+    )
+    labels = np.arange(32) % 2
+    images = rng.normal(size=(32, 8, 8, 3)).astype("f") + labels[:, None, None, None]
+    history = mine.fit(images, labels, epochs=6, verbose=0, callbacks=method.callbacks(6)).history
+    assert history["loss"][-1] < history["loss"][0] / 2
+
+
+def test_what_is_kept():
+    image = layers.Input((16, 16, 3))
+    x = layers.Conv2D(8, 3, strides=2, padding="same", name="first")(image)
+    side = layers.Conv2D(16, 1, strides=2, name="side")(x)
+    pooled = layers.Conv2D(16, 1, name="pooled")(layers.AveragePooling2D()(x))
+    y = layers.Conv2D(16, 3, strides=2, padding="same", name="main")(x)
+    y = layers.DepthwiseConv2D(3, padding="same", name="depth")(layers.add([y, side, pooled]))
+    y = layers.Conv2D(16, 1, name="point")(y)
+    y = layers.Conv2D(16, 3, groups=4, name="grouped")(y)
+    model = tf.keras.Model(image, layers.Conv2D(5, 1, name="last")(y))
+
+    def binary(**options):
+        return set(bnn_tf.binarize_report(bnn_tf.binarize(model, "bireal", **options)).binary)
+
+    assert binary() == {"main", "point"}
+    assert binary(keep=("first", "last")) == {"main", "point", "side", "pooled"}
+    assert binary(keep=("first", "last", "downsampling", "main")) == {"point"}
+    assert binary(keep=()) == {"first", "main", "point", "side", "pooled", "last"}
+    assert binary(keep=lambda layer: layer.name != "main") == {"main"}
+    reasons = notes(bnn_tf.binarize(model, "bireal"))
+    assert reasons["depth"] == (False, "a depthwise convolution")
+    assert reasons["grouped"] == (False, "its convolution has groups")
+    assert reasons["pooled"] == (False, "a 1×1 convolution where the size shrinks")
+    with pytest.raises(UsageError, match="keep names 'firts', which is neither one of first, last"):
+        binary(keep=("firts",))
+
+
+def test_what_cannot_be_binarized():
+    with pytest.raises(UserError, match="no convolution to binarize"):
+        bnn_tf.binarize(tf.keras.Sequential([layers.Input((4,)), layers.Dense(2)]), "recu")
+    with pytest.raises(UserError, match="subclassed or not built"):
+        bnn_tf.binarize(tf.keras.Sequential([layers.Conv2D(2, 3)]), "recu")
+    with pytest.raises(UsageError, match="no method called"):
+        bnn_tf.binarize(plain(), "recoup")
+    with pytest.raises(UserError, match="was not made by bnn_tf.binarize"):
+        bnn_tf.binarize_report(plain())
+
+
+def quicknet():
+    import larq_zoo
+
+    return larq_zoo.sota.QuickNetSmall(weights=None, input_shape=(32, 32, 3), num_classes=10)
+
+
+@pytest.mark.parametrize(("make", "count"), [(plain, 3), (binary_net, 5), (quicknet, 16)])
+def test_all_converted(make, count, tmp_path, rng):
+    tf.keras.utils.set_random_seed(2)
+    mine = bnn_tf.binarize(make(), method="recu")
+    assert len(bnn_tf.binarize_report(mine).binary) == count
+    # A step with statistics of its own, so that little lies exactly on a threshold. They have not settled.
+    mine.compile("sgd", "mse")
+    images = rng.normal(size=(16, *mine.input_shape[1:])).astype("f")
+    mine.fit(images, np.zeros((16, mine.output_shape[-1]), "f"), epochs=1, verbose=0)
+    report = bnn_tf.convert(mine, tmp_path / "model.tflite", allow_disagreement=True)
+    assert (report.binary_convs, report.expected_binary_convs) == (count, count)

@@ -1,0 +1,79 @@
+"""What the packages promise: every name resolves, and every public thing has an example that runs."""
+
+import doctest
+import importlib
+import inspect
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import bnn_tf
+import zoo
+from bnn_tf._tensorflow import lq, tf
+
+# Modules whose public classes and functions must have a runnable example.
+MODULES = (
+    "bnn_tf.binarization",
+    "bnn_tf.callbacks",
+    "bnn_tf.codebook",
+    "bnn_tf.losses",
+    "bnn_tf.methods",
+    "bnn_tf.observe",
+    "bnn_tf.quantizers",
+    "bnn_tf.registry",
+    "bnn_tf.schedules",
+    "bnn_tf.transforms",
+    "bnn_tf.values",
+    "zoo.bireal_net",
+    "zoo.blocks",
+    "zoo.cifar_resnet",
+    "zoo.quicknet",
+    "zoo.react_resnet",
+    "zoo.resnet",
+    "zoo.vgg_small",
+)
+NAMES = {"bnn_tf": bnn_tf, "zoo": zoo, "tf": tf, "lq": lq, "np": np}
+
+
+@pytest.mark.parametrize("package", ["bnn_tf", "zoo"])
+def test_every_promised_name_resolves_and_no_other(package):
+    """In a new process, where no import of a submodule has set an attribute yet."""
+    code = f"import {package} as p\nfor name in p.__all__: getattr(p, name)\n"
+    code += "try: p.nonsense\nexcept AttributeError: print('done', end='')\n"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stdout == "done", done.stderr
+
+
+def test_functions_stay_functions():
+    """Also after the module that defines them has been imported."""
+    assert callable(bnn_tf.binarize)
+    assert callable(bnn_tf.binarize)
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_examples(name, monkeypatch):
+    for registry in (bnn_tf.methods.METHODS, zoo.MODELS):  # examples register things of their own
+        monkeypatch.setattr(registry, "_objects", dict(registry._objects))
+    module = importlib.import_module(name)
+    finder = doctest.DocTestFinder(exclude_empty=True)
+    runner = doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE | doctest.IGNORE_EXCEPTION_DETAIL)
+    tests = finder.find(module, extraglobs=NAMES)
+    assert sum(bool(test.examples) for test in tests)
+    failed = {test.name for test in tests if runner.run(test).failed}
+    assert not failed
+
+
+@pytest.mark.parametrize("name", [name for name in MODULES if name.startswith("bnn_tf.")])
+def test_everything_public_has_an_example(name):
+    module = importlib.import_module(name)
+    without = [
+        key
+        for key, thing in vars(module).items()
+        if not key.startswith("_")
+        and (inspect.isclass(thing) or inspect.isfunction(thing))
+        and getattr(thing, "__module__", "") == name
+        and ">>>" not in (thing.__doc__ or "")
+    ]
+    assert not without
