@@ -107,13 +107,15 @@ def convert(
     from bnn_tf import convert as convert_model
     from bnn_tf import data
     from bnn_tf.deploy import Normalization
+    from bnn_tf.deploy.contract import of_images
     from bnn_tf.deploy.proof import Disagreement
 
     network = opened.network()
-    image_set, samples, settings, calibration = None, None, None, None
+    image_set, samples, settings, calibration, contract = None, None, None, None, None
     if dataset is not None or opened.knows_images():
         image_set = opened.images(dataset, data_dir, normalization)
         samples, _ = data.take(image_set.source(), image_set.pre(), images)
+        contract = of_images(image_set.pre(), image_set.class_names)
     if int8["form"] is not None:
         settings, calibration = _int8(image_set, **int8)
     pixels = None
@@ -132,6 +134,7 @@ def convert(
             batch=batch,
             input=input_type,
             normalization=pixels,
+            contract=contract,
             allow_disagreement=allow_disagreement,
         )
     except Disagreement as error:

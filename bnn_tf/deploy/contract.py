@@ -17,25 +17,51 @@ _COLORS = {1: 2, 3: 1}  # TFLite's numbers of GRAYSCALE and RGB, by channels
 
 
 def contract(
-    file: LceFile, names: tuple[Sequence[str], Sequence[str]], images: Mapping[str, Any]
+    file: LceFile,
+    names: tuple[Sequence[str], Sequence[str]],
+    meanings: Sequence[str],
+    images: Mapping[str, Any],
 ) -> dict[str, Any]:
     """What an app must know to use a file.
 
     Args:
         file: The converted file.
         names: The names of its inputs and of its outputs.
-        images: What is known of the images, e.g. `mean`, `std`, `resize` and `labels`; kept as it is.
+        meanings: What the numbers of each output are, `"logits"` or `"probabilities"`.
+        images: What is known of the images, as `of_images` gives it; kept as it is.
 
     Returns:
         `{"format": 1, "inputs": […], "outputs": […], **images}`; each tensor with its `name`, `shape`,
-        `layout`, `type` and, for int8, `scale` and `zero_point`. What the numbers of an output mean follows
-        from the network; labels belong to the last axis.
+        `layout`, `type` and, for int8, `scale` and `zero_point`, each output with its `meaning`.
     """
     inputs, outputs = (
         [_tensor(name, tensor) for name, tensor in zip(labels, tensors, strict=True)]
         for labels, tensors in zip(names, (file.inputs, file.outputs), strict=True)
     )
+    for output, meaning in zip(outputs, meanings, strict=True):
+        output["meaning"] = meaning
     return {"format": FORMAT, "inputs": inputs, "outputs": outputs, **images}
+
+
+def of_images(images: Any, labels: Sequence[str] = ()) -> dict[str, Any]:
+    """What an app must do with a picture before a file that takes normalised images, and the labels.
+
+    Args:
+        images: How the network was evaluated, a `bnn_tf.data.Images`.
+        labels: The names of the classes, in order.
+    """
+    return {
+        "cover": list(images.evaluation.cover(images.size)),
+        "crop": list(images.size),
+        "resize": "in proportion, to the smallest size that covers `cover`; bilinear with half-pixel "
+        "centres, anti-aliased, rounded to whole pixels; not at all where the size is `cover` already",
+        "position": "centre",
+        "mean": list(images.mean),
+        "std": list(images.std),
+        "formula": "(pixel / 255 - mean) / std",
+        "channels": "RGB" if len(images.mean) == 3 else "grey",
+        "labels": list(labels),
+    }
 
 
 def _tensor(name: str, tensor: Any) -> dict[str, Any]:

@@ -38,7 +38,7 @@ from bnn_tf.deploy.graph import (
     read_frozen,
     unique_name,
 )
-from bnn_tf.deploy.int8 import Int8, Int8Report, quantize_graph
+from bnn_tf.deploy.int8 import FakeQuant, Int8, Int8Report, quantize_graph
 from bnn_tf.deploy.interpreter import Interpreter
 from bnn_tf.deploy.lce_file import (
     BINARY_CONVOLUTION,
@@ -129,7 +129,7 @@ class Normalization:
 
     def apply(self, pixels: np.ndarray) -> np.ndarray:
         """Normalised images, float32."""
-        return ((pixels / 255 - np.float64(self.mean)) / np.float64(self.std)).astype(np.float32)
+        return ((pixels / 255 - np.asarray(self.mean)) / np.asarray(self.std)).astype(np.float32)
 
     def from_images(self, images: np.ndarray) -> np.ndarray:
         """The pixels (uint8) that normalised images come from, the nearest ones; pixels stay as they are."""
@@ -222,7 +222,8 @@ def convert(
         file.input_names if len(file.inputs) > 1 else model.input_names,
         file.output_names if len(file.outputs) > 1 else model.output_names,
     )
-    description = contracts.contract(file, names, contract or {})
+    meanings = [_meaning(graph.producer(tensor)) for tensor in graph.outputs]
+    description = contracts.contract(file, names, meanings, contract or {})
     if contract is not None:
         content = contracts.stored(content, description, model.name)
         file = LceFile(content)
@@ -242,6 +243,15 @@ def convert(
         report = _compared(report, model, graph, plain, interpreter, fed, allow_disagreement)
     files.write_bytes(path, content)
     return report
+
+
+def _meaning(call: Call) -> str:
+    """What the numbers of an output are, by the layer that makes it."""
+    inner = facts.of_function(call.layer.config.get("activation"))
+    if call.layer.kind is FakeQuant:
+        limits = call.layer.config["minimum"], call.layer.config["maximum"]
+        return "probabilities" if limits == (0.0, 255 / 256) else "logits"
+    return "probabilities" if facts.of(call).probabilities or inner.probabilities else "logits"
 
 
 def _as_list(arrays: Arrays) -> list[np.ndarray]:
@@ -352,7 +362,7 @@ def take_pixels(graph: Graph, normalization: Normalization) -> None:
     the input, and the constant into its bias. Where the convolution pads with zeros, which stand for pixels
     of the mean, the subtraction of `255 m` stays a layer before it. Other readers get a map per channel.
     """
-    scale, offset = 1 / (255 * np.float64(normalization.std)), -255 * np.float64(normalization.mean)
+    scale, offset = 1 / (255 * np.asarray(normalization.std)), -255 * np.asarray(normalization.mean)
     for tensor in graph.inputs:
         readers = graph.consumers(tensor)
         reader = readers[0] if len(readers) == 1 and readers[0].inputs == [tensor] else None

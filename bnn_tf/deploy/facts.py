@@ -194,7 +194,7 @@ def _refined(call: Call, known: Facts) -> Facts:
     if function_of(layer) == "clip_by_value":
         bounds = _arguments(call, tf.clip_by_value)
         low, high = bounds.get("clip_value_min"), bounds.get("clip_value_max")
-        if all(isinstance(bound, int | float) for bound in (low, high)):
+        if isinstance(low, int | float) and isinstance(high, int | float):
             return dataclasses.replace(known, keeps_sign=low < 0 <= high, odd=low == -high)
     return known
 
@@ -306,12 +306,23 @@ def is_sign(quantizer: Any) -> bool:
     """Whether a quantizer is `x -> +1 if x >= 0 else -1`, element by element; it is tried out on values."""
     if not callable(quantizer) or getattr(quantizer, "weights", []):
         return False
+    tried = to_try(quantizer)
     probes = [_PROBES, -_PROBES, np.zeros_like(_PROBES), np.concatenate([_PROBES, 1 - _PROBES])]
-    for values in probes:
-        signs: np.ndarray = np.asarray(quantizer(tf.constant(values[None])))
-        if signs.shape != (1, *values.shape) or (signs[0] != np.where(values >= 0, 1, -1)).any():
-            return False
-    return True
+    try:
+        for values in probes:
+            signs: np.ndarray = np.asarray(tried(tf.constant(values[None])))
+            if signs.shape != (1, *values.shape) or (signs[0] != np.where(values >= 0, 1, -1)).any():
+                return False
+    except Exception:  # a user's quantizer that wants other shapes
+        return False
+    return not getattr(tried, "weights", [])
+
+
+def to_try(quantizer: Any) -> Any:
+    """What may be called in place of a quantizer without building it for a shape."""
+    if not isinstance(quantizer, tf.keras.layers.Layer):
+        return quantizer
+    return type(quantizer).from_config(quantizer.get_config())
 
 
 def carries_signs(graph: Graph, tensor: Tensor) -> bool:
@@ -328,6 +339,11 @@ def carries_signs(graph: Graph, tensor: Tensor) -> bool:
 def is_active(quantizer: Any) -> bool:
     """Whether there is a quantizer that does something (`NoOp` does not)."""
     return quantizer is not None and not isinstance(quantizer, lq.quantizers.NoOp)
+
+
+def claims_one_bit(quantizer: Any) -> bool:
+    """Whether a quantizer says that it gives one bit (`precision == 1`)."""
+    return is_active(quantizer) and getattr(quantizer, "precision", None) == 1
 
 
 def filter_scales(kernel: np.ndarray) -> np.ndarray | None:
@@ -347,13 +363,13 @@ def has_binary_kernel(layer: Spec) -> bool:
 
 
 def is_binary_convolution(layer: Spec) -> bool:
-    """Whether a frozen channels-last QuantConv2D takes signs itself, and each of its filters is ±s."""
+    """Whether a frozen channels-last QuantConv2D quantizes its input to one bit, and its filters are ±s."""
     return (
         issubclass(layer.kind, lq.layers.QuantConv2D)
         and not issubclass(layer.kind, lq.layers.QuantConv2DTranspose)
         and layer.config["data_format"] == "channels_last"
         and layer.config["kernel_quantizer"] is None
-        and takes_signs(layer)
+        and claims_one_bit(layer.config["input_quantizer"])
         and filter_scales(layer.weights["kernel"]) is not None
     )
 

@@ -213,7 +213,7 @@ class _Native:
                 self._session = Session(native_library(), file.content, threads, xnnpack=False)
             except RuntimeError as error:
                 reason = str(error).strip().splitlines()[-1]
-                raise UserError(f"{file.label} cannot run on LCE's interpreter: {reason}") from error
+                raise UserError(f"{file.label} does not run on LCE's interpreter: {reason}") from error
 
     def predict(self, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
         """All outputs for `n` examples."""
@@ -396,11 +396,11 @@ class Session:
         batch = self._interpreter.input_shapes[0][0]
         count, parts = len(arrays[0]), []
         for start in range(0, count, batch):
-            given = [array[start : start + batch] for array in arrays]
-            short = batch - len(given[0])
+            batches = [array[start : start + batch] for array in arrays]
+            short = batch - len(batches[0])
             if short:  # the last examples of a model with a batch: the first ones fill it up
-                given = [np.concatenate([array, array[:1].repeat(short, axis=0)]) for array in given]
-            outputs = self._interpreter.predict([np.ascontiguousarray(array) for array in given])
+                batches = [np.concatenate([array, array[:1].repeat(short, axis=0)]) for array in batches]
+            outputs = self._interpreter.predict([np.ascontiguousarray(array) for array in batches])
             parts.append([np.array(output)[: batch - short] for output in outputs])
         return [np.concatenate(outputs) for outputs in zip(*parts, strict=True)]
 

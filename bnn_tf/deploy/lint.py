@@ -22,7 +22,7 @@ from bnn_tf import quantizers
 from bnn_tf._tensorflow import lq, tf
 from bnn_tf.deploy import facts
 from bnn_tf.deploy.facts import Padding
-from bnn_tf.deploy.fold import fold_graph
+from bnn_tf.deploy.fold import affine_of, fold_graph
 from bnn_tf.deploy.graph import (
     QUANTIZERS,
     Call,
@@ -657,6 +657,53 @@ def _identity(quantizer: Any) -> Any:
         return quantizer
     config = {key: value for key, value in quantizer.get_config().items() if key != "name"}
     return type(quantizer), json.dumps(config, sort_keys=True, default=str)
+
+
+@rule("ternary-activations")
+def ternary_activations(network: Network) -> Iterator[Finding]:
+    """Quantizers of activations to -1, 0 and +1, which LCE takes for signs; also before real kernels."""
+    binary = {layer.call for layer in network.binary}
+    for call in network.graph.calls:
+        quantizer = facts.input_quantizer(call.layer)
+        if call in binary or not facts.is_active(quantizer) or not _is_ternary(quantizer, call):
+            continue
+        reason = "LCE takes its activations of -1, 0 and +1 for signs: the file computes something else"
+        yield _error("ternary-activations", call.layer.name, reason, "Use a sign, or no quantizer")
+
+
+def _is_ternary(quantizer: Any, call: Call) -> bool:
+    shape = (2, *(size or _SIZE for size in call.inputs[0].shape[1:]))
+    noise = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+    return set(np.unique(facts.to_try(quantizer)(tf.constant(noise)))) == {-1.0, 0.0, 1.0}
+
+
+@rule("sign-of-sums", after_folding=True)
+def sign_of_sums(network: Network) -> Iterator[Finding]:
+    """`tf.sign` of sums of signs, which is 0 where they cancel; rounding decides whether they do."""
+    for layer in network.convolutions:
+        biased = layer.call.layer.weights.get("bias")
+        if biased is None or not biased.any():
+            yield from _signs_behind(network.graph, layer.call.outputs[0])
+
+
+def _signs_behind(graph: Graph, tensor: Tensor) -> Iterator[Finding]:
+    for call in graph.consumers(tensor):
+        if facts.function_of(call.layer) == "math.sign" or _uses_sign(call):
+            reason = (
+                "tf.sign is 0 where the sum of signs before it is, and rounding decides that: the file "
+                "computes something else"
+            )
+            yield _error("sign-of-sums", call.layer.name, reason, "Use Larq's sign, which is +1 there")
+        elif (
+            (known := facts.of(call)).homogeneous
+            or known.odd
+            or ((map_ := affine_of(call)) is not None and not map_.bias.any())
+        ):
+            yield from _signs_behind(graph, call.outputs[0])
+
+
+def _uses_sign(call: Call) -> bool:
+    return call.layer.kind is _layers.Activation and call.layer.config["activation"] is tf.sign
 
 
 @rule("padded-signs")

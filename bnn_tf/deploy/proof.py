@@ -198,11 +198,11 @@ def compare(keras_logits: np.ndarray, lite_logits: np.ndarray, output: str = "")
         )  # fmt: skip
     unit = deviation(keras)
     difference = np.abs(keras - lite).max(axis=1)
-    ours, others = keras.reshape(-1, classes), lite.reshape(-1, classes)
+    expected, actual = keras.reshape(-1, classes), lite.reshape(-1, classes)
     if classes == 1:
-        ours, others = _two_classes(ours, others)
-    margin = ours.max(axis=1) - np.take_along_axis(ours, others.argmax(axis=1)[:, None], axis=1)[:, 0]
-    differs = ours.argmax(axis=1) != others.argmax(axis=1)
+        expected, actual = _two_classes(expected, actual)
+    margin = expected.max(axis=1) - np.take_along_axis(expected, actual.argmax(axis=1)[:, None], axis=1)[:, 0]
+    differs = expected.argmax(axis=1) != actual.argmax(axis=1)
     return ParityReport(
         images=images,
         agreement=float(1 - differs.mean()),
@@ -221,7 +221,8 @@ def compare(keras_logits: np.ndarray, lite_logits: np.ndarray, output: str = "")
 def _two_classes(keras: np.ndarray, lite: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """One value as the logits of two classes: how far it is on either side of the threshold."""
     threshold = 0.5 if keras.min() >= 0 and keras.max() <= 1 else 0.0
-    return tuple(np.concatenate([0 * one, one - threshold], axis=1) for one in (keras, lite))  # type: ignore[return-value]
+    first, second = (np.concatenate([0 * one, one - threshold], axis=1) for one in (keras, lite))
+    return first, second
 
 
 def deviation(logits: np.ndarray) -> float:

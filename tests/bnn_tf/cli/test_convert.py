@@ -16,6 +16,9 @@ def test_a_run(command, trained):
     sidecar = json.loads((trained / "model.tflite.json").read_text())
     assert (sidecar["dataset"], sidecar["class_names"]) == ("digits", list("0123456789"))
     assert sidecar["preprocessing"]["size"] == [8, 8]
+    stored = deploy.contract.read(deploy.LceFile(trained / "model.tflite"))
+    assert (stored["labels"], stored["crop"]) == (list("0123456789"), [8, 8])
+    assert stored["outputs"][0]["meaning"] == "logits"
 
 
 def test_json(command, trained, tmp_path):

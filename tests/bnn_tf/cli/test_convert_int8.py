@@ -42,7 +42,7 @@ def test_full_needs_one_padding(command, trained):
     ("arguments", "message"),
     [
         (("--int8", "ful"), "'ful' is not one of 'auto', 'classifier'"),
-        (("--int8-input",), "--int8-input needs --int8"),
+        (("--int8-input",), "these options need --int8; leave out --int8-input"),
         (("--int8", "--no-fold"), "--int8 needs folding"),
     ],
 )

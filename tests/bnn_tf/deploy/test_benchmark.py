@@ -162,7 +162,7 @@ class TestCandidates:
 
     def test_no_model(self, tmp_path):
         (tmp_path / "text.tflite").write_text("not a model at all")
-        with pytest.raises(UserError, match="is not a TFLite model"):
+        with pytest.raises(UserError, match="is no TFLite model"):
             Candidate.of_file(tmp_path / "text.tflite")
 
 

@@ -177,6 +177,10 @@ def test_signs_are_counted_by_whatever_way_they_come(network, conv, images, tmp_
         (behind(layers.AveragePooling2D()), "activations-not-signs"),
         (lambda x, conv: conv("a", input_quantizer=None)(tf.sign(x)), "unrecognized-sign"),
         (lambda x, conv: conv("a", kernel_quantizer="ste_tern")(x), "ternary-weights"),
+        (
+            lambda x, conv: conv("a", kernel_quantizer=None, input_quantizer="ste_tern")(x),
+            "ternary-activations",
+        ),
     ],
 )
 def test_no_float_file_is_written_silently(network, conv, tmp_path, trunk, code):
@@ -198,3 +202,17 @@ def test_the_form_is_chosen_by_what_the_convolutions_cost(conv):
         "which int8 makes cheaper",
     )  # fmt: skip
     assert int8.choose(model(32, 3))[0] == "classifier"
+
+
+def test_a_sign_of_sums_that_may_be_zero(network, conv):
+    def signs(bias):
+        def trunk(x):
+            x = conv("a", use_bias=True, bias_initializer=bias)(x)
+            return tf.keras.layers.ReLU()(tf.sign(layers.MaxPooling2D()(x)))
+
+        return network(trunk)
+
+    model = signs("zeros")
+    model.get_layer("a").bias.assign(tf.zeros(32))
+    assert [finding.code for finding in bnn_tf.lint(model).errors] == ["sign-of-sums"]
+    assert not bnn_tf.lint(signs("ones")).errors

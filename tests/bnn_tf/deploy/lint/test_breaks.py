@@ -122,7 +122,7 @@ def test_groups_of_whole_words_do_not_run(network, conv):
     assert "cannot run" in finding.reason
     content = deployed(model)
     assert count(content)["LceBconv2d"] == 1
-    with pytest.raises(UserError, match="cannot run on LCE's interpreter"):
+    with pytest.raises(UserError, match="does not run on LCE's interpreter"):
         Interpreter(content)
 
 
@@ -188,7 +188,7 @@ def test_int8_output_of_a_zero_padded_convolution(network, conv):
 
     broken, fine = network(trunk(0.0)), network(trunk(1.0))
     assert codes(bnn_tf.lint(broken).errors) == [("int8-zero-padding", "bad")]
-    with pytest.raises(UserError, match="cannot run on LCE's interpreter"):
+    with pytest.raises(UserError, match="does not run on LCE's interpreter"):
         Interpreter(deployed(broken))
     assert not bnn_tf.lint(fine).errors
     Interpreter(deployed(fine))
