@@ -35,7 +35,7 @@ ROWS = (
     ("scripts",),
 )
 # Importing the quantizers makes all that a saved model may name known to Keras.
-REGISTERED = {"bnn_tf.quantizers": {"bnn_tf.layers", "bnn_tf.observe", "bnn_tf.optimizers"}}
+REGISTERED = {"bnn_tf.quantizers": {"bnn_tf.observe"}}
 # They work on any Keras model.
 OF_ANY_MODEL = ("bnn_tf.deploy", "bnn_tf.export", "bnn_tf.subbit", "bnn_tf.report")
 HEAVY = ("tensorflow", "tf_keras", "keras", "larq")
