@@ -20,7 +20,7 @@ _FUNCTIONS = {
     "convert": "deploy.convert",
     "export_c": "export",
     "lint": "deploy.lint",
-    "load_model": "saving",
+    "load_model": "model_files",
 }
 
 __all__ = [

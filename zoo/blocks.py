@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-import os
 import textwrap
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from bnn_tf import methods
+from bnn_tf import methods, model_files
 from bnn_tf._tensorflow import lazy, tf
-from bnn_tf.errors import UserError, first_line, unknown
+from bnn_tf.errors import UserError, unknown
 from bnn_tf.registry import Registry, is_path
 from bnn_tf.values import Count, Range, check
 
@@ -317,17 +316,8 @@ def _network(
     if net.torch_padding:
         _require_even_pools(model)
     if values["weights"] is not None:
-        _load(model, values["weights"])
+        model_files.load_weights(model, values["weights"])
     return model
-
-
-def _load(model: tf.keras.Model, weights: str | os.PathLike) -> None:
-    try:
-        model.load_weights(weights)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(
-            f"weights={os.fspath(weights)!r} do not load into {model.name}: {first_line(error)}"
-        ) from error
 
 
 def _require_known_size(shape: Sequence[int | None]) -> None:

@@ -154,7 +154,7 @@ class Target:
 
     @functools.cached_property
     def _network(self) -> "tf.keras.Model":
-        from bnn_tf.saving import load_model
+        from bnn_tf.model_files import load_model
         from bnn_tf.training import start
 
         if self._build is not None:

@@ -30,7 +30,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
-from bnn_tf import files
+from bnn_tf import files, model_files
 from bnn_tf._tensorflow import tf
 from bnn_tf.errors import UsageError, UserError, first_line, unknown
 from bnn_tf.training.checkpoints import Checkpoints, WeightAverage
@@ -386,10 +386,7 @@ class Run:
         known = self._weights_note().get("sha256")
         if known and files.checksum(path) not in known:
             raise UserError(f"{path} is damaged: its checksum is not the one that was written with it")
-        try:
-            network.load_weights(path)
-        except Exception as error:  # HDF5 raises errors of many kinds for a damaged file
-            raise UserError(f"{path} does not fit the run's network: {first_line(error)}") from error
+        model_files.load_weights(network, path)
 
     def load_network(self) -> tf.keras.Model:
         """The run's network with its weights after the last complete epoch.

@@ -26,7 +26,7 @@ from bnn_tf._tensorflow import lq, tf
 from bnn_tf.data.images import Images, ResizeShort
 from bnn_tf.errors import UsageError, UserError, first_line, some, unknown
 from bnn_tf.layers import Flip
-from bnn_tf.saving import load_model
+from bnn_tf.model_files import load_model
 from bnn_tf.training.run import Run, RunConfig
 from bnn_tf.transforms import latent_value
 from zoo.recipes import Phase, Recipe

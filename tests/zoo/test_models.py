@@ -307,20 +307,20 @@ class TestWeights:
         np.testing.assert_array_equal(loaded(images), saved(images))
 
     def test_no_such_file(self, tmp_path):
-        with pytest.raises(UserError, match="weights='.*nothing.weights.h5' do not load into vgg_small"):
+        with pytest.raises(UserError, match="there are no weights at .*nothing.weights.h5"):
             zoo.VGGSmall(weights=tmp_path / "nothing.weights.h5")
 
     def test_no_weights_file(self, tmp_path):
         (tmp_path / "text.weights.h5").write_text("not HDF5")
-        with pytest.raises(UserError, match="do not load into vgg_small"):
+        with pytest.raises(UserError, match="does not fit the network vgg_small"):
             zoo.VGGSmall(weights=str(tmp_path / "text.weights.h5"))
 
     def test_of_another_network(self, tmp_path, tiny):
         tiny().save_weights(tmp_path / "tiny.weights.h5")
-        with pytest.raises(UserError, match="do not load into vgg_small"):
+        with pytest.raises(UserError, match="does not fit the network vgg_small"):
             zoo.VGGSmall(weights=str(tmp_path / "tiny.weights.h5"))
 
     def test_of_other_classes(self, tmp_path, tiny):
         tiny(num_classes=4).save_weights(tmp_path / "four.weights.h5")
-        with pytest.raises(UserError, match="do not load into tiny"):
+        with pytest.raises(UserError, match="does not fit the network tiny"):
             tiny(num_classes=3, weights=tmp_path / "four.weights.h5")

@@ -1,0 +1,435 @@
+#!/usr/bin/env python3
+"""Shows what model files of an attacker do: one row for each format and payload.
+
+Every payload tries to write a marker file. The table has what the user sees and whether the marker was
+written. `--unsafe` loads the same files with `safe=False`, which proves that the payloads work.
+`--commands` also runs every command of `bnn-tf` that loads models on each file, each in its own process.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import pickle
+import shutil
+import subprocess
+import sys
+import tempfile
+import warnings
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+import bnn_tf
+from bnn_tf._tensorflow import tf
+from bnn_tf.errors import UserError
+
+FILES: dict[str, Callable[[Path, Path], Path]] = {}
+"""Functions that make a hostile file in a folder, by format and payload: `(folder, marker) -> path`."""
+
+HARMLESS = {
+    "archive: bomb",
+    "archive: path",
+    "HDF5: other file",
+    "SavedModel: checkpoint read",
+    ".keras: Python lambda as loss",
+}
+"""Payloads that do damage in another way than by writing the marker."""
+
+MODULE = """import pathlib
+pathlib.Path({marker!r}).touch()
+class Thing:
+    from_config = classmethod(lambda cls, config: cls())
+"""
+
+
+def hostile(name: str) -> Callable:
+    """Adds a function to the table."""
+
+    def add(make: Callable[[Path, Path], Path]) -> Callable[[Path, Path], Path]:
+        FILES[name] = make
+        return make
+
+    return add
+
+
+def network(*layers: tf.keras.layers.Layer) -> tf.keras.Model:
+    """A small functional model that every payload is put into."""
+    x = inputs = tf.keras.Input((4, 4, 3), name="image")
+    for layer in (*layers, tf.keras.layers.Flatten(), tf.keras.layers.Dense(2, name="dense")):
+        x = layer(x)
+    return tf.keras.Model(inputs, x, name="victim")
+
+
+def archive(folder: Path, change: Callable[[dict], None], name: str = "model.keras") -> Path:
+    """A `.keras` file whose configuration was changed."""
+    path = folder / name
+    network().save(folder / "plain.keras")
+    with zipfile.ZipFile(folder / "plain.keras") as plain, zipfile.ZipFile(path, "w") as hostile_file:
+        for member in plain.namelist():
+            data = plain.read(member)
+            if member == "config.json":
+                config = json.loads(data)
+                change(config)
+                data = json.dumps(config).encode()
+            hostile_file.writestr(member, data)
+    return path
+
+
+def hdf5(folder: Path, change: Callable[[dict], None]) -> Path:
+    """An `.h5` file whose configuration was changed."""
+    path = folder / "model.h5"
+    network().save(path)
+    with h5py.File(path, "r+") as file:
+        config = json.loads(file.attrs["model_config"])
+        change(config)
+        file.attrs["model_config"] = json.dumps(config)
+    return path
+
+
+def insert(config: dict, layer: dict, nodes: list | None = None) -> None:
+    """Adds a layer to a network; by default it takes the image."""
+    layer["name"] = layer["config"]["name"]
+    layer["inbound_nodes"] = nodes or [[["image", 0, 0, {}]]]
+    config["config"]["layers"].append(layer)
+
+
+def constant(value: object, arguments: dict) -> list:
+    """An inbound node that calls its layer with a constant from the file."""
+    return [["_CONSTANT_VALUE", -1, value, arguments]]
+
+
+def bytecode(marker: Path) -> dict:
+    """A Lambda layer with Python bytecode, as Keras writes it."""
+    code = f"__import__('pathlib').Path({str(marker)!r}).touch()"
+    function = eval(f"lambda x: ({code}, x)[1]", {})  # noqa: S307  the payload
+    return tf.keras.layers.Lambda(function, name="evil").get_config()
+
+
+def operation(name: str) -> dict:
+    """A layer that stands for a call of a function of TensorFlow."""
+    config = {"name": "evil", "trainable": True, "dtype": "float32", "function": name}
+    return {
+        "module": "tf_keras.src.layers.core.tf_op_layer",
+        "class_name": "TFOpLambda",
+        "registered_name": "TFOpLambda",
+        "config": config,
+    }
+
+
+def module(folder: Path, marker: Path) -> str:
+    """The name of an importable module that writes the marker when it is imported."""
+    name = f"hostile_{folder.name.replace('-', '_').replace('.', '_')}"
+    (folder / f"{name}.py").write_text(MODULE.format(marker=str(marker)))
+    sys.path.insert(0, str(folder))
+    return name
+
+
+def lambda_layer(config: dict, marker: Path, function: object, kind: str) -> None:
+    """Inserts a Lambda layer."""
+    own = bytecode(marker) | ({"function": function, "function_type": kind} if function else {})
+    insert(config, {"class_name": "Lambda", "module": "keras.layers", "registered_name": None, "config": own})
+
+
+@hostile(".keras: Lambda, bytecode")
+def _(folder: Path, marker: Path) -> Path:
+    return archive(folder, lambda config: lambda_layer(config, marker, None, ""))
+
+
+@hostile(".keras: Lambda, function of a module")
+def _(folder: Path, marker: Path) -> Path:
+    def change(config: dict) -> None:
+        call = {"module": "os", "class_name": "function", "config": "system", "registered_name": "system"}
+        lambda_layer(config, marker, call, "function")
+        # A constant in the inbound node is the function's argument.
+        config["config"]["layers"][-1]["inbound_nodes"] = constant(f"touch {marker}", {})
+
+    return archive(folder, change)
+
+
+@hostile(".keras: module in the training's configuration")
+def _(folder: Path, marker: Path) -> Path:
+    thing = {"module": module(folder, marker), "class_name": "Thing", "config": {}, "registered_name": None}
+    return archive(folder, lambda config: config.update(compile_config={"optimizer": thing}))
+
+
+@hostile(".keras: module behind a known name")
+def _(folder: Path, marker: Path) -> Path:
+    thing = {"module": module(folder, marker), "class_name": "TensorShape", "config": {}, "items": [1]}
+    return archive(folder, lambda config: config.update(compile_config={"optimizer": [[thing]]}))
+
+
+@hostile(".keras: module of a function")
+def _(folder: Path, marker: Path) -> Path:
+    call = {
+        "module": module(folder, marker),
+        "class_name": "function",
+        "config": "mse",
+        "registered_name": "mse",
+    }
+    return archive(folder, lambda config: config.update(compile_config={"loss": call}))
+
+
+@hostile(".keras: the model itself")
+def _(folder: Path, marker: Path) -> Path:
+    name = module(folder, marker)
+    return archive(
+        folder, lambda config: config.update(module=name, class_name="Thing", registered_name=None)
+    )
+
+
+@hostile(".keras: operation that writes")
+def _(folder: Path, marker: Path) -> Path:
+    def change(config: dict) -> None:
+        insert(config, operation("io.write_file"), constant(str(marker), {"contents": "x", "name": None}))
+
+    return archive(folder, change)
+
+
+@hostile(".keras: class method")
+def _(folder: Path, marker: Path) -> Path:
+    def change(config: dict) -> None:
+        layer = operation("")
+        layer["class_name"] = layer["registered_name"] = "ClassMethod"
+        layer["config"] = {"name": "evil", "cls_symbol": "io.write_file", "method_name": "__call__"}
+        insert(config, layer, constant([str(marker), "x"], {"kwargs": {}}))
+
+    return archive(folder, change)
+
+
+@hostile(".keras: Python lambda as loss")
+def _(folder: Path, marker: Path) -> Path:
+    call = {"class_name": "__lambda__", "config": {"value": bytecode(marker)["function"]}}
+    return archive(folder, lambda config: config.update(compile_config={"loss": call}))
+
+
+@hostile(".keras: pickle among the weights")
+def _(folder: Path, marker: Path) -> Path:
+    class Payload:
+        def __reduce__(self) -> tuple:
+            return os.system, (f"touch {marker}",)
+
+    path = archive(folder, lambda config: None)
+    np.save(folder / "weights.npy", np.array([Payload()], dtype=object), allow_pickle=True)
+    with zipfile.ZipFile(folder / "weights.npz", "w") as weights:
+        weights.write(folder / "weights.npy", "__root__.npy")
+        for name in ("_layer_checkpoint_dependencies/dense", "layers/dense"):
+            weights.write(folder / "weights.npy", f"{name}.npy")
+    with zipfile.ZipFile(path) as plain, zipfile.ZipFile(folder / "pickle.keras", "w") as hostile_file:
+        for member in ("metadata.json", "config.json"):
+            hostile_file.writestr(member, plain.read(member))
+        hostile_file.write(folder / "weights.npz", "model.weights.npz")
+    assert pickle.dumps(Payload())
+    return folder / "pickle.keras"
+
+
+@hostile("archive: path")
+def _(folder: Path, marker: Path) -> Path:
+    path = archive(folder, lambda config: None)
+    with zipfile.ZipFile(path, "a") as file:
+        file.writestr(f"assets/../../{marker.name}", "x")
+    return path
+
+
+@hostile("archive: bomb")
+def _(folder: Path, marker: Path) -> Path:
+    path = archive(folder, lambda config: None)
+    with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as file, file.open("assets/zeros", "w") as member:
+        for _ in range(512):
+            member.write(bytes(2**20))
+    return path
+
+
+@hostile(".h5: Lambda, bytecode")
+def _(folder: Path, marker: Path) -> Path:
+    path = folder / "model.h5"
+    network(tf.keras.layers.Lambda.from_config(bytecode(marker))).save(path)
+    marker.unlink(missing_ok=True)  # building the network ran it
+    return path
+
+
+@hostile(".h5: operation that writes")
+def _(folder: Path, marker: Path) -> Path:
+    def change(config: dict) -> None:
+        layer = operation("io.write_file")
+        del layer["module"], layer["registered_name"]
+        insert(config, layer, constant(str(marker), {"contents": "x", "name": None}))
+
+    return hdf5(folder, change)
+
+
+@hostile("HDF5: other file")
+def _(folder: Path, marker: Path) -> Path:
+    path = folder / "model.h5"
+    network().save(path)
+    with h5py.File(folder / "secret.h5", "w") as secret:
+        secret["kernel"] = np.zeros((48, 2), "f")
+    with h5py.File(path, "r+") as file:
+        group = file["model_weights/dense/dense"]
+        del group["kernel:0"]
+        group["kernel:0"] = h5py.ExternalLink("secret.h5", "kernel")
+    return path
+
+
+def saved_model(folder: Path, body: Callable, name: str = "saved") -> Path:
+    """A SavedModel whose layer runs `body`."""
+
+    class Evil(tf.keras.layers.Layer):
+        def call(self, x: tf.Tensor) -> tf.Tensor:
+            return body(x)
+
+    path = folder / name
+    network(Evil(name="evil")).save(path, save_format="tf")
+    return path
+
+
+@hostile("SavedModel: Lambda, bytecode")
+def _(folder: Path, marker: Path) -> Path:
+    path = folder / "saved"
+    network(tf.keras.layers.Lambda.from_config(bytecode(marker))).save(path, save_format="tf")
+    marker.unlink(missing_ok=True)  # tracing ran it
+    return path
+
+
+@hostile("SavedModel: operation that writes")
+def _(folder: Path, marker: Path) -> Path:
+    def body(x: tf.Tensor) -> tf.Tensor:
+        with tf.control_dependencies([tf.io.write_file(str(marker), "x")]):
+            return tf.identity(x)
+
+    return saved_model(folder, body)
+
+
+@hostile("SavedModel: print to a file")
+def _(folder: Path, marker: Path) -> Path:
+    def body(x: tf.Tensor) -> tf.Tensor:
+        with tf.control_dependencies([tf.print("x", output_stream=f"file://{marker}")]):
+            return tf.identity(x)
+
+    return saved_model(folder, body)
+
+
+@hostile("SavedModel: checkpoint written")
+def _(folder: Path, marker: Path) -> Path:
+    def body(x: tf.Tensor) -> tf.Tensor:
+        with tf.control_dependencies(
+            [
+                tf.raw_ops.SaveV2(
+                    prefix=str(marker), tensor_names=["x"], shape_and_slices=[""], tensors=[tf.constant(1.0)]
+                )
+            ]
+        ):
+            return tf.identity(x)
+
+    return saved_model(folder, body)
+
+
+@hostile("SavedModel: checkpoint read")
+def _(folder: Path, marker: Path) -> Path:
+    def body(x: tf.Tensor) -> tf.Tensor:
+        read = tf.raw_ops.RestoreV2(
+            prefix="/elsewhere", tensor_names=["x"], shape_and_slices=[""], dtypes=[tf.float32]
+        )
+        return x + tf.ensure_shape(read[0], ())
+
+    return saved_model(folder, body)
+
+
+@hostile("SavedModel: operation at loading")
+def _(folder: Path, marker: Path) -> Path:
+    """A lookup table whose initialiser writes: it runs when the model is loaded."""
+
+    class Evil(tf.keras.layers.Layer):
+        def __init__(self, **options: object) -> None:
+            super().__init__(**options)
+            values = tf.lookup.KeyValueTensorInitializer(["a"], [1.0])
+            self.table = tf.lookup.StaticHashTable(values, 0.0)
+
+        def call(self, x: tf.Tensor) -> tf.Tensor:
+            return x + self.table.lookup(tf.constant("a"))
+
+    path = folder / "saved"
+    network(Evil(name="evil")).save(path, save_format="tf")
+    from tensorflow.core.protobuf import saved_model_pb2
+
+    saved = saved_model_pb2.SavedModel()
+    saved.ParseFromString((path / "saved_model.pb").read_bytes())
+    for function in saved.meta_graphs[0].graph_def.library.function:
+        if "initializer" in function.signature.name:
+            for name, value in (("file", str(marker)), ("text", "x")):
+                node = function.node_def.add(name=name, op="Const")
+                node.attr["dtype"].type = 7
+                node.attr["value"].tensor.dtype = 7
+                node.attr["value"].tensor.tensor_shape.SetInParent()
+                node.attr["value"].tensor.string_val.append(value.encode())
+            function.node_def.add(name="write", op="WriteFile", input=["file:output:0", "text:output:0"])
+            function.control_ret["write"] = "write"
+            function.signature.control_output.append("write")
+    (path / "saved_model.pb").write_bytes(saved.SerializeToString())
+    return path
+
+
+COMMANDS = [
+    command.split()
+    for command in (
+        "lint {}",
+        "summary {}",
+        "convert {} -o out.tflite",
+        "evaluate {} --dataset digits --normalization none",
+        "train --method recu --model cifar_resnet20 --dataset digits --teacher {} -o run",
+    )
+]
+
+
+def attempt(path: Path, safe: bool) -> str:
+    """What loading a file says; a model that loads also computes once."""
+    try:
+        model = bnn_tf.load_model(path, safe=safe)
+        model(np.zeros((1, 4, 4, 3), "f"))
+    except UserError as error:
+        return str(error).replace(str(path.parent) + "/", "")
+    except Exception as error:  # a payload that breaks the computation
+        return f"{type(error).__name__} when it computes"
+    return "loaded"
+
+
+def main() -> int:
+    """Prints the table; the exit code is 1 if a marker was written although files are checked."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--unsafe", action="store_true", help="load the files with safe=False")
+    parser.add_argument("--commands", action="store_true", help="run the commands on each file as well")
+    options = parser.parse_args()
+    warnings.simplefilter("ignore")
+    written = 0
+    for name, make in FILES.items():
+        folder = Path(tempfile.mkdtemp())
+        marker = folder / "marker"
+        path = make(folder, marker)
+        marker.unlink(missing_ok=True)
+        said = attempt(path, not options.unsafe)
+        mark = any(folder.rglob("marker*")) or (folder.parent / marker.name).exists()
+        print(f"{name:38} {'MARKER' if mark else 'no marker':10} {said}", flush=True)
+        written += mark
+        for command in COMMANDS if options.commands else ():
+            call = [sys.executable, "-m", "bnn_tf", *(part.format(path) for part in command)]
+            environment = os.environ | {"PYTHONPATH": os.pathsep.join([*sys.path, str(folder)])}
+            done = subprocess.run(
+                call, capture_output=True, text=True, cwd=folder, env=environment, check=False
+            )
+            mark = any(folder.rglob("marker*"))
+            written += mark
+            lines = done.stderr.strip().splitlines() or [""]
+            print(f"    {command[0]:9} exit {done.returncode}, {'MARKER' if mark else 'no marker'},", end=" ")
+            print(f"{len(lines)} line{'s' * (len(lines) > 1)}: {lines[-1]}", flush=True)
+        shutil.rmtree(folder)
+    return int(bool(written) and not options.unsafe)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
