@@ -32,6 +32,10 @@ from bnn_tf._tensorflow import lazy, tf
 from bnn_tf.errors import UserError, first_line, some
 
 h5py, transforms = lazy("h5py"), lazy("bnn_tf.transforms")
+saved_model_pb2 = lazy("tensorflow.core.protobuf.saved_model_pb2")
+saved_metadata_pb2 = lazy("tf_keras.protobuf.saved_metadata_pb2")
+tf_export = lazy("tensorflow.python.util.tf_export")
+
 
 CONFIG_LIMIT = 64 * 2**20
 """The largest configuration in bytes; that of a network with a thousand layers takes one megabyte."""
@@ -494,8 +498,6 @@ _TYPE_SPECS = ("tf.TensorSpec", "tf.RaggedTensorSpec", "tf.SparseTensorSpec")
 
 def _keras_symbol(module: str, name: Any) -> Any:
     """What Keras finds under one of its own modules and a name; imports nothing."""
-    from tensorflow.python.util import tf_export
-
     if not isinstance(name, str):
         return None
     thing = tf_export.get_symbol_from_name(f"{module}.{name}")
@@ -560,9 +562,6 @@ _ALIASES = {
 
 def _check_saved_model(folder: Path, custom_objects: Mapping[str, Any] | None) -> None:
     """Checks the configurations in a SavedModel, and every operation in its graphs and functions."""
-    from tensorflow.core.protobuf import saved_model_pb2
-    from tf_keras.protobuf import saved_metadata_pb2
-
     names = _Names(folder, custom_objects, revived=True)
     saved = _proto(folder / "saved_model.pb", saved_model_pb2.SavedModel())
     metadata = saved_metadata_pb2.SavedMetadata()

@@ -15,7 +15,7 @@ import numpy as np
 
 import zoo
 from bnn_tf._tensorflow import lq
-from bnn_tf.deploy.subbit import SubBitReport, compress, expand
+from bnn_tf.subbit import SubBitReport, compress, expand
 
 COLUMNS = (
     "use",

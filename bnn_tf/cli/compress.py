@@ -13,7 +13,7 @@ from bnn_tf.cli import options
 @options.json_option
 def compress(source: Path, output: Path, as_json: bool) -> None:
     """Store the sub-bit kernels of a .tflite file as codebooks and indices; `expand` undoes it exactly."""
-    from bnn_tf.deploy.subbit import compress_file
+    from bnn_tf.subbit import compress_file
 
     report = compress_file(source, output)
     lines = [
@@ -34,7 +34,7 @@ def compress(source: Path, output: Path, as_json: bool) -> None:
 @options.json_option
 def expand(source: Path, output: Path, as_json: bool) -> None:
     """Restore the .tflite file that was compressed, bit for bit."""
-    from bnn_tf.deploy.subbit import expand_file
+    from bnn_tf.subbit import expand_file
 
     size = expand_file(source, output)
     options.emit({"path": str(output), "size": size}, as_json, f"{output}: {size:,} bytes, checksum verified")

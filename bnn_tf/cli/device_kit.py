@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from bnn_tf._tensorflow import tf
     from bnn_tf.deploy import Interpreter
-    from bnn_tf.deploy.device_kit import Reference
+    from bnn_tf.device_kit import Reference
 
 _CANDIDATES = 32  # images among which the reference is chosen
 
@@ -59,8 +59,8 @@ def device_kit(
     _require_empty(output, force)
     names = None if class_names is None else read_class_names(class_names)
 
-    from bnn_tf import convert, data
-    from bnn_tf.deploy import Interpreter, device_kit
+    from bnn_tf import convert, data, device_kit
+    from bnn_tf.deploy import Interpreter
 
     network = opened.network()
     image_set = opened.images(dataset, data_dir, normalization)
@@ -96,7 +96,7 @@ def _require_empty(folder: Path, force: bool) -> None:
 def _reference(
     network: "tf.keras.Model", interpreter: "Interpreter", pixels: "np.ndarray", inputs: "np.ndarray"
 ) -> "Reference":
-    from bnn_tf.deploy import device_kit
+    from bnn_tf import device_kit
 
     file_shape, network_shape = interpreter.output_shape[1:], tuple(network.output_shape[1:])
     if file_shape != network_shape:

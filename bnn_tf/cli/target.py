@@ -209,7 +209,7 @@ class Target:
         with tempfile.TemporaryDirectory() as folder:
             path = self.path
             if self.kind == "snn":
-                from bnn_tf.deploy.subbit import expand_file
+                from bnn_tf.subbit import expand_file
 
                 path = Path(folder) / "model.tflite"
                 expand_file(self.path, path)

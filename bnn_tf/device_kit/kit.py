@@ -11,8 +11,8 @@ import numpy as np
 
 from bnn_tf._tensorflow import tf
 from bnn_tf.data import Images
-from bnn_tf.deploy.device_kit.files import preprocess
-from bnn_tf.deploy.device_kit.reference import Reference
+from bnn_tf.device_kit.files import preprocess
+from bnn_tf.device_kit.reference import Reference
 from bnn_tf.errors import UserError
 
 Quantization = tuple[float, int] | None

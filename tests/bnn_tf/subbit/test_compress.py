@@ -6,9 +6,9 @@ import re
 import numpy as np
 import pytest
 
-from bnn_tf.deploy.subbit import SubBitFileError, compress, compress_file, expand, expand_file
-from bnn_tf.deploy.subbit import decode as decoder
 from bnn_tf.errors import UserError
+from bnn_tf.subbit import SubBitFileError, compress, compress_file, expand, expand_file
+from bnn_tf.subbit import decode as decoder
 
 
 def one_layer(tools, signs):
@@ -107,7 +107,7 @@ def test_report_is_plain(tools, rng):
 
 def test_checks_its_own_work(tools, rng, monkeypatch):
     model = tools.build_tflite([tools.pack_filter(tools.draw_signs(rng, 64, 32, 16))])
-    monkeypatch.setattr(decoder, "expand", lambda data: model[:-1])
+    monkeypatch.setattr(decoder, "expand_stream", lambda data, target: target.write(model[:-1]))
     with pytest.raises(RuntimeError, match="does not expand"):
         compress(model)
 
@@ -154,3 +154,32 @@ def test_file_errors_name_the_file(sample, tmp_path):
         compress_file(broken, target)
     assert target.read_bytes() == b"older"
     assert set(tmp_path.iterdir()) == {broken, target}
+
+
+@pytest.mark.parametrize("function", [compress_file, expand_file])
+def test_source_is_not_overwritten(sample, tmp_path, function):
+    """Whatever the two paths look like."""
+    path, link = tmp_path / "model", tmp_path / "link"
+    path.write_bytes(sample[0] if function is compress_file else sample[1])
+    content = path.read_bytes()
+    link.symlink_to(path)
+    for target in (path, tmp_path / "." / "model", link):
+        with pytest.raises(UserError, match="is the file to read: name another one"):
+            function(path, target)
+    assert path.read_bytes() == content
+
+
+@pytest.mark.parametrize("function", [compress_file, expand_file])
+def test_endless_file(tmp_path, function):
+    with pytest.raises(UserError, match="/dev/zero is no regular file"):
+        function("/dev/zero", tmp_path / "out")
+
+
+def test_large_files_are_not_read(tmp_path):
+    """Sparse files: reading one would take as much memory as its size says."""
+    for head, message in ((bytes(8), "no TFLite model"), (b"\x1c\0\0\0TFL3", "larger than 2 GB")):
+        with open(tmp_path / "large.tflite", "wb") as file:
+            file.write(head)
+            file.truncate(2**40)
+        with pytest.raises(UserError, match=message):
+            compress_file(tmp_path / "large.tflite", tmp_path / "out.snn")

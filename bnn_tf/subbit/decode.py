@@ -77,6 +77,7 @@ def expand_file(source: str | os.PathLike, target: str | os.PathLike) -> int:
     Raises:
         SubBitFileError: `source` is not a whole, undamaged `.snn` file, or a file cannot be read or written.
     """
+    require_two_files(source, target)
     try:
         with open(source, "rb") as packed, replacing(target) as restored:
             return expand_stream(packed, restored)
@@ -111,14 +112,33 @@ def expand_stream(source: BinaryIO, target: BinaryIO) -> int:
     return size
 
 
+def require_two_files(source: str | os.PathLike, target: str | os.PathLike) -> None:
+    """Checks that the result would not replace what it is made from.
+
+    Raises:
+        SubBitFileError: both paths name the same file, or `source` is no regular file.
+    """
+    if not os.path.exists(source):
+        raise SubBitFileError(f"{os.fspath(source)}: No such file or directory.")
+    if not os.path.isfile(source):  # a pipe or a device may never end
+        raise SubBitFileError(f"{os.fspath(source)} is no regular file.")
+    if os.path.exists(target) and os.path.samefile(source, target):
+        raise SubBitFileError(f"{os.fspath(target)} is the file to read: name another one for the result.")
+
+
 @contextlib.contextmanager
 def replacing(path: str | os.PathLike) -> Iterator[BinaryIO]:
-    """Opens a file for writing that takes `path`'s place when the block ends without an error."""
+    """Opens a file for writing that takes `path`'s place when the block ends without an error.
+
+    A copy of what `bnn_tf.files` does, because this file works without the package.
+    """
     path = Path(path)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         with open(part, "wb") as file:
             yield file
+            file.flush()
+            os.fsync(file.fileno())
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)

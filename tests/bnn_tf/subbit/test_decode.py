@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bnn_tf.deploy.subbit import SubBitFileError, compress, decode, expand, expand_stream
 from bnn_tf.errors import UserError
+from bnn_tf.subbit import SubBitFileError, compress, decode, expand, expand_stream
 
 WITHOUT_THE_PACKAGE = """
 import runpy, sys

@@ -7,8 +7,8 @@ import sys
 import numpy as np
 import pytest
 
+from bnn_tf import device_kit
 from bnn_tf.data import Images
-from bnn_tf.deploy import device_kit
 from bnn_tf.errors import UserError
 
 

@@ -8,7 +8,7 @@ import flatbuffers
 import numpy as np
 import pytest
 
-from bnn_tf.deploy.subbit import compress, decode
+from bnn_tf.subbit import compress, decode
 
 FILE_HEADER = decode.FILE_HEADER.size + 4
 SECTION_HEADER = decode.SECTION_HEADER.size + 4

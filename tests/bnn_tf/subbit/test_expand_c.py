@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from bnn_tf.deploy.subbit import SubBitFileError, decode, expand
+from bnn_tf.subbit import SubBitFileError, decode, expand
 
 SOURCE = Path(decode.__file__).with_name("expand.c")
 FLAGS = ["-std=c99", "-Wall", "-Wextra", "-Werror", "-pedantic"]

@@ -9,9 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bnn_tf.deploy.subbit import decode
-from bnn_tf.deploy.subbit.encode import pack
-from bnn_tf.deploy.subbit.entropy import code, quantize_frequencies
+from bnn_tf.subbit import decode
+from bnn_tf.subbit.encode import code, pack, quantize_frequencies
 
 counts = st.lists(st.integers(1, 10**6), min_size=1, max_size=512).map(np.array)
 

@@ -5,7 +5,7 @@ import pytest
 
 from bnn_tf._tensorflow import lq, tf
 from bnn_tf.deploy.lce_file import LceFile
-from bnn_tf.deploy.subbit import compress, expand
+from bnn_tf.subbit import compress, expand
 
 layers = tf.keras.layers
 

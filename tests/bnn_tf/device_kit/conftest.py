@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from bnn_tf import device_kit
 from bnn_tf.data import Images
-from bnn_tf.deploy import device_kit
 
 ELF_AARCH64 = b"\x7fELF\x02\x01\x01" + bytes(9) + b"\x02\x00\xb7\x00" + bytes(44)
 LOG = (

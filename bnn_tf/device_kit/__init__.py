@@ -3,7 +3,7 @@
 `files/` holds what every kit contains as it stands; nothing of it imports this package.
 """
 
-from bnn_tf.deploy.device_kit.kit import KitReport, write
-from bnn_tf.deploy.device_kit.reference import Reference, choose
+from bnn_tf.device_kit.kit import KitReport, write
+from bnn_tf.device_kit.reference import Reference, choose
 
 __all__ = ["KitReport", "Reference", "choose", "write"]

@@ -10,7 +10,7 @@ import pytest
 from bnn_tf import data
 from bnn_tf._tensorflow import tf
 from bnn_tf.data import Images
-from bnn_tf.deploy.device_kit.kit import FILES, rule
+from bnn_tf.device_kit.kit import FILES, rule
 
 
 @pytest.fixture(scope="module")

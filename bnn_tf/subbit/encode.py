@@ -1,22 +1,105 @@
 """Compresses an LCE `.tflite`: its binary 3x3 filters become codebooks and indices."""
 
+import io
 import os
 import struct
 import zlib
 from collections.abc import Iterator
-from pathlib import Path
-from typing import NamedTuple
+from dataclasses import asdict, dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from bnn_tf import files
 from bnn_tf.deploy.lce_file import Filter, LceFile
-from bnn_tf.deploy.subbit import decode
-from bnn_tf.deploy.subbit.entropy import code, quantize_frequencies
-from bnn_tf.deploy.subbit.report import LayerReport, SubBitReport
 from bnn_tf.errors import UserError
+from bnn_tf.subbit import decode
 
 _METHODS = {decode.RAW: "raw", decode.PACKED: "packed", decode.RANS: "rans"}
 _HEADER_BYTES = decode.SECTION_HEADER.size + decode.CHECKSUM.size
+
+
+NO_SUB_BIT = (
+    "no binary convolution got smaller: the file holds the .tflite as it is, "
+    "because no 3x3 kernel is limited to a codebook"
+)
+
+
+@dataclass(frozen=True)
+class LayerReport:
+    """One bit-packed filter constant.
+
+    Attributes:
+        name: The convolution's output tensor.
+        shape: The filter's shape in the file, `(cout, kh, kw, words of 32 input channels)`.
+        method: `packed`, `rans` or `raw` (left as it was).
+        patterns: Distinct 3x3 patterns; 0 where there are no 3x3 slices.
+        bits: Bits of an index into that many patterns (9: no codebook limits this layer).
+        weights: Binary weights, without the padding to 32 input channels.
+        raw_bytes: Size in the `.tflite`.
+        coded_bytes: Size in the `.snn`, headers and codebook included.
+        codebook_bytes: The codebook's share of `coded_bytes`.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    method: str
+    patterns: int
+    bits: int
+    weights: int
+    raw_bytes: int
+    coded_bytes: int
+    codebook_bytes: int
+
+    @property
+    def bits_per_weight(self) -> float:
+        """Bits that one weight takes in the `.snn`."""
+        return 8 * self.coded_bytes / self.weights
+
+
+@dataclass(frozen=True)
+class SubBitReport:
+    """One compressed model.
+
+    Attributes:
+        layers: Every `LceBconv2d` filter, in the order in which they stand in the file.
+        original_bytes: Size of the `.tflite`.
+        compressed_bytes: Size of the `.snn`.
+    """
+
+    layers: tuple[LayerReport, ...]
+    original_bytes: int
+    compressed_bytes: int
+
+    @property
+    def raw_bytes(self) -> int:
+        """What the binary weights take in the `.tflite`."""
+        return sum(layer.raw_bytes for layer in self.layers)
+
+    @property
+    def coded_bytes(self) -> int:
+        """What the binary weights take in the `.snn`, headers and codebooks included."""
+        return sum(layer.coded_bytes for layer in self.layers)
+
+    @property
+    def note(self) -> str:
+        """What the user should know; empty if there is nothing."""
+        return "" if any(layer.method != "raw" for layer in self.layers) else NO_SUB_BIT
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns plain values that `json.dump` can write."""
+        layers = [
+            {**asdict(layer), "shape": list(layer.shape), "bits_per_weight": layer.bits_per_weight}
+            for layer in self.layers
+        ]
+        return {
+            "original_bytes": self.original_bytes,
+            "compressed_bytes": self.compressed_bytes,
+            "binary_raw_bytes": self.raw_bytes,
+            "binary_coded_bytes": self.coded_bytes,
+            "note": self.note,
+            "layers": layers,
+        }
 
 
 class _Coded(NamedTuple):
@@ -56,7 +139,9 @@ def compress(model: bytes) -> tuple[bytes, SubBitReport]:
         decode.MAGIC, decode.VERSION, 0, len(sections), len(model), zlib.crc32(model)
     )
     data = b"".join([header, decode.CHECKSUM.pack(zlib.crc32(header)), *sections])
-    if decode.expand(data) != model:
+    restored = _Comparison(model)
+    decode.expand_stream(io.BytesIO(data), restored)
+    if not restored.complete:
         raise RuntimeError("the compressed model does not expand to the original: please report this")
     return data, SubBitReport(tuple(layers), len(model), len(data))
 
@@ -65,17 +150,47 @@ def compress_file(source: str | os.PathLike, target: str | os.PathLike) -> SubBi
     """Compresses the file `source` into the file `target`, which appears only once it is whole.
 
     Raises:
-        UserError: `source` is not a TensorFlow Lite file, or a file cannot be read or written.
+        UserError: `source` is not a TensorFlow Lite file, both paths name one file, or a file cannot be read
+            or written.
     """
+    decode.require_two_files(source, target)
     try:
-        data, report = compress(Path(source).read_bytes())
-        with decode.replacing(target) as file:
-            file.write(data)
+        data, report = compress(_read(source))
     except OSError as error:
-        raise UserError(f"{error.filename or target}: {error.strerror}.") from error
+        raise UserError(f"{error.filename or source}: {error.strerror}.") from error
     except UserError as error:
         raise UserError(f"{os.fspath(source)}: {error}") from error
+    files.write_bytes(target, data)
     return report
+
+
+def _read(path: str | os.PathLike) -> bytes:
+    """A `.tflite` file's content; of other files and of too large ones only the beginning is read."""
+    with open(path, "rb") as file:
+        head = file.read(8)
+        if head[4:] != b"TFL3":
+            raise UserError("the model is no TFLite model; convert the network first")
+        if os.fstat(file.fileno()).st_size > decode.MAX_ORIGINAL:
+            raise UserError("The model is larger than 2 GB, which the .snn format cannot hold.")
+        return head + file.read()
+
+
+class _Comparison(io.RawIOBase):
+    """Compares what is written with what was expected, without a copy of it."""
+
+    def __init__(self, expected: bytes) -> None:
+        self._rest = memoryview(expected)
+        self._same = True
+
+    @property
+    def complete(self) -> bool:
+        """Whether all was written, and nothing else."""
+        return self._same and not self._rest
+
+    def write(self, block: bytes) -> int:  # type: ignore[override]
+        self._same &= self._rest[: len(block)] == block
+        self._rest = self._rest[len(block) :]
+        return len(block)
 
 
 def _section(coded: _Coded, restored: int) -> bytes:
@@ -167,6 +282,42 @@ def _rans(indices: np.ndarray, patterns: int) -> bytes:
     frequencies = quantize_frequencies(np.bincount(indices, minlength=patterns))
     state, words = code(indices, frequencies)
     return pack(frequencies - 1, decode.SCALE_BITS) + struct.pack("<I", state) + words
+
+
+def quantize_frequencies(counts: np.ndarray) -> np.ndarray:
+    """Scales counts (each at least 1, at most 512 of them) to integers of at least 1 that sum to `2**12`."""
+    ideal = counts * (2**decode.SCALE_BITS / counts.sum())
+    frequencies = np.maximum(1, np.floor(ideal)).astype(np.int64)
+    while (excess := frequencies.sum() - 2**decode.SCALE_BITS) != 0:
+        step = -1 if excess > 0 else 1
+        # Move the one whose code length suffers least, or gains most; never one to 0.
+        scores = counts * np.log2(np.maximum(frequencies + step, 1e-99) / frequencies)
+        frequencies[scores.argmax()] += step
+    return frequencies
+
+
+def code(symbols: np.ndarray, frequencies: np.ndarray) -> tuple[int, bytes]:
+    """Codes symbols with the given frequencies by a range asymmetric numeral system (rANS).
+
+    With f the symbol's frequency and c the sum of those before it, a step maps the state x to
+    `(x // f) * 2**12 + c + x % f`, after x gave its low 16 bits to the output if that would exceed 32 bits.
+
+    Source: J. Duda, "Asymmetric numeral systems", arXiv:1311.2540. `decode._RansIndices` is the other half.
+
+    Returns:
+        The last state, with which the decoder begins, and the words of 16 bits in the decoder's order.
+    """
+    starts = (np.cumsum(frequencies) - frequencies).tolist()
+    sizes = frequencies.tolist()
+    limits = (frequencies << (32 - decode.SCALE_BITS)).tolist()
+    state, words = decode.STATE_FLOOR, []
+    for symbol in reversed(symbols.tolist()):
+        if state >= limits[symbol]:
+            words.append(state & 0xFFFF)
+            state >>= 16
+        size = sizes[symbol]
+        state = (state // size << decode.SCALE_BITS) + starts[symbol] + state % size
+    return state, np.array(words[::-1], "<u2").tobytes()
 
 
 def _find_flips(slices: np.ndarray) -> np.ndarray:

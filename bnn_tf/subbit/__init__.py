@@ -3,9 +3,8 @@
 FORMAT.md describes the format, `decode.py` expands it with NumPy alone and `expand.c` in C99.
 """
 
-from bnn_tf.deploy.subbit.decode import SubBitFileError, expand, expand_file, expand_stream
-from bnn_tf.deploy.subbit.encode import compress, compress_file
-from bnn_tf.deploy.subbit.report import LayerReport, SubBitReport
+from bnn_tf.subbit.decode import SubBitFileError, expand, expand_file, expand_stream
+from bnn_tf.subbit.encode import LayerReport, SubBitReport, compress, compress_file
 
 __all__ = [
     "LayerReport",

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bnn_tf.deploy.device_kit.kit import FILES
+from bnn_tf.device_kit.kit import FILES
 
 BENCHMARK = (
     "./lce_benchmark_model --graph=model.tflite --num_threads={} --input_layer=input "

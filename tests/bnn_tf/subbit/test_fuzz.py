@@ -3,7 +3,7 @@
 from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 
-from bnn_tf.deploy.subbit import SubBitFileError, expand
+from bnn_tf.subbit import SubBitFileError, expand
 
 EXAMPLES, FILES_EACH = 1000, 10
 
