@@ -171,7 +171,7 @@ class Refinement(tf.keras.constraints.Constraint):
         return (self.updates + 1) % self.interval == 0
 
     def __call__(self, latent: tf.Tensor) -> tf.Tensor:
-        """Returns the latent patterns as they shall be after this update."""
+        """Returns the latent patterns that are in force after this update."""
         count = tf.convert_to_tensor(self.updates.assign_add(1))
         latent = tf.convert_to_tensor(latent)
         refined = tf.cond(

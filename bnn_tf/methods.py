@@ -154,7 +154,7 @@ class Method(Value):
     callbacks training needs. They are frozen dataclasses, and equal if their fields are.
 
     Attributes:
-        name: The name by which the method is found.
+        name: The name under which the method is registered.
         diagnostics: What is worth watching in its training: names of `observe.FIGURES` and
             `observe.STEP_FIGURES`.
         initializers: How the weights of its networks start.

@@ -205,7 +205,7 @@ class Value:
             raise UsageError(f"{self._title()}: {what}")
 
     def get_config(self) -> dict[str, Any]:
-        """The value as plain data: the name by which its class is found, and its fields.
+        """The value as plain data: the name under which its class is registered, and its fields.
 
         Example:
             >>> import bnn_tf
@@ -255,11 +255,11 @@ def resolve(base: type[V], thing: V | str | Mapping[str, Any], **options: Any) -
         return dataclasses.replace(thing, **options) if options else thing
     if isinstance(thing, Mapping):
         if "name" not in thing:
-            raise UsageError(f"a {base.kind} given as a dictionary needs a 'name'")
+            raise UsageError(f"the dictionary of a {base.kind} needs a 'name'")
         options = {**{key: value for key, value in thing.items() if key != "name"}, **options}
         thing = thing["name"]
     if not isinstance(thing, str):
-        raise UsageError(f"a {base.kind} is named by a text or given as an object, not as {thing!r}")
+        raise UsageError(f"a {base.kind} must be an object or a name, not {thing!r}")
     cls = base.registry.get(thing)
     if not (isinstance(cls, type) and issubclass(cls, base)):
         raise UserError(f"{thing!r} is no {base.kind}: it does not derive from {base.__name__}")

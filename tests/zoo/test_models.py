@@ -207,17 +207,17 @@ class TestDevices:
         """The same kernels in the same order (BatchNorm has no scales in Larq Zoo's stem)."""
         import larq_zoo
 
-        theirs = getattr(larq_zoo.sota, name)(weights=None, input_shape=(64, 64, 3), num_classes=7)
+        original = getattr(larq_zoo.sota, name)(weights=None, input_shape=(64, 64, 3), num_classes=7)
         mine = getattr(zoo, name)(input_shape=(64, 64, 3), num_classes=7)
         kernels = [
             [tuple(v.shape) for layer in model.layers for v in layer.weights if len(v.shape) > 1]
-            for model in (theirs, mine)
+            for model in (original, mine)
         ]
         assert kernels[0] == kernels[1]
         blurs = [
             [layer.get_weights()[0] for layer in model.layers if "trainable" in layer.get_config()
              and isinstance(layer, tf.keras.layers.DepthwiseConv2D) and not layer.trainable]
-            for model in (theirs, mine)
+            for model in (original, mine)
         ]  # fmt: skip
         assert len(blurs[1]) == 3
         for one, other in zip(*blurs, strict=True):
