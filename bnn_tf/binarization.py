@@ -287,7 +287,10 @@ def _activation_name(spec: Spec) -> str | None:
     if issubclass(spec.kind, tf.keras.layers.ReLU):
         leaky = spec.config.get("negative_slope") or spec.config.get("threshold")
         return None if leaky else "relu"
-    name = spec.config.get("activation") if "activation" in spec.config else None
+    if spec.kind.__name__ == "TFOpLambda":  # a function of TensorFlow's called on a Keras tensor
+        function = str(spec.config.get("function")).rpartition(".")[2]
+        return function if function in _NEVER_NEGATIVE else None
+    name = spec.config.get("activation")
     if isinstance(name, Mapping):
         name = name.get("config")
     return getattr(name, "__name__", name)

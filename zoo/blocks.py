@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from bnn_tf import methods, model_files
 from bnn_tf._tensorflow import lazy, tf
-from bnn_tf.errors import UserError, unknown
+from bnn_tf.errors import UsageError, UserError, unknown
 from bnn_tf.registry import Registry, is_path
 from bnn_tf.values import Count, Range, check
 
@@ -254,6 +254,9 @@ def architecture(
                 if key not in signature.parameters:
                     raise unknown(f"option of model {name}", key, signature.parameters)
             values = {**{key: p.default for key, p in signature.parameters.items()}, **arguments}
+            for key, value in values.items():
+                if value is inspect.Parameter.empty:
+                    raise UsageError(f"model {name} needs its option {key!r}")
             return _network(name, body, head, initializers, values, [option.name for option in own])
 
         keyword = inspect.Parameter.KEYWORD_ONLY

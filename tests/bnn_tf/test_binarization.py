@@ -83,6 +83,21 @@ def test_what_changes_in_a_plain_network(rng):
     assert 0.1 < (signs < 0).mean() < 0.9
 
 
+def test_functions_and_shared_layers_as_activations(rng):
+    image = layers.Input((8, 8, 3))
+    relu = layers.ReLU(name="relu")
+    x = relu(layers.Conv2D(8, 3, name="a")(image))
+    x = tf.nn.relu(layers.Conv2D(8, 3, name="b")(x))
+    x = relu(layers.Conv2D(8, 3, name="c")(x))
+    model = tf.keras.Model(image, layers.Conv2D(2, 1, name="d")(layers.Conv2D(8, 1, name="e")(x)))
+    mine = bnn_tf.binarize(model, "bireal")
+    assert bnn_tf.binarize_report(mine).binary == ("b", "c", "e")
+    images = rng.normal(size=(4, 8, 8, 3)).astype("f")
+    for name in "bce":
+        signs = tf.keras.Model(mine.input, mine.get_layer(name).input)(images).numpy()
+        assert 0 < (signs < 0).mean() < 1
+
+
 def test_it_trains(rng):
     method = bnn_tf.methods.OvSW()
     mine = bnn_tf.binarize(plain(8), method)
