@@ -659,22 +659,27 @@ def _identity(quantizer: Any) -> Any:
     return type(quantizer), json.dumps(config, sort_keys=True, default=str)
 
 
-@rule("ternary-activations")
-def ternary_activations(network: Network) -> Iterator[Finding]:
-    """Quantizers of activations to -1, 0 and +1, which LCE takes for signs; also before real kernels."""
+@rule("quantized-activations")
+def quantized_activations(network: Network) -> Iterator[Finding]:
+    """Quantizers of activations before real kernels that the file computes otherwise.
+
+    Those to -1, 0 and +1 LCE takes for signs, and those that depend on the batch see one image in the file.
+    """
     binary = {layer.call for layer in network.binary}
     for call in network.graph.calls:
         quantizer = facts.input_quantizer(call.layer)
-        if call in binary or not facts.is_active(quantizer) or not _is_ternary(quantizer, call):
+        if call in binary or not facts.is_active(quantizer):
             continue
-        reason = "LCE takes its activations of -1, 0 and +1 for signs: the file computes something else"
-        yield _error("ternary-activations", call.layer.name, reason, "Use a sign, or no quantizer")
-
-
-def _is_ternary(quantizer: Any, call: Call) -> bool:
-    shape = (2, *(size or _SIZE for size in call.inputs[0].shape[1:]))
-    noise = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
-    return set(np.unique(facts.to_try(quantizer)(tf.constant(noise)))) == {-1.0, 0.0, 1.0}
+        shape = (2, *(size or _SIZE for size in call.inputs[0].shape[1:]))
+        noise = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+        tried = facts.to_try(quantizer)
+        both, one = (np.asarray(tried(tf.constant(values))) for values in (noise, noise[:1]))
+        if set(np.unique(both)) == {-1.0, 0.0, 1.0}:
+            reason = "LCE takes its activations of -1, 0 and +1 for signs: the file computes something else"
+            yield _error("ternary-activations", call.layer.name, reason, "Use a sign, or no quantizer")
+        elif both.shape == shape and not np.allclose(both[:1], one, rtol=1e-5):
+            reason = "its input quantizer depends on the other images of the batch, which a file does not see"
+            yield _error("batch-dependent", call.layer.name, reason, "Use a quantizer of single values")
 
 
 @rule("sign-of-sums", after_folding=True)

@@ -204,6 +204,15 @@ def test_the_form_is_chosen_by_what_the_convolutions_cost(conv):
     assert int8.choose(model(32, 3))[0] == "classifier"
 
 
+@pytest.mark.parametrize(
+    ("quantizer", "code"),
+    [("ste_tern", "ternary-activations"), ("magnitude_aware_sign", "batch-dependent"), ("ste_sign", None)],
+)
+def test_quantized_activations_before_real_kernels(network, conv, quantizer, code):
+    model = network(conv("a", kernel_quantizer=None, input_quantizer=quantizer))
+    assert [finding.code for finding in bnn_tf.lint(model).errors] == ([code] if code else [])
+
+
 def test_a_sign_of_sums_that_may_be_zero(network, conv):
     def signs(bias):
         def trunk(x):

@@ -137,19 +137,13 @@ def test_errors_are_found_where_the_file_has_signs_only(bit_packed, images):
     assert 0.3 < divergence.difference < 0.6
 
 
-@pytest.mark.parametrize("kind", ["binary", "real"])
 def test_symmetric_padding_at_stride_2_is_found_in_the_right_layer(
-    network, conv, images, tmp_path, monkeypatch, kind
+    network, conv, images, tmp_path, monkeypatch
 ):
     # LCE computes it as SAME padding, see LCE's list of patterns
     def trunk(x):
-        if kind == "binary":
-            x = layers.BatchNormalization()(conv("conv0")(x))
-            x = layers.ZeroPadding2D(1)(lq.quantizers.SteSign()(x))
-            x = conv("strided", strides=2, padding="valid", input_quantizer=None)(x)
-        else:
-            x = lq.quantizers.SteSign(name="conv0")(x)
-            x = layers.Conv2D(32, 3, strides=2, padding="valid", name="strided")(layers.ZeroPadding2D(1)(x))
+        x = lq.quantizers.SteSign(name="conv0")(x)
+        x = layers.Conv2D(32, 3, strides=2, padding="valid", name="strided")(layers.ZeroPadding2D(1)(x))
         for number in (1, 2):
             x = layers.BatchNormalization()(conv(f"conv{number}")(HardTanh()(x)))
         return x
