@@ -107,7 +107,8 @@ def test_tensorflow_and_larq_come_from_one_place():
         if not module.startswith(("scripts", "bnn_tf.device_kit.files"))
         and {name.split(".")[0] for name in names} & set(HEAVY)
     }
-    assert wrong == {"bnn_tf._tensorflow"}
+    # Checking a model file needs TensorFlow's own descriptions of files and functions.
+    assert wrong == {"bnn_tf._tensorflow", "bnn_tf.model_files"}
 
 
 def test_listings_import_no_tensorflow():
