@@ -77,5 +77,9 @@ if TYPE_CHECKING:
     import tensorflow as tf
 else:
     tf, lq = lazy("tensorflow"), lazy("larq")
+# For checking saved models without loading them.
+saved_model_pb2 = lazy("tensorflow.core.protobuf.saved_model_pb2")
+saved_metadata_pb2 = lazy("tf_keras.protobuf.saved_metadata_pb2")
+tf_export = lazy("tensorflow.python.util.tf_export")
 
-__all__ = ["lazy", "lq", "tf"]
+__all__ = ["lazy", "lq", "saved_metadata_pb2", "saved_model_pb2", "tf", "tf_export"]

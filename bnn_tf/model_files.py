@@ -28,13 +28,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from bnn_tf._tensorflow import lazy, tf
+from bnn_tf._tensorflow import lazy, saved_metadata_pb2, saved_model_pb2, tf, tf_export
 from bnn_tf.errors import UserError, first_line, some
 
 h5py, transforms = lazy("h5py"), lazy("bnn_tf.transforms")
-saved_model_pb2 = lazy("tensorflow.core.protobuf.saved_model_pb2")
-saved_metadata_pb2 = lazy("tf_keras.protobuf.saved_metadata_pb2")
-tf_export = lazy("tensorflow.python.util.tf_export")
 
 
 CONFIG_LIMIT = 64 * 2**20

@@ -59,6 +59,7 @@ class _Threads(click.ParamType):
     "-o", "--output", type=click.Path(path_type=Path, file_okay=False), help="Folder to keep built files in."
 )
 @options.door
+@options.trust_model
 @options.json_option
 def benchmark(
     files: tuple[Path, ...],

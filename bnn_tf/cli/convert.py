@@ -67,6 +67,7 @@ class _Form(click.Choice):
 )
 @click.option("--layers", is_flag=True, help="Show how many signs of each layer differ from Keras'.")
 @options.door
+@options.trust_model
 @options.json_option
 @click.pass_context
 def convert(

@@ -36,6 +36,7 @@ _CANDIDATES = 32  # images among which the reference is chosen
 @options.images
 @options.class_names
 @options.door
+@options.trust_model
 @options.json_option
 def device_kit(
     target: Path,

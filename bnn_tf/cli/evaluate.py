@@ -23,6 +23,7 @@ from bnn_tf.cli.target import Target
 )
 @options.limit
 @options.door
+@options.trust_model
 @options.json_option
 def evaluate(
     target: Path,

@@ -12,6 +12,7 @@ from bnn_tf.cli.target import named_network, target_or_model
 @target_or_model
 @click.option("--strict", is_flag=True, help="Fail on warnings, too.")
 @options.json_option
+@options.trust_model
 @click.pass_context
 def lint(context: click.Context, strict: bool, as_json: bool, **chosen: Any) -> None:
     """What will break or be slow on Larq Compute Engine, before any training.

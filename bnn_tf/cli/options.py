@@ -331,6 +331,23 @@ def door(function: Any) -> Any:
     return _trusted(function)
 
 
+_TRUST_MODEL = "bnn_tf.trust_model"
+
+trust_model = click.option(
+    "--trust-model",
+    is_flag=True,
+    expose_value=False,
+    callback=lambda context, parameter, value: context.meta.update({_TRUST_MODEL: value}),
+    help="Load a saved model unchecked: code in the file runs with your rights.",
+)
+
+
+def model_is_trusted() -> bool:
+    """Whether the user gave `--trust-model`."""
+    context = click.get_current_context(silent=True)
+    return context is not None and bool(context.meta.get(_TRUST_MODEL))
+
+
 def parse_setting(text: str) -> tuple[str, Any]:
     """Key and value of `KEY=VALUE`.
 

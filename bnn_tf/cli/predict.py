@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 @options.normalization
 @options.class_names
 @options.door
+@options.trust_model
 @options.json_option
 def predict(
     target: Path,

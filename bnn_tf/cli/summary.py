@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 @options.command()
 @target_or_model
+@options.trust_model
 @options.json_option
 def summary(as_json: bool, **chosen: Any) -> None:
     """Layers, bits and multiply-accumulates of TARGET or of --model with --method.

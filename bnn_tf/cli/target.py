@@ -154,7 +154,7 @@ class Target:
 
     @functools.cached_property
     def _network(self) -> "tf.keras.Model":
-        from bnn_tf.model_files import load_model
+        from bnn_tf.model_files import UnsafeModelError, load_model
         from bnn_tf.training import start
 
         if self._build is not None:
@@ -164,7 +164,11 @@ class Target:
         if self.kind == "run":
             return self.run.load_network()
         if self.kind == "saved model":
-            return load_model(self.path)
+            try:
+                return load_model(self.path, safe=not options.model_is_trusted())
+            except UnsafeModelError as error:
+                advice = "only if you trust its author, add --trust-model"
+                raise UserError(f"{error.reason}; {advice}") from error
         raise UsageError(
             f"{self}: this command reads runs and saved Keras models, not {self.path.suffix} files"
         )

@@ -278,7 +278,7 @@ class TestHostileFiles:
             (
                 "x",
                 {"class_name": "function", "module": "keras.utils", "config": "get_file"},
-                "names 'get_file'",
+                "names keras.utils.get_file",
             ),
             ("x", {"class_name": "function", "module": "builtins", "config": "eval"}, "names 'eval'"),
             (

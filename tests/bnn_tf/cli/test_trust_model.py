@@ -1,0 +1,45 @@
+"""`--trust-model`: what the commands do with a file that could run code."""
+
+import pytest
+
+from bnn_tf import cli
+from bnn_tf._tensorflow import tf
+
+
+@pytest.fixture
+def saved(tmp_path):
+    """A model with a Lambda layer: its file holds Python bytecode."""
+    image = tf.keras.Input((8, 8, 3))
+    x = tf.keras.layers.Lambda(lambda x: 2 * x, name="twice")(image)
+    path = tmp_path / "lambda.keras"
+    tf.keras.Model(image, tf.keras.layers.Dense(2)(tf.keras.layers.Flatten()(x))).save(path)
+    return str(path)
+
+
+def run(capsys, *arguments):
+    """Exit code, output and error lines of a command."""
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(list(arguments))
+    said = capsys.readouterr()
+    return stopped.value.code, said.out, said.err.strip().splitlines()
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["lint", "summary", "convert -o out.tflite", "evaluate --dataset digits --normalization unit"],
+)
+def test_refused_in_one_line(saved, capsys, command, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    name, *options = command.split()
+    code, _, errors = run(capsys, name, saved, *options)
+    assert code == 1
+    assert len(errors) == 1
+    assert "Lambda 'twice' runs Python code from the file" in errors[0]
+    assert errors[0].endswith("only if you trust its author, add --trust-model")
+
+
+@pytest.mark.filterwarnings("ignore:.*is loaded unchecked")
+def test_loaded_on_request(saved, capsys):
+    code, output, _ = run(capsys, "summary", saved, "--trust-model")
+    assert code in (0, None)
+    assert "twice" in output
