@@ -167,7 +167,7 @@ def run(
         source.write_text(_harness(program, text, name, places))
         data.write_bytes(np.ascontiguousarray(images, "<f4").tobytes())
         _call([*command, str(source), "-o", str(binary), "-lm"], "the compiler")
-        raw = _call([*launcher, str(binary), str(data), str(trace)], "the compiled program", folder)
+        raw = _call([*launcher, str(binary), data.name, str(trace)], "the compiled program", folder)
     return _parsed(program, places, raw, len(images), trace)
 
 

@@ -45,6 +45,13 @@ typedef float net_float;
 #define NET_FLOAT_ADD(sum, a, b) ((sum) + (a) * (b))
 #endif
 
+/* Keeps compilers from loading the same weights once for every pixel. */
+#if defined(NET_AVX2) && (defined(__GNUC__) || defined(__clang__))
+#define NET_KEEP(x) __asm__("" : "+x"(x))
+#else
+#define NET_KEEP(x)
+#endif
+
 /* P pixels against V vectors, `next` elements apart, in blocks of WIDTH filters. */
 #define NET_DOT_BLOCK(NAME, P, V, WIDTH)                                                                   \
     static void NAME(const float *const *patch, const net_window *w, const float *filters, float *out,     \
@@ -60,7 +67,11 @@ typedef float net_float;
                 size_t k = (size_t)row * w->row + (size_t)tap * w->tap;                                    \
                 for (i = 0; i < w->length; ++i, ++k, f += WIDTH) {                                         \
                     net_float x[V];                                                                        \
-                    NET_UNROLL for (v = 0; v < V; ++v) x[v] = NET_FLOAT_LOAD(f + NET_FLOATS * v);          \
+                    NET_UNROLL for (v = 0; v < V; ++v)                                                     \
+                    {                                                                                      \
+                        x[v] = NET_FLOAT_LOAD(f + NET_FLOATS * v);                                         \
+                        NET_KEEP(x[v]);                                                                    \
+                    }                                                                                      \
                     NET_UNROLL for (j = 0; j < P; ++j) {                                                   \
                         const net_float pixel = NET_FLOAT_FILL(patch[j][k]);                               \
                         NET_UNROLL for (v = 0; v < V; ++v) sums[j][v] = NET_FLOAT_ADD(sums[j][v], x[v], pixel); \

@@ -1,0 +1,81 @@
+"""`bnn-tf export`."""
+
+from pathlib import Path
+
+import click
+
+from bnn_tf.cli import options
+from bnn_tf.cli.target import Target, read_class_names
+from bnn_tf.errors import UsageError
+
+
+@options.command()
+@click.argument("target", type=options.PATH)
+@click.option("-o", "--output", type=options.PATH, help="C file to write; default: model.c in the run.")
+@click.option("--name", help="What the functions' names begin with; default: the file's name.")
+@click.option("--header", is_flag=True, help="Write a header file beside it.")
+@click.option("--class-names", type=options.PATH, help="File with the classes' names, one a line.")
+@click.option(
+    "--check/--no-check",
+    default=None,
+    help="Compile and run the program and compare it with Keras, layer by layer; "
+    "default: where there is a C compiler.",
+)
+@options.dataset
+@options.data_dir
+@options.normalization
+@options.images
+@options.door
+@options.json_option
+def export(
+    target: Path,
+    output: Path | None,
+    name: str | None,
+    header: bool,
+    class_names: Path | None,
+    check: bool | None,
+    dataset: str | None,
+    data_dir: str | None,
+    normalization: str | None,
+    images: int,
+    as_json: bool,
+) -> None:
+    """Write TARGET (a run or a saved Keras model) as one C file that needs nothing but a C compiler.
+
+    The file runs on a Raspberry Pi, a phone, a microcontroller or in a browser, without Larq Compute Engine.
+    What is printed includes the flash and the RAM that it takes. Nothing is written, and the exit code is 1,
+    where a layer cannot be exported or the program does not compute what Keras does.
+    """
+    opened = Target.open(target)
+    if output is None:
+        if opened.kind != "run":
+            raise UsageError("name the file to write with -o")
+        output = target / "model.c"
+    if not output.parent.is_dir():
+        raise UsageError(f"there is no folder {output.parent} to write {output.name} to")
+
+    from bnn_tf import data, export_c
+
+    network = opened.network()
+    names = read_class_names(class_names) if class_names is not None else []
+    samples, mean, std = None, (0.0,), (1.0,)
+    if dataset is not None or opened.knows_images():
+        image_set = opened.images(dataset, data_dir, normalization)
+        settings = image_set.pre()
+        names, mean, std = names or image_set.class_names, settings.mean, settings.std
+        if check is not False:
+            samples, _ = data.take(image_set.source(), settings, images)
+    elif normalization is not None:
+        mean, std = data.NORMALIZATIONS[normalization]
+    report = export_c(
+        network,
+        output,
+        name=name,
+        classes=names,
+        mean=mean,
+        std=std,
+        images=samples,
+        check=check,
+        header=header,
+    )
+    options.emit(report.to_dict(), as_json, str(report))

@@ -1,0 +1,30 @@
+"""`bnn-tf export`."""
+
+import json
+
+import pytest
+
+from bnn_tf.export import check
+
+
+@pytest.mark.skipif(check.compiler() is None, reason="there is no C compiler on this machine")
+def test_writes_and_checks_a_run(command, trained):
+    code, out, err = command("export", trained, "--images", 8, "--header")
+    assert code == 0, err
+    assert "flash:" in out
+    assert "layer by layer" in out
+    assert "int model_run(" in (trained / "model.c").read_text()
+    assert (trained / "model.h").is_file()
+
+
+def test_json_and_a_name(command, trained, tmp_path):
+    code, out, _ = command(
+        "export", trained, "-o", tmp_path / "x.c", "--name", "mine", "--no-check", "--json"
+    )
+    assert code == 0
+    assert json.loads(out)["name"] == "mine"
+    assert "int mine_run(" in (tmp_path / "x.c").read_text()
+
+
+def test_needs_a_file_to_write(command, trained, tmp_path):
+    assert command("export", trained, "-o", tmp_path / "none" / "x.c")[0] == 2

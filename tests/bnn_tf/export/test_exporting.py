@@ -1,0 +1,131 @@
+"""`export_c`: files, names, reports, and what the compiled command does."""
+
+import json
+import subprocess
+
+import numpy as np
+import pytest
+
+import bnn_tf
+from bnn_tf._tensorflow import tf
+from bnn_tf.deploy import ConversionError
+from bnn_tf.errors import UsageError, UserError
+from bnn_tf.export import check
+
+needs_compiler = pytest.mark.skipif(check.compiler() is None, reason="there is no C compiler on this machine")
+
+
+@pytest.fixture
+def model(tiny, settled):
+    return settled(tiny())
+
+
+@needs_compiler
+def test_writes_a_checked_program(model, tmp_path):
+    report = bnn_tf.export_c(model, tmp_path / "tiny.c", header=True)
+    assert report.parity.agrees
+    assert report.proof.difference is None
+    assert report.binary_convolutions == 1
+    assert "int tiny_run(const float *image, float *logits);" in (tmp_path / "tiny.h").read_text()
+    assert "layer by layer" in str(report)
+    assert json.loads(json.dumps(report.to_dict()))["ram"] == report.ram
+
+
+@needs_compiler
+@pytest.mark.parametrize("language", ["c", "c++"])
+def test_compiles_without_warnings(language, model, tmp_path):
+    bnn_tf.export_c(model, tmp_path / "net.c", check=False)
+    standard = {"c": "-std=c99", "c++": "-std=c++11"}[language]
+    flags = ["-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Werror", "-DNET_MAIN", "-c", "-o", "net.o"]
+    result = subprocess.run(
+        [check.compiler(), "-x", language, standard, *flags, "net.c"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert not result.returncode, result.stderr
+
+
+@needs_compiler
+def test_program_classifies_files(model, tmp_path):
+    names = [f'class "{number}"' for number in range(10)]
+    bnn_tf.export_c(model, tmp_path / "net.c", classes=names, mean=0.4, std=[0.2, 0.3, 0.4], check=False)
+    subprocess.run([check.compiler(), "-DNET_MAIN", "net.c", "-o", "net", "-lm"], cwd=tmp_path, check=True)
+    pixels = np.random.default_rng(0).integers(0, 256, (8, 8, 3), np.uint8)
+    (tmp_path / "a.ppm").write_bytes(b"P6\n# a comment\n8 8\n255\n" + pixels.tobytes())
+    (tmp_path / "a.raw").write_bytes(pixels.tobytes())
+    (tmp_path / "bad.ppm").write_bytes(b"P6\n9 8\n255\n" + pixels.tobytes())
+    command = [str(tmp_path / "net")]
+    out = subprocess.run(
+        [*command, "a.ppm", "a.raw"], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    first, second = (line.split(":", 1)[1] for line in out.stdout.splitlines())
+    image = (pixels / np.float32(255) - np.float32(0.4)) / np.array([0.2, 0.3, 0.4], np.float32)
+    best = int(np.argmax(model(image[None].astype(np.float32))))
+    assert first == second
+    assert first.strip().startswith(names[best])
+    assert subprocess.run([*command, "bad.ppm"], cwd=tmp_path, capture_output=True).returncode == 1
+    assert subprocess.run(command, capture_output=True).returncode == 2
+    assert (
+        "median" in subprocess.run([*command, "-b", "3"], capture_output=True, text=True, check=True).stdout
+    )
+
+
+@needs_compiler
+@pytest.mark.parametrize("sanitizer", ["address,undefined"])
+def test_sanitizers_have_nothing_to_report(sanitizer, settled, agrees):
+    import zoo
+
+    model = settled(zoo.CifarResNet20(method="recu", input_shape=(16, 16, 3), num_classes=10))
+    agrees(model, ["cc", "-O1", f"-fsanitize={sanitizer}", "-fno-sanitize-recover=all"])
+    agrees(model, ["cc", "-O1", "-march=native", f"-fsanitize={sanitizer}", "-fno-sanitize-recover=all"])
+
+
+def test_says_why_nothing_was_checked(model, tmp_path, monkeypatch):
+    monkeypatch.setattr(check, "COMPILERS", ())
+    report = bnn_tf.export_c(model, tmp_path / "net.c")
+    assert report.unchecked == "there is no C compiler on this machine"
+    with pytest.raises(UserError, match="no C compiler"):
+        bnn_tf.export_c(model, tmp_path / "net.c", check=True)
+
+
+@needs_compiler
+def test_a_wrong_program_is_not_written(model, tmp_path, monkeypatch):
+    from bnn_tf.export import source
+
+    pack = source.pack_filters
+    monkeypatch.setattr(source, "pack_filters", lambda kernel: 255 - pack(kernel))
+    with pytest.raises(ConversionError, match="disagrees with Keras: 'body"):
+        bnn_tf.export_c(model, tmp_path / "net.c")
+    assert not (tmp_path / "net.c").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"name": "1net"}, "1net"),
+        ({"name": "while"}, "while"),
+        ({"classes": ["a"]}, "1 names of classes for 10"),
+        ({"mean": [0.1, 0.2]}, "2 values for 3 channels"),
+        ({"std": 0.0}, "std must be positive"),
+    ],
+)
+def test_refuses_wrong_arguments(options, message, model, tmp_path):
+    with pytest.raises(UsageError, match=message):
+        bnn_tf.export_c(model, tmp_path / "net.c", check=False, **options)
+    assert not list(tmp_path.iterdir())
+
+
+def test_names_functions_after_the_file(model, tmp_path):
+    assert bnn_tf.export_c(model, tmp_path / "my-net 2.c", check=False).name == "my_net_2"
+    assert bnn_tf.export_c(model, tmp_path / "18.c", check=False).name == "network_18"
+
+
+def test_several_outputs(tmp_path):
+    image = tf.keras.Input((4, 4, 3))
+    value = tf.keras.layers.Conv2D(8, 3)(image)
+    model = tf.keras.Model(image, [tf.keras.layers.Flatten()(value), value])
+    bnn_tf.export_c(model, tmp_path / "net.c", check=False)
+    assert (
+        "int net_run(const float *image, float *logits, float *output1)" in (tmp_path / "net.c").read_text()
+    )
