@@ -37,7 +37,7 @@ def nearest(name: str, valid: Iterable[str]) -> str | None:
     plain = {valid_name: re.sub(r"[-_. ]", "", valid_name).lower() for valid_name in valid}
     wanted = re.sub(r"[-_. ]", "", name).lower()
     alike = [valid_name for valid_name, text in plain.items() if text == wanted]
-    containing = [n for n, text in plain.items() if len(wanted) >= 4 and wanted in text]
+    containing = [n for n, text in plain.items() if len(wanted) >= 3 and wanted in text]
     close = difflib.get_close_matches(name, plain, n=1)
     return next(iter([*alike, *sorted(containing, key=len), *close]), None)
 

@@ -20,6 +20,7 @@ from bnn_tf.cli import (
     completion,
     compress,
     convert,
+    data,
     device_kit,
     evaluate,
     export,
@@ -34,6 +35,7 @@ from bnn_tf.cli import (
     summary,
     sweep,
     train,
+    weights,
 )
 from bnn_tf.errors import UserError
 
@@ -127,6 +129,7 @@ for command in (
     lint.lint,
     convert.convert,
     export.export,
+    weights.weights,
     benchmark.benchmark,
     device_kit.device_kit,
     summary.summary,
@@ -135,6 +138,7 @@ for command in (
     compare.compare,
     compress.compress,
     compress.expand,
+    data.data,
     models.models,
     recipes.recipes,
     completion.completion,

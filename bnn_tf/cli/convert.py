@@ -1,12 +1,14 @@
 """`bnn-tf convert`."""
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from bnn_tf import files
 from bnn_tf.cli import options
-from bnn_tf.cli.target import ImageSet, Target, write_sidecar
+from bnn_tf.cli.target import ImageSet, Target, sidecar
 from bnn_tf.errors import UsageError
 
 if TYPE_CHECKING:
@@ -108,15 +110,13 @@ def convert(
     from bnn_tf import convert as convert_model
     from bnn_tf import data
     from bnn_tf.deploy import Normalization
-    from bnn_tf.deploy.contract import of_images
     from bnn_tf.deploy.proof import Disagreement
 
     network = opened.network()
-    image_set, samples, settings, calibration, contract = None, None, None, None, None
+    image_set, samples, settings, calibration = None, None, None, None
     if dataset is not None or opened.knows_images():
         image_set = opened.images(dataset, data_dir, normalization)
         samples, _ = data.take(image_set.source(), image_set.pre(), images)
-        contract = of_images(image_set.pre(), image_set.class_names)
     if int8["form"] is not None:
         settings, calibration = _int8(image_set, **int8)
     pixels = None
@@ -135,7 +135,7 @@ def convert(
             batch=batch,
             input=input_type,
             normalization=pixels,
-            contract=contract,
+            contract=image_set and image_set.contract(),
             allow_disagreement=allow_disagreement,
         )
     except Disagreement as error:
@@ -143,7 +143,7 @@ def convert(
             options.emit({"parity": error.report.to_dict()}, as_json, error.report.table())
         raise
     if image_set is not None:
-        write_sidecar(output, image_set)
+        files.write_text(sidecar(output), json.dumps(report.contract, indent=2) + "\n")
     table = f"\n{report.parity.table()}" if layers and report.parity else ""
     options.emit(report.to_dict(), as_json, f"{report}{table}")
 

@@ -14,7 +14,6 @@ from bnn_tf.errors import UsageError
 @click.option("-o", "--output", type=options.PATH, help="C file to write; default: model.c in the run.")
 @click.option("--name", help="What the functions' names begin with; default: the file's name.")
 @click.option("--header", is_flag=True, help="Write a header file beside it.")
-@click.option("--class-names", type=options.PATH, help="File with the classes' names, one a line.")
 @click.option(
     "--check/--no-check",
     default=None,
@@ -25,7 +24,9 @@ from bnn_tf.errors import UsageError
 @options.data_dir
 @options.normalization
 @options.images
+@options.class_names
 @options.door
+@options.trust_model
 @options.json_option
 def export(
     target: Path,
@@ -66,7 +67,8 @@ def export(
         if check is not False:
             samples, _ = data.take(image_set.source(), settings, images)
     elif normalization is not None:
-        mean, std = data.NORMALIZATIONS[normalization]
+        settings = opened.images("any", None, normalization).pre()
+        mean, std = settings.mean, settings.std
     report = export_c(
         network,
         output,

@@ -20,8 +20,10 @@ def lint(context: click.Context, strict: bool, as_json: bool, **chosen: Any) -> 
     Takes TARGET (a run or a saved Keras model) or a --model with --method. The exit code is 1 where a layer
     would stay float although it is binary, or the converted file would not run or compute something else.
     """
+    network = named_network(**chosen)
+
     from bnn_tf import lint as lint_model
 
-    report = lint_model(named_network(**chosen))
+    report = lint_model(network)
     options.emit(report.to_dict(), as_json, str(report))
     context.exit(1 if report.errors or (strict and report.warnings) else 0)

@@ -1,33 +1,118 @@
 """`bnn-tf models`."""
 
-import inspect
+import json
+import operator
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
 
 from bnn_tf.cli import options
+from bnn_tf.errors import UsageError, unknown
+
+FACTS = Path(__file__).with_name("models.json")
+"""What `scripts/make_model_table.py` counted of every network, so that listing them needs no TensorFlow."""
+
+_OPERATORS: dict[str, Callable[[Any, Any], bool]] = {
+    "<=": operator.le,
+    ">=": operator.ge,
+    "!=": operator.ne,
+    "=": operator.eq,
+    "<": operator.lt,
+    ">": operator.gt,
+    "~": lambda value, part: str(part) in str(value),
+}
+_CONDITION = re.compile(r"\s*(\w+)\s*(<=|>=|!=|==|=|<|>|~)\s*(.+?)\s*")
+# Key of a fact, title of its column, how it is shown.
+_COLUMNS: tuple[tuple[str, str, Callable[[Any], str]], ...] = (
+    ("model", "model", str),
+    ("input", "input", lambda size: f"{size}²"),
+    ("parameters", "parameters", lambda count: f"{count / 1e6:.2f} M"),
+    ("binary_share", "binary", lambda share: f"{share:.1%}"),
+    ("megabytes", "packed", lambda size: f"{size:.2f} MB"),
+    ("real_macs", "real MMAC", lambda count: f"{count / 1e6:.1f}"),
+    ("binary_macs", "binary MMAC", lambda count: f"{count / 1e6:.1f}"),
+    ("arm_instructions", "ARM instructions", lambda count: f"{count / 1e6:.1f} M"),
+    ("paper_top1", "best paper top-1", lambda top1: f"{top1:g} %"),
+    ("recipes", "recipes", lambda names: ", ".join(names)),
+)
+_KEYS = [key for key, _, _ in _COLUMNS]
 
 
 @options.command()
+@click.option(
+    "--filter",
+    "conditions",
+    multiple=True,
+    metavar="CONDITION",
+    help="Show only some: input=32, 'parameters<1e6', model~cifar, recipes~recu. May be given several times.",
+)
+@click.option("--sort", metavar="KEY", help="Sort by a column; -KEY puts the largest first.")
 @options.json_option
-def models(as_json: bool) -> None:
-    """List the architectures."""
-    import zoo
+def models(conditions: tuple[str, ...], sort: str | None, as_json: bool) -> None:
+    """List the architectures with what decides between them.
 
-    listed = []
-    for name in zoo.list_models():
-        builder = zoo.get_model(name)
-        parameters = inspect.signature(builder).parameters
-        size = parameters["input_shape"].default
-        listed.append(
-            {
-                "model": name,
-                "function": f"zoo.{builder.__name__}",
-                "input_shape": size,
-                "num_classes": parameters["num_classes"].default,
-                "summary": inspect.getdoc(builder).split("\n")[0],  # type: ignore[union-attr]
-            }
-        )
+    Keys: model, input (height = width), parameters, binary_share (of the parameters), megabytes (binary
+    weights as bits, others as float32), real_macs, binary_macs, arm_instructions (of one inference on a
+    Cortex-A72, counted under emulation, where known), paper_top1, recipes (method:dataset). Counts are those
+    of the default method and number of classes. --json has all of them, and each network's function.
+    """
+    rows = [row for row in _rows() if all(_holds(row, text) for text in conditions)]
+    if sort is not None:
+        key = sort.removeprefix("-")
+        if key not in _KEYS:
+            raise unknown("column", key, _KEYS)
+        known = [row for row in rows if row[key] is not None]
+        known.sort(key=lambda row: row[key], reverse=sort.startswith("-"))
+        rows = known + [row for row in rows if row[key] is None]
     if as_json:
-        options.emit(listed, True, "")
-    else:
-        options.print_table(
-            ["model", "function", "about"], [[m["model"], m["function"], m["summary"]] for m in listed]
-        )
+        options.emit(rows, True, "")
+        return
+    shown = [["" if row[key] in (None, []) else form(row[key]) for key, _, form in _COLUMNS] for row in rows]
+    options.print_table([title for _, title, _ in _COLUMNS], shown)
+
+
+def _rows() -> list[dict[str, Any]]:
+    """A row for every registered network; facts of those that nobody counted are None."""
+    import zoo
+    from zoo.recipes import RECIPES
+
+    counted = json.loads(FACTS.read_text())
+    rows = []
+    for name in zoo.list_models():
+        own = [recipe for recipe in RECIPES if recipe.model == name]
+        facts = counted.get(name, {})
+        top1 = [recipe.published_top1 for recipe in own if recipe.published_top1 is not None]
+        row = {"model": name, **{key: facts.get(key) for key in _KEYS[1:]}}
+        row["paper_top1"] = max(top1, default=None)
+        row["recipes"] = list(dict.fromkeys(f"{recipe.method.name}:{recipe.dataset}" for recipe in own))
+        rows.append({**row, "function": facts.get("function"), "summary": facts.get("summary")})
+    return rows
+
+
+def _holds(row: dict[str, Any], text: str) -> bool:
+    """Whether a row meets a condition of `--filter`.
+
+    Raises:
+        UsageError: it is no condition.
+    """
+    match = _CONDITION.fullmatch(text)
+    if match is None:
+        raise UsageError(f"--filter takes a condition such as input=32 or 'parameters<1e6', not {text!r}")
+    key, sign, wanted = match.groups()
+    if key not in _KEYS:
+        raise unknown("column", key, _KEYS)
+    value = row[key]
+    if value is None:
+        return False
+    if sign == "~" or not isinstance(value, int | float):
+        if sign not in ("~", "=", "==", "!="):
+            raise UsageError(f"{key} is text: --filter compares it by = or ~, not by {sign}")
+        return _OPERATORS["=" if sign == "==" else sign](value, wanted)
+    try:
+        number = float(wanted)
+    except ValueError:
+        raise UsageError(f"{key} is a number: --filter cannot compare it with {wanted!r}") from None
+    return _OPERATORS["=" if sign == "==" else sign](value, number)

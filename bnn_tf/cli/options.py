@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bnn_tf import registry
-from bnn_tf.errors import UsageError, UserError
+from bnn_tf.errors import UsageError, UserError, first_line
 
 if TYPE_CHECKING:
     from zoo.recipes import Recipe
@@ -65,33 +65,27 @@ SYNONYMS = {
     "weights": "init-from",
     "xla": "jit",
 }
-# Short names of settings that `--set` takes as well.
-SETTING_ALIASES = {
-    "lr": "learning_rate",
-    "bs": "batch_size",
-    "wd": "weight_decay",
-    "arch": "model",
-    "opt": "optimizer",
-}
 
 
 class Command(click.Command):
-    """A command whose errors speak of flags: the library, which knows none, names its own arguments."""
+    """A command whose errors name flags where the library, which knows none, names its own arguments."""
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Runs the command; a library's error that begins with a field's name begins with the flag then."""
+        """Runs the command; where an error names an argument that was typed, it names the option instead."""
         try:
             return super().invoke(ctx)
         except UserError as error:
-            error.args = (self._with_flag(str(error)), *error.args[1:])
+            error.args = (self._with_flag(ctx, str(error)), *error.args[1:])
             raise
 
-    def _with_flag(self, message: str) -> str:
-        field, rest = re.match(r"([a-z_]*)(.*)", message, re.DOTALL).groups()  # type: ignore[union-attr]
-        for parameter in self.params:
-            if field == parameter.name and rest.startswith((" must", " is", " has")):
-                return flag(parameter) + rest
-        return message
+    def _with_flag(self, ctx: click.Context, message: str) -> str:
+        module = re.search(r"the (method|model) '([\w.:]+)' is in the module .* not installed", message)
+        if module:
+            return f"{message}: add --{module[1]} {module[2]}"
+        flags = {parameter.name: flag(parameter) for parameter in typed(ctx)}
+        return re.sub(
+            r"(?<![^ ])[a-z]\w*(?= (must|needs?|takes?) )", lambda name: flags.get(name[0], name[0]), message
+        )
 
 
 def command(name: str | None = None) -> Callable[[Callable[..., Any]], Command]:
@@ -131,7 +125,12 @@ def refuse(context: click.Context, names: Iterable[str], reason: str) -> None:
         UsageError: one of them stands on the command line.
     """
     names = set(names)
-    clash = [flag(parameter) for parameter in typed(context) if parameter.name in names]
+    clash = [
+        flag(parameter)
+        for parameter in typed(context)
+        # A run's method and network may be named again, so that their modules are imported.
+        if parameter.name in names and not registry.is_path(str(context.params[str(parameter.name)]))
+    ]
     if clash:
         raise UsageError(f"{reason}; leave out {', '.join(clash)}")
 
@@ -360,9 +359,6 @@ def parse_setting(text: str) -> tuple[str, Any]:
     key = key.strip()
     if not equals or not key:
         raise UsageError(f"--set takes KEY=VALUE, not {text!r}")
-    owner, dot, field = key.rpartition(".")
-    if owner not in ("method", "model", "schedule"):
-        key = owner + dot + SETTING_ALIASES.get(field, field)
     for form in (value, f"[{value}]") if "," in value else (value,):
         with contextlib.suppress(ValueError):
             return key, json.loads(form)
@@ -384,6 +380,7 @@ _FIELDS: tuple[tuple[tuple[str, ...], str, Any, str], ...] = (
         "Run, saved Keras model, keras:NAME or larq-zoo:NAME to distil from.",
     ),
     (("--bits",), "method.bits", click.IntRange(1, 9), "Bits per 3×3 slice of --method subbit."),
+    (("--ema",), "ema", Number(0, open=True), "Momentum of an average of the weights, which is then saved."),
 )
 
 
@@ -393,6 +390,12 @@ def recipe_options(function: Any) -> Any:
     for flags, _, kind, text in reversed(_FIELDS):
         function = click.option(*flags, type=kind, help=text)(function)
     for option in (
+        click.option(
+            "--recipe",
+            metavar="FILE.json",
+            type=PATH,
+            help="Take the recipe from a file, as `train --dry-run --json` prints it.",
+        ),
         click.option("--epochs", metavar="N[,N…]", help="Epochs, of all phases or one number for each."),
         click.option("--variant", default="default", help="Variant of the recipe; see `bnn-tf recipes`."),
         data_dir,
@@ -404,10 +407,11 @@ def recipe_options(function: Any) -> Any:
     return function
 
 
-def recipe(values: dict[str, Any]) -> "Recipe":
+def recipe(context: click.Context, values: dict[str, Any]) -> "Recipe":
     """The recipe with all overrides of the command line.
 
     Args:
+        context: The command's context.
         values: The options of `recipe_options` by name.
 
     Raises:
@@ -415,7 +419,11 @@ def recipe(values: dict[str, Any]) -> "Recipe":
     """
     from zoo import recipes
 
-    chosen = recipes.find(values["method"], values["model"], values["dataset"], values["variant"])
+    if values["recipe"] is None:
+        chosen = recipes.find(values["method"], values["model"], values["dataset"], values["variant"])
+    else:
+        refuse(context, ("method", "model", "dataset", "variant"), "--recipe names all of them")
+        chosen = recipes.Recipe.from_dict(recipe_file(values["recipe"])["recipe"])
     if values["epochs"] is not None:
         chosen = recipes.with_epochs(chosen, numbers(values["epochs"]))
     for flags, field, _, _ in _FIELDS:
@@ -425,6 +433,75 @@ def recipe(values: dict[str, Any]) -> "Recipe":
     for text in values["settings"]:
         chosen = recipes.override(chosen, *parse_setting(text))
     return chosen
+
+
+def recipe_file(path: Path) -> dict[str, Any]:
+    """What a file after `--recipe` holds: a run's configuration, in which `recipe` may stand alone.
+
+    Raises:
+        UserError: it cannot be read or is something else.
+    """
+    try:
+        values = json.loads(path.read_text())
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"the recipe in {path} cannot be read: {first_line(error)}") from error
+    if isinstance(values, dict) and "phases" in values:
+        return {"recipe": values}
+    if not isinstance(values, dict) or not isinstance(values.get("recipe"), dict):
+        raise UserError(f"{path} holds no recipe; `bnn-tf train … --dry-run --json` prints one")
+    return values
+
+
+CONFIGURED = (
+    "data_dir",
+    "limit",
+    "deterministic",
+    "workers",
+    "init_from",
+    "precision",
+    "jit",
+    "steps_per_execution",
+    "sync_batch_norm",
+)
+"""Fields of `bnn_tf.training.RunConfig` for which `train` and `sweep` have an option of the same name."""
+
+_HARDWARE = (
+    click.option(
+        "--precision",
+        type=click.Choice(["float32", "bfloat16", "float16"]),
+        default="float32",
+        show_default=True,
+        help="Of activations and gradients; latent weights and statistics stay float32.",
+    ),
+    click.option("--jit", is_flag=True, help="Compile the training step with XLA; on CPUs this is slower."),
+    click.option(
+        "--steps-per-execution",
+        type=click.IntRange(min=1),
+        default=1,
+        show_default=True,
+        help="Training steps between two returns to Python.",
+    ),
+    click.option(
+        "--sync-batch-norm", is_flag=True, help="Normalise over the images of all GPUs and machines together."
+    ),
+    click.option("--gpus", type=click.IntRange(min=0), help="GPUs to use; default: all."),
+    click.option(
+        "--cluster",
+        metavar="HOST:PORT,…|slurm",
+        help="Train on several machines: the same list on each, or slurm; default: what TF_CONFIG says.",
+    ),
+    click.option(
+        "--workers", type=click.IntRange(min=1), help="Parallel image preparation; default: automatic."
+    ),
+    click.option("--deterministic", is_flag=True, help="Reproducible to the last bit, somewhat slower."),
+)
+
+
+def hardware(function: Any) -> Any:
+    """Adds the options that say on what and how fast to train."""
+    for option in reversed(_HARDWARE):
+        function = option(function)
+    return function
 
 
 def numbers(text: str) -> list[int]:

@@ -15,12 +15,14 @@ if TYPE_CHECKING:
 @options.command()
 @target_or_model
 @options.trust_model
+@click.option("--larq", is_flag=True, help="Print Larq's own table first.")
 @options.json_option
-def summary(as_json: bool, **chosen: Any) -> None:
+def summary(larq: bool, as_json: bool, **chosen: Any) -> None:
     """Layers, bits and multiply-accumulates of TARGET or of --model with --method.
 
-    TARGET is a run directory or a saved Keras model. Prints Larq's table, then what the papers report: bits
-    per weight, binary parameters, bit operations (less what a sub-bit codebook shares), memory, operations.
+    TARGET is a run directory or a saved Keras model. Prints for each layer and in all what the papers report:
+    bits per weight, binary parameters, bit operations (less what a sub-bit codebook shares), memory,
+    operations.
     """
     network = named_network(**chosen)
     from bnn_tf.report import accounting
@@ -30,7 +32,8 @@ def summary(as_json: bool, **chosen: Any) -> None:
     if as_json:
         options.emit({**counted.to_dict(), "published": printed}, True, "")
         return
-    accounting.print_larq_summary(network)
+    if larq:
+        accounting.print_larq_summary(network)
     _print(counted, printed)
 
 

@@ -4,7 +4,7 @@ import json
 import re
 import shlex
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 # What chooses the recipe, to which the other keys then apply.
 _SELECTORS = ("method", "model", "dataset", "variant")
 # Options that say where and how to run, which is all that can be said when a sweep is resumed or shown.
-_SESSION = ("resume", "show", "data_dir", "workers", "gpus", "verbose", "as_json")
+_SESSION = ("resume", "show", "data_dir", "workers", "gpus", "cluster", "verbose", "as_json")
 _RANGE = re.compile(r"(?P<low>[^:/,]+?)\.\.(?P<high>[^:/,]+)(?P<log>:log)?")
 
 
@@ -47,9 +47,7 @@ _RANGE = re.compile(r"(?P<low>[^:/,]+?)\.\.(?P<high>[^:/,]+)(?P<log>:log)?")
 @click.option("--show", metavar="DIR", help="Only print the results of the sweep in DIR so far.")
 @click.option("--init-from", metavar="RUN", help="Start from the weights of another run, or larq-zoo:NAME.")
 @options.limit
-@click.option("--gpus", type=click.IntRange(min=0), help="GPUs to use; default: all.")
-@click.option("--workers", type=click.IntRange(min=1), help="Parallel image preparation; default: automatic.")
-@click.option("--deterministic", is_flag=True, help="Reproducible to the last bit, somewhat slower.")
+@options.hardware
 @click.option("--verbose", is_flag=True, help="Also print each epoch.")
 @options.json_option
 @click.pass_context
@@ -60,6 +58,8 @@ def sweep(context: click.Context, **chosen: Any) -> None:
     command continues. Started in several terminals at once, it shares the work.
     """
     _require_consistent(context, chosen)
+    wanted = None if chosen["resume"] or chosen["show"] else _wanted(chosen)
+
     from rich.console import Console
 
     from bnn_tf.training import strategies
@@ -71,7 +71,10 @@ def sweep(context: click.Context, **chosen: Any) -> None:
         return
     # With --json standard output carries the result alone.
     console = Console(stderr=chosen["as_json"], soft_wrap=True, markup=False, highlight=False)
-    opened = sweeps.Sweep.open(chosen["resume"]) if chosen["resume"] else _started(chosen, console)
+    if wanted is None:
+        opened = sweeps.Sweep.open(chosen["resume"])
+    else:
+        opened = _started(context, chosen, *wanted, console)
     console.print(f"Sweep directory: {opened.path}")
     _work(opened, chosen, console)
     _report(opened, chosen["as_json"])
@@ -92,41 +95,66 @@ def _require_consistent(context: click.Context, chosen: dict[str, Any]) -> None:
         raise UsageError("--search needs --random N, the number of configurations to draw")
 
 
-def _started(chosen: dict[str, Any], console: "Console") -> "sweeps.Sweep":
+class _Interval(NamedTuple):
+    """What `--search KEY=LOW..HIGH[:log]` draws from."""
+
+    low: float
+    high: float
+    log: bool
+
+
+def _wanted(chosen: dict[str, Any]) -> tuple[list[int], dict[str, list[Any] | _Interval]]:
+    """The seeds, and the values or interval of every key.
+
+    Raises:
+        UsageError: an option is wrong.
+    """
+    seeds = _seeds(chosen["seeds"])
+    axes = _axes("--search", chosen["search"]) if chosen["random"] else _axes("--grid", chosen["grid"])
+    if chosen["method"] is None and chosen["recipe"] is None and "method" not in axes:
+        raise UsageError("name a --method (bireal, recu, subbit, ovsw), or a sweep to --resume")
+    return seeds, axes
+
+
+def _started(
+    context: click.Context,
+    chosen: dict[str, Any],
+    seeds: list[int],
+    axes: dict[str, list[Any] | _Interval],
+    console: "Console",
+) -> "sweeps.Sweep":
     """The sweep that the options describe, new or as far as it got."""
     from bnn_tf.training import sweep as sweeps
 
-    seeds = _seeds(chosen["seeds"])
-    axes = _axes("--search", chosen["search"]) if chosen["random"] else _axes("--grid", chosen["grid"])
-    if chosen["method"] is None and "method" not in axes:
-        raise UsageError("name a --method (bireal, recu, subbit, ovsw), or a sweep to --resume")
+    ranges = {key: sweeps.Range(*axis) if isinstance(axis, _Interval) else axis for key, axis in axes.items()}
 
     def prepare() -> "list[sweeps.Task]":
         if chosen["random"]:
-            configurations = sweeps.draw(axes, chosen["random"], chosen["search_seed"])
+            configurations = sweeps.draw(ranges, chosen["random"], chosen["search_seed"])
         else:
-            configurations = sweeps.grid(axes)  # type: ignore[arg-type]
+            configurations = sweeps.grid(ranges)  # type: ignore[arg-type]
         console.print(f"Checking {len(configurations)} configurations, of {len(seeds)} seeds each")
-        return sweeps.plan(configurations, seeds, lambda choices: _configuration(chosen, choices))
+        return sweeps.plan(configurations, seeds, lambda choices: _configuration(context, chosen, choices))
 
     asked = {name: value for name, value in chosen.items() if name not in (*_SESSION, "sweep_dir")}
-    plain = {key: str(axis) if isinstance(axis, sweeps.Range) else axis for key, axis in axes.items()}
+    plain = {key: str(axis) if isinstance(axis, sweeps.Range) else axis for key, axis in ranges.items()}
     asked |= {"seeds": seeds, "search" if chosen["random"] else "grid": plain}
+    asked["recipe"] = chosen["recipe"] and str(chosen["recipe"])
     return sweeps.Sweep.start(chosen["sweep_dir"], asked, prepare)
 
 
-def _configuration(chosen: dict[str, Any], choices: dict[str, Any]) -> "RunConfig":
+def _configuration(context: click.Context, chosen: dict[str, Any], choices: dict[str, Any]) -> "RunConfig":
     from bnn_tf.training import RunConfig
     from zoo import recipes
 
-    recipe = options.recipe({**chosen, **{key: choices[key] for key in _SELECTORS if key in choices}})
+    selected = {key: choices[key] for key in _SELECTORS if key in choices}
+    recipe = options.recipe(context, {**chosen, **selected})
     for key, value in choices.items():
         if key == "epochs" and isinstance(value, list):
             recipe = recipes.with_epochs(recipe, options.numbers(",".join(map(str, value))))
         elif key not in _SELECTORS:
             recipe = recipes.override(recipe, key, value)
-    names = ("data_dir", "limit", "deterministic", "workers", "init_from")
-    return RunConfig(recipe=recipe, **{name: chosen[name] for name in names})
+    return RunConfig(recipe=recipe, **{name: chosen[name] for name in options.CONFIGURED})
 
 
 def _seeds(text: str) -> list[int]:
@@ -138,13 +166,13 @@ def _seeds(text: str) -> list[int]:
     return seeds
 
 
-def _axes(flag: str, texts: Sequence[str]) -> "dict[str, sweeps.Axis]":
+def _axes(flag: str, texts: Sequence[str]) -> dict[str, list[Any] | _Interval]:
     """The axes that `--grid` or `--search` name.
 
     Raises:
         UsageError: one is not KEY=VALUES, or a key or value is there twice.
     """
-    axes: dict[str, sweeps.Axis] = {}
+    axes: dict[str, list[Any] | _Interval] = {}
     for text in texts:
         key, equals, values = (part.strip() for part in text.partition("="))
         if not equals or not key or not values:
@@ -158,16 +186,14 @@ def _axes(flag: str, texts: Sequence[str]) -> "dict[str, sweeps.Axis]":
     return axes
 
 
-def _range(flag: str, text: str, interval: re.Match[str]) -> "sweeps.Range":
-    from bnn_tf.training import sweep as sweeps
-
+def _range(flag: str, text: str, interval: re.Match[str]) -> _Interval:
     if flag != "--search":
         raise UsageError(f"{flag} takes values, not a range ({text}); --random N --search draws from ranges")
     try:
         low, high = (_number(interval[bound]) for bound in ("low", "high"))
     except ValueError:
         raise UsageError(f"--search takes KEY=LOW..HIGH with two numbers, not {text!r}") from None
-    return sweeps.Range(low, high, log=interval["log"] is not None)
+    return _Interval(low, high, log=interval["log"] is not None)
 
 
 def _number(text: str) -> float:

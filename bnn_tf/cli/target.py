@@ -1,5 +1,6 @@
 """What a command was pointed at, opened once: a run, a model in any form, or an architecture's name."""
 
+import contextlib
 import dataclasses
 import difflib
 import functools
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bnn_tf import files, registry
+from bnn_tf import registry
 from bnn_tf.cli import options
 from bnn_tf.errors import UsageError, UserError, unknown
 
@@ -53,6 +54,35 @@ class ImageSet:
         from bnn_tf import data
 
         return data.Images.from_dict(self.preprocessing)
+
+    def contract(self) -> dict[str, Any]:
+        """What an app must know of the images, for `bnn_tf.convert(contract=…)`.
+
+        It holds neither the author's folders nor what training did to images; the file itself says the types
+        of its tensors.
+        """
+        values = self.pre().contract(self.class_names)
+        for key in ("dtype", "quantization", "layout"):
+            del values[key]
+        note = "; an input of type uint8 takes the pixels themselves"
+        return {
+            "dataset": self.dataset,
+            **values,
+            "formula": values["formula"] + note,
+        }
+
+    @classmethod
+    def of_contract(cls, values: dict[str, Any]) -> "ImageSet":
+        """What `contract` gave.
+
+        Raises:
+            ValueError, KeyError, TypeError: an entry is missing or impossible.
+        """
+        from bnn_tf import data
+
+        images = data.Images.from_contract(values)
+        names = [str(name) for name in values["labels"]]
+        return cls(str(values["dataset"]), None, images.to_dict(), names)
 
 
 class Target:
@@ -154,24 +184,25 @@ class Target:
 
     @functools.cached_property
     def _network(self) -> "tf.keras.Model":
-        from bnn_tf.model_files import UnsafeModelError, load_model
-        from bnn_tf.training import start
-
+        if self.kind in ("tflite", "snn"):
+            raise UsageError(
+                f"{self}: this command reads runs and saved Keras models, not {self.path.suffix} files"
+            )
         if self._build is not None:
             return self._build(None)
-        if self.kind == "larq-zoo":
-            return start.load_larq_zoo(self.name)
         if self.kind == "run":
             return self.run.load_network()
-        if self.kind == "saved model":
-            try:
-                return load_model(self.path, safe=not options.model_is_trusted())
-            except UnsafeModelError as error:
-                advice = "only if you trust its author, add --trust-model"
-                raise UserError(f"{error.reason}; {advice}") from error
-        raise UsageError(
-            f"{self}: this command reads runs and saved Keras models, not {self.path.suffix} files"
-        )
+        if self.kind == "larq-zoo":
+            from bnn_tf.training import start
+
+            return start.load_larq_zoo(self.name)
+        from bnn_tf.model_files import UnsafeModelError, load_model
+
+        try:
+            return load_model(self.path, safe=not options.model_is_trusted())
+        except UnsafeModelError as error:
+            advice = "only if you trust its author, add --trust-model"
+            raise UserError(f"{error.reason}; {advice}") from error
 
     def network(self) -> "tf.keras.Model":
         """The Keras model with its weights.
@@ -208,17 +239,36 @@ class Target:
         if self.kind not in ("tflite", "snn"):
             network = self.network()
             return lambda images: network.predict_on_batch(images), tuple(network.input_shape[1:3])
-        from bnn_tf.deploy import Interpreter
+        from bnn_tf.deploy import Interpreter, Normalization
 
-        with tempfile.TemporaryDirectory() as folder:
-            path = self.path
-            if self.kind == "snn":
-                from bnn_tf.subbit import expand_file
+        interpreter = Interpreter(self.path if self.kind == "tflite" else self.content())
+        size: tuple[int, int] = tuple(interpreter.input_shape[1:3])  # type: ignore[assignment]
+        if interpreter.input_type.name != "uint8":
+            return interpreter.predict, size
+        own = self._own_images(None)
+        if own is None:
+            raise UserError(f"{self} takes raw pixels, but says nothing of its images")
+        images = own.pre()
+        normalization = Normalization(tuple(images.mean), tuple(images.std))
+        return lambda inputs: interpreter.predict(normalization.from_images(inputs)), size
 
+    def content(self) -> bytes:
+        """The content of a converted file; a `.snn` file is expanded.
+
+        Raises:
+            UserError: it cannot be read.
+        """
+        if self.kind == "snn":
+            from bnn_tf.subbit import expand_file
+
+            with tempfile.TemporaryDirectory() as folder:
                 path = Path(folder) / "model.tflite"
                 expand_file(self.path, path)
-            interpreter = Interpreter(path)
-        return interpreter.predict, tuple(interpreter.input_shape[1:3])  # type: ignore[return-value]
+                return path.read_bytes()
+        try:
+            return self.path.read_bytes()
+        except OSError as error:
+            raise UserError(f"{self} cannot be read: {error.strerror}") from error
 
     def predict(self) -> "Callable[[np.ndarray], np.ndarray]":
         """A function from preprocessed images `(n, height, width, channels)` to logits."""
@@ -230,8 +280,8 @@ class Target:
         return self._predictor[1]
 
     def knows_images(self) -> bool:
-        """Whether a run or the file beside a model says which images it takes."""
-        return self.kind == "run" or sidecar(self.path).is_file()
+        """Whether a run, a converted file or the file beside a model says which images it takes."""
+        return self.kind != "larq-zoo" and self._own_images(None) is not None
 
     def images(
         self,
@@ -287,7 +337,15 @@ class Target:
         if self.kind == "larq-zoo":
             preprocessing = start.larq_zoo_images(start.parse_larq_zoo(self.name)[2]).to_dict()
             return ImageSet("imagenet2012", data_dir, preprocessing, [])
-        return _read_sidecar(sidecar(self.path)) if sidecar(self.path).is_file() else None
+        if sidecar(self.path).is_file():
+            return _read_sidecar(sidecar(self.path))
+        if self.kind in ("tflite", "snn"):
+            from bnn_tf.deploy import LceFile, contract
+
+            written = contract.read(LceFile(self.path if self.kind == "tflite" else self.content()))
+            with contextlib.suppress(ValueError, KeyError, TypeError):  # not by this program
+                return ImageSet.of_contract(written or {})
+        return None
 
 
 def _near(path: Path) -> str:
@@ -305,18 +363,13 @@ def sidecar(path: Path) -> Path:
     return path.with_name(path.name + ".json")
 
 
-def write_sidecar(path: Path, images: ImageSet) -> None:
-    """Writes what `Target.images` reads."""
-    files.write_text(sidecar(path), json.dumps(dataclasses.asdict(images), indent=2) + "\n")
-
-
 def _read_sidecar(path: Path) -> ImageSet:
     try:
-        images = ImageSet(**json.loads(path.read_text()))
-        images.pre()
+        return ImageSet.of_contract(json.loads(path.read_text()))
+    except KeyError as error:
+        raise UserError(f"{path} cannot be read: it has no entry {error}") from error
     except (OSError, ValueError, TypeError) as error:
         raise UserError(f"{path} cannot be read: {error}") from error
-    return images
 
 
 def read_class_names(path: Path) -> list[str]:

@@ -1,5 +1,6 @@
 """`bnn-tf train`."""
 
+import dataclasses
 import json
 import shlex
 from typing import TYPE_CHECKING, Any
@@ -13,8 +14,21 @@ if TYPE_CHECKING:
     from bnn_tf.training import Prepared, Run, RunConfig, Session
     from zoo.recipes import Recipe
 
+# Fields of `RunConfig` that only this command has an option for.
+_OWN = ("seed", "checkpoint_every")
 # Options that say where and how to run, which is all that can be said when a run is resumed.
-_SESSION = ("resume", "data_dir", "workers", "gpus", "print_every", "until_phase", "as_json")
+_SESSION = (
+    "resume",
+    "restart_from_weights",
+    "data_dir",
+    "workers",
+    "gpus",
+    "cluster",
+    "print_every",
+    "quiet",
+    "until_phase",
+    "as_json",
+)
 
 
 @options.command()
@@ -29,52 +43,72 @@ _SESSION = ("resume", "data_dir", "workers", "gpus", "print_every", "until_phase
 @click.option("-o", "--run-dir", metavar="DIR", help="Folder of the run; default: a new one under runs/.")
 @click.option("--init-from", metavar="RUN", help="Start from the weights of another run, or larq-zoo:NAME.")
 @click.option("--resume", metavar="RUN", help="Continue a stopped run where it was stopped.")
+@click.option(
+    "--restart-from-weights",
+    is_flag=True,
+    help="With --resume: go on from the last weights where no checkpoint can be used.",
+)
 @click.option("--from-phase", metavar="PHASE", help="Leave out earlier phases; start from --init-from.")
 @click.option("--until-phase", metavar="PHASE", help="Stop after this phase; --resume continues.")
+@click.option(
+    "--checkpoint-every",
+    metavar="N[s|m|h|steps]",
+    default="10m",
+    show_default=True,
+    help="How often to save in the middle of an epoch; epoch: only at its end.",
+)
 @options.limit
-@click.option("--gpus", type=click.IntRange(min=0), help="GPUs to use; default: all.")
-@click.option("--workers", type=click.IntRange(min=1), help="Parallel image preparation; default: automatic.")
+@options.hardware
 @click.option(
     "--print-every", type=click.IntRange(min=0), default=0, help="Off a terminal, a line every N steps."
 )
-@click.option("--deterministic", is_flag=True, help="Reproducible to the last bit, somewhat slower.")
+@click.option("--quiet", is_flag=True, help="Print the run directory and the result only.")
 @click.option("--dry-run", is_flag=True, help="Print the resolved configuration and leave.")
 @options.json_option
 @click.pass_context
 def train(context: click.Context, **chosen: Any) -> None:
     """Train a network: by default the method's recipe on embedded handwritten digits.
 
-    Prints the run directory first. Ctrl-C leaves a run that --resume continues.
+    Prints the run directory first. Ctrl-C and SIGTERM save the run, also in the middle of an epoch; --resume
+    continues it. The exit code is then 128 + the signal's number.
     """
+    if chosen["resume"]:
+        fixed = [name for name in chosen if name not in _SESSION]
+        options.refuse(context, fixed, "--resume continues a run as it was configured")
+    elif chosen["restart_from_weights"]:
+        raise UsageError("--restart-from-weights goes with --resume RUN")
+    config = None if chosen["resume"] else _configuration(context, chosen)
+
     from rich.console import Console
+
+    from bnn_tf.training import Run, Session, prepare
 
     # With --json standard output carries the result alone.
     console = Console(stderr=chosen["as_json"], soft_wrap=True, markup=False, highlight=False)
-    from bnn_tf.training import Run, Session, prepare
-
-    session = Session(console, chosen["gpus"], chosen["print_every"], chosen["until_phase"])
-    if chosen["resume"]:
-        run, prepared = _resumed(context, chosen), None
+    session = Session(
+        Console(quiet=True) if chosen["quiet"] else console,
+        chosen["gpus"],
+        chosen["print_every"],
+        chosen["until_phase"],
+        restart_from_weights=chosen["restart_from_weights"],
+        cluster=chosen["cluster"],
+    )
+    if config is None:
+        run, prepared = _resumed(chosen), None
+    elif chosen["dry_run"]:
+        _print_plan(config, chosen["as_json"])
+        return
     else:
-        config = _new(chosen)
-        if chosen["dry_run"]:
-            _print_plan(config, chosen["as_json"])
-            return
         prepared = prepare(config, session)
         run = Run.create(prepared.config, chosen["run_dir"])
     console.print(f"Run directory: {run.path}")
-    console.print(f"Recipe: {run.config.recipe.note}")
+    session.console.print(f"Recipe: {run.config.recipe.note}")
     for remark in _remarks(run):
-        console.print(remark)
+        session.console.print(remark)
     _train(run, session, prepared, chosen["as_json"])
 
 
-def _resumed(context: click.Context, chosen: dict[str, Any]) -> "Run":
-    import dataclasses
-
-    fixed = [name for name in chosen if name not in _SESSION]
-    options.refuse(context, fixed, "--resume continues a run as it was configured")
-
+def _resumed(chosen: dict[str, Any]) -> "Run":
     from bnn_tf.training import Run
 
     run = Run.open(chosen["resume"])
@@ -82,22 +116,29 @@ def _resumed(context: click.Context, chosen: dict[str, Any]) -> "Run":
     return Run(run.path, dataclasses.replace(run.config, **moved))
 
 
-def _new(chosen: dict[str, Any]) -> "RunConfig":
-    """The configuration that the options describe."""
-    if chosen["method"] is None:
-        raise UsageError("name a --method (bireal, recu, subbit, ovsw), or a stopped run to --resume")
-    recipe = _phases(options.recipe(chosen), chosen)
+def _configuration(context: click.Context, chosen: dict[str, Any]) -> "RunConfig":
+    """What the options describe; a file after --recipe may hold settings of the run, too."""
+    if chosen["method"] is None and chosen["recipe"] is None:
+        raise UsageError(
+            "name a --method (bireal, recu, subbit, ovsw), a --recipe file, or a stopped run to --resume"
+        )
+    recipe = _phases(options.recipe(context, chosen), chosen)
+    written = options.recipe_file(chosen["recipe"]) if chosen["recipe"] else {}
+    typed = {parameter.name for parameter in options.typed(context)}
+    values = {
+        name: chosen[name] for name in (*options.CONFIGURED, *_OWN) if name in typed or name not in written
+    }
+    stored = {
+        name: written[name] for name in (*options.CONFIGURED, *_OWN) if name in written and name not in values
+    }
 
     from bnn_tf.training import RunConfig
 
-    names = ("seed", "data_dir", "limit", "deterministic", "workers", "init_from")
-    return RunConfig(recipe=recipe, **{name: chosen[name] for name in names})
+    return RunConfig(recipe=recipe, **values, **stored)
 
 
 def _phases(recipe: "Recipe", chosen: dict[str, Any]) -> "Recipe":
     """The recipe from `--from-phase` on; the name after `--until-phase` is only looked up."""
-    import dataclasses
-
     names = [phase.name for phase in recipe.phases]
     for name in (chosen["from_phase"], chosen["until_phase"]):
         if name is not None and name not in names:

@@ -19,6 +19,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Iterator, Sequence
+from html import escape
 from typing import Any
 
 from bnn_tf import codebook
@@ -104,7 +105,7 @@ class LayerCost:
         return {**values, "cost": self.cost.to_dict()}
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class Account:
     """The costs of a network.
 
@@ -123,6 +124,25 @@ class Account:
         """All layers together."""
         return sum((layer.cost for layer in self.layers), Cost())
 
+    def __repr__(self) -> str:
+        total = self.total
+        return (
+            f"Account({self.model}: {total.binary_parameters:,} binary and {total.real_parameters:,} real "
+            f"parameters, {total.memory_bits / 8e6:.2f} MB, {len(self.layers)} layers)"
+        )
+
+    def _repr_html_(self) -> str:
+        """A table of the layers, for notebooks."""
+        columns = ("layer", "kind", "kernel", "binary bits", "real parameters", "real MMAC", "binary MMAC")
+        lines = [(layer.name, layer.kind, layer.kernel, layer.cost) for layer in self.layers]
+        rows = [
+            (name, kind, "×".join(map(str, kernel or ())), *_short(cost))
+            for name, kind, kernel, cost in [*lines, ("total", "", (), self.total)]
+        ]
+        cells = "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in rows)
+        header = "".join(f"<th>{column}</th>" for column in columns)
+        return f"<table><thead><tr>{header}</tr></thead><tbody>{cells}</tbody></table>"
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
         layers = [layer.to_dict() for layer in self.layers]
@@ -132,6 +152,11 @@ class Account:
             "total": self.total.to_dict(),
             "layers": layers,
         }
+
+
+def _short(cost: Cost) -> tuple[str, ...]:
+    counts = (f"{cost.real_macs / 1e6:.3f}", f"{cost.binary_macs / 1e6:.3f}")
+    return (f"{cost.binary_bits:,}", f"{cost.real_parameters:,}", *counts)
 
 
 def account(model: tf.keras.Model) -> Account:

@@ -278,9 +278,9 @@ class WeightAverage:
         self._weights = [getattr(v, "latent_variable", v) for v in {id(v): v for v in chosen}.values()]
         self.momentum = momentum
         self.averages = [tf.Variable(weight, trainable=False) for weight in self._weights]
+        self.update = tf.function(self._update)  # here, so that importing this module needs no TensorFlow
 
-    @tf.function
-    def update(self, steps: tf.Tensor) -> None:
+    def _update(self, steps: tf.Tensor) -> None:
         """Takes the weights after some steps into the average."""
         kept = tf.pow(tf.constant(self.momentum, tf.float32), tf.cast(steps, tf.float32))
         for average, weight in zip(self.averages, self._weights, strict=True):

@@ -14,8 +14,8 @@ def test_a_run(command, trained):
     assert "binary convolutions: 1 of 1 as LceBconv2d" in out
     assert "agreement" in out
     sidecar = json.loads((trained / "model.tflite.json").read_text())
-    assert (sidecar["dataset"], sidecar["class_names"]) == ("digits", list("0123456789"))
-    assert sidecar["preprocessing"]["size"] == [8, 8]
+    assert (sidecar["dataset"], sidecar["labels"]) == ("digits", list("0123456789"))
+    assert sidecar["crop"] == [8, 8]
     stored = deploy.contract.read(deploy.LceFile(trained / "model.tflite"))
     assert (stored["labels"], stored["crop"]) == (list("0123456789"), [8, 8])
     assert stored["outputs"][0]["meaning"] == "logits"

@@ -20,12 +20,16 @@ def fails(capsys, *arguments):
 
 def test_sub_bit_network():
     lines = run("--model", "react_resnet18", "--method", "subbit", "--bits", "5").splitlines()
-    assert any("Ratio of MACs that are binarized" in line for line in lines)  # Larq's table
     text = "\n".join(lines)
     for figure in ("0.56", "6.103 Mbit (10,985,472 weights)", "0.501 G", "published: 6.103 Mbit, the same"):
         assert figure in text
     layer = next(line.split() for line in lines if line.startswith("stage4_block4_conv"))
     assert layer[1:] == ["7×7×512", "3×3×512×512", "0.556", "/", "1", "1.3107", "115.606", "13.648"]
+
+
+def test_larqs_own_table_is_an_option():
+    assert "Ratio of MACs that are binarized" in run("--model", "vgg_small", "--larq")
+    assert "Ratio of MACs" not in run("--model", "vgg_small")
 
 
 def test_json():

@@ -1,9 +1,13 @@
 """What a name on the command line stands for, and which images a model takes."""
 
+import dataclasses
+import json
+
 import pytest
 
+from bnn_tf import data
 from bnn_tf._tensorflow import tf
-from bnn_tf.cli.target import ImageSet, Target, sidecar, write_sidecar
+from bnn_tf.cli.target import ImageSet, Target, sidecar
 from bnn_tf.errors import UserError
 
 
@@ -53,24 +57,39 @@ class TestKinds:
 
 
 class TestSidecar:
-    def test_round_trip(self, file):
-        images = ImageSet("digits", "/data", {"size": [8, 8], "std": [0.5, 0.5, 0.5]}, ["a", "b"])
-        write_sidecar(file, images)
-        assert Target.open(file).images() == images
-        assert images.pre().size == (8, 8)
+    """The file beside a converted model."""
+
+    IMAGES = data.Images(training=(data.PadCrop(4), data.Flip()), size=(8, 8), mean=0.5, std=0.25)
+
+    def write(self, file, **changes):
+        images = ImageSet("cifar10", "/home/author/data", self.IMAGES.to_dict(), ["cat", "dog"])
+        sidecar(file).write_text(json.dumps({**images.contract(), **changes}))
+
+    def test_it_says_what_evaluation_needs_and_nothing_of_the_author(self, file):
+        self.write(file)
+        text = sidecar(file).read_text()
+        assert "author" not in text
+        assert "pad_crop" not in text
+        images = Target.open(file).images()
+        assert (images.dataset, images.data_dir, images.class_names) == ("cifar10", None, ["cat", "dog"])
+        assert images.pre() == dataclasses.replace(self.IMAGES, training=())
 
     def test_options_override(self, file):
-        write_sidecar(file, ImageSet("cifar10", "/data", {}, []))
+        self.write(file)
         opened = Target.open(file)
-        assert opened.images("cifar100").data_dir is None  # the folder was the other dataset's
+        assert opened.images("cifar100").dataset == "cifar100"
         assert opened.images(data_dir="/new").data_dir == "/new"
         assert opened.images(normalization="cifar").pre().mean == (0.491, 0.482, 0.447)
 
-    @pytest.mark.parametrize("content", ["", "[]", '{"dataset": "digits"}', None])
+    @pytest.mark.parametrize("content", ["", "[]", '{"dataset": "digits"}', "null", '{"crop": 3}'])
     def test_damaged(self, file, content):
-        write_sidecar(file, ImageSet("digits", None, {"colour": "blue"}, []))
-        if content is not None:
-            sidecar(file).write_text(content)
+        sidecar(file).write_text(content)
+        with pytest.raises(UserError, match=r"model.tflite.json cannot be read"):
+            Target.open(file).images()
+
+    @pytest.mark.parametrize("change", [{"std": [0, 0, 0]}, {"crop": "big"}, {"cover": [9, 12]}])
+    def test_impossible(self, file, change):
+        self.write(file, **change)
         with pytest.raises(UserError, match=r"model.tflite.json cannot be read"):
             Target.open(file).images()
 

@@ -238,3 +238,10 @@ def test_larq_table_counts_no_state(capsys):
     cells = [cell.strip() for cell in row.split("|")[1].split()]
     assert cells[-3:] == ["1728", "0.21", "110592"]
     assert all(np.array_equal(a, b) for a, b in zip(before, model.get_weights(), strict=True))
+
+
+def test_notebooks_get_a_short_text_and_a_table():
+    counted = costs(sub_bit_conv())
+    assert len(repr(counted)) < 200
+    assert "1,728 binary and 0 real parameters" in repr(counted)
+    assert counted._repr_html_().count("<tr>") == 1 + len(counted.layers) + 1

@@ -1,0 +1,31 @@
+"""`bnn-tf data`."""
+
+from pathlib import Path
+
+import click
+
+from bnn_tf.cli import options
+
+
+@click.group()
+def data() -> None:
+    """Look at datasets."""
+
+
+@data.command("check", cls=options.Command)
+@click.argument("folder", metavar="DIR", type=options.PATH)
+@click.option(
+    "--workers", type=click.IntRange(min=1), default=4, show_default=True, help="Images to read at a time."
+)
+@options.json_option
+@click.pass_context
+def check(context: click.Context, folder: Path, workers: int, as_json: bool) -> None:
+    """Read every image below DIR and list all files that cannot be used.
+
+    The exit code is 1 if there are any.
+    """
+    from bnn_tf import data as library
+
+    checked = library.check(folder, workers)
+    options.emit(checked.to_dict(), as_json, str(checked))
+    context.exit(1 if checked.faults else 0)

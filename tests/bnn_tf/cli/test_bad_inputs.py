@@ -1,0 +1,227 @@
+"""Bad command lines: the exit code, and one line that says what to do."""
+
+import shlex
+import subprocess
+import sys
+
+import pytest
+
+from bnn_tf.cli import app
+
+# Wrong usage (exit code 2), found without TensorFlow: the line after `bnn-tf`, and a part of the message.
+USAGE = [
+    # commands
+    ("trian", "there is no command 'trian'; did you mean 'train'?"),
+    ("eval run", "did you mean 'evaluate'?"),
+    ("test run", "did you mean 'evaluate'?"),
+    ("infer run x.png", "did you mean 'predict'?"),
+    ("quantize run", "did you mean 'convert'?"),
+    ("ls", "did you mean 'runs'?"),
+    ("diff a b", "did you mean 'compare'?"),
+    ("fit", "did you mean 'train'?"),
+    ("import x.pt", "did you mean 'import-torch'?"),
+    ("wzzk", "there is no command 'wzzk'"),
+    ("--nonsense", "there is no option --nonsense"),
+    # options that are called otherwise elsewhere
+    ("train --method recu --bacth-size 3", "did you mean --batch-size?"),
+    ("train --method recu --batchsize 3", "did you mean --batch-size?"),
+    ("train --method recu --learning_rate 3", "did you mean --learning-rate?"),
+    ("train --network x", "did you mean --model?"),
+    ("train --arch x", "did you mean --model?"),
+    ("train --num-epochs 3", "did you mean --epochs?"),
+    ("train --gpu 1", "did you mean --gpus?"),
+    ("train --num-workers 1", "did you mean --workers?"),
+    ("train --checkpoint x", "did you mean --resume?"),
+    ("train --pretrained x", "did you mean --init-from?"),
+    ("train --fp16", "did you mean --precision?"),
+    ("train --xla", "did you mean --jit?"),
+    ("convert run --out x", "did you mean --output?"),
+    ("convert run --quantize", "did you mean --int8?"),
+    ("summary --model vgg_small --imgsz 3", "did you mean --input-size?"),
+    ("evaluate run --batch 3", "did you mean --batch-size?"),
+    ("lint --model vgg_small --strikt", "did you mean --strict?"),
+    # values
+    ("train --method recu --batch-size", "requires an argument"),
+    ("train --method recu --batch-size few", "'few' is not a valid integer"),
+    ("train --method recu --batch-size 0", "0 is not in the range"),
+    ("train --method recu --bs -4", "-4 is not in the range"),
+    ("train --method recu --test-batch-size 0", "0 is not in the range"),
+    ("train --method recu --lr nan", "it must be finite and above 0, not nan"),
+    ("train --method recu --lr inf", "it must be finite and above 0, not inf"),
+    ("train --method recu --lr 0", "it must be finite and above 0, not 0"),
+    ("train --method recu --lr fast", "'fast' is not a number"),
+    ("train --method recu --weight-decay -1", "it must be finite and at least 0, not -1"),
+    ("train --method recu --weight-decay nan", "it must be finite and at least 0, not nan"),
+    ("train --method recu --momentum -0.5", "it must be finite and at least 0, not -0.5"),
+    ("train --method recu --momentum 1.5", "momentum"),
+    ("train --method recu --seed -1", "-1 is not in the range"),
+    ("train --method recu --seed 99999999999", "99999999999 is not in the range"),
+    ("train --method recu --limit 0", "0 is not in the range"),
+    ("train --method recu --workers 0", "0 is not in the range"),
+    ("train --method recu --gpus -1", "-1 is not in the range"),
+    ("train --method recu --print-every -1", "-1 is not in the range"),
+    ("train --method recu --epochs two", "--epochs takes a whole number, or one for each phase"),
+    ("train --method recu --epochs 1,2", "one for each phase (train)"),
+    ("train --method recu --epochs 0", "positive number"),
+    ("train --method recu --epochs 1000000000000", "epochs"),
+    ("train --method subbit --bits 0", "0 is not in the range"),
+    ("train --method subbit --bits 10", "10 is not in the range"),
+    ("train --method bireal --bits 5", "there is no option of bireal called 'bits'"),
+    ("train stray", "unexpected extra argument"),
+    # names
+    ("train", "name a --method"),
+    ("train --method birael", "there is no method called 'birael'; did you mean 'bireal'?"),
+    ("train --method recu --model resnet20", "did you mean 'cifar_resnet20'?"),
+    ("train --method recu --model vgg", "did you mean 'vgg_small'?"),
+    ("train --method recu --variant multi-step", "variant of recu's recipes"),
+    ("train --method bireal --variant multi-step", "did you mean 'multistep'"),
+    ("train --method recu --schedule cosin", "did you mean 'cosine'"),
+    ("train --method recu --until-phase trian", "did you mean 'train'"),
+    ("train --method recu --from-phase trian", "did you mean 'train'"),
+    ("train --method bireal --variant multistep --from-phase clip", "needs a run to start from: --init-from"),
+    ("recipes --method rec", "did you mean 'recu'"),
+    # settings
+    ("train --method recu --set epochs", "--set takes KEY=VALUE, not 'epochs'"),
+    ("train --method recu --set =3", "--set takes KEY=VALUE, not '=3'"),
+    ("train --method recu --set bathc_size=3", "did you mean 'batch_size'"),
+    ("train --method recu --set batch_size=-3", "batch_size must be a whole number at least 1, not -3"),
+    ("train --method recu --set batch_size=2.5", "batch_size must be a whole number"),
+    ("train --method recu --set batch_size=NaN", "batch_size must be a whole number"),
+    (
+        "train --method recu --set label_smoothing=1",
+        "label_smoothing must be a number at least 0 and below 1",
+    ),
+    ("train --method recu --set method.tau_min=85", "tau_min must be a number"),
+    ("train --method recu --set method.tau_min=NaN", "tau_min must be a number"),
+    ("train --method recu --set method.tua_min=0.8", "did you mean 'tau_min'"),
+    ("train --method ovsw --set method.delta=NaN", "delta must be a number"),
+    ("train --method ovsw --set method.delta=-1", "delta must be a number"),
+    ("train --method recu --set schedule.warmup=-1", "warmup must be"),
+    ("train --method recu --set schedule.wramup=1", "did you mean 'schedule.warmup'"),
+    # resuming
+    ("train --resume run --lr 0.1", "continues a run as it was configured; leave out --learning-rate"),
+    ("train --resume run --method recu --seed 3", "leave out --method, --seed"),
+    ("sweep", "name a --sweep-dir"),
+    ("sweep --sweep-dir x", "name a --method"),
+    ("sweep --sweep-dir x --method recu --grid lr", "--grid takes KEY=A,B,…, not 'lr'"),
+    ("sweep --sweep-dir x --method recu --grid lr=", "--grid takes KEY=A,B,…"),
+    ("sweep --sweep-dir x --method recu --grid seed=1,2", "--seeds 1,2"),
+    ("sweep --sweep-dir x --method recu --grid bs=1..9", "takes values, not a range"),
+    ("sweep --sweep-dir x --method recu --grid bs=1,1", "names 1 twice"),
+    ("sweep --sweep-dir x --method recu --random 3", "--random draws from --search"),
+    ("sweep --sweep-dir x --method recu --search lr=1..2", "--search needs --random"),
+    ("sweep --sweep-dir x --method recu --random 2 --search lr=a..b", "with two numbers"),
+    ("sweep --sweep-dir x --method recu --seeds one", "--seeds takes whole numbers"),
+    ("sweep --sweep-dir x --method recu --seeds 1,1", "names a seed twice"),
+    ("sweep --show x --method recu", "--show takes a sweep as it was started; leave out --method"),
+    # arguments
+    ("evaluate", "Missing argument 'TARGET'"),
+    ("convert", "Missing argument 'TARGET'"),
+    ("predict", "Missing argument 'TARGET'"),
+    ("predict text.keras", "Missing argument 'IMAGE…'"),
+    ("report", "Missing argument 'RUN…'"),
+    ("compare", "Missing argument 'RUN…'"),
+    ("compare one", "name at least two runs"),
+    ("benchmark", "Missing argument 'TARGET…'"),
+    ("compress", "Missing argument 'SOURCE'"),
+    ("expand x", "Missing option '-o'"),
+    ("device-kit text.keras", "Missing option '-o'"),
+    ("import-torch", "Missing argument 'FILE'"),
+    ("import-torch x.pt", "Missing option '--model'"),
+    ("completion", "Missing argument"),
+    ("completion tcsh", "'tcsh' is not one of 'bash', 'zsh', 'fish'"),
+    ("lint", "name a run or saved model, or a --model"),
+    ("lint text.keras --model vgg_small", "name a run or saved model, or a --model"),
+    ("lint text.keras --method recu", "go with --model"),
+    ("lint text.tflite", "not .tflite files"),
+    ("lint --model vgg_smal", "did you mean 'vgg_small'"),
+    ("summary", "name a run or saved model, or a --model"),
+    ("summary --model vgg_small --set bits=5", "method.OPTION=VALUE or model.OPTION=VALUE"),
+    ("summary --model vgg_small --set model.pad_value=1", "did you mean 'pad_values'"),
+    ("summary --model vgg_small --input-size big", "no size such as"),
+    ("summary --model vgg_small --input-size 0", "no size such as"),
+    ("summary --model vgg_small --bits 12", "12 is not in the range"),
+    ("summary --model vgg_small --method recu --bits 5", "option of method recu called 'bits'"),
+    ("convert text.keras", "name the file to write with -o"),
+    ("convert text.keras -o nowhere/x.tflite", "there is no folder nowhere"),
+    ("convert text.keras -o x.tflite --int8-input", "need --int8; leave out --int8-input"),
+    ("convert text.keras -o x.tflite --int8 half", "'half' is not one of"),
+    ("convert text.keras -o x.tflite --int8 --no-fold", "--int8 needs folding"),
+    ("convert text.keras -o x.tflite --images 0", "0 is not in the range"),
+    ("evaluate text.keras", "name a --dataset and a --normalization"),
+    ("evaluate text.keras --dataset digits", "name a --dataset and a --normalization"),
+    ("evaluate text.keras --dataset digits --normalization cifra", "did you mean 'cifar'"),
+    ("evaluate text.keras --method recu", "name a module here, as package.module:Name"),
+    ("benchmark text.tflite --compare", "--compare needs a run or a saved Keras model"),
+    ("benchmark text.tflite --threads many", "no list of numbers of threads"),
+    ("benchmark text.tflite --threads 0", "no list of numbers of threads"),
+    ("models --filter cheap", "--filter takes a condition"),
+    ("models --filter weight=3", "there is no column called 'weight'"),
+    ("models --filter parameters=few", "parameters is a number"),
+    ("models --filter model<3", "model is text"),
+    ("models --sort prameters", "did you mean 'parameters'"),
+    ("runs --sort size", "'size' is not one of"),
+    ("report broken -o report.md", "ends in .html"),
+]
+
+# Other errors (exit code 1), also without TensorFlow.
+WRONG = [
+    ("evaluate nothing", "there is no run and no model at nothing"),
+    ("evaluate tex.keras", "did you mean text.keras?"),
+    ("evaluate empty", "empty is neither a run directory (no config.json) nor a SavedModel"),
+    ("convert runs/nope", "there is no run and no model at runs/nope"),
+    ("predict nothing x.png", "there is no run and no model at nothing"),
+    ("predict text.keras nothing.png", "there is no image nothing.png"),
+    ("lint nothing", "there is no run and no model at nothing"),
+    ("summary nothing.keras", "there is no run and no model at nothing.keras"),
+    ("benchmark nothing.tflite", "there is no run and no model at nothing.tflite"),
+    ("device-kit nothing -o kit", "there is no run and no model at nothing"),
+    ("report nothing", "there is no run and no model at nothing"),
+    ("report text.keras", "text.keras is no run directory"),
+    ("runs nothing", "there is no folder nothing"),
+    ("runs text.keras", "there is no folder text.keras"),
+]
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """A folder with things that are no models; it is the current one."""
+    for name in ("text.keras", "text.tflite"):
+        (tmp_path / name).write_text("not a model")
+    for name in ("empty", "broken"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "broken" / "config.json").write_text("{}")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("line", "message", "code"), [(*case, 2) for case in USAGE] + [(*case, 1) for case in WRONG]
+)
+def test_one_line_with_the_right_code(place, capsys, line, message, code):
+    before = sorted(place.rglob("*"))
+    assert app.run(shlex.split(line)) == code
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("bnn-tf: ")
+    assert len(err.splitlines()) == 1
+    assert message in err
+    assert sorted(place.rglob("*")) == before
+
+
+SCRIPT = """
+import shlex, sys
+from bnn_tf.cli import app
+for line in sys.stdin:
+    code = app.run(shlex.split(line))
+    assert code in (0, 1, 2), (line, code)
+    assert "tensorflow" not in sys.modules, line
+"""
+
+
+def test_none_of_them_needs_tensorflow(place):
+    answers = ["--help", "train --help", "models", "models --json", "recipes", "recipes --json", "--version"]
+    answers += ["completion bash", "runs empty"]
+    lines = "\n".join([*answers, *(line for line, _ in USAGE + WRONG)])
+    process = subprocess.run([sys.executable, "-c", SCRIPT], input=lines, text=True, capture_output=True)
+    assert process.returncode == 0, process.stderr.splitlines()[-1]
