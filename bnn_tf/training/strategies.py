@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 import re
@@ -138,16 +139,22 @@ def agree(strategy: tf.distribute.Strategy, code: int) -> int:
     """
     if not is_multi_worker(strategy):
         return code
+    return int(_largest(strategy)(tf.constant([code])))
 
-    @tf.function
-    def largest() -> tf.Tensor:
-        def gathered() -> tf.Tensor:
+
+@functools.cache
+def _largest(strategy: tf.distribute.Strategy) -> Any:
+    """A function that gives the largest of all workers' numbers; traced once."""
+
+    @tf.function(autograph=False)
+    def largest(code: tf.Tensor) -> tf.Tensor:
+        def gathered(mine: tf.Tensor) -> tf.Tensor:
             context = tf.distribute.get_replica_context()
-            return tf.reduce_max(context.all_gather(tf.constant([code]), axis=0))
+            return tf.reduce_max(context.all_gather(mine, axis=0))
 
-        return strategy.experimental_local_results(strategy.run(gathered))[0]
+        return strategy.experimental_local_results(strategy.run(gathered, args=(code,)))[0]
 
-    return int(largest())
+    return largest
 
 
 @contextlib.contextmanager
