@@ -79,8 +79,7 @@ def _text(imported: "Imported") -> str:
             for what, key in (("network", "model_options"), ("file", "source"))
         ),
         f"method: {_pairs(method)}" if method else "",
-        f"images: {facts['image_size'][0]}×{facts['image_size'][1]}, mean {facts['mean']}, "
-        f"deviation {facts['std']}",
+        f"images: {facts['image_size'][0]}×{facts['image_size'][1]}, normalization {facts['normalization']}",
         f"matched {len(matching.matched)} variables, ignored {len(matching.ignored)} names",
         *_ignored(matching.ignored),
         f"without a source, and needing none: {some(matching.kept, 3)}" if matching.kept else "",

@@ -76,8 +76,7 @@ class Imported:
             "method": recipe.method_of(recipe.phases[-1]).get_config(),
             "dataset": recipe.dataset,
             "image_size": list(recipe.images.size),
-            "mean": list(recipe.images.mean),
-            "std": list(recipe.images.std),
+            "normalization": _normalization(recipe.images),
             "classes": len(self.run.config.class_names),
             **self.matching.to_dict(),
         }
@@ -127,6 +126,12 @@ def import_arrays(request: Request, checkpoint: Checkpoint) -> Imported:
     imported = Imported(run, matching, {**checkpoint.facts, "file": str(request.file)})
     files.write_text(run.path / "import.json", json.dumps(imported.to_dict(), indent=2) + "\n")
     return imported
+
+
+def _normalization(images: data.Images) -> str:
+    """The name of mean and deviation."""
+    pair = images.mean, images.std
+    return next((name for name, known in data.NORMALIZATIONS.items() if known == pair), "its own")
 
 
 def _recipe(request: Request, found: Settings) -> Recipe:
