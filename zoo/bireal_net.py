@@ -54,7 +54,7 @@ def BiRealNet18(
 
     Example:
         >>> zoo.BiRealNet18(stem="quick", shortcut="concat", stages=(1, 1, 1, 1)).count_params()
-        2098472
+        2103976
     """
     return _bireal_net(net, image, stem, shortcut, stages)
 
@@ -79,7 +79,7 @@ def BiRealNet34(
 def BiRealNet18Quick(net: Builder, image: tf.Tensor) -> tf.Tensor:
     """`BiRealNet18` for devices: QuickNet's stem, shortcuts without parameters, one-padding.
 
-    11,511,232 parameters, 16 binary convolutions; 67 million instructions an image at 224×224 on ARM instead
+    11,507,944 parameters, 16 binary convolutions; 67 million instructions an image at 224×224 on ARM instead
     of 120, 3.5 MB. No published accuracy.
     """
     return _bireal_net(net, image, "quick", "concat", (4, 4, 4, 4))

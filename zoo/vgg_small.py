@@ -39,7 +39,7 @@ def VGGSmall(net: Builder, image: tf.Tensor, last_activation: str = "hard_tanh")
 
     Example:
         >>> zoo.VGGSmall(method="ovsw", last_activation="prelu").count_params()
-        4664074
+        4664202
     """
     check("last_activation", last_activation, Literal["hard_tanh", "prelu"])
     x = net.batch_norm(net.conv(image, 128, 3, "stem_conv"), "stem_bn")
