@@ -174,6 +174,10 @@ def _check(path: Path, kind: str, custom_objects: Mapping[str, Any] | None) -> N
             _check_saved_model(path, custom_objects)
     except RecursionError:
         raise UnsafeModelError(f"the configuration in {path} is nested too deeply") from None
+    except UserError:
+        raise
+    except Exception as error:  # of zipfile, h5py and protocol buffers in a damaged file
+        raise UserError(f"{path} is damaged: {first_line(error)[:200]}") from error
 
 
 def _kind(path: Path) -> str:
