@@ -83,6 +83,7 @@ def device_kit(
             reference,
             interpreter.input_quantization,
             interpreter.output_quantization,
+            network,
         )
     options.emit(report.to_dict(), as_json, str(report))
 

@@ -76,6 +76,7 @@ def write(
     reference: Reference,
     input_quantization: Quantization = None,
     output_quantization: Quantization = None,
+    network: tf.keras.Model | None = None,
 ) -> KitReport:
     """Fills a folder with the kit; files of the same names are replaced.
 
@@ -87,6 +88,7 @@ def write(
         reference: The example.
         input_quantization: Scale and zero point of an int8 input.
         output_quantization: Scale and zero point of an int8 output.
+        network: The Keras model; it is added as one C file, if all its layers can be exported.
 
     Raises:
         UserError: the folder cannot be written to.
@@ -105,6 +107,8 @@ def write(
         _write_json(folder / "preprocessing.json", how)
         _write_json(folder / "expected.json", expected)
         _write_arrays(folder, reference, preprocess.preprocess(reference.image, how))
+        if network is not None:
+            _write_program(folder, network, names, preprocessing, reference.image)
     except OSError as error:
         raise UserError(f"cannot write the kit to {folder}: {error.strerror or error}") from error
     return KitReport(
@@ -114,6 +118,23 @@ def write(
         reference=reference,
         top=tuple(expected["top"]),
     )
+
+
+def _write_program(
+    folder: Path, network: tf.keras.Model, names: Sequence[str], preprocessing: Images, image: np.ndarray
+) -> None:
+    """Adds the network as a C file, and what compiles it; nothing where a layer cannot be exported."""
+    from bnn_tf.export import export_c
+
+    mean, std = preprocessing.mean, preprocessing.std
+    try:
+        export_c(network, folder / "net.c", classes=names, mean=mean, std=std, check=False)
+    except UserError:
+        return
+    for source in (FILES / "program").iterdir():
+        shutil.copy(source, folder / source.name)
+    height, width = image.shape[:2]
+    (folder / "reference_image.ppm").write_bytes(b"P6 %d %d 255\n" % (width, height) + image.tobytes())
 
 
 def rule(preprocessing: Images, quantization: Quantization = None) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """What stands in the folder, and which image is the reference."""
 
 import json
+import shutil
 import subprocess
 import sys
 
@@ -132,3 +133,21 @@ class TestInt8:
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         assert done.returncode == code, done.stderr
         assert "c  (class 2, output 3." in done.stdout
+
+
+@pytest.mark.skipif(shutil.which("cc") is None, reason="there is no C compiler")
+def test_program(tmp_path, tiny, rng):
+    """The C file compiles with the kit's Makefile, and names the class that Keras names."""
+    network, pre = tiny(), Images(size=(8, 8))
+    image = rng.integers(0, 256, (8, 8, 3), np.uint8)
+    inputs = pre.normalize(image)[None]
+    outputs = network.predict_on_batch(inputs)
+    (tmp_path / "model.tflite").write_bytes(b"a model")
+    names = [f"class{number}" for number in range(10)]
+    reference = device_kit.Reference(image, inputs, outputs, 1e-6, 1e-6)
+    device_kit.write(tmp_path / "kit", tmp_path / "model.tflite", names, pre, reference, network=network)
+    subprocess.run(["make", "-s"], cwd=tmp_path / "kit", check=True)
+    said = subprocess.run(
+        ["./net", "reference_image.ppm"], cwd=tmp_path / "kit", check=True, capture_output=True, text=True
+    ).stdout
+    assert said.startswith(f"reference_image.ppm: {names[int(outputs.argmax())]} (")
