@@ -14,15 +14,17 @@ import subprocess
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from bnn_tf._tensorflow import tf
-from bnn_tf.deploy.graph import Graph
 from bnn_tf.errors import UserError, first_line
 from bnn_tf.export.operations import Tensor
 from bnn_tf.export.program import Program
+
+if TYPE_CHECKING:
+    from bnn_tf.deploy.graph import Graph
 
 TOLERANCE = 1e-4
 """Largest difference that is rounding, in units of the deviation of the layer's values."""

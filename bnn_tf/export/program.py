@@ -256,6 +256,11 @@ def _find_borders(program: Program) -> None:
         )
 
 
+def strip_pixels(shape: Shape) -> int:
+    """Pixels that a convolution computes at once: a strip, of which the last may be repeated, or one."""
+    return 1 if shape.pixels == 1 else STRIP
+
+
 def scratch_bytes(step: Step, shapes: dict[Tensor, Shape]) -> int:
     """Bytes of the pixels that a step works on, and of the counts of a binary convolution."""
     kernel, channels = step.kernel, step.shape.channels
@@ -263,7 +268,7 @@ def scratch_bytes(step: Step, shapes: dict[Tensor, Shape]) -> int:
         return 0
     floats = -(-channels // 16) * 16 * 4
     if isinstance(kernel, Convolution):
-        pixels = min(STRIP, step.shape.pixels)
+        pixels = strip_pixels(step.shape)
         counts = -(-channels // 32) * 32 * 2 * pixels if shapes[kernel.inputs[0]].signs else 0
         return _aligned(floats * pixels) + _aligned(counts)
     needs = isinstance(kernel, Depthwise | Pool | Softmax | Values) or kernel is not None

@@ -25,7 +25,18 @@ from bnn_tf.export.operations import (
     Values,
     Window,
 )
-from bnn_tf.export.program import STRIP, Apply, Border, Join, Pack, Program, Step, Store, binary_depth
+from bnn_tf.export.program import (
+    STRIP,
+    Apply,
+    Border,
+    Join,
+    Pack,
+    Program,
+    Step,
+    Store,
+    binary_depth,
+    strip_pixels,
+)
 
 _COLUMNS = 110
 
@@ -291,7 +302,7 @@ class _Writer:
                 self._constant(pack_filters(kernel.kernel), "uint8_t"),
                 binary_depth(kernel.kernel),
             )
-            floats = -(-channels // 16) * 16 * min(STRIP, output.pixels)
+            floats = -(-channels // 16) * 16 * strip_pixels(output)
             body.add(f"uint16_t *const counts = (uint16_t *)(void *)(scratch + {-(-floats // 16) * 16});")
         elif kernel.groups == 1:
             self._pieces |= {"dots": None}

@@ -200,6 +200,13 @@ def test_memory_of_living_tensors_does_not_overlap(exported, settled):
     assert all(offset % 64 == 0 for offset in program.offsets.values())
 
 
+@pytest.mark.parametrize("shape", [(1, 2, 40), (3, 1, 40)])
+def test_maps_of_less_than_a_strip(shape, settled, agrees):
+    """Kernels work on four pixels even where a map has two or three: their results need room."""
+    layers = [binary(40), L.BatchNormalization(), binary(147, pad_values=1.0), L.Conv2D(9, 1)]
+    agrees(settled(network(*layers, shape=shape)), command=CC)
+
+
 def test_counts_are_exact(agrees):
     """A window of 512 channels and 3 × 3 taps of equal signs: the largest counts that the zoo has."""
     model = network(binary(64), shape=(4, 4, 512))
