@@ -59,7 +59,9 @@ def export(
 
     network = opened.network()
     names = read_class_names(class_names) if class_names is not None else []
-    samples, mean, std = None, (0.0,), (1.0,)
+    samples = None
+    mean: tuple[float, ...] = (0.0,)
+    std: tuple[float, ...] = (1.0,)
     if dataset is not None or opened.knows_images():
         image_set = opened.images(dataset, data_dir, normalization)
         settings = image_set.pre()

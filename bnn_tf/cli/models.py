@@ -59,7 +59,8 @@ def models(conditions: tuple[str, ...], sort: str | None, as_json: bool) -> None
     Cortex-A72, counted under emulation, where known), paper_top1, recipes (method:dataset). Counts are those
     of the default method and number of classes. --json has all of them, and each network's function.
     """
-    rows = [row for row in _rows() if all(_holds(row, text) for text in conditions)]
+    checks = [_condition(text) for text in conditions]
+    rows = [row for row in _rows() if all(holds(row) for holds in checks)]
     if sort is not None:
         key = sort.removeprefix("-")
         if key not in _KEYS:
@@ -92,7 +93,7 @@ def _rows() -> list[dict[str, Any]]:
     return rows
 
 
-def _holds(row: dict[str, Any], text: str) -> bool:
+def _condition(text: str) -> Callable[[dict[str, Any]], bool]:
     """Whether a row meets a condition of `--filter`.
 
     Raises:
@@ -101,18 +102,17 @@ def _holds(row: dict[str, Any], text: str) -> bool:
     match = _CONDITION.fullmatch(text)
     if match is None:
         raise UsageError(f"--filter takes a condition such as input=32 or 'parameters<1e6', not {text!r}")
-    key, sign, wanted = match.groups()
+    key, sign, written = match.groups()
+    wanted: str | float = written
     if key not in _KEYS:
         raise unknown("column", key, _KEYS)
-    value = row[key]
-    if value is None:
-        return False
-    if sign == "~" or not isinstance(value, int | float):
+    if key in ("model", "recipes"):
         if sign not in ("~", "=", "==", "!="):
             raise UsageError(f"{key} is text: --filter compares it by = or ~, not by {sign}")
-        return _OPERATORS["=" if sign == "==" else sign](value, wanted)
-    try:
-        number = float(wanted)
-    except ValueError:
-        raise UsageError(f"{key} is a number: --filter cannot compare it with {wanted!r}") from None
-    return _OPERATORS["=" if sign == "==" else sign](value, number)
+    elif sign != "~":
+        try:
+            wanted = float(written)
+        except ValueError:
+            raise UsageError(f"{key} is a number: --filter cannot compare it with {written!r}") from None
+    compare = _OPERATORS["=" if sign == "==" else sign]
+    return lambda row: row[key] is not None and compare(row[key], wanted)

@@ -183,13 +183,14 @@ def trust(name: str) -> None:
         sys.path.append(folder)  # last, so that no file there hides an installed module
 
 
-def _trust_path(value: str, parameter: click.Parameter) -> None:
-    if not registry.is_path(value):
-        raise UsageError(
-            f"--method and --model name a module here, as package.module:Name, so that it may be imported; "
-            f"{value!r} belongs to the run or the file already"
-        )
-    trust(value)
+def _trust_paths(values: Iterable[str]) -> None:
+    for value in values:
+        if not registry.is_path(value):
+            raise UsageError(
+                "--method and --model name a module here, as package.module:Name, so that it is imported; "
+                f"{value!r} belongs to the run or the file already"
+            )
+        trust(value)
 
 
 def method_names() -> list[str]:
@@ -320,7 +321,7 @@ _trusted = click.option(
     metavar="package.module:NAME",
     multiple=True,
     expose_value=False,
-    callback=lambda context, parameter, values: [_trust_path(value, parameter) for value in values],
+    callback=lambda context, parameter, values: _trust_paths(values),
     help="Import the method or network that the run names from its module, also from the current folder.",
 )
 

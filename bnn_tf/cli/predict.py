@@ -1,7 +1,7 @@
 """`bnn-tf predict`."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -59,7 +59,7 @@ def predict(
                 f"{class_names} holds {len(names)} names, the model has {logits.shape[1]} classes"
             )
         names = [str(number) for number in range(logits.shape[1])]
-    rows = [
+    rows: list[dict[str, Any]] = [
         {"image": str(path), "classes": _best(values, names, top)}
         for path, values in zip(images, logits, strict=True)
     ]

@@ -221,18 +221,21 @@ class Target:
         Raises:
             UserError: as `network`; or the network does not take images of that size.
         """
-        from bnn_tf.report.accounting import at_size
-        from bnn_tf.training import build_network
-
         if self._build is not None:
             return self._build(size)
         if self.kind == "run":
+            from bnn_tf.training import build_network
+
             recipe = self.run.config.recipe
             images = dataclasses.replace(recipe.images, size=size or recipe.images.size)
             recipe = dataclasses.replace(recipe, images=images)
             return build_network(recipe, len(self.run.config.class_names))
         network = self.network()
-        return network if size is None else at_size(network, size)
+        if size is None:
+            return network
+        from bnn_tf.report.accounting import at_size
+
+        return at_size(network, size)
 
     @functools.cached_property
     def _predictor(self) -> "tuple[Callable[[np.ndarray], np.ndarray], tuple[int, int]]":

@@ -119,9 +119,9 @@ def lines(
         whole: Whether only whole numbers stand on the horizontal axis.
         depth: Names of the first and the last line where the colours are a `ramp`.
     """
-    points = [(x, y) for line in drawn for x, y in zip(line.xs, line.ys, strict=False) if _finite(y)]
     xs = [x for line in drawn for x in line.xs]
-    ys = [y for _, y in points] + [value for value, _ in levels]
+    ys = [y for line in drawn for y in line.ys if y is not None and math.isfinite(y)]
+    ys += [value for value, _ in levels]
     if not ys:
         return ""
     x0, x1 = min(xs), max(xs)

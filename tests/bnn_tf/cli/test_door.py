@@ -35,11 +35,11 @@ class Swishy(methods.Method):
 def little(*, method="bireal", input_shape=(8, 8, 3), num_classes=10, weights=None, width=32):
     method = methods.get(method)
     image = tf.keras.Input(input_shape)
-    x = tf.keras.layers.Conv2D(width, 3, padding="same", use_bias=False)(image)
-    x = tf.keras.layers.BatchNormalization()(x)
+    x = tf.keras.layers.Conv2D(width, 3, padding="same", use_bias=False, name="stem")(image)
+    x = tf.keras.layers.BatchNormalization(name="stem_bn")(x)
     x = method.binary_conv(x, width, pad_values=1.0, name="binary")
-    x = tf.keras.layers.GlobalAveragePooling2D()(tf.keras.layers.BatchNormalization()(x))
-    return tf.keras.Model(image, tf.keras.layers.Dense(num_classes)(x), name="little")
+    x = tf.keras.layers.GlobalAveragePooling2D()(tf.keras.layers.BatchNormalization(name="binary_bn")(x))
+    return tf.keras.Model(image, tf.keras.layers.Dense(num_classes, name="classifier")(x), name="little")
 '''
 NAMES = ("--method", "mine_outside:Swishy", "--model", "mine_outside:little")
 LITTLE = ("--dataset", "digits", "--limit", "48", "--bs", "16", "--set", "size=8,8", "--epochs", "1")
