@@ -329,7 +329,6 @@ class Target:
     def _own_images(self, data_dir: str | None) -> ImageSet | None:
         """What a run, the file beside a model, or Larq Zoo (ImageNet) says."""
         from bnn_tf import data
-        from bnn_tf.training import start
 
         if self.kind == "run":
             config = self.run.config
@@ -338,6 +337,8 @@ class Target:
             known = [] if names == data.placeholder_names(len(names)) else list(names)
             return ImageSet(config.recipe.dataset, config.data_dir, preprocessing, known)
         if self.kind == "larq-zoo":
+            from bnn_tf.training import start
+
             preprocessing = start.larq_zoo_images(start.parse_larq_zoo(self.name)[2]).to_dict()
             return ImageSet("imagenet2012", data_dir, preprocessing, [])
         if sidecar(self.path).is_file():
