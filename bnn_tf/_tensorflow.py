@@ -60,7 +60,7 @@ def _is_for_the_user(record: logging.LogRecord) -> bool:
     """
     if "starved weights" not in record.getMessage():
         return True
-    frame = sys._getframe()
+    frame: types.FrameType | None = sys._getframe()
     while frame is not None and frame.f_globals.get("__name__") != "larq.layers_base":
         frame = frame.f_back
     layer = frame.f_locals.get("self") if frame is not None else None

@@ -204,10 +204,10 @@ def _kept(graph: Graph, keep: Collection[str] | Callable[[tf.keras.layers.Layer]
     for spec in specs:
         calls = [call for call in graph.calls if call.layer is spec]
         reason = _obstacle(spec) or ("it is used more than once" if len(calls) > 1 else None)
-        if reason is None and callable(keep):
-            reason = "kept on request" if keep(spec.origin) else None
-        elif reason is None:
+        if reason is None and not callable(keep):
             reason = _kept_role(graph, calls, keep)
+        elif reason is None and callable(keep):
+            reason = "kept on request" if keep(spec.origin) else None
         if reason is not None:
             kept[spec] = reason
     return kept

@@ -69,8 +69,9 @@ def register(cls: M) -> M:
     if "name" not in cls.__dict__:
         cls.name = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", cls.__name__).lower()
     if "__dataclass_params__" not in cls.__dict__:
-        cls = dataclasses.dataclass(frozen=True)(cls)
-    return METHODS.register(cls.name)(cls)
+        cls = dataclasses.dataclass(frozen=True)(cls)  # type: ignore[assignment]
+    METHODS.register(cls.name)(cls)
+    return cls
 
 
 def get(method: Method | str | Mapping[str, Any], **options: Any) -> Method:
@@ -330,7 +331,7 @@ class BiReal(Method):
     name: ClassVar[str] = "bireal"
 
     @property
-    def initializers(self) -> Initializers:
+    def initializers(self) -> Initializers:  # type: ignore[override]
         """PyTorch's defaults, and the start of the kernels that was asked for."""
         kernels = "tiny_uniform" if self.start == "uniform" else self.start
         return Initializers("pytorch", kernels, "pytorch", "pytorch", "pytorch")

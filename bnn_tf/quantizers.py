@@ -69,12 +69,15 @@ class _KernelQuantizer(lq.quantizers.Quantizer):
     """
 
     precision = 1
-    bits_per_weight: float = 1.0
-    """What a weight costs in storage, codebooks apart."""
     elementwise = True
     """Whether each sign is that of the latent weight itself, and depends on no other."""
     needs_constraint = False
     """Its gradient is chosen so that no weight is lost without a constraint: Larq need not warn."""
+
+    @property
+    def bits_per_weight(self) -> float:
+        """What a weight costs in storage, codebooks apart."""
+        return 1.0
 
     def patterns(self) -> tf.Tensor | None:
         """The ±1 patterns `(count, 9)` of which 3×3 slices are made; `None` where all 512 are possible."""

@@ -181,7 +181,7 @@ class WeightDecay(Transform):
     def __init__(self, rate: float, only: str | Callable[[tf.Variable], bool] | None = None) -> None:
         super().__init__()
         if not callable(only) and only not in DECAYS:
-            raise unknown("selection of variables for weight decay", only, map(str, DECAYS))
+            raise unknown("selection of variables for weight decay", str(only), map(str, DECAYS))
         self.rate, self.only = check("rate", rate, NotNegative), only
 
     def __call__(self, pairs: Iterable[tuple[tf.Tensor, tf.Variable]]) -> Pairs:

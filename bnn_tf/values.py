@@ -188,7 +188,7 @@ class Value:
 
     def __post_init__(self) -> None:
         """Checks every field, and stores it in the type of its annotation."""
-        for field, kind in field_types(type(self)).items():
+        for field, kind in field_types(type(self)).items():  # type: ignore[arg-type]
             checked = check(f"{self._title()}: {field}", getattr(self, field), kind)
             object.__setattr__(self, field, checked)
 

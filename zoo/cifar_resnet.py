@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 from bnn_tf._tensorflow import tf
 from bnn_tf.values import check
@@ -12,7 +12,7 @@ from zoo.blocks import Builder, architecture
 
 WIDTHS = (64, 128, 256, 512)
 
-_STYLE = {
+_STYLE: dict[str, Any] = {
     "method": "recu",
     "input_shape": (32, 32, 3),
     "num_classes": 10,

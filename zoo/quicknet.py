@@ -17,11 +17,12 @@ else:
 
 WIDTHS = (64, 128, 256, 512)
 NARROW = (32, 64, 256, 512)
+Width = Annotated[int, Range(least=4)]
 
 
 def _quicknet(net: Builder, image: tf.Tensor, stages: Sequence[int], widths: Sequence[int]) -> tf.Tensor:
     counts = blocks.stage_counts(stages)
-    widths = check("widths", widths, (tuple[(Annotated[int, Range(least=4)],) * 4]))
+    widths = check("widths", widths, tuple[Width, Width, Width, Width])
     x = net.batch_norm(blocks.quick_stem(net, image, widths[0]), "stem_bn")
     for stage, (count, filters) in enumerate(zip(counts, widths, strict=True), start=1):
         if stage > 1:
