@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import functools
 import struct
 import sys
 import time
@@ -57,19 +58,21 @@ def mutated(content: bytes, rng: np.random.Generator) -> bytes:
 
 def headers_first(content: bytes, rng: np.random.Generator) -> bytes:
     """A mutation of the structure only: buffers with weights are most of a file, and any value fits there."""
-    file = LceFile(content)
-    weights = {place for tensor in file.tensors for place in range(*_span(file, tensor.index))}
-    places = np.array(sorted(set(range(len(content))) - weights))
-    data = bytearray(content)
+    places, data = structure(content), bytearray(content)
     for _ in range(int(rng.integers(1, 4))):
         place = int(rng.choice(places))
         data[place] = int(rng.integers(256))
     return bytes(data)
 
 
-def _span(file: LceFile, tensor: int) -> tuple[int, int]:
-    offset, size = file.place(tensor)
-    return offset, offset + size
+@functools.cache
+def structure(content: bytes) -> np.ndarray:
+    """The positions of the bytes that are no values of constants."""
+    file, is_structure = LceFile(content), np.ones(len(content), bool)
+    for tensor in file.tensors:
+        offset, size = file.place(tensor)
+        is_structure[offset : offset + size] = False
+    return np.flatnonzero(is_structure)
 
 
 def small_files() -> dict[str, bytes]:
