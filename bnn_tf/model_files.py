@@ -26,12 +26,17 @@ import warnings
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bnn_tf._tensorflow import lazy, saved_metadata_pb2, saved_model_pb2, tf, tf_export
 from bnn_tf.errors import UserError, first_line, some
 
-h5py, transforms = lazy("h5py"), lazy("bnn_tf.transforms")
+if TYPE_CHECKING:
+    import h5py
+
+    from bnn_tf import transforms
+else:
+    h5py, transforms = lazy("h5py"), lazy("bnn_tf.transforms")
 
 
 CONFIG_LIMIT = 64 * 2**20
@@ -423,7 +428,7 @@ class _Names:
             thing = self._registered(kind)
             known = _keras_names() | {cls.__name__: cls for cls in transforms.Transform.__subclasses__()}
             return thing if thing is not None else known.get(kind)
-        if thing is None and _KERAS.match(module):
+        if thing is None and module is not None and _KERAS.match(module):
             thing = _keras_symbol(module, kind)
             return thing if any(thing is known for known in _keras_things()) else None
         return thing
@@ -513,7 +518,13 @@ def _keras_names() -> dict[str, Any]:
     """The classes and functions of Keras that a file may name."""
     keras = tf.keras
     functions = (keras.activations, keras.losses, keras.metrics)
-    classes = (keras.layers, keras.initializers, keras.regularizers, keras.constraints, keras.mixed_precision)
+    classes: tuple[Any, ...] = (
+        keras.layers,
+        keras.initializers,
+        keras.regularizers,
+        keras.constraints,
+        keras.mixed_precision,
+    )
     classes += (keras.losses, keras.metrics, keras.optimizers.schedules)
     optimizers = (keras.optimizers, keras.optimizers.legacy, keras.optimizers.experimental)
     internal = sys.modules["tf_keras.src.layers.core.tf_op_layer"]

@@ -175,10 +175,11 @@ def _read(path: str | os.PathLike) -> bytes:
         return head + file.read()
 
 
-class _Comparison(io.RawIOBase):
+class _Comparison(io.BytesIO):
     """Compares what is written with what was expected, without a copy of it."""
 
     def __init__(self, expected: bytes) -> None:
+        super().__init__()
         self._rest = memoryview(expected)
         self._same = True
 
