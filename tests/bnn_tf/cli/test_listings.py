@@ -14,22 +14,25 @@ def test_models(command):
     code, out, err = command("models")
     lines = out.splitlines()
     assert (code, err) == (0, "")
-    assert lines[0].split() == ["model", "function", "about"]
-    assert [line.split()[:2] for line in lines[1:]] == [
-        [name, f"zoo.{zoo.get_model(name).__name__}"] for name in zoo.list_models()
-    ]
+    assert lines[0].split()[:4] == ["model", "input", "parameters", "binary"]
+    assert [line.split()[0] for line in lines[1:]] == zoo.list_models()
+    assert "0.27 M" in next(line for line in lines if line.startswith("cifar_resnet20 "))
 
 
 def test_models_as_json(command):
-    found = json.loads(command("models", "--json")[1])
-    assert [row["model"] for row in found] == zoo.list_models()
-    resnet = next(row for row in found if row["model"] == "cifar_resnet20")
-    assert (resnet["function"], resnet["input_shape"], resnet["num_classes"]) == (
-        "zoo.CifarResNet20",
-        [32, 32, 3],
-        10,
-    )
-    assert all(row["summary"] for row in found)
+    rows = {row["model"]: row for row in json.loads(command("models", "--json")[1])}
+    assert list(rows) == zoo.list_models()
+    resnet = rows["cifar_resnet20"]
+    assert (resnet["function"], resnet["input"], resnet["paper_top1"]) == ("zoo.CifarResNet20", 32, 87.5)
+    assert "recu:cifar10" in resnet["recipes"]
+
+
+def test_models_filtered_and_sorted(command):
+    options = ("--filter", "input=32", "--filter", "parameters<1e6", "--json")
+    assert [row["model"] for row in json.loads(command("models", *options)[1])] == ["cifar_resnet20"]
+    rows = json.loads(command("models", "--sort", "-parameters", "--json")[1])
+    counts = [row["parameters"] for row in rows if row["parameters"] is not None]
+    assert counts == sorted(counts, reverse=True)
 
 
 def test_recipes_are_one_line_each(command):
@@ -38,14 +41,14 @@ def test_recipes_are_one_line_each(command):
     assert (code, err) == (0, "")
     assert len(lines) == 1 + len(RECIPES)
     for line, recipe in zip(lines[1:], RECIPES, strict=True):
-        assert line.split()[:4] == [recipe.method, recipe.model, recipe.dataset, recipe.variant]
+        assert line.split()[:4] == [recipe.method.name, recipe.model, recipe.dataset, recipe.variant]
         assert recipe.note in line
 
 
 def test_recipes_of_a_method_as_json(command):
     found = json.loads(command("recipes", "--method", "recu", "--json")[1])
-    assert {row["method"] for row in found} == {"recu"}
-    assert len(found) == sum(recipe.method == "recu" for recipe in RECIPES)
+    assert {row["method"]["name"] for row in found} == {"recu"}
+    assert len(found) == sum(recipe.method.name == "recu" for recipe in RECIPES)
 
 
 @pytest.mark.parametrize(
@@ -65,9 +68,6 @@ def test_recipes_of_a_method_as_json(command):
         ("teacher=a,b", ("teacher", "a,b")),
         ("teacher=", ("teacher", "")),
         (" epochs =3", ("epochs", 3)),
-        ("lr=0.5", ("learning_rate", 0.5)),
-        ("binarize.bs=8", ("binarize.batch_size", 8)),
-        ("method.lr=1", ("method.lr", 1)),
     ],
 )
 def test_settings(text, expected):
