@@ -216,7 +216,7 @@ class TestValue:
             ({"sise": 3}, "no setting of images called 'sise'; did you mean 'size'"),
             ({"training": [{"name": "flop"}]}, "no image operation called 'flop'; did you mean 'flip'"),
             ({"training": [{"name": "pad_crop", "pad": 4}]}, "no option of image operation pad_crop called"),
-            ({"training": [4]}, "image operation is named by a text"),
+            ({"training": [4]}, "image operation"),
             ({"training": {"name": "flip"}}, "training must be a list"),
             ({"evaluation": {"name": "flip"}}, "'flip' is no image operation: it does not derive from Geo"),
             ({"normalization": "imagnet"}, "did you mean 'imagenet'"),
