@@ -200,6 +200,8 @@ class TestConvolution:
     def test_computes_with_signs(self, method, rng):
         """The output is a sum of ±1 products times one positive number per channel."""
         model = built(method, pad_values=1)
+        kernel = model.get_layer("block").kernel  # Bi-Real's starts with positive weights alone
+        kernel.assign(0.01 * rng.normal(size=kernel.shape).astype("f"))
         x = rng.normal(size=(2, 6, 6, 4)).astype("f")
         y = model(x, training=False).numpy().reshape(-1, 8)
         y /= np.abs(y).max(axis=0)
