@@ -183,7 +183,7 @@ class RunConfig(Value):
         )
 
 
-def _absolute(path: str | None) -> str | None:
+def _absolute(path: Any) -> Any:
     """The absolute path of what exists; anything else (also what is no path) as it is."""
     if path is None or not Path(path).expanduser().exists():
         return path

@@ -448,7 +448,9 @@ def load_teacher(config: RunConfig) -> tf.keras.Model:
     return teacher
 
 
-def _renormalized(network: tf.keras.Model, images: Images, mean, std) -> tf.keras.Model:
+def _renormalized(
+    network: tf.keras.Model, images: Images, mean: tuple[float, ...], std: tuple[float, ...]
+) -> tf.keras.Model:
     """A network for images that are normalised with another mean and deviation than it was made for."""
     if (images.mean, images.std) == (mean, std):
         return network

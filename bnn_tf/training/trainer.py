@@ -295,7 +295,7 @@ class _Training:
                 self.say(f"metrics.csv was written again from {saved.path.name}")
             return Position(saved.phase, saved.epoch, saved.step), saved
         before = max(run.epochs_in_metrics(), run.weights_position() or Position())
-        traces = [run.path / "metrics.csv", run.weights_path, *run.checkpoints.all()]
+        traces: list[Any] = [run.path / "metrics.csv", run.weights_path, *run.checkpoints.all()]
         if not any(isinstance(trace, Saved) or trace.exists() for trace in traces):
             return Position(), None
         if not self.session.restart_from_weights:
@@ -418,7 +418,7 @@ class _Training:
         logs: Mapping[str, float],
         held_out: tf.data.Dataset,
         callbacks: Sequence[tf.keras.callbacks.Callback],
-    ) -> dict[str, float]:
+    ) -> dict[str, Any]:
         """The training steps of an epoch from a step on, then its evaluation; gives the epoch's row."""
         fitted, per_call = self.fitted, self.config.steps_per_execution
         started = time.monotonic()

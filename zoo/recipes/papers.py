@@ -27,10 +27,10 @@ from zoo.recipes.recipe import SGD, Adam, CrossEntropy, Distribution, Phase, Rec
 
 # ------------------------------------------------------------------------------------------- what is shared
 
-CIFAR = Images((PadCrop(4), Flip()), size=32, normalization="imagenet")
+CIFAR = Images((PadCrop(4), Flip()), size=(32, 32), normalization="imagenet")
 CIFAR_OWN = replace(CIFAR, normalization="cifar")
-DIGITS = Images(size=32, normalization="unit")
-IMAGENET = Images((RandomResizedCrop(), Flip()), ResizeShort(), size=224, normalization="imagenet")
+DIGITS = Images(size=(32, 32), normalization="unit")
+IMAGENET = Images((RandomResizedCrop(), Flip()), ResizeShort(), size=(224, 224), normalization="imagenet")
 IMAGENET_LIGHTING = replace(IMAGENET, training=(RandomResizedCrop(), Flip(), Lighting(0.1)))
 IMAGENET_WIDER = replace(IMAGENET, training=(RandomResizedCrop((0.08, 1.25)), Flip(), Lighting(0.1)))
 IMAGENET_PLAIN = replace(IMAGENET, training=(ResizeCrop(), Flip()))
@@ -252,7 +252,7 @@ RECU = (
         _RECU,
         model="cifar_resnet18",
         dataset="tiny_imagenet",
-        images=replace(CIFAR, size=64),
+        images=replace(CIFAR, size=(64, 64)),
         note="the paper's CIFAR-10 settings at 64×64; it has no Tiny-ImageNet result",
     ),
     _RECU_IMAGENET,
