@@ -73,6 +73,6 @@ def some(names: Iterable[object], count: int = 5) -> str:
         >>> some(["a", "b", "c"], count=2)
         'a, b and 1 more'
     """
-    names = [str(name) for name in names]
-    shown = ", ".join(names[:count])
-    return shown if len(names) <= count else f"{shown} and {len(names) - count} more"
+    texts = [str(name) for name in names]
+    shown = ", ".join(texts[:count])
+    return shown if len(texts) <= count else f"{shown} and {len(texts) - count} more"

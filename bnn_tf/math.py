@@ -172,7 +172,8 @@ def _sample_statistics(x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     """
     rest = range(1, len(x.shape))
     count = tf.cast(tf.reduce_prod(tf.shape(x)[1:]), x.dtype)
-    shifted = x - x[(slice(None), *(slice(0, 1) for _ in rest))]
+    first = (slice(None), *(slice(0, 1) for _ in rest))
+    shifted = x - x[first]
     mean = tf.reduce_sum(shifted, axis=rest, keepdims=True) / count
     square = tf.reduce_sum(tf.square(shifted), axis=rest, keepdims=True) / count
     variance = tf.nn.relu(square - tf.square(mean)) * (count / (count - 1)) + EPSILON

@@ -188,7 +188,9 @@ def prove(program: Program, graph: Graph, outcome: Outcome, images: np.ndarray) 
         if call.layer.kind is tf.keras.layers.InputLayer:
             continue
         first = call.layer not in layers
-        layer = layers.setdefault(call.layer, call.layer.build() if first else None)
+        if first:
+            layers[call.layer] = call.layer.build()
+        layer = layers[call.layer]
         args, kwargs = call.arguments([tf.constant(known[tensor]) for tensor in call.inputs])
         results = tf.nest.flatten(layer(*args, **kwargs))
         if first and call.layer.weights:

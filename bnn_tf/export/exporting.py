@@ -184,7 +184,8 @@ def _compared(
 
 def _samples(images: np.ndarray | None, shape: tuple[int | None, ...]) -> np.ndarray:
     if images is None:
-        return np.random.default_rng(0).standard_normal((_IMAGES, *shape), np.float32)
+        sizes = [int(size or 1) for size in shape]
+        return np.random.default_rng(0).standard_normal([_IMAGES, *sizes], np.float32)
     images = np.asarray(images, np.float32)
     if not len(images) or images.shape[1:] != tuple(shape):
         raise UserError(

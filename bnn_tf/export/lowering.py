@@ -139,8 +139,8 @@ class _Lowering:
         _, *sizes = tensor.shape
         if None in sizes or not 1 <= len(sizes) <= 3:
             raise ConversionError(f"a tensor of shape {tuple(tensor.shape)} is no map of known size")
-        numbers = [int(size or 0) for size in sizes]
-        return Shape(*[1] * (3 - len(numbers)), *numbers)
+        height, width, channels = [1] * (3 - len(sizes)) + [int(size or 0) for size in sizes]
+        return Shape(height, width, channels)
 
     def _tensor(self, tensor: Value) -> Tensor:
         return self._network.new_tensor(self._shape(tensor))
@@ -309,7 +309,7 @@ class _Lowering:
             Place,
             call.layer.name,
             [tensor],
-            Shape(*larger, shape.channels),
+            Shape(larger[0], larger[1], shape.channels),
             before=(*window.before, 0),
             value=value,
         )

@@ -123,7 +123,7 @@ class _Writer:
         return Source(text, header, self._flash)
 
     def _piece(self, name: str) -> str:
-        text = resources.files("bnn_tf.export").joinpath("runtime", f"{name}.c").read_text()
+        text = resources.files("bnn_tf.export").joinpath(f"runtime/{name}.c").read_text()
         text = re.sub(r"\bnet_(?=\w)", f"{self._name}_", text)
         return re.sub(r"\bNET_(?=\w)", f"{self._name.upper()}_", text)
 

@@ -221,7 +221,7 @@ class Phase(_Settings):
         0.1
     """
 
-    name: str = "train"
+    name: str = "train"  # type: ignore[misc]  # of a phase, not of its class
     epochs: Epochs = 10
     batch_size: Count = 128
     optimizer: Optimizer = SGD()
