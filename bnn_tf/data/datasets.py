@@ -106,10 +106,10 @@ def digits() -> Source:
     test = _held_out_digits(labels)
     train = np.setdiff1d(np.arange(len(labels)), test)
     shuffled = np.random.default_rng(1).permutation(train)  # the file repeats 0..9, writer by writer
-    splits = (
+    train_split, test_split = (
         ArraySplit.deferred(len(rows), (32, 32, 3), partial(_digit_images, rows)) for rows in (shuffled, test)
     )
-    return Source([str(digit) for digit in range(10)], *splits)
+    return Source([str(digit) for digit in range(10)], train_split, test_split)
 
 
 @cache

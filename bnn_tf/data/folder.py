@@ -67,7 +67,7 @@ class FileSplit(EncodedSplit):
 
     def pixels(self) -> Range | None:
         """The shortest and the longest side of an evenly spaced sample of the images."""
-        sides = []
+        sides: list[int] = []
         for path, _ in self.limited(_SAMPLE).files:
             with contextlib.suppress(OSError), open(path, "rb") as file:
                 sides += images.size(file.read(2**18)) or ()

@@ -426,8 +426,8 @@ class Images:
             return self
         if channels == 1:
             training = tuple(op for op in self.training if not isinstance(op, Lighting))
-            mean, std = (_brightness(values) for values in (self.mean, self.std))
-            return dataclasses.replace(self, training=training, channels=1, mean=mean, std=std)
+            brightness = _brightness(self.mean), _brightness(self.std)
+            return Images(training, self.evaluation, self.size, 1, *brightness)
         mean, std = (values[:1] for values in (self.mean, self.std))
         return dataclasses.replace(self, channels=channels, mean=mean, std=std)
 
@@ -478,7 +478,7 @@ class Images:
         Without `draws` as evaluation sees it. Of a JPEG no more than a random crop is decoded.
         """
         first = self._of_stage("view") if draws is not None else []
-        if not first:
+        if draws is None or not first:
             image = self.evaluation(to_channels(decode(contents), self.channels), tf.zeros([0]), self)
         else:
             operation, columns = first[0]
@@ -493,7 +493,7 @@ class Images:
         """Decoded images `[b, h, w, 1 or 3]` as uint8 `[b, *size, channels]`; `draws` `[b, self.draws]`."""
         images = to_channels(images, self.channels)
         first = self._of_stage("view") if draws is not None else []
-        if not first or isinstance(first[0][0], Geometry):
+        if draws is None or not first or isinstance(first[0][0], Geometry):
             geometry = first[0][0] if first else self.evaluation
             return geometry(images, tf.zeros([0]), self)
         operation, columns = first[0]

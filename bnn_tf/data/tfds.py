@@ -131,7 +131,8 @@ def load(
         if not download:
             error = AbsentError(f"The dataset {name} is not in {builder.data_dir}; {_ELSEWHERE}.")
             sides = (min(image.shape[:2]), max(image.shape[:2])) if fixed else None
-            error.facts = Facts(name, list(label.names), *_SIZES.get(builder.name, (None, None)), sides)
+            train, test = _SIZES.get(builder.name, (None, None))
+            error.facts = Facts(name, list(label.names), train, test, sides)
             raise error
         _prepare(builder, name)
     if builder.info.file_format.value != "tfrecord":
@@ -139,11 +140,11 @@ def load(
             f"The dataset {name} is stored as {builder.info.file_format.value} in {builder.data_dir}; "
             "remove that folder and prepare it again with the file format tfrecord."
         )
-    parts = (
-        Part(builder, split, start, stop, image_key, label_key)
+    train_split, test_split = (
+        _split(Part(builder, split, start, stop, image_key, label_key), image.shape if fixed else None)
         for split, start, stop in _ranges(builder, name)
     )
-    return Source(list(label.names), *(_split(part, image.shape if fixed else None) for part in parts), name)
+    return Source(list(label.names), train_split, test_split, name)
 
 
 def _builder(name: str, data_dir: Path | None, known: tuple[str, ...]) -> Any:
