@@ -155,8 +155,8 @@ def quicknet():
     return larq_zoo.sota.QuickNetSmall(weights=None, input_shape=(32, 32, 3), num_classes=10)
 
 
-@pytest.mark.parametrize(("make", "count"), [(plain, 3), (binary_net, 5), (quicknet, 16)])
-def test_all_converted(make, count, tmp_path, rng):
+@pytest.mark.parametrize(("make", "count", "dense"), [(plain, 3, 0), (binary_net, 5, 2), (quicknet, 16, 0)])
+def test_all_converted(make, count, dense, tmp_path, rng):
     tf.keras.utils.set_random_seed(2)
     mine = bnn_tf.binarize(make(), method="recu")
     assert len(bnn_tf.binarize_report(mine).binary) == count
@@ -165,4 +165,5 @@ def test_all_converted(make, count, tmp_path, rng):
     images = rng.normal(size=(16, *mine.input_shape[1:])).astype("f")
     mine.fit(images, np.zeros((16, mine.output_shape[-1]), "f"), epochs=1, verbose=0)
     report = bnn_tf.convert(mine, tmp_path / "model.tflite", allow_disagreement=True)
-    assert (report.actual_binary_convs, report.expected_binary_convs) == (count, count)
+    # BinaryNet's dense layers were binary before, and run as 1×1 convolutions.
+    assert report.actual_binary_convs == report.expected_binary_convs == count + dense
