@@ -20,27 +20,35 @@ EPSILON = 1e-5  # added to every variance under a root
 sign = lq.math.sign
 
 
-def one_pass(function: Callable[..., Any]) -> Callable[..., Any]:
-    """`function` of tensors, compiled by XLA where it is called in a graph that runs on the CPU.
+SMALLEST_COMPILED = 4096
+"""Elements of an operand, a batch of unknown size not counted, from which compiling pays."""
 
-    Eagerly it is called as it is, since every new shape would be compiled, and on accelerators too, whose
-    own kernels were not compared. Results agree to float rounding. For training steps only: graphs that are
-    converted or saved for inference are to hold nothing that only XLA runs.
+
+def one_pass(function: Callable[..., Any]) -> Callable[..., Any]:
+    """`function` of tensors, compiled by XLA where `compiles` says so of its first operand.
+
+    Results agree to float rounding. For training steps only: graphs that are converted or saved for
+    inference are to hold nothing that only XLA runs.
     """
     compiled = tf.function(function, jit_compile=True, autograph=False)
 
     @functools.wraps(function)
     def call(*operands: Any) -> Any:
-        return (compiled if compiles() else function)(*operands)
+        return (compiled if compiles(operands[0]) else function)(*operands)
 
     return call
 
 
-def compiles() -> bool:
-    """Whether `one_pass` functions are compiled here: in a graph, where no accelerator is in use."""
-    return not tf.executing_eagerly() and all(
-        d.device_type == "CPU" for d in tf.config.list_logical_devices()
-    )
+def compiles(x: tf.Tensor) -> bool:
+    """Whether `one_pass` functions of `x` are compiled: in a graph, on the CPU, where x is large enough.
+
+    Eagerly every new shape would be compiled; accelerators have kernels of their own, which were not
+    compared; and of a small operand XLA takes longer to compile and start the loop than it saves.
+    """
+    if tf.executing_eagerly() or x.shape.rank is None:
+        return False
+    large = math.prod(size or 1 for size in x.shape) >= SMALLEST_COMPILED
+    return large and all(device.device_type == "CPU" for device in tf.config.list_logical_devices())
 
 
 def widen(x: tf.Tensor) -> tf.Tensor:

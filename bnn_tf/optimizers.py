@@ -108,13 +108,21 @@ class SGD(_Transforming):
         rate = self._decayed_lr(var.dtype.base_dtype)
         momentum = tf.cast(self._get_hyper("momentum"), grad.dtype)
         slot = self.get_slot(var, "momentum")
-        velocity = momentum * slot + grad
+        if not _has_own_steps(var):
+            return tf.raw_ops.ResourceApplyMomentum(
+                var=var.handle,
+                accum=slot.handle,
+                lr=rate,
+                grad=grad,
+                momentum=momentum,
+                use_locking=self._use_locking,
+                use_nesterov=self.nesterov,
+            )
+        due = var.constraint.due()
+        velocity = tf.where(due, momentum * slot + grad, slot)
         step = grad + momentum * velocity if self.nesterov else velocity
-        if _has_own_steps(var):
-            due = var.constraint.due()
-            velocity, step = tf.where(due, velocity, slot), tf.where(due, step, tf.zeros_like(step))
         with tf.control_dependencies([slot.assign(velocity)]):
-            return var.assign_sub(rate * step)
+            return var.assign_sub(tf.where(due, rate * step, tf.zeros_like(step)))
 
     def _resource_apply_sparse(
         self, grad: tf.Tensor, var: tf.Variable, indices: tf.Tensor, apply_state: Any = None

@@ -249,6 +249,16 @@ class AdaptiveGradientScale(Transform):
         return {"delta": self.delta}
 
 
+@math.one_pass
+def _track(
+    latent: tf.Tensor, previous: tf.Tensor, tracker: tf.Tensor, momentum: float
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """1 where a weight flipped (else 0), the average that counts it, and the present signs."""
+    signs = math.sign(latent)
+    flipped = tf.cast(signs != previous, tracker.dtype)
+    return flipped, momentum * tracker + (1 - momentum) * flipped, signs
+
+
 class FlipTracker(tf.Module):
     """Remembers the signs of binary kernels and averages how often each weight's sign changes.
 
@@ -300,12 +310,19 @@ class FlipTracker(tf.Module):
     def step(self, variable: tf.Variable) -> tuple[tf.Tensor, tf.Tensor]:
         """Moves the variable's t on; returns 1 where a weight flipped (else 0), and t."""
         tracker, previous = self[variable], self._signs[self._keys[variable_key(variable)]]
-        signs = math.sign(latent_value(variable))
-        flipped = tf.cast(signs != previous, tracker.dtype)
-        moved = self.momentum * tracker + (1 - self.momentum) * flipped
+        previous_signs, average = (tf.convert_to_tensor(v) for v in (previous, tracker))
+        flipped, moved, signs = _track(latent_value(variable), previous_signs, average, self.momentum)
         tracker.assign(moved)
         previous.assign(signs)
         return flipped, moved
+
+
+@math.one_pass
+def _decay_silent(
+    gradient: tf.Tensor, latent: tf.Tensor, tracker: tf.Tensor, threshold: float, decay: float
+) -> tf.Tensor:
+    silent = tf.cast(tracker < threshold, gradient.dtype)
+    return gradient + decay * silent * latent
 
 
 class SilenceDecay(Transform):
@@ -358,8 +375,7 @@ class SilenceDecay(Transform):
 
     def _decayed(self, gradient: tf.Tensor, variable: tf.Variable) -> tf.Tensor:
         _, tracker = self._flips.step(variable)
-        silent = tf.cast(tracker < self.threshold, gradient.dtype)
-        return gradient + self.decay * silent * latent_value(variable)
+        return _decay_silent(gradient, latent_value(variable), tracker, self.threshold, self.decay)
 
     def get_config(self) -> dict[str, Any]:
         """Constructor arguments."""

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from bnn_tf import layers
+from bnn_tf import layers, math
 from bnn_tf._tensorflow import lq, tf
 
 LAYERS = {
@@ -129,7 +129,8 @@ TRAINED = {
 @pytest.mark.parametrize("name", TRAINED)
 def test_training_steps_in_graphs_compute_the_same(name, rng):
     """There they are compiled."""
-    x, upstream = rng.normal(0.5, 2, size=(2, 8, 5, 5, 3)).astype(np.float32)
+    x, upstream = rng.normal(0.5, 2, size=(2, 8, 16, 16, 3)).astype(np.float32)
+    assert x.size >= math.SMALLEST_COMPILED
     layer = TRAINED[name]()
     eager, graph = step_of(layer, x, upstream, graph=False), step_of(layer, x, upstream)
     for a, b in zip(tf.nest.flatten(graph), tf.nest.flatten(eager), strict=True):
@@ -151,7 +152,7 @@ def test_sums_in_half_precision_are_single_precision(name, policy, rng):
 
 
 def test_batch_normalization_is_keras(rng):
-    x, upstream = rng.normal([3, -4, 0.1], [2, 0.5, 3], size=(2, 6, 7, 7, 3)).astype(np.float32)
+    x, upstream = rng.normal([3, -4, 0.1], [2, 0.5, 3], size=(2, 8, 16, 16, 3)).astype(np.float32)
     ours, keras = (
         cls(epsilon=1e-5, momentum=0.9, gamma_initializer=tf.keras.initializers.Constant([1.5, -0.5, 2.0]))
         for cls in (layers.BatchNormalization, tf.keras.layers.BatchNormalization)
@@ -185,8 +186,8 @@ def test_batch_normalization_is_closer_than_keras(rng):
 
 
 def test_inference_holds_plain_operations_alone(rng):
-    model = tf.keras.Sequential([tf.keras.Input((5, 5, 3)), *(make() for make in TRAINED.values())])
-    x = tf.constant(rng.normal(size=(2, 5, 5, 3)).astype(np.float32))
+    model = tf.keras.Sequential([tf.keras.Input((64, 64, 3)), *(make() for make in TRAINED.values())])
+    x = tf.constant(rng.normal(size=(2, 64, 64, 3)).astype(np.float32))
 
     def compiled(training):
         graph = tf.function(lambda x: model(x, training=training)).get_concrete_function(x).graph

@@ -136,9 +136,10 @@ def test_normalized_approx_sign_is_the_gradient_through_the_deviation(
 
 
 @pytest.mark.parametrize("stop_gradient", [False, True])
-@pytest.mark.parametrize("shape", [(3, 4, 3, 2), (5, 7)])
+@pytest.mark.parametrize("shape", [(3, 40, 30, 2), (5, 1007)])
 def test_normalized_approx_sign_in_a_graph_computes_the_same(shape, stop_gradient, rng, value_and_gradients):
     """There it is compiled."""
+    assert np.prod(shape) >= math.SMALLEST_COMPILED
     x, upstream = rng.normal(3, 1.5, (2, *shape)).astype(np.float32)
     formula = tf.function(lambda v: math.normalized_approx_sign(v, stop_gradient))
     actual = value_and_gradients(formula, x, upstream=upstream)

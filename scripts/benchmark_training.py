@@ -1,0 +1,191 @@
+"""Compares a training step of each method with the plain float32 Keras step of the same architecture.
+
+All cases run in one process, one step of each in turn, so that whatever else the machine does falls on all
+of them: each ratio is taken between neighbouring steps, and its median and quartiles are printed. CPU time is
+that of all threads; on a machine that others use it says more than the clock.
+
+The plain step: real weights, ReLU, Keras' own BatchNormalization and SGD with momentum. The naive Larq
+composition (`larq recu`, …): the method's formulas as compositions of TensorFlow's operations with automatic
+gradients around Larq's layers and its approximate sign, Keras' BatchNormalization, the same optimizer.
+
+Usage: python scripts/benchmark_training.py [--model cifar_resnet20] [--batch-size 256] [--json]
+"""
+
+import json
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+import click
+import numpy as np
+
+import zoo
+from bnn_tf import layers, losses, methods, quantizers
+from bnn_tf._tensorflow import lq, tf
+from bnn_tf.cli.options import print_table
+
+Step = Callable[[], None]
+
+
+class NaiveScale(tf.keras.layers.Layer):
+    """A learned factor per channel, differentiated by TensorFlow."""
+
+    def build(self, input_shape: Any) -> None:
+        """Creates the factors."""
+        self.scale = self.add_weight("scale", shape=(input_shape[-1],), initializer="ones")
+
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        """Multiplies each channel."""
+        return inputs * self.scale
+
+
+def naive_sign(normalize: bool, stop_gradient: bool) -> Callable[[tf.Tensor], tf.Tensor]:
+    """Larq's approximate sign, behind a division by each sample's deviation where `normalize`."""
+    sign = lq.quantizers.ApproxSign()
+
+    def call(x: tf.Tensor) -> tf.Tensor:
+        if normalize:
+            axis = list(range(1, len(x.shape)))
+            count = tf.cast(tf.reduce_prod(tf.shape(x)[1:]), x.dtype)
+            variance = tf.math.reduce_variance(x, axis, keepdims=True) * (count / (count - 1))
+            deviation = tf.sqrt(variance + 1e-5)
+            x = x / (tf.stop_gradient(deviation) if stop_gradient else deviation)
+        return sign(x)
+
+    return call
+
+
+def plain(layer: tf.keras.layers.Layer) -> tf.keras.layers.Layer:
+    """The layer as Keras has it."""
+    config = layer.get_config()
+    if isinstance(layer, layers.BatchNormalization):
+        return tf.keras.layers.BatchNormalization.from_config(config)
+    return type(layer).from_config(config)
+
+
+def naive(layer: tf.keras.layers.Layer) -> tf.keras.layers.Layer:
+    """The layer as a composition of Larq's, Keras' and TensorFlow's parts."""
+    if isinstance(layer, layers.HardTanh):
+        return tf.keras.layers.Activation(lambda x: tf.clip_by_value(x, -1.0, 1.0), name=layer.name)
+    if isinstance(layer, layers.OutputScale):
+        return NaiveScale(name=layer.name)
+    copy = plain(layer)
+    old = getattr(layer, "input_quantizer", None)
+    if isinstance(old, quantizers.ApproxSign):
+        copy.input_quantizer = naive_sign(old.normalize, old.stop_gradient)
+    return copy
+
+
+def make_step(model: tf.keras.Model, optimizer: Any, batch_size: int) -> Step:
+    """A function that trains `model` by one step of `model.fit`, always on the same batch."""
+    model.compile(optimizer, losses.SmoothedCrossentropy(0.0), metrics=["accuracy"])
+    rng = np.random.default_rng(0)
+    images = rng.normal(size=(batch_size, *model.input_shape[1:])).astype(np.float32)
+    labels = rng.integers(0, model.output_shape[-1], batch_size)
+    batches = iter(tf.data.Dataset.from_tensors((images, labels)).repeat())
+    function = model.make_train_function()
+
+    def step() -> None:
+        float(function(batches)["loss"])  # waits for the result
+
+    return step
+
+
+def optimizer_of(method: methods.Method) -> Any:
+    """The optimizer that the method's recipes use."""
+    if method.name in ("bireal", "subbit"):
+        return method.optimizer("adam", learning_rate=1e-3, weight_decay=1e-5)
+    return method.optimizer("sgd", learning_rate=1e-3, momentum=0.9, weight_decay=5e-4)
+
+
+def cases(model: str, batch_size: int, names: list[str]) -> dict[str, Step]:
+    """One step for each row of the table, the plain one first."""
+    build = zoo.get_model(model)
+    real = tf.keras.models.clone_model(build(method=methods.Real("relu")), clone_function=plain)
+    found = {"plain": make_step(real, tf.keras.optimizers.SGD(1e-3, momentum=0.9), batch_size)}
+    for name in names:
+        method = methods.get(name.removeprefix("larq "))
+        network = build(method=method)
+        if name.startswith("larq "):
+            network = tf.keras.models.clone_model(network, clone_function=naive)
+        found[name] = make_step(network, optimizer_of(method), batch_size)
+    return found
+
+
+def measure(steps: dict[str, Step], rounds: int) -> list[dict[str, Any]]:
+    """Times `rounds` steps of each case in turn, after two that trace and compile it."""
+    starts, walls, cpus = {}, {}, {}
+    for name, step in steps.items():
+        begin = time.process_time()
+        step(), step()
+        starts[name], walls[name], cpus[name] = time.process_time() - begin, [], []
+    for _ in range(rounds):
+        for name, step in steps.items():
+            wall, cpu = time.perf_counter(), time.process_time()
+            step()
+            walls[name].append(time.perf_counter() - wall)
+            cpus[name].append(time.process_time() - cpu)
+    rows = []
+    for name in steps:
+        ratios = [a / b for a, b in zip(walls[name], walls["plain"], strict=True)]
+        low, _, high = statistics.quantiles(ratios, n=4)
+        cpu_ratios = [a / b for a, b in zip(cpus[name], cpus["plain"], strict=True)]
+        rows.append(
+            {
+                "case": name,
+                "milliseconds": 1e3 * statistics.median(walls[name]),
+                "ratio": statistics.median(ratios),
+                "ratio_quartiles": [low, high],
+                "cpu_milliseconds": 1e3 * statistics.median(cpus[name]),
+                "cpu_ratio": statistics.median(cpu_ratios),
+                "first_two_steps_cpu_seconds": starts[name],
+            }
+        )
+    return rows
+
+
+@click.command(help=__doc__)
+@click.option("--model", default="cifar_resnet20", show_default=True)
+@click.option("--batch-size", default=256, show_default=True)
+@click.option("--rounds", default=15, show_default=True, help="Steps of each case that are timed.")
+@click.option(
+    "--cases",
+    "names",
+    default="bireal,recu,larq recu,ovsw,subbit",
+    show_default=True,
+    help="Rows, with commas.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def main(model: str, batch_size: int, rounds: int, names: str, as_json: bool) -> None:
+    """Prints the table."""
+    rows = measure(cases(model, batch_size, names.split(",")), rounds)
+    if as_json:
+        machine = {"processor": platform.processor() or platform.machine(), "cores": os.cpu_count()}
+        settings = {"model": model, "batch_size": batch_size, "rounds": rounds, "tensorflow": tf.__version__}
+        click.echo(json.dumps({**settings, **machine, "rows": rows}, indent=2))
+        return
+    click.echo(f"{model}, batch size {batch_size}, {rounds} steps each")
+    columns = ("step", "ms", "ratio to plain", "quartiles", "CPU ms", "CPU ratio", "start, CPU s")
+    print_table(
+        columns,
+        [
+            [
+                row["case"],
+                f"{row['milliseconds']:.0f}",
+                f"{row['ratio']:.2f}",
+                "{:.2f}–{:.2f}".format(*row["ratio_quartiles"]),
+                f"{row['cpu_milliseconds']:.0f}",
+                f"{row['cpu_ratio']:.2f}",
+                f"{row['first_two_steps_cpu_seconds']:.0f}",
+            ]
+            for row in rows
+        ],
+        numbers_from=1,
+    )
+
+
+if __name__ == "__main__":
+    main()
