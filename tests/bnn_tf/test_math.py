@@ -137,7 +137,9 @@ def test_normalized_approx_sign_is_the_gradient_through_the_deviation(
 
 @pytest.mark.parametrize("stop_gradient", [False, True])
 @pytest.mark.parametrize("shape", [(3, 40, 30, 2), (5, 1007)])
-def test_normalized_approx_sign_in_a_graph_computes_the_same(shape, stop_gradient, rng, value_and_gradients):
+def test_normalized_approx_sign_in_a_graph_computes_the_same(
+    shape, stop_gradient, rng, value_and_gradients, assert_close
+):
     """There it is compiled."""
     assert np.prod(shape) >= math.SMALLEST_COMPILED
     x, upstream = rng.normal(3, 1.5, (2, *shape)).astype(np.float32)
@@ -147,7 +149,7 @@ def test_normalized_approx_sign_in_a_graph_computes_the_same(shape, stop_gradien
         lambda v: math.normalized_approx_sign(v, stop_gradient), x, upstream=upstream
     )
     np.testing.assert_array_equal(actual[0], expected[0])
-    np.testing.assert_allclose(actual[1][0], expected[1][0], rtol=1e-5, atol=1e-6)
+    assert_close(actual[1][0], expected[1][0])
 
 
 def test_signs_in_a_graph_keep_what_is_no_number():
