@@ -97,7 +97,9 @@ def test_layer(case, settled, agrees):
 
 @pytest.mark.parametrize("case", BINARY)
 @pytest.mark.parametrize(
-    "flags", [["-O3", "-march=native"], ["-O1", "-DNET_WORD_BITS=32"]], ids=["native", "32-bit words"]
+    "flags",
+    [["-O3", "-march=native"], pytest.param(["-O1", "-DNET_WORD_BITS=32"], marks=pytest.mark.slow)],
+    ids=["native", "32-bit words"],
 )
 def test_binary_layer_in_other_branches(case, flags, settled, agrees):
     agrees(settled(network(*BINARY[case])), command=[*CC, *flags])

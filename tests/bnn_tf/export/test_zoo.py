@@ -9,6 +9,12 @@ _SMALL = {name: 32 for name in zoo.list_models() if name.startswith(("bireal", "
 _DEEP = ("cifar_resnet101", "cifar_resnet152", "bireal_net50", "cifar_resnet50")
 _SHALLOW = [name for name in zoo.list_models() if name not in _DEEP]
 _METHODS = ("bireal", "recu", "subbit", "ovsw")
+# Every network with one method, every method with some networks; the other pairs are slow.
+_PAIRS = [
+    pytest.param(name, method, marks=[] if (n - m) % 4 == 0 else [pytest.mark.slow])
+    for n, name in enumerate(_SHALLOW)
+    for m, method in enumerate(_METHODS)
+]
 
 
 def _build(name, method, **options):
@@ -16,8 +22,7 @@ def _build(name, method, **options):
     return zoo.get_model(name)(method=method, input_shape=(size, size, 3), num_classes=10, **options)
 
 
-@pytest.mark.parametrize("name", _SHALLOW)
-@pytest.mark.parametrize("method", _METHODS)
+@pytest.mark.parametrize(("name", "method"), _PAIRS)
 def test_network_and_method(name, method, settled, agrees):
     program, _, proof = agrees(settled(_build(name, method)), command=["cc", "-std=c99", "-O1"], images=2)
     assert proof.signs > 0
