@@ -132,7 +132,8 @@ class TestWhatSaveWrote:
                 lq.layers.QuantConv2D(8, 3, **options),
                 lq.layers.QuantDepthwiseConv2D(3, input_quantizer=lq.quantizers.SteHeaviside()),
                 lq.layers.QuantConv2D(8, 3, input_quantizer="approx_sign", pad_values=1, **options),
-                layers.Activation("hard_tanh"),
+                # Keras itself cannot load functions of others from HDF5.
+                *([] if name.endswith(".h5") else [layers.Activation("hard_tanh")]),
             )
         model.compile(lq.optimizers.CaseOptimizer(default_optimizer=tf.keras.optimizers.legacy.Adam()), "mse")
         x = np.ones((1, 8, 8, 4), "f")
@@ -147,7 +148,7 @@ class TestWhatSaveWrote:
     @pytest.mark.parametrize("name", FORMATS[:2])
     @pytest.mark.parametrize("model", zoo.list_models())
     def test_zoo(self, tmp_path, model, name):
-        built = zoo.registry.MODELS[model](method="recu", input_shape=(64, 64, 3), num_classes=4)
+        built = zoo.get_model(model)(method="recu", input_shape=(64, 64, 3), num_classes=4)
         reloads(built, tmp_path / name)
 
     @pytest.mark.slow
@@ -390,7 +391,7 @@ class TestDamage:
 
     def test_configuration_without_layers(self, tmp_path):
         path = HOSTILE.archive(tmp_path, lambda config: config.update(config={"name": "x"}))
-        with pytest.raises(UserError, match="does not load as a Keras model: KeyError"):
+        with pytest.raises(UserError, match="does not load as a Keras model: "):
             load_model(path)
 
 

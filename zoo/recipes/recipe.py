@@ -460,7 +460,7 @@ def _at(value: Any, path: Sequence[str], new: Any) -> Any:
     """`value` with the field at `path` replaced."""
     name, *rest = path
     if isinstance(value, tuple) and rest:  # image operations, by name
-        names = [part.to_dict()["name"] for part in value]
+        names = [part.get_config()["name"] for part in value]
         if name not in names:
             raise unknown("image operation", name, names)
         pairs = zip(value, names, strict=True)
