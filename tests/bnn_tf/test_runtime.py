@@ -47,7 +47,7 @@ def test_imports_are_lazy_and_quiet():
         "import bnn_tf\n"
         "from bnn_tf.cli import app\n"
         "for arguments in (['--help'], ['train', '--help'], ['trian'], ['train', '--batch-size', '0']):\n"
-        "    assert app._run(arguments, False) in (0, 2)\n"
+        "    assert app.run(arguments) in (0, 2)\n"
         "assert 'tensorflow' not in sys.modules\n"
         "assert 'quantizers' in dir(bnn_tf) and 'convert' in dir(bnn_tf)\n"
         "print('--- now TensorFlow'); print('--- now TensorFlow', file=sys.stderr)\n"
