@@ -48,7 +48,7 @@ def test_a_saved_model_with_its_dataset(command, tiny, tmp_path):
         "--dataset", "digits", "--normalization", "unit", "--images", 20,
     )  # fmt: skip
     assert code == 0
-    assert json.loads((tmp_path / "model.tflite.json").read_text())["preprocessing"]["size"] == [8, 8]
+    assert json.loads((tmp_path / "model.tflite.json").read_text())["crop"] == [8, 8]
 
 
 @pytest.fixture

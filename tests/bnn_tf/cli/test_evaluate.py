@@ -1,6 +1,7 @@
 """`bnn-tf evaluate` of runs, saved models and converted files."""
 
 import json
+import shutil
 
 import pytest
 
@@ -69,7 +70,7 @@ def test_another_normalization_is_another_result(command, trained):
         ),
         (("text.tflite", "--dataset", "digits", "--normalization", "unit"), 1, "text.tflite"),
         (("run", "--dataset", "nothing"), 2, "no dataset 'nothing'"),
-        (("run", "--data-dir", "nothing"), 1, "nothing (--data-dir) does not exist"),
+        (("run", "--data-dir", "nothing"), 1, "The data directory nothing does not exist"),
         (("run", "--normalization", "cifra"), 2, "did you mean 'cifar'"),
         (("run", "--limit", "0"), 2, "'--limit'"),
         (("model.keras",), 2, "name a --dataset and a --normalization"),
@@ -89,9 +90,8 @@ def test_what_cannot_be_evaluated(command, trained, saved, tmp_path, monkeypatch
 
 
 def test_a_run_without_a_complete_epoch(command, trained):
-    for path in [trained / "model.weights.h5", *(trained / "checkpoints").rglob("*.*")]:
-        path.unlink()
-    (trained / "checkpoints" / "1-train" / "checkpoint").unlink()
+    shutil.rmtree(trained / "checkpoints")
+    (trained / "model.weights.h5").unlink()
     code, _, err = command("evaluate", trained)
     assert (code, err) == (1, f"bnn-tf: {trained} has no weights yet: not one epoch is complete\n")
 

@@ -83,7 +83,7 @@ def test_without_a_dataset_nothing_is_known_of_local_images():
     [
         (("summary", "larq-zoo:QuickNt"), 2, "did you mean 'QuickNet'"),
         (("convert", NAME), 2, "name the file to write with -o"),
-        (("evaluate", NAME, "--data-dir", "nothing"), 1, "nothing (--data-dir) does not exist"),
+        (("evaluate", NAME, "--data-dir", "nothing"), 1, "The data directory nothing does not exist"),
     ],
 )
 def test_errors_are_one_line(command, arguments, code, message):
@@ -101,5 +101,5 @@ def test_no_weights_without_the_internet(command, monkeypatch):
     monkeypatch.setattr(tf.keras.utils, "get_file", unreachable)
     code, out, err = command("summary", "larq-zoo:QuickNetSmall")
     assert (code, out) == (1, "")
-    assert err.endswith("for random ones say larq-zoo:QuickNetSmall:random\n")
+    assert err.endswith("larq-zoo:QuickNetSmall:random has random ones\n")
     assert len(err.splitlines()) == 1

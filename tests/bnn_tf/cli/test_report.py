@@ -4,22 +4,19 @@ import pytest
 from click.testing import CliRunner
 
 from bnn_tf import cli
-from bnn_tf._tensorflow import tf
 
 
 @pytest.fixture
 def run(tmp_path):
     """A run of one epoch, with the files that training leaves."""
     from bnn_tf.training import Run, RunConfig, build_network
+    from bnn_tf.training.run import Position
     from zoo import recipes
 
     recipe = recipes.with_epochs(recipes.find("recu", "cifar_resnet20", "cifar10"), [3])
     made = Run.create(RunConfig(recipe=recipe, class_names=tuple("0123456789")), tmp_path / "run")
     network = build_network(recipe, 10)
-    network.save_weights(made.weights_path)
-    checkpoint = tf.train.Checkpoint(model=network)
-    manager = tf.train.CheckpointManager(checkpoint, made.checkpoint_dir(0), 1, checkpoint_name="epoch")
-    manager.save(checkpoint_number=1)
+    made.save_weights(network, Position(0, 1))
     figures = {"accuracy": 0.3, "val_accuracy": 0.4, "val_top5_accuracy": 0.8, "loss": 2.0, "val_loss": 1.9}
     made.write_metrics([{"phase": "train", "epoch": 1, **figures, "learning_rate": 0.02, "seconds": 5.0}])
     return made.path

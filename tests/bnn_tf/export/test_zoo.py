@@ -5,7 +5,8 @@ import pytest
 import zoo
 from bnn_tf import methods
 
-_SMALL = {name: 32 for name in zoo.list_models() if name.startswith(("bireal", "quicknet", "react", "resnet"))}
+_LARGE = ("bireal", "quicknet", "react", "resnet")
+_SMALL = {name: 32 for name in zoo.list_models() if name.startswith(_LARGE)}
 _DEEP = ("cifar_resnet101", "cifar_resnet152", "bireal_net50", "cifar_resnet50")
 _SHALLOW = [name for name in zoo.list_models() if name not in _DEEP]
 _METHODS = ("bireal", "recu", "subbit", "ovsw")

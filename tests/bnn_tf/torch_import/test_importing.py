@@ -111,5 +111,5 @@ def test_react_networks_hide_their_method(imported):
 
 
 def test_odd_maps_before_a_pool_are_refused(imported):
-    with pytest.raises(UsageError, match="torch_padding needs an input size that stays even"):
+    with pytest.raises(UserError, match="torch_padding needs an input size that stays even"):
         imported("bireal", settings=(("image_size", (33, 33)),))
