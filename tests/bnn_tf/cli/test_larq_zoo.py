@@ -51,8 +51,8 @@ def test_convert_evaluate_and_device_kit(command, tmp_path):
     code, out, err = command("convert", NAME, "-o", file, "--dataset", "digits", "--images", 8)
     assert (code, err) == (0, "")
     assert "binary convolutions: 16 of 16 as LceBconv2d" in out
-    sidecar = json.loads((tmp_path / "x.tflite.json").read_text())["preprocessing"]
-    assert (sidecar["size"], sidecar["mean"]) == ([32, 32], [0.485, 0.456, 0.406])
+    sidecar = json.loads((tmp_path / "x.tflite.json").read_text())
+    assert (sidecar["crop"], sidecar["mean"]) == ([32, 32], [0.485, 0.456, 0.406])
 
     options = ("--limit", "8", "--json")
     keras = json.loads(command("evaluate", NAME, "--dataset", "digits", *options)[1])
