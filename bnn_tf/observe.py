@@ -103,7 +103,7 @@ def _snapshot(layer: tf.keras.layers.Layer) -> BinaryKernel:
         name=layer.name,
         latent=latent_value(layer.kernel).numpy(),
         signs=signs,
-        tau=float(getattr(quantizer, "tau", REFERENCE_TAU)),
+        tau=float(tf.convert_to_tensor(getattr(quantizer, "tau", REFERENCE_TAU))),
         patterns=patterns,
     )
 

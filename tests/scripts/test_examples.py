@@ -19,12 +19,13 @@ def python(folder, *arguments):
 
 
 def test_digits(tmp_path):
-    """It trains, saves, reloads and converts; the plain Keras loader reads what it saved."""
+    """It trains, saves, reloads and converts; Keras' own loader reads the file with our layers registered."""
     output = tmp_path / "digits.tflite"
     said = python(tmp_path, EXAMPLES / "digits.py", "--epochs", "1", "--limit", "64", "--output", output)
     assert "18 of 18 as LceBconv2d" in said
     assert output.stat().st_size > 10_000
-    load = "import zoo, tensorflow as tf; print(tf.keras.models.load_model('digits.keras').name)"
+    register = "from bnn_tf import layers, quantizers; import tensorflow as tf"
+    load = f"{register}; print(tf.keras.models.load_model('digits.keras').name)"
     assert python(tmp_path, "-c", load).strip() == "cifar_resnet20"
 
 

@@ -10,11 +10,15 @@ _SMALL = {name: 32 for name in zoo.list_models() if name.startswith(_LARGE)}
 _DEEP = ("cifar_resnet101", "cifar_resnet152", "bireal_net50", "cifar_resnet50")
 _SHALLOW = [name for name in zoo.list_models() if name not in _DEEP]
 _METHODS = ("bireal", "recu", "subbit", "ovsw")
-# Every network with one method, every method with some networks; the other pairs are slow.
+# One network of each family runs always, every pair in the slow tests.
+_QUICK = {
+    ("cifar_resnet20", "bireal"), ("cifar_resnet18a", "subbit"), ("bireal_net18", "ovsw"),
+    ("react_resnet18_quick", "recu"), ("quicknet_small", "bireal"),
+}  # fmt: skip
 _PAIRS = [
-    pytest.param(name, method, marks=[] if (n - m) % 4 == 0 else [pytest.mark.slow])
-    for n, name in enumerate(_SHALLOW)
-    for m, method in enumerate(_METHODS)
+    pytest.param(name, method, marks=[] if (name, method) in _QUICK else [pytest.mark.slow])
+    for name in _SHALLOW
+    for method in _METHODS
 ]
 
 
@@ -30,12 +34,12 @@ def test_network_and_method(name, method, settled, agrees):
     assert proof.tensors > len(program.steps) // 2
 
 
-@pytest.mark.parametrize("name", ["bireal_net18", "cifar_resnet18", "vgg_small"])
+@pytest.mark.parametrize("name", [pytest.param("bireal_net18", marks=pytest.mark.slow), "vgg_small"])
 def test_one_padding(name, settled, agrees):
     agrees(settled(_build(name, "recu", pad_values=1.0)), command=["cc", "-std=c99", "-O1"])
 
 
-@pytest.mark.parametrize("name", ["cifar_resnet20", "react_resnet18"])
+@pytest.mark.parametrize("name", ["cifar_resnet20", pytest.param("react_resnet18", marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
     "flags", [["-O3", "-march=native"], ["-O1", "-DNET_WORD_BITS=32"]], ids=["native", "32"]
 )
