@@ -1,48 +1,103 @@
-"""The names of the four papers' PyTorch networks, translated into ours.
+"""The names of the four papers' PyTorch networks and the layers here that they stand for, as one table.
 
-Every name is a path of modules and a field: `layer2.0.conv1.weight`. The module becomes a layer of ours
-(`stage2_block1a_conv`), the field one of its variables (`kernel`).
+Every name is a path of modules and a field: `layer2.0.conv1.weight`. The path becomes a layer
+(`stage2_block1a_conv`) of some kind, the field one of its variables (`kernel`).
 """
 
 import re
-from collections.abc import Callable
 
 Key = tuple[str, str]
 
-_CONV = {"weight": "kernel", "weights": "kernel", "tau": "tau", "patterns": "codebook", "memory": "memory"}
-_SCALE = ("alpha", "scaling_factor")  # learned output scales of ReCU and OvSW
-_BATCH_NORM = {
-    "weight": "gamma",
-    "bias": "beta",
-    "running_mean": "moving_mean",
-    "running_var": "moving_variance",
-}
-_FIELDS = {
-    "bn": _BATCH_NORM,
-    "bias": {"bias": "bias"},
+_BATCH_NORM = {"bias": "beta", "running_mean": "moving_mean", "running_var": "moving_variance"}
+FIELDS: dict[str, dict[str, str]] = {
+    "conv": {
+        "weight": "kernel",
+        "weights": "kernel",
+        "tau": "tau",
+        "patterns": "codebook",
+        "memory": "memory",
+    },
+    "bn": {"weight": "gamma", **_BATCH_NORM},
+    "shift": {"bias": "bias"},
     "prelu": {"weight": "alpha"},
     "dense": {"weight": "kernel", "bias": "bias"},
 }
-_TRUNK = {
-    "conv": ("stem_conv", "conv"),
-    "conv0": ("stem_conv", "conv"),
-    "conv1": ("stem_conv", "conv"),
-    "bn": ("stem_bn", "bn"),
-    "bn0": ("stem_bn", "bn"),
-    "bn1": ("stem_bn", "bn"),
-    "bn2": ("head_bn", "bn"),
-    "fc": ("logits", "dense"),
-    "linear": ("logits", "dense"),
+"""The variable of each field, by kind of layer."""
+
+_SCALES = ("alpha", "scaling_factor")  # fields of a convolution that are a layer of their own here
+
+Rule = tuple[str, str, str]  # pattern of the path, kind of layer, its name here
+
+_TRUNK: tuple[Rule, ...] = (
+    (r"conv[01]?", "conv", "stem_conv"),
+    (r"bn[01]?", "bn", "stem_bn"),
+    (r"bn2", "bn", "head_bn"),
+    (r"fc|linear", "dense", "logits"),
+)
+_BLOCK = r"layer(?P<stage>\d+)\.(?P<index>\d+)\."
+
+
+def _shortcut(block: str, name: str, conv: str, batch_norm: str) -> tuple[Rule, ...]:
+    return (
+        (rf"{block}{re.escape(conv)}", "conv", f"{name}_shortcut_conv"),
+        (rf"{block}{re.escape(batch_norm)}", "bn", f"{name}_shortcut_bn"),
+    )
+
+
+# In a name, `{block}` counts blocks from 1 (VGG-Small's stem is the first), `{pair}` counts convolutions where
+# a block of the authors has two and a block here one; `{letter}` and `{part}` say which convolution of its
+# block it is.
+RULES: dict[str, tuple[Rule, ...]] = {
+    # Bi-Real Net and ReAct networks: one convolution in a block.
+    "single": (
+        *_TRUNK,
+        (rf"{_BLOCK}(binary_)?conv", "conv", "stage{stage}_block{block}_conv"),
+        (rf"{_BLOCK}bn1?", "bn", "stage{stage}_block{block}_bn"),
+        (rf"{_BLOCK}move0", "shift", "stage{stage}_block{block}_threshold"),
+        (rf"{_BLOCK}move1", "shift", "stage{stage}_block{block}_bias_before"),
+        (rf"{_BLOCK}(prelu|nonlinear)", "prelu", "stage{stage}_block{block}_prelu"),
+        (rf"{_BLOCK}move2", "shift", "stage{stage}_block{block}_bias_after"),
+        *_shortcut(_BLOCK, "stage{stage}_block{block}", "downsample.1", "downsample.2"),
+    ),
+    # ImageNet ResNets: two convolutions in a block of the authors.
+    "pairs": (
+        *_TRUNK,
+        (rf"{_BLOCK}conv(?P<number>[12])", "conv", "stage{stage}_block{pair}_conv"),
+        (rf"{_BLOCK}bn(?P<number>[12])", "bn", "stage{stage}_block{pair}_bn"),
+        *_shortcut(_BLOCK, "stage{stage}_block{pair}", "downsample.0", "downsample.1"),
+    ),
+    # CIFAR ResNets: two or three convolutions in a block.
+    "cifar": (
+        *_TRUNK,
+        (rf"{_BLOCK}conv(?P<number>[123])", "conv", "stage{stage}_block{block}{letter}_conv"),
+        (rf"{_BLOCK}bn(?P<number>[123])", "bn", "stage{stage}_block{block}{letter}_bn"),
+        *_shortcut(_BLOCK, "stage{stage}_block{block}", "shortcut.0", "shortcut.1"),
+    ),
+    # Bi-Real Net with 50 layers: blocks are numbered without regard to stages.
+    "bottlenecks": (
+        *_TRUNK,
+        (r"layers\.(?P<index>\d+)\.down_conv1x1", "conv", "stage{stage}_block{block}_narrow_conv"),
+        (r"layers\.(?P<index>\d+)\.conv(?P<number>[123])", "conv", "stage{stage}_block{block}_{part}_conv"),
+        (r"layers\.(?P<index>\d+)\.bn(?P<number>[123])", "bn", "stage{stage}_block{block}_{part}_bn"),
+        *_shortcut(r"layers\.(?P<index>\d+)\.", "stage{stage}_block{block}", "downsample.1", "downsample.2"),
+    ),
+    # VGG-Small: layers are counted from 0, the stem included.
+    "vgg": (
+        (r"conv0", "conv", "stem_conv"),
+        (r"bn0", "bn", "stem_bn"),
+        (r"conv(?P<index>[1-5])", "conv", "block{block}_conv"),
+        (r"bn(?P<index>[1-5])", "bn", "block{block}_bn"),
+        (r"nonlinear5", "prelu", "last_prelu"),
+        (r"fc", "dense", "logits"),
+    ),
 }
-_REACT = {
-    "move0": ("threshold", "bias"),
-    "move1": ("bias_before", "bias"),
-    "prelu": ("prelu", "prelu"),
-    "nonlinear": ("prelu", "prelu"),
-    "move2": ("bias_after", "bias"),
-}
-_BOTTLENECK = {"1": "reduce", "2": "spatial", "3": "expand"}
-_BOTTLENECKS = (3, 4, 6, 3)  # of BiRealNet50, per stage
+"""Which layer a path of modules stands for, by family of networks."""
+
+FAMILIES = {"vgg_small": "vgg", "bireal_net50": "bottlenecks", "cifar_": "cifar", "resnet": "pairs"}
+"""The family of a network by the start of its name; all others are `single`."""
+
+_STAGES = (3, 4, 6, 3)  # blocks of BiRealNet50, per stage
+_PARTS = ("reduce", "spatial", "expand")
 
 UNUSED = {
     "num_batches_tracked": "a counter of PyTorch's BatchNorm",
@@ -64,96 +119,37 @@ def our_key(model: str, name: str) -> Key | None:
     Args:
         model: Name of the architecture, as in `zoo.MODELS`.
         name: Name in the authors' state dict.
+
+    Example:
+        >>> our_key("cifar_resnet20", "layer2.0.conv1.weight")
+        ('stage2_block1a_conv', 'kernel')
     """
+    family = next((kind for start, kind in FAMILIES.items() if model.startswith(start)), "single")
     path, _, field = name.rpartition(".")
-    found = _module(model, path.removesuffix(".binarize"))
-    if found is None:
-        return None
-    layer, kind = found
-    if kind == "conv" and field in _SCALE:
-        return f"{layer}_scale", "scale"
-    variable = (_CONV if kind == "conv" else _FIELDS[kind]).get(field)
-    return None if variable is None else (layer, variable)
+    path = path.removesuffix(".binarize")
+    for pattern, kind, template in RULES[family]:
+        match = re.fullmatch(pattern, path)
+        if match:
+            layer = template.format(**_numbers(match.groupdict(), family))
+            if kind == "conv" and field in _SCALES:
+                return f"{layer}_scale", "scale"
+            variable = FIELDS[kind].get(field)
+            return None if variable is None else (layer, variable)
+    return None
 
 
-def _module(model: str, path: str) -> tuple[str, str] | None:
-    """Layer and kind of layer for the path of a module."""
-    if model == "vgg_small":
-        return _of_vgg(path)
-    if path in _TRUNK:
-        return _TRUNK[path]
-    block = re.fullmatch(r"layers?(\d*)\.(\d+)\.(.+)", path)
-    if block is None:
-        return None
-    stage, index, module = block.groups()
-    if (stage == "") != (model == "bireal_net50"):
-        return None
-    return _block(model)(int(stage or 0), int(index), module)
-
-
-def _block(model: str) -> Callable[[int, int, str], tuple[str, str] | None]:
-    if model == "bireal_net50":
-        return _of_bottlenecks
-    if model.startswith("cifar_"):
-        return _of_cifar
-    return _of_pairs if model.startswith("resnet") else _of_single
-
-
-def _of_single(stage: int, index: int, module: str) -> tuple[str, str] | None:
-    """Bi-Real Net and ReAct networks: one convolution in a block."""
-    name = f"stage{stage}_block{index + 1}"
-    if module in ("binary_conv", "conv"):
-        return f"{name}_conv", "conv"
-    if module in ("bn1", "bn"):
-        return f"{name}_bn", "bn"
-    if module in _REACT:
-        suffix, kind = _REACT[module]
-        return f"{name}_{suffix}", kind
-    return _shortcut(name, module, "downsample.1", "downsample.2")
-
-
-def _of_pairs(stage: int, index: int, module: str) -> tuple[str, str] | None:
-    """ImageNet ResNets: two convolutions in a block of theirs, one in a block of ours."""
-    first = 2 * index + 1
-    found = re.fullmatch(r"(conv|bn)([12])", module)
-    if found:
-        return f"stage{stage}_block{first + int(found[2]) - 1}_{found[1]}", found[1]
-    return _shortcut(f"stage{stage}_block{first}", module, "downsample.0", "downsample.1")
-
-
-def _of_cifar(stage: int, index: int, module: str) -> tuple[str, str] | None:
-    """CIFAR ResNets: two or three convolutions in a block, a, b and c."""
-    name = f"stage{stage}_block{index + 1}"
-    found = re.fullmatch(r"(conv|bn)([123])", module)
-    if found:
-        return f"{name}{'abc'[int(found[2]) - 1]}_{found[1]}", found[1]
-    return _shortcut(name, module, "shortcut.0", "shortcut.1")
-
-
-def _of_bottlenecks(_: int, index: int, module: str) -> tuple[str, str] | None:
-    """Bi-Real Net with 50 layers, whose blocks are numbered without regard to stages."""
-    stage = 0
-    while stage < len(_BOTTLENECKS) and index >= _BOTTLENECKS[stage]:
-        index -= _BOTTLENECKS[stage]
-        stage += 1
-    name = f"stage{stage + 1}_block{index + 1}"
-    if module == "down_conv1x1":
-        return f"{name}_narrow_conv", "conv"
-    found = re.fullmatch(r"(conv|bn)([123])", module)
-    if found:
-        return f"{name}_{_BOTTLENECK[found[2]]}_{found[1]}", found[1]
-    return _shortcut(name, module, "downsample.1", "downsample.2")
-
-
-def _shortcut(name: str, module: str, conv: str, batch_norm: str) -> tuple[str, str] | None:
-    kinds = {conv: "conv", batch_norm: "bn"}
-    return (f"{name}_shortcut_{kinds[module]}", kinds[module]) if module in kinds else None
-
-
-def _of_vgg(path: str) -> tuple[str, str] | None:
-    """VGG-Small: layers counted from 0, the stem included; ours from 1."""
-    found = re.fullmatch(r"(conv|bn)([0-5])", path)
-    if found:
-        number = int(found[2])
-        return (f"block{number + 1}" if number else "stem") + f"_{found[1]}", found[1]
-    return {"nonlinear5": ("last_prelu", "prelu"), "fc": ("logits", "dense")}.get(path)
+def _numbers(groups: dict[str, str | None], family: str) -> dict[str, str | int | None]:
+    """What the name of a layer may mention, from the numbers in the path."""
+    index, number = int(groups.get("index") or 0), int(groups.get("number") or 1)
+    stage = groups.get("stage")
+    if family == "bottlenecks":
+        starts = [sum(_STAGES[:count]) for count in range(len(_STAGES))]
+        stage_index = max(count for count, start in enumerate(starts) if index >= start)
+        stage, index = str(stage_index + 1), index - starts[stage_index]
+    return {
+        "stage": stage,
+        "block": index + 1,
+        "pair": 2 * index + number,
+        "letter": "abc"[number - 1],
+        "part": _PARTS[number - 1],
+    }

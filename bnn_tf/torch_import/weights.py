@@ -1,4 +1,14 @@
-"""The state dict of an author's network into the network of ours that computes the same."""
+"""The state dict of an author's network into the network here that computes the same.
+
+Arrays change from PyTorch's layout into Keras', turned by 180° as `bnn_tf.layers.Flip` asks for:
+
+| what | PyTorch | here |
+| --- | --- | --- |
+| convolution | `(out, in, kh, kw)`, or flat (Bi-Real Net) | `(kh, kw, in, out)`, both spatial axes reversed |
+| dense, also as a 1×1 convolution | `(out, c·h·w)` | `(h·w·c, out)`, rows and columns of the map reversed |
+| codebook | `(2^b, 9)` | `(2^b, 9)`, the nine reversed |
+| vectors | `(c)`, `(1, c, 1, 1)`, `(c, 1, 1)` | the variable's shape |
+"""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -10,12 +20,14 @@ import numpy as np
 from bnn_tf._tensorflow import lq, tf
 from bnn_tf.codebook import DEAD_ZONE, SLICE
 from bnn_tf.errors import UserError
-from bnn_tf.torch_import import layout, names
+from bnn_tf.torch_import import names
 from bnn_tf.training.start import Key, variables
 from bnn_tf.transforms import latent_value
 
 _OWN = ("tau", "memory", "step")  # have no influence on logits, or follow from others
 _SHOWN = 4  # names of each kind in a refusal
+
+Shape = tuple[int, ...]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -124,9 +136,9 @@ def _values(
         if key is None or key not in wanted:
             continue
         shape = tuple(wanted[key].shape)
-        value = layout.convert(arrays[name], key[1], shape, map_size)
+        value = from_torch(arrays[name], key[1], shape, map_size)
         if value is None:
-            expected = layout.torch_shape(key[1], shape)
+            expected = torch_shape(key[1], shape)
             mismatched.append(f"{name} is {arrays[name].shape}, {'/'.join(key)} wants {expected}")
         else:
             values[key] = value
@@ -172,3 +184,51 @@ def _zeros(network: tf.keras.Model) -> list[str]:
     if not count:
         return []
     return [f"{count} binary weights are exactly 0: PyTorch leaves them out, here they count as +1"]
+
+
+def torch_shape(variable: str, shape: Sequence[int]) -> Shape:
+    """The shape that PyTorch's tensor has for a variable of ours, for messages and checks."""
+    if variable == "kernel":
+        return (*reversed(shape[-2:]), *shape[:-2])
+    return tuple(size for size in shape if size != 1) if len(shape) > 1 else tuple(shape)
+
+
+def from_torch(
+    array: np.ndarray, variable: str, shape: Sequence[int], map_size: Shape = (1, 1)
+) -> np.ndarray | None:
+    """The array as a variable of ours holds it, or `None` where the shapes do not go together.
+
+    Args:
+        array: In PyTorch's layout.
+        variable: Own name of the variable: `kernel`, `gamma`, `codebook`, ….
+        shape: Its shape.
+        map_size: Height and width of the map that a dense layer flattens.
+    """
+    if variable == "kernel":
+        return _kernel(array, tuple(shape)) if len(shape) == 4 else _dense(array, tuple(shape), map_size)
+    if variable in ("codebook", "memory"):
+        return np.ascontiguousarray(array[:, ::-1]) if array.shape == tuple(shape) else None
+    if _long_axes(array.shape) != _long_axes(shape):
+        return None
+    return array.reshape(shape)
+
+
+def _long_axes(shape: Sequence[int]) -> Shape:
+    return tuple(size for size in shape if size != 1)
+
+
+def _kernel(array: np.ndarray, shape: Shape) -> np.ndarray | None:
+    height, width, channels, filters = shape
+    size = int(np.prod(shape))
+    if array.shape not in ((filters, channels, height, width), (size, 1), (size,)):
+        return None
+    kernel = array.reshape(filters, channels, height, width).transpose(2, 3, 1, 0)
+    return np.ascontiguousarray(kernel[::-1, ::-1])
+
+
+def _dense(array: np.ndarray, shape: Shape, map_size: Shape) -> np.ndarray | None:
+    inputs, outputs = shape
+    if array.shape not in ((outputs, inputs), (outputs, inputs, 1, 1)):
+        return None
+    maps = array.reshape(outputs, -1, *map_size)[:, :, ::-1, ::-1]
+    return np.ascontiguousarray(maps.transpose(2, 3, 1, 0).reshape(shape))

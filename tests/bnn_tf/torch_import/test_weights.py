@@ -5,8 +5,8 @@ import pytest
 
 from bnn_tf._tensorflow import tf
 from bnn_tf.errors import UserError
-from bnn_tf.torch_import import layout
 from bnn_tf.torch_import.names import our_key
+from bnn_tf.torch_import.weights import from_torch
 from bnn_tf.training import Run
 from bnn_tf.training.start import variables
 
@@ -147,12 +147,12 @@ class TestRefusals:
     ],
 )
 def test_other_shapes(array, variable, shape):
-    assert layout.convert(array, variable, shape) is None
+    assert from_torch(array, variable, shape) is None
 
 
 def test_a_flattened_map(rng):
     maps = rng.normal(size=(5, 3, 2, 4))  # classes, channels, rows, columns
-    found = layout.convert(maps.reshape(5, -1), "kernel", (24, 5), (2, 4))
+    found = from_torch(maps.reshape(5, -1), "kernel", (24, 5), (2, 4))
     image = rng.normal(size=(3, 2, 4))
     turned = image[:, ::-1, ::-1].transpose(1, 2, 0)
     np.testing.assert_allclose(turned.ravel() @ found, maps.reshape(5, -1) @ image.ravel())
