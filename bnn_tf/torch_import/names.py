@@ -44,9 +44,9 @@ def _shortcut(block: str, name: str, conv: str, batch_norm: str) -> tuple[Rule, 
     )
 
 
-# In a name, `{block}` counts blocks from 1 (VGG-Small's stem is the first), `{pair}` counts convolutions where
-# a block of the authors has two and a block here one; `{letter}` and `{part}` say which convolution of its
-# block it is.
+# In a name, `{block}` counts blocks from 1 (VGG-Small's stem is the first), `{pair}` counts convolutions
+# where a block of the authors has two and a block here one; `{letter}` and `{part}` say which convolution
+# of its block it is.
 RULES: dict[str, tuple[Rule, ...]] = {
     # Bi-Real Net and ReAct networks: one convolution in a block.
     "single": (
