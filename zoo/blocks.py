@@ -18,6 +18,7 @@ from bnn_tf._tensorflow import lazy, tf
 from bnn_tf.errors import UsageError, UserError, unknown
 from bnn_tf.registry import Registry, is_path
 from bnn_tf.values import Count, Range, check
+from zoo import pretrained
 
 if TYPE_CHECKING:
     from bnn_tf import layers
@@ -318,8 +319,11 @@ def _network(
     model = tf.keras.Model(image, x, name=name)
     if net.torch_padding:
         _require_even_pools(model)
-    if values["weights"] is not None:
-        model_files.load_weights(model, values["weights"])
+    weights = values["weights"]
+    if weights in pretrained.datasets():
+        pretrained.assign(model, pretrained.name_for(name, net.method.name, weights))
+    elif weights is not None:
+        model_files.load_weights(model, weights)
     return model
 
 

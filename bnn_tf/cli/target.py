@@ -16,13 +16,14 @@ import click
 from bnn_tf import registry
 from bnn_tf.cli import options
 from bnn_tf.errors import UsageError, UserError, unknown
+from zoo import pretrained
 
 if TYPE_CHECKING:
     import numpy as np
 
     from bnn_tf import data
     from bnn_tf._tensorflow import tf
-    from bnn_tf.training import Run
+    from bnn_tf.training import Run, RunConfig
 
 LARQ_ZOO = "larq-zoo:"
 
@@ -90,8 +91,8 @@ class Target:
 
     Args:
         name: As it was written.
-        kind: `run`, `saved model` (a SavedModel, `.keras` or `.h5`), `larq-zoo`, `tflite`, `snn` or
-            `architecture`.
+        kind: `run`, `saved model` (a SavedModel, `.keras` or `.h5`), `zoo` (weights that come with the
+            package), `larq-zoo`, `tflite`, `snn` or `architecture`.
         build: Makes the network of an architecture for images of a size (`None`: its own).
     """
 
@@ -117,6 +118,9 @@ class Target:
         name = str(name)
         if name.startswith(LARQ_ZOO):
             return cls(name, "larq-zoo")
+        if name.startswith(pretrained.PREFIX):
+            pretrained.record(name.removeprefix(pretrained.PREFIX))
+            return cls(name, "zoo")
         path = Path(name)
         if (path / "config.json").is_file():
             return cls(name, "run")
@@ -183,6 +187,15 @@ class Target:
         return Run.open(self.path)
 
     @functools.cached_property
+    def _config(self) -> "RunConfig":
+        """How a run, or a network of the zoo, was trained."""
+        from bnn_tf.training import RunConfig
+
+        if self.kind == "run":
+            return self.run.config
+        return RunConfig.from_dict(pretrained.record(self.name.removeprefix(pretrained.PREFIX))["config"])
+
+    @functools.cached_property
     def _network(self) -> "tf.keras.Model":
         if self.kind in ("tflite", "snn"):
             raise UsageError(
@@ -196,6 +209,10 @@ class Target:
             from bnn_tf.training import start
 
             return start.load_larq_zoo(self.name)
+        if self.kind == "zoo":
+            from bnn_tf.training import start
+
+            return start.load_zoo(self.name)
         from bnn_tf.model_files import UnsafeModelError, load_model
 
         try:
@@ -330,8 +347,8 @@ class Target:
         """What a run, the file beside a model, or Larq Zoo (ImageNet) says."""
         from bnn_tf import data
 
-        if self.kind == "run":
-            config = self.run.config
+        if self.kind in ("run", "zoo"):
+            config = self._config
             preprocessing = config.recipe.images.to_dict()
             names = config.class_names
             known = [] if names == data.placeholder_names(len(names)) else list(names)

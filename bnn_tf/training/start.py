@@ -4,7 +4,8 @@ Weights move between networks by layer and variable name (`transfer`), or, where
 by kind, order and shape (`transfer_in_order`). `larq-zoo:NAME` names a network of Larq Zoo wherever a run or
 a saved model is taken: `larq-zoo:QuickNet` has the weights that Larq Zoo trained on ImageNet,
 `larq-zoo:QuickNet:random` random ones; a size (`larq-zoo:QuickNet:192`, `larq-zoo:QuickNet:random:128x96`)
-takes the place of 224×224.
+takes the place of 224×224. `zoo:NAME` is a network with the weights that come with the package
+(`zoo.pretrained`).
 """
 
 from __future__ import annotations
@@ -27,8 +28,9 @@ from bnn_tf.data.images import Images, ResizeShort
 from bnn_tf.errors import UsageError, UserError, first_line, some, unknown
 from bnn_tf.layers import Flip
 from bnn_tf.model_files import load_model
-from bnn_tf.training.run import Run, RunConfig
+from bnn_tf.training.run import Run, RunConfig, build_network
 from bnn_tf.transforms import latent_value
+from zoo import pretrained
 from zoo.recipes import Phase, Recipe
 from zoo.recipes.recipe import STARTS
 
@@ -327,12 +329,32 @@ def larq_zoo_images(size: tuple[int, int]) -> Images:
 # ------------------------------------------------------------------------------------- the start of a phase
 
 
+def load_zoo(name: str) -> tf.keras.Model:
+    """The network of `zoo:NAME`, with the weights that come with the package.
+
+    Raises:
+        UserError: there is no such name, or its file is damaged.
+
+    Example:
+        >>> from zoo import pretrained
+        >>> [load_zoo(f"zoo:{name}").name for name in pretrained.names()][:1]
+        ['cifar_resnet20']
+    """
+    name = name.removeprefix(pretrained.PREFIX)
+    config = RunConfig.from_dict(pretrained.record(name)["config"])
+    network = build_network(config.recipe, len(config.class_names))
+    pretrained.assign(network, name)
+    return network
+
+
 def load_source(name: str) -> tf.keras.Model:
-    """The network that a run, a saved model or a name of Larq Zoo stands for.
+    """The network that a run, a saved model, `zoo:NAME` or a name of Larq Zoo stands for.
 
     Raises:
         UserError: there is no such run or model, or it cannot be read.
     """
+    if name.startswith(pretrained.PREFIX):
+        return load_zoo(name)
     if is_larq_zoo(name):
         return load_larq_zoo(name)
     return Run.open(name).load_network() if Run.exists(name) or os.path.isdir(name) else load_model(name)

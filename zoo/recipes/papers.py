@@ -442,7 +442,44 @@ GENERAL = (
 )
 """For methods that have no recipe of their own: digits, small networks, large networks."""
 
-RECIPES: tuple[Recipe, ...] = (*BIREAL, *RECU, *SUBBIT, *OVSW, *REAL)
+# ------------------------------------------------------------------------------------------- short budgets
+
+# For 10 to 100 epochs: twice the steps of the papers' batch of 256, no warm-up, and a rate that falls to
+# zero along a line, so that `epochs` is the only setting that changes with the budget.
+_FAST = Phase(
+    epochs=30,
+    batch_size=128,
+    optimizer=SGD(learning_rate=0.1, weight_decay=5e-4, nesterov=True),
+    schedule=Linear(offset=0),
+)
+_FAST_ADAM = replace(_FAST, optimizer=Adam(learning_rate=3e-3))
+_FAST_IMAGES = replace(CIFAR, training=(Flip(),))
+
+
+def _fast(recipe: Recipe, *phases: Phase) -> tuple[Recipe, ...]:
+    """The variant of a CIFAR-10 recipe for short budgets, and that for small data sets of one's own."""
+    fast = _unpublished(
+        recipe,
+        variant="fast",
+        phases=phases,
+        images=_FAST_IMAGES,
+        note="ours: for budgets of 10 to 100 epochs; docs/results.md has what each ingredient gave",
+    )
+    return *_each(fast, "model", *_SMALL_CIFAR_MODELS), replace(fast, dataset="cifar100")
+
+
+FAST = (
+    *_fast(_BIREAL_CIFAR, _FAST_ADAM),
+    *_fast(_RECU, _FAST),
+    *_fast(
+        _SUBBIT_CIFAR,
+        *_sub_bit(replace(_FAST_ADAM, name="activations", epochs=15, method=SIGN)),
+    ),
+    *_fast(_OVSW, _FAST),
+    *_fast(_REAL, _FAST),
+)
+
+RECIPES: tuple[Recipe, ...] = (*BIREAL, *RECU, *SUBBIT, *OVSW, *REAL, *FAST)
 
 # ------------------------------------------------------------------------------------------------- looking up
 

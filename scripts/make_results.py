@@ -1,0 +1,176 @@
+"""Writes docs/results.md from the records in docs/records, and makes a record of a finished run.
+
+python scripts/make_results.py                                     # writes the page
+python scripts/make_results.py --add RUN… [--data-dir DIR]         # adds records first
+python scripts/make_results.py --ship RUN [--data-dir DIR]         # puts a run's weights into the package
+
+A record is one JSON file: the run's configuration, environment and metrics, and what its files are: the
+accuracy and size of the converted `.tflite`, the size of the `.snn` of sub-bit networks. A page that is
+older than its records fails a test.
+"""
+
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import click
+
+from bnn_tf.training import Run
+from zoo import pretrained, recipes
+
+ROOT = Path(__file__).parents[1]
+RECORDS, PAGE = ROOT / "docs" / "records", ROOT / "docs" / "results.md"
+INTRODUCTION = """# Results
+
+Every row comes from the records in `docs/records`: configuration, environment, seed, and the metrics of
+every epoch. `python scripts/make_results.py` writes this page from them. The images are a JPEG re-encoding
+of CIFAR-10 (quality about 75), which costs accuracy, and the trainings are far shorter than the papers':
+the papers' figures stand beside them for orientation only. `±` is the sample standard deviation over n
+seeds. Other programs ran beside the trainings, so that seconds per epoch are upper bounds.
+"""
+COLUMNS = (
+    "network", "method", "recipe", "epochs", "accuracy", "n", "`.tflite` accuracy", "`.tflite` size",
+    "`.snn` size", "s per epoch", "the paper",
+)  # fmt: skip
+COMMAND = "bnn-tf train --method METHOD --model NETWORK --dataset cifar10 --variant RECIPE --epochs EPOCHS"
+
+
+def bnn_tf(*arguments: Any) -> dict[str, Any]:
+    """What a command prints with `--json`."""
+    command = [sys.executable, "-m", "bnn_tf", *map(str, arguments), "--json"]
+    return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
+
+
+def record(folder: Path, data_dir: str | None) -> dict[str, Any]:
+    """What is worth keeping of a run."""
+    run = Run.open(folder)
+    config = run.config
+    place = ["--data-dir", data_dir] if data_dir else []
+    columns = ("phase", "epoch", "loss", "accuracy", "val_loss", "val_accuracy", "learning_rate", "seconds")
+    rows = [
+        {key: row[key] if key == "phase" else float(row[key]) for key in columns if row.get(key)}
+        for row in run.metrics()
+    ]
+    with tempfile.TemporaryDirectory() as temporary:
+        tflite, snn = Path(temporary, "model.tflite"), Path(temporary, "model.snn")
+        bnn_tf("convert", folder, "-o", tflite, *place)
+        files = {
+            "tflite_bytes": tflite.stat().st_size,
+            "tflite_accuracy": bnn_tf("evaluate", tflite, "--dataset", config.recipe.dataset, *place)["top1"],
+        }
+        if config.recipe.method.name == "subbit":
+            bnn_tf("compress", folder, "-o", snn)
+            files["snn_bytes"] = snn.stat().st_size
+    stored = config.to_dict()
+    stored.pop("data_dir", None)
+    return {
+        "config": stored,
+        "environment": json.loads((folder / "environment.json").read_text()),
+        "metrics": rows,
+        "files": files,
+    }
+
+
+def page(records: dict[str, dict[str, Any]]) -> str:
+    """The page of all records; runs that differ in the seed alone are one row."""
+    groups: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for entry in records.values():
+        groups[json.dumps({**entry["config"], "seed": None}, sort_keys=True)].append(entry)
+    rows = sorted((_row(group) for group in groups.values()), key=lambda row: row[:4])
+    lines = [f"| {' | '.join(map(str, row))} |" for row in (COLUMNS, ["---"] * len(COLUMNS), *rows)]
+    machines = sorted({_machine(entry["environment"]) for entry in records.values()})
+    repeat = f"A run is repeated with `{COMMAND} --seed SEED`."
+    return "\n".join([INTRODUCTION, *lines, "", repeat, f"Machines: {'; '.join(machines)}.", ""])
+
+
+def _row(group: list[dict[str, Any]]) -> list[Any]:
+    recipe = recipes.Recipe.from_dict(group[0]["config"]["recipe"])
+    accuracies = [100 * entry["metrics"][-1]["val_accuracy"] for entry in group]
+    spread = f" ± {statistics.stdev(accuracies):.1f}" if len(group) > 1 else ""
+    paper = recipes.find(recipe.method.name, recipe.model, recipe.dataset)
+    published = f"{paper.published_top1} % after {paper.epochs} epochs" if paper.published_top1 else "–"
+    files = group[0]["files"]
+    seconds = statistics.median(row["seconds"] for entry in group for row in entry["metrics"])
+    return [
+        f"`{recipe.model}`",
+        recipe.method.name,
+        recipe.variant,
+        recipe.epochs,
+        f"{statistics.mean(accuracies):.1f}{spread} %",
+        len(group),
+        f"{100 * files['tflite_accuracy']:.1f} %",
+        f"{files['tflite_bytes'] / 1000:.0f} kB",
+        f"{files['snn_bytes'] / 1000:.1f} kB" if "snn_bytes" in files else "–",
+        f"{seconds:.0f}",
+        published,
+    ]
+
+
+def _machine(environment: dict[str, Any]) -> str:
+    packages = environment["packages"]
+    versions = ", ".join(f"{name} {packages[name]}" for name in ("tensorflow", "larq", "larq-compute-engine"))
+    return f"{environment['cpus']} CPU cores, Python {environment['python']}, {versions}"
+
+
+def read_records() -> dict[str, dict[str, Any]]:
+    """All records by name."""
+    return {path.stem: json.loads(path.read_text()) for path in sorted(RECORDS.glob("*.json"))}
+
+
+def ship(folder: Path, data_dir: str | None) -> str:
+    """Puts the weights of a run into the package; returns what they reach there."""
+    place = ["--data-dir", data_dir] if data_dir else []
+    entry, run = record(folder, data_dir), Run.open(folder)
+    recipe = run.config.recipe
+    name = f"{recipe.model}-{recipe.method.name}"
+    pretrained.FOLDER.mkdir(exist_ok=True)
+    path = pretrained.FOLDER / f"{name}.npz"
+    entry["checksum"] = pretrained.save(run.load_network(), path)
+    note = path.with_suffix(".json")
+    note.write_text(json.dumps(entry))  # what is measured is what users load
+    with tempfile.TemporaryDirectory() as temporary:
+        target, tflite = f"{pretrained.PREFIX}{name}", Path(temporary, "model.tflite")
+        bnn_tf("convert", target, "-o", tflite, *place)
+        entry["accuracy"] = {
+            "keras": bnn_tf("evaluate", target, *place)["top1"],
+            "lce": bnn_tf("evaluate", tflite, *place)["top1"],
+        }
+    epochs = ",".join(str(phase.epochs) for phase in recipe.phases)
+    entry["command"] = (
+        f"bnn-tf train --method {recipe.method.name} --model {recipe.model} --dataset {recipe.dataset} "
+        f"--variant {recipe.variant} --epochs {epochs} --seed {run.config.seed}"
+    )
+    note.write_text(json.dumps(entry, indent=1) + "\n")
+    return f"{path.name}: {path.stat().st_size / 1000:.0f} kB, {entry['accuracy']}"
+
+
+@click.command()
+@click.option("--add", type=click.Path(exists=True, path_type=Path), multiple=True, help="A finished run.")
+@click.option(
+    "--ship", "shipped", type=click.Path(exists=True, path_type=Path), multiple=True, help="Likewise."
+)
+@click.option("--data-dir", help="Folder of the prepared dataset.")
+def main(add: tuple[Path, ...], shipped: tuple[Path, ...], data_dir: str | None) -> None:
+    """Adds records, puts weights into the package, and writes the page."""
+    for folder in shipped:
+        click.echo(ship(folder, data_dir))
+    RECORDS.mkdir(exist_ok=True)
+    for folder in add:
+        entry = record(folder, data_dir)
+        recipe = recipes.Recipe.from_dict(entry["config"]["recipe"])
+        name = (
+            f"{recipe.model}-{recipe.method.name}-{recipe.variant}-{recipe.epochs}-{entry['config']['seed']}"
+        )
+        (RECORDS / f"{name}.json").write_text(json.dumps(entry, indent=1) + "\n")
+        click.echo(f"docs/records/{name}.json")
+    PAGE.write_text(page(read_records()))
+    click.echo("docs/results.md")
+
+
+if __name__ == "__main__":
+    main()

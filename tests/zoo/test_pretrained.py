@@ -1,0 +1,66 @@
+"""Weights that come with the package."""
+
+import json
+
+import numpy as np
+import pytest
+
+import zoo
+from bnn_tf.errors import UserError
+from bnn_tf.training import RunConfig
+from bnn_tf.training.start import load_source
+from zoo import pretrained, recipes
+
+NAME = "cifar_resnet20-recu"
+
+
+@pytest.fixture
+def shipped(tmp_path, monkeypatch):
+    """A folder with the weights of one network, random ones."""
+    monkeypatch.setattr(pretrained, "FOLDER", tmp_path)
+    recipe = recipes.find("recu", "cifar_resnet20", "cifar10")
+    config = RunConfig(recipe, class_names=tuple("0123456789"))
+    network = zoo.CifarResNet20(method="recu")
+    checksum = pretrained.save(network, tmp_path / f"{NAME}.npz")
+    note = {"config": config.to_dict(), "checksum": checksum}
+    (tmp_path / f"{NAME}.json").write_text(json.dumps(note))
+    return network
+
+
+def test_every_name_is_loaded(shipped):
+    images = np.random.default_rng(0).normal(size=(2, 32, 32, 3)).astype(np.float32)
+    loaded = load_source(f"zoo:{NAME}")
+    assert loaded.name == "cifar_resnet20"
+    for value, expected in zip(loaded.get_weights(), shipped.get_weights(), strict=True):
+        np.testing.assert_allclose(value, expected, rtol=1e-3, atol=1e-6)
+    by_option = zoo.CifarResNet20(method="recu", weights="cifar10")
+    np.testing.assert_array_equal(by_option(images), loaded(images))
+
+
+def test_other_networks_are_refused(shipped):
+    with pytest.raises(UserError, match="logits/kernel is .* in it and .* in the file"):
+        zoo.CifarResNet20(method="recu", weights="cifar10", num_classes=7)
+    with pytest.raises(UserError, match="'cifar_resnet20-bireal'; did you mean 'cifar_resnet20-recu'"):
+        zoo.CifarResNet20(method="bireal", weights="cifar10")
+    with pytest.raises(UserError, match="no weights in the zoo called 'cifar_resnet20-rec'"):
+        load_source("zoo:cifar_resnet20-rec")
+
+
+def test_a_damaged_file_is_refused(shipped, tmp_path):
+    path = tmp_path / f"{NAME}.npz"
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(UserError, match="is damaged"):
+        load_source(f"zoo:{NAME}")
+
+
+@pytest.mark.parametrize("name", pretrained.names())
+def test_what_ships_is_small_sound_and_documented(name):
+    record = pretrained.record(name)
+    path = pretrained.FOLDER / f"{name}.npz"
+    assert path.stat().st_size < 1_000_000
+    assert record["command"].startswith("bnn-tf train ")
+    assert record["metrics"][-1]["epoch"] > 0
+    assert abs(record["accuracy"]["keras"] - record["accuracy"]["lce"]) < 0.003
+    assert load_source(f"zoo:{name}").count_params() > 0
