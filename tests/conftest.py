@@ -1,6 +1,8 @@
 """Fixtures that every test may use."""
 
 import json
+import random
+import sys
 import types
 from pathlib import Path
 
@@ -42,6 +44,15 @@ def golden(request):
 def golden_networks():
     """What the authors' networks consist of, by name: layers, shapes, parameters, operations."""
     return json.loads((GOLDEN / "models.json").read_text())
+
+
+@pytest.fixture(autouse=True)
+def seeded():
+    """Every test starts from the same seeds, whichever ran before it in the same process."""
+    random.seed(0)
+    np.random.seed(0)
+    if "tensorflow" in sys.modules:
+        sys.modules["tensorflow"].random.set_seed(0)
 
 
 @pytest.fixture
@@ -93,3 +104,16 @@ def quick_fit(monkeypatch):
     monkeypatch.setattr(trainer, "data", types.SimpleNamespace(**{**vars(trainer.data), **replaced}))
     monkeypatch.setattr(tf.keras.Model, "make_train_function", make_train_function)
     monkeypatch.setattr(tf.keras.Model, "evaluate", evaluate)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """`@pytest.mark.sample(n)`: the first n sets of parameters always run, the others with the slow tests."""
+    counts = {}
+    for item in items:
+        mark = item.get_closest_marker("sample")
+        if mark is not None:
+            function = item.nodeid.partition("[")[0]
+            counts[function] = counts.get(function, 0) + 1
+            if counts[function] > mark.args[0]:
+                item.add_marker(pytest.mark.slow)

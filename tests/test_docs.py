@@ -41,17 +41,14 @@ def command_lines() -> list[tuple[str, str]]:
 
 
 def program(page: Path, marks: tuple[str, ...]) -> str:
-    """A shell script of the blocks whose mark is among `marks`; Python blocks become one file in between."""
-    script, python = ["set -eu"], ""
+    """One Python program of the blocks whose mark is among `marks`; it calls a shell for the others."""
+    parts = ["import subprocess as _subprocess"]
     for mark, language, text in blocks(page):
         if mark.startswith("not run") or mark not in marks:
             continue
-        if language == "python":
-            python += text + "\n"
-            script.append(f"python - <<'END_OF_PYTHON'\n{python}END_OF_PYTHON")
-        else:
-            script.append(text)
-    return "\n".join(script)
+        shell = f"_subprocess.run(['bash', '-eu', '-c', {text!r}], check=True)"
+        parts.append(text if language == "python" else shell)
+    return "\n".join(parts)
 
 
 def run(page: Path, marks: tuple[str, ...], folder: Path) -> None:
@@ -64,7 +61,7 @@ def run(page: Path, marks: tuple[str, ...], folder: Path) -> None:
         command.chmod(0o755)
     environment = {"PATH": f"{bin_folder}:/usr/bin:/bin", "PYTHONPATH": str(ROOT), "HOME": str(folder)}
     done = subprocess.run(
-        ["bash", "-c", program(page, marks)],
+        [sys.executable, "-c", program(page, marks)],
         cwd=folder,
         env=environment,
         capture_output=True,

@@ -98,6 +98,7 @@ def test_functions_and_shared_layers_as_activations(rng):
         assert 0 < (signs < 0).mean() < 1
 
 
+@pytest.mark.slow
 def test_it_trains(rng):
     method = bnn_tf.methods.OvSW()
     mine = bnn_tf.binarize(plain(8), method)
@@ -155,6 +156,7 @@ def quicknet():
     return larq_zoo.sota.QuickNetSmall(weights=None, input_shape=(32, 32, 3), num_classes=10)
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize(("make", "count", "dense"), [(plain, 3, 0), (binary_net, 5, 2), (quicknet, 16, 0)])
 def test_all_converted(make, count, dense, tmp_path, rng):
     tf.keras.utils.set_random_seed(2)

@@ -47,6 +47,7 @@ def train(optimizer, **options):
     return model, quantizer, record
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_codebook_learns_on_the_interval(name):
     model, quantizer, record = train(OPTIMIZERS[name]())

@@ -177,6 +177,7 @@ for one, two in zip(*found, strict=True):
 """
 
 
+@pytest.mark.slow
 def test_two_replicas_train_as_one():
     found = subprocess.run([sys.executable, "-c", TWO_REPLICAS], capture_output=True, text=True, check=False)
     assert found.returncode == 0, found.stderr

@@ -117,6 +117,7 @@ def assert_close(actual, expected):
         np.testing.assert_allclose(actual[name], expected[name], rtol=0, atol=1e-5, err_msg=name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("optimizer", ["", " keras"], ids=["ours", "keras"])
 def test_two_replicas_equal_one(results, optimizer):
     one, two = results[f"one{optimizer}"], results[f"two{optimizer}"]

@@ -58,6 +58,7 @@ def network(*hidden, shape=(8, 8, 4)):
 
 
 class TestWhatSaveWrote:
+    @pytest.mark.sample(3)
     @pytest.mark.parametrize("name", FORMATS)
     @pytest.mark.parametrize("method", ["bireal", "recu", "subbit", "ovsw"])
     def test_methods(self, tiny, rng, tmp_path, method, name):
@@ -75,6 +76,7 @@ class TestWhatSaveWrote:
         save(tiny(), tmp_path / "model.keras")
         assert load_model(str(tmp_path / "model.keras")).name == "tiny"
 
+    @pytest.mark.sample(2)
     @pytest.mark.parametrize("name", FORMATS)
     def test_layers_of_keras(self, tmp_path, name):
         branches = [
@@ -113,6 +115,7 @@ class TestWhatSaveWrote:
         reloads(model, tmp_path / "model.keras")
         reloads(model, tmp_path / "model.h5")
 
+    @pytest.mark.sample(2)
     @pytest.mark.parametrize("name", FORMATS)
     def test_calls_of_tensorflow(self, tmp_path, name):
         image = tf.keras.Input((8, 8, 4))
@@ -124,6 +127,7 @@ class TestWhatSaveWrote:
         y = tf.nn.softmax(tf.concat([tf.sign(a), tf.cast(b, tf.float32)], -1))
         reloads(tf.keras.Model(image, tf.image.resize(y[:, None, :, None], (4, 4))), tmp_path / name)
 
+    @pytest.mark.sample(2)
     @pytest.mark.parametrize("name", FORMATS)
     def test_larq(self, tmp_path, name):
         options = {"kernel_quantizer": "ste_sign", "kernel_constraint": "weight_clip"}
@@ -162,6 +166,7 @@ class TestWhatSaveWrote:
 
 
 class TestTheCallersOwn:
+    @pytest.mark.sample(2)
     @pytest.mark.parametrize("name", FORMATS)
     def test_passed_by_the_caller(self, tmp_path, name):
         class Twice(layers.Layer):
@@ -179,6 +184,7 @@ class TestTheCallersOwn:
         loaded = reloads(model, tmp_path / name, custom_objects={"Twice": Twice})
         assert isinstance(loaded.layers[1], Twice)
 
+    @pytest.mark.slow
     def test_function_and_registered_class(self, tmp_path):
         def halved(x):
             return x / 2
@@ -202,6 +208,7 @@ class TestTheCallersOwn:
         with pytest.raises(UnsafeModelError, match="Unknown 'unknown.*' names 'Unknown'.*custom_objects"):
             load_model(tmp_path / name)
 
+    @pytest.mark.slow
     def test_unknown_layer_of_a_saved_model(self, tmp_path):
         """Keras builds it from the operations in the file."""
 
@@ -241,6 +248,7 @@ class TestHostileFiles:
         assert "\n" not in message
         assert len(message) - len(str(path)) < 300
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("name", [name for name in HOSTILE.FILES if name not in HOSTILE.HARMLESS])
     def test_the_payload_works(self, tmp_path, name):
         """Otherwise the test above would prove nothing; it also shows that `safe=False` loads the file."""
@@ -366,6 +374,7 @@ class TestDamage:
         with pytest.raises(UserError, match="no Keras model"):
             load_model(tmp_path / "saved")
 
+    @pytest.mark.sample(1)
     @pytest.mark.parametrize("name", ["model.keras", "saved"])
     def test_flipped_bytes(self, tiny, tmp_path, name, rng):
         """Whatever a damaged file does, the error is ours; of HDF5 files the library may never return."""

@@ -89,6 +89,7 @@ def run(request, tmp_path_factory):
     return trainer
 
 
+@pytest.mark.sample(1)
 def test_resumed_training_is_the_same(run):
     resumed = Trainer(run.make())
     assert not resumed.optimizer.weights  # they do not exist before the first step

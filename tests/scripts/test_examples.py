@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 EXAMPLES = Path(__file__).parents[2] / "scripts" / "examples"
 
 
@@ -29,6 +31,7 @@ def test_digits(tmp_path):
     assert python(tmp_path, "-c", load).strip() == "cifar_resnet20"
 
 
+@pytest.mark.slow
 def test_multistep(tmp_path):
     """Five steps without the command line, and no scale left in the file."""
     output = tmp_path / "multistep.tflite"

@@ -176,6 +176,7 @@ def test_the_page_has_these_sections():
     assert tuple(commands()) == (*STARTS, *AFTER)
 
 
+@pytest.mark.slow
 def test_from_nothing(reader, tiny, monkeypatch):
     """With one binary convolution in place of eighteen."""
     pytest.importorskip("PIL")
@@ -209,6 +210,7 @@ def test_from_a_pytorch_checkpoint_to_the_device(reader, imported):
     go_on(reader, 18)
 
 
+@pytest.mark.slow
 def test_from_larq_zoo(reader, monkeypatch):
     """With fewer channels and random weights in place of the downloaded ones."""
     from larq_zoo.literature import birealnet

@@ -87,6 +87,7 @@ def crops(model):
     }
 
 
+@pytest.mark.slow
 def test_only_strided_pointwise_convolutions_are_cropped():
     strided = [f"stage{stage}_block1_shortcut_crop" for stage in (2, 3, 4)]
     assert crops(resnet()) == dict.fromkeys(strided, ((1, 0), (1, 0)))

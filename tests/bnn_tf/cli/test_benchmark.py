@@ -65,6 +65,7 @@ def test_a_saved_model_and_a_file(command, tiny, file, tmp_path):
     ]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_ranges_of_noise_are_admitted(command, tiny, tmp_path):
     tiny().save(tmp_path / "model.keras")
     code, out, err = command(

@@ -48,6 +48,7 @@ def test_preprocessing_needs_numpy_alone(kit, tmp_path):
     np.testing.assert_array_equal(np.load(there / "found.npy"), np.load(kit / "reference_input.npy"))
 
 
+@pytest.mark.slow
 def test_the_expected_output_is_reproduced_without_bnn_tf(kit, tmp_path):
     there = Path(shutil.copytree(kit, tmp_path / "elsewhere"))
     packages = site(tmp_path / "site")

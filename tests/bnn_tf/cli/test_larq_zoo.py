@@ -46,6 +46,7 @@ def test_benchmark(command):
     assert "LceBconv2d" in out
 
 
+@pytest.mark.slow
 def test_convert_evaluate_and_device_kit(command, tmp_path):
     file = tmp_path / "x.tflite"
     code, out, err = command("convert", NAME, "-o", file, "--dataset", "digits", "--images", 8)

@@ -102,6 +102,7 @@ def test_an_interrupted_sweep_continues(run, here, trained, tmp_path):
     assert [o.state for o in Sweep.open(tmp_path / "sweep").outcomes()] == ["complete"] * 8
 
 
+@pytest.mark.slow
 def test_failures_are_reported_and_retried(run, here, trained, tmp_path):
     trained[1]["001-seed2"] = UserError("the loss is not finite any more")
     code, out, err = run(*here, *GRID)

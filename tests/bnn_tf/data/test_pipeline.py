@@ -39,6 +39,7 @@ def same(some, others):
     )
 
 
+@pytest.mark.sample(2)
 def test_a_run_can_be_entered_at_any_step(source):
     augmentation = RANDOM_CROP if source.name == "folder" else PAD_CROP
     pre = images_of(*augmentation, LIGHTING)
@@ -51,6 +52,7 @@ def test_a_run_can_be_entered_at_any_step(source):
     assert run(source, pre, initial_epoch=EPOCHS) == []
 
 
+@pytest.mark.sample(2)
 def test_a_run_repeats_exactly_however_many_workers_and_whatever_the_global_seed(source):
     pre = images_of(*RANDOM_CROP, LIGHTING)
     first = run(source, pre, workers=1)
@@ -104,6 +106,7 @@ def test_entering_a_stream_reads_only_files_that_are_not_done(streamed_source, m
         first.with_suffix(".away").rename(first)
 
 
+@pytest.mark.slow
 def test_the_size_of_batches_changes_neither_order_nor_augmentation(folder_source):
     for source in (folder_source, data.load("digits", limit=30)):
         joined, others = (

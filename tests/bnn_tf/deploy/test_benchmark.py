@@ -64,6 +64,7 @@ class TestReport:
         found = tuple(Measurement(candidate, threads, seconds, 5_000_000) for threads in (1, 2))
         return BenchmarkReport(Host("A CPU", 4, "x86_64", "Linux"), "LCE", 2, 5, found)
 
+    @pytest.mark.slow
     def test_latencies(self, report):
         plain = report.measurements[0].to_dict()
         assert plain["median_ms"] == pytest.approx(5.5)

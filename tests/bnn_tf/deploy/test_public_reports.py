@@ -26,6 +26,7 @@ def dense_block(x, conv):
     return x
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("form", ["mixed", "plus"])
 @pytest.mark.parametrize("trunk", [unet, dense_block])
 def test_int8_where_the_stem_reaches_a_concatenation(network, conv, images, tmp_path, trunk, form):

@@ -108,6 +108,7 @@ def test_batches(network, residual, images, tmp_path):
     np.testing.assert_allclose(interpreter.predict(images), expected, rtol=1e-3, atol=1e-3)
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("padding", ["same", "valid"])
 @pytest.mark.parametrize("int8", [None, "mixed"])
 def test_raw_pixels(conv, randomized, rng, tmp_path, padding, int8):

@@ -71,6 +71,7 @@ def test_program_classifies_files(model, tmp_path):
     )
 
 
+@pytest.mark.slow
 @needs_compiler
 @pytest.mark.parametrize("sanitizer", ["address,undefined"])
 def test_sanitizers_have_nothing_to_report(sanitizer, settled, agrees):

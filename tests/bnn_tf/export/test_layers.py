@@ -95,6 +95,7 @@ def test_layer(case, settled, agrees):
     agrees(settled(network(*{**BINARY, **REAL}[case])), command=CC)
 
 
+@pytest.mark.sample(5)
 @pytest.mark.parametrize("case", BINARY)
 @pytest.mark.parametrize(
     "flags",
@@ -139,6 +140,7 @@ MERGES = {
 }
 
 
+@pytest.mark.sample(5)
 @pytest.mark.parametrize("case", MERGES)
 def test_branches(case, settled, agrees):
     agrees(settled(merged(MERGES[case])), command=CC)
@@ -202,6 +204,7 @@ def test_memory_of_living_tensors_does_not_overlap(exported, settled):
     assert all(offset % 64 == 0 for offset in program.offsets.values())
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("shape", [(1, 2, 40), (3, 1, 40)])
 def test_maps_of_less_than_a_strip(shape, settled, agrees):
     """Kernels work on four pixels even where a map has two or three: their results need room."""

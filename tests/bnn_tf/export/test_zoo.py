@@ -39,6 +39,7 @@ def test_one_padding(name, settled, agrees):
     agrees(settled(_build(name, "recu", pad_values=1.0)), command=["cc", "-std=c99", "-O1"])
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("name", ["cifar_resnet20", pytest.param("react_resnet18", marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
     "flags", [["-O3", "-march=native"], ["-O1", "-DNET_WORD_BITS=32"]], ids=["native", "32"]

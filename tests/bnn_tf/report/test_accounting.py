@@ -39,6 +39,7 @@ def only(*layers, **settings):
     return costs(*layers, **settings).layers[0].cost
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize(
     ("bits", "operations"), [(9, 1_676_279_808), (6, 883_900_416), (5, 501_358_592), (4, 297_242_624)]
 )
@@ -79,6 +80,7 @@ REFERENCES = {
 }
 
 
+@pytest.mark.sample(3)
 @pytest.mark.parametrize("name", REFERENCES)
 def test_agrees_with_the_authors_networks(name, golden_networks):
     reference = golden_networks[name]

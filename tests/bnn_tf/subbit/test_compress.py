@@ -29,6 +29,7 @@ def test_share_of_the_file(tools, rng, bits, channels):
     assert layer.coded_bytes <= (bits / 9 + 0.01) * layer.raw_bytes + layer.codebook_bytes
 
 
+@pytest.mark.sample(30)
 @pytest.mark.parametrize("shape", [(1, 1), (3, 5), (8, 31), (8, 33), (5, 64), (200, 9), (2, 600)])
 @pytest.mark.parametrize("patterns", [1, 2, 3, 17, 200, 512])
 def test_round_trip(tools, rng, shape, patterns):

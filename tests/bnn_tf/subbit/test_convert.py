@@ -48,6 +48,7 @@ def test_filter_layout(tools, rng, cout, cin):
     np.testing.assert_array_equal(stored_words(model, found), tools.pack_filter(signs))
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("bits", [4, 5, 6])
 def test_share_and_results(tools, rng, bits):
     from larq_compute_engine.tflite.python.interpreter import Interpreter

@@ -93,6 +93,7 @@ def corpus(good, tools, rng):
     return files
 
 
+@pytest.mark.slow
 def test_fuzz_under_sanitizers(sample, tools, fuzzer, tmp_path, rng):
     model, good = sample
     files = corpus(good, tools, rng)

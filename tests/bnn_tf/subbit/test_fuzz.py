@@ -1,5 +1,6 @@
 """A spoiled file gives a clear error or the very model, never another one."""
 
+import pytest
 from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 
@@ -15,6 +16,7 @@ def outcome(data):
         return None
 
 
+@pytest.mark.slow
 @seed(0)
 @settings(
     max_examples=EXAMPLES,

@@ -1,10 +1,12 @@
 """The authors' other networks, settings and blocks: the imported run has their logits."""
 
 import numpy as np
+import pytest
 
 from bnn_tf.training import Run
 
 
+@pytest.mark.sample(3)
 def test_logits(other, imported, built, method_of):
     _, images, logits = built(other)
     result = imported(other)

@@ -85,6 +85,7 @@ def test_without_a_network_it_says_how_to_go_on(monkeypatch, tmp_path):
         start.load_larq_zoo("larq-zoo:BiRealNet")
 
 
+@pytest.mark.slow
 def test_downloaded_weights_are_those_of_larq_zoo(monkeypatch, bireal, tmp_path):
     """The download is faked by a file that a Larq Zoo network wrote."""
     from larq_zoo import literature

@@ -145,6 +145,7 @@ class TestWork:
         assert states(start()) == ["complete"] * 8
         assert list(start().work(session, {})) == []
 
+    @pytest.mark.slow
     def test_a_failure_does_not_end_the_work_and_is_retried(self, start, session, monkeypatch):
         errors = [UserError("the loss is not finite any more"), ZeroDivisionError("division")]
 
@@ -162,6 +163,7 @@ class TestWork:
         ]
         assert [outcome.state for outcome in start().work(session, {})] == ["complete"] * 2
 
+    @pytest.mark.slow
     def test_a_stopped_task_goes_on_and_comes_last(self, start, session, send):
         import signal
 
@@ -174,6 +176,7 @@ class TestWork:
         assert names[-1] == "002-seed1"
         assert states(start()) == ["complete"] * 8
 
+    @pytest.mark.slow
     def test_what_another_process_trains_is_left_to_it(self, start, session):
         found = start()
         run = Run.create(found.tasks[0].config, found.run_path(found.tasks[0]))

@@ -56,6 +56,7 @@ MID_EPOCH = {
 }
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("step", [0, 1, -1], ids=["first step", "second step", "evaluation"])
 @pytest.mark.parametrize("method", MID_EPOCH)
 def test_stopped_by_a_signal_and_resumed(method, step, recipe, new_run, session, send, reference):
@@ -73,6 +74,7 @@ def test_stopped_by_a_signal_and_resumed(method, step, recipe, new_run, session,
     assert [row["epoch"] for row in run.metrics()] == ["1", "2"]
 
 
+@pytest.mark.slow
 def test_a_killed_epoch_is_trained_again(recipe, new_run, session, interrupt, reference):
     given = recipe("subbit", **MID_EPOCH["subbit"])
     run = new_run(given, deterministic=True)
@@ -105,6 +107,7 @@ def uninterrupted(recipe, reference):
     return reference(recipe(phases=PHASES))
 
 
+@pytest.mark.slow
 def test_a_run_of_several_phases_resumes_in_the_second(recipe, new_run, session, send, uninterrupted):
     run = new_run(recipe(phases=PHASES), deterministic=True)
     send("binarize", 1, 1, signal.SIGINT)
@@ -175,6 +178,7 @@ def test_the_comparison_sees_another_seed(recipe, new_run, session, quick_refere
         assert_same_run(other, reference)
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
 @pytest.mark.parametrize(("phase", "epoch"), [("relu", 1), ("binarize", 0), ("norm", 0)])
 def test_every_phase_resumes(phase, epoch, number, recipe, new_run, session, send, quick_reference):
@@ -187,6 +191,7 @@ def test_every_phase_resumes(phase, epoch, number, recipe, new_run, session, sen
     assert_same_run(run, quick_reference(recipe(phases=PHASES)))
 
 
+@pytest.mark.slow
 def test_until_phase(recipe, new_run, session, quick_reference):
     run = new_run(recipe(phases=PHASES))
     for until in ("relu", "relu", "binarize"):  # the second finds the phase complete and only returns

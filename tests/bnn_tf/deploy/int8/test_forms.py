@@ -75,6 +75,7 @@ def test_mixed_leaves_the_trunk_alone(network, residual, images, calibration, tm
     assert report.actual_binary_convs == 2
 
 
+@pytest.mark.slow
 def test_full_leaves_no_float_tensor_inside(network, conv, images, calibration, tmp_path):
     model = with_pooled_head(network, one_padded(conv))
     report = bnn_tf.convert(
@@ -126,6 +127,7 @@ def test_the_file_computes_what_the_fake_quantized_network_does(network, conv, i
     assert np.corrcoef(logits.ravel(), expected.ravel())[0, 1] > 0.99
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("form", ["mixed", "full"])
 def test_layers_agree_up_to_a_step_and_errors_are_found(network, conv, images, calibration, form):
     model = with_pooled_head(network, one_padded(conv))
@@ -196,6 +198,7 @@ def test_full_takes_convolutions_that_do_not_pad(network, conv, calibration):
     assert names == ["stem", "logits"]
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("ends", [(True, False), (False, True), (True, True)])
 def test_int8_input_and_output_are_real(network, residual, images, calibration, tmp_path, ends):
     model = network(residual)
@@ -238,6 +241,7 @@ def test_an_output_that_cannot_be_int8_is_refused(network, residual, calibration
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize(
     "last", [layers.Softmax(), layers.Activation("softmax"), layers.Activation("sigmoid")]
 )

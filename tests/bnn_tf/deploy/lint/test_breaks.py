@@ -58,6 +58,7 @@ def count(content):
     return collections.Counter(operator.name for operator in LceFile(content).operators)
 
 
+@pytest.mark.sample(4)
 @pytest.mark.parametrize(
     ("code", "settings"),
     [
@@ -140,6 +141,7 @@ def test_signs_outside_of_the_layer_that_are_not_recognized(network, conv, sign)
     assert count(deployed(model))["LceBconv2d"] == 0
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize(
     "sign",
     [
@@ -194,6 +196,7 @@ def test_int8_output_of_a_zero_padded_convolution(network, conv):
     Interpreter(deployed(fine))
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize(
     ("size", "settings"), [(2, {}), (2, {"strides": 2}), (4, {"kernel_size": 5}), (4, {"dilation_rate": 2})]
 )

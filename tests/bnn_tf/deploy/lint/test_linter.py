@@ -183,6 +183,7 @@ FAMILIES = ("cifar_resnet18a", "cifar_resnet20", "vgg_small", "bireal_net18", "r
 QUICK = {*((family, "recu") for family in FAMILIES), *(("cifar_resnet18a", method) for method in METHODS)}
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize(
     ("family", "method"),
     [

@@ -78,6 +78,7 @@ def test_what_lce_miscomputes_is_an_error(network, images, trunk):
     assert not computes_right(model, images)
 
 
+@pytest.mark.sample(5)
 @pytest.mark.parametrize("trunk", RIGHT.values(), ids=RIGHT)
 def test_what_lce_computes_right_is_none(network, images, trunk):
     model = network(trunk)
@@ -95,6 +96,7 @@ def test_several_readers_keep_the_padding(network, images):
     assert computes_right(model, images)
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize(("kernel", "strides"), [(3, 2), (3, 3), (5, 2)])
 def test_the_size_decides(network, rng, kernel, strides):
     """On some sizes `same` happens to pad both sides alike."""

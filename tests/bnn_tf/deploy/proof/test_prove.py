@@ -41,6 +41,7 @@ def test_a_right_conversion_diverges_nowhere(deep, images):
     assert judge(deep, images) is None
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize(("layer", "place"), [("bn0", "'conv1'"), ("bn2", "'conv3'"), ("bn3", "the output")])
 def test_the_first_wrong_layer_is_named(deep, images, layer, place):
     def shift(weights):
@@ -53,6 +54,7 @@ def test_the_first_wrong_layer_is_named(deep, images, layer, place):
     assert place in str(divergence)
 
 
+@pytest.mark.slow
 def test_layers_that_compute_the_difference_are_named(deep, images):
     def shift(weights):
         weights["beta"] = weights["beta"] + 0.1
