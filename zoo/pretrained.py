@@ -68,9 +68,9 @@ def save(network: tf.keras.Model, path: Path) -> str:
     kernels; what the zoo states is therefore measured with the arrays as they are read back.
     """
     arrays = {}
-    for variable in network.weights:
+    for key, variable in _variables(network).items():
         value = transforms.latent_value(variable).numpy()
-        arrays[_key(variable)] = value.astype(np.float16) if value.ndim >= 2 else value
+        arrays[key] = value.astype(np.float16) if value.ndim >= 2 else value
     with files.replacing(path) as temporary, open(temporary, "wb") as file:
         np.savez_compressed(file, **arrays)
     return files.checksum(path)
@@ -87,18 +87,23 @@ def assign(network: tf.keras.Model, name: str) -> None:
         raise UserError(f"{path} is damaged: install the package again")
     with np.load(path, allow_pickle=False) as arrays:
         values = {key: arrays[key].astype(np.float32) for key in arrays.files}
-    variables = {_key(variable): variable for variable in network.weights}
+    variables = _variables(network)
     for key in sorted({*values, *variables}):
-        here = tuple(variables[key].shape) if key in variables else None
-        there = values[key].shape if key in values else None
+        here = tuple(variables[key].shape) if key in variables else "missing"
+        there = values[key].shape if key in values else "missing"
         if here != there:
             raise UserError(
-                f"the weights {name} do not fit this network: {key} is {here or 'missing'} in it and "
-                f"{there or 'missing'} in the file; `zoo.pretrained.record` names its options"
+                f"the weights {name} do not fit this network: {key} is {here} in it and {there} in the file; "
+                "`zoo.pretrained.record` names its options"
             )
     for key, value in values.items():
         variables[key].assign(value.astype(variables[key].dtype.as_numpy_dtype))
 
 
-def _key(variable: tf.Variable) -> str:
-    return variable.name.split(":")[0]
+def _variables(network: tf.keras.Model) -> dict[str, tf.Variable]:
+    """Variables by their layer's name and their own; those of quantizers count on in every process."""
+    return {
+        f"{layer.name}/{variable.name.split('/')[-1].split(':')[0]}": variable
+        for layer in network.layers
+        for variable in layer.weights
+    }

@@ -38,7 +38,7 @@ def test_every_name_is_loaded(shipped):
 
 
 def test_other_networks_are_refused(shipped):
-    with pytest.raises(UserError, match="logits/kernel is .* in it and .* in the file"):
+    with pytest.raises(UserError, match="logits/bias is .* in it and .* in the file"):
         zoo.CifarResNet20(method="recu", weights="cifar10", num_classes=7)
     with pytest.raises(UserError, match="'cifar_resnet20-bireal'; did you mean 'cifar_resnet20-recu'"):
         zoo.CifarResNet20(method="bireal", weights="cifar10")
