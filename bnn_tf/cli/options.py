@@ -41,7 +41,12 @@ SYNONYMS = {
     "from": "init-from",
     "gpu": "gpus",
     "half": "precision",
-    "imgsz": "input-size",
+    "imgsz": "image-size",
+    "img-size": "image-size",
+    "input-shape": "image-size",
+    "resolution": "image-size",
+    "grey": "channels",
+    "grayscale": "channels",
     "logdir": "run-dir",
     "max-epochs": "epochs",
     "mixed-precision": "precision",
@@ -380,6 +385,13 @@ _FIELDS: tuple[tuple[tuple[str, ...], str, Any, str], ...] = (
         str,
         "Run, saved Keras model, keras:NAME or larq-zoo:NAME to distil from.",
     ),
+    (
+        ("--image-size", "--input-size"),
+        "image_size",
+        Size(),
+        "Size of the images: 64, 192x256.",
+    ),
+    (("--channels",), "channels", click.Choice(["1", "3"]), "1: grey images, 3: colour images."),
     (("--bits",), "method.bits", click.IntRange(1, 9), "Bits per 3×3 slice of --method subbit."),
     (("--ema",), "ema", Number(0, open=True), "Momentum of an average of the weights, which is then saved."),
 )
@@ -421,7 +433,15 @@ def recipe(context: click.Context, values: dict[str, Any]) -> "Recipe":
     from zoo import recipes
 
     if values["recipe"] is None:
-        chosen = recipes.find(values["method"], values["model"], values["dataset"], values["variant"])
+        dataset = values["dataset"]
+        if dataset is None and values["data_dir"] is not None and _holds_pictures(values["data_dir"]):
+            dataset = "folder"
+        chosen = recipes.find(values["method"], values["model"], dataset, values["variant"])
+        if dataset == "folder" and values["variant"] == "default" and values["data_dir"] is not None:
+            from bnn_tf import data
+
+            facts = data.facts(dataset, values["data_dir"])
+            chosen = recipes.for_few_images(chosen, _fewer(facts.train, values["limit"]), facts.pixels)
     else:
         refuse(context, ("method", "model", "dataset", "variant"), "--recipe names all of them")
         chosen = recipes.Recipe.from_dict(recipe_file(values["recipe"])["recipe"])
@@ -429,11 +449,24 @@ def recipe(context: click.Context, values: dict[str, Any]) -> "Recipe":
         chosen = recipes.with_epochs(chosen, numbers(values["epochs"]))
     for flags, field, _, _ in _FIELDS:
         value = values[flags[0].removeprefix("--").replace("-", "_")]
-        if value is not None:
+        if value is not None and field == "channels":
+            chosen = recipes.with_channels(chosen, int(value))
+        elif value is not None:
             chosen = recipes.override(chosen, field, value)
     for text in values["settings"]:
         chosen = recipes.override(chosen, *parse_setting(text))
     return chosen
+
+
+def _holds_pictures(folder: str) -> bool:
+    from bnn_tf.data.folder import holds_pictures
+
+    return holds_pictures(folder)
+
+
+def _fewer(count: int | None, limit: int | None) -> int:
+    """A number of images under `--limit`."""
+    return min(number for number in (count, limit, sys.maxsize) if number is not None)
 
 
 def recipe_file(path: Path) -> dict[str, Any]:

@@ -420,7 +420,12 @@ _NETWORK_OPTIONS = (
         multiple=True,
         help="Option of the method or the model: method.OPTION, model.OPTION, such as model.num_classes=10.",
     ),
-    click.option("--input-size", type=options.Size(), help="Size of the images, such as 224 or 192x256."),
+    click.option(
+        "--input-size",
+        "--image-size",
+        type=options.Size(),
+        help="Size of the images, such as 224 or 192x256.",
+    ),
 )
 
 

@@ -11,6 +11,7 @@ from bnn_tf.cli import options
 from bnn_tf.errors import UsageError, unknown
 
 if TYPE_CHECKING:
+    from bnn_tf import data
     from bnn_tf.training import Prepared, Run, RunConfig, Session
     from zoo.recipes import Recipe
 
@@ -103,6 +104,13 @@ def train(context: click.Context, **chosen: Any) -> None:
         run = Run.create(prepared.config, chosen["run_dir"])
     console.print(f"Run directory: {run.path}")
     session.console.print(f"Recipe: {run.config.recipe.note}")
+    if prepared is not None:
+        from bnn_tf import data
+
+        facts = data.describe(prepared.source)
+        session.console.print(f"Data: {facts}{_resizing(facts, run.config.recipe)}")
+        for remark in _misfits(facts, run.config.recipe):
+            session.console.print(remark)
     for remark in _remarks(run):
         session.console.print(remark)
     _train(run, session, prepared, chosen["as_json"])
@@ -159,17 +167,56 @@ def _remarks(run: "Run") -> list[str]:
     ]
 
 
+def _resizing(facts: "data.Facts", recipe: "Recipe") -> str:
+    """What becomes of the images' size."""
+    if facts.pixels is None:
+        return ""
+    (shortest, longest), size = facts.pixels, recipe.images.size
+    if (shortest, shortest) == (longest, longest) == size:
+        return ""
+    verb = "shrunk" if shortest >= max(size) else "enlarged" if longest < min(size) else "brought"
+    return f", {verb} to {size[0]}×{size[1]}"
+
+
+def _misfits(facts: "data.Facts", recipe: "Recipe") -> list[str]:
+    """Where the recipe does not fit the data."""
+    remarks = []
+    batch = max(phase.batch_size for phase in recipe.phases)
+    if facts.train is not None and facts.train <= batch:
+        several = max(8, facts.train // 8)
+        remarks.append(
+            f"One step is all of an epoch: a batch holds {batch} images, there are {facts.train} to train "
+            f"on; try --batch-size {several}"
+        )
+    smaller = max(recipe.images.size)
+    if facts.pixels is not None and facts.pixels[0] > 6 * smaller:
+        remarks.append(
+            f"The pictures are far larger than what the network sees: try --image-size {2 * smaller}, or "
+            "--model bireal_net18 for 224×224"
+        )
+    return remarks
+
+
 def _print_plan(config: "RunConfig", as_json: bool) -> None:
+    """Prints the configuration and its steps; the dataset's files may be absent."""
     from bnn_tf import data
 
     config = config.located()
-    source = data.load(config.recipe.dataset, config.data_dir, limit=config.limit)
-    steps = {phase.name: data.steps(source, "train", phase.batch_size) for phase in config.recipe.phases}
-    total = sum(steps[phase.name] * phase.epochs for phase in config.recipe.phases)
-    plan = {**config.to_dict(), "steps_per_epoch": steps, "steps": total}
-    per_epoch = ", ".join(f"{name} {count}" for name, count in steps.items())
-    text = f"{json.dumps(config.to_dict(), indent=2)}\nsteps per epoch: {per_epoch}\nsteps in all: {total}"
-    options.emit(plan, as_json, text)
+    recipe = config.recipe
+    facts = data.facts(recipe.dataset, config.data_dir)
+    if config.limit is not None:
+        train, test = (count and min(count, config.limit) for count in (facts.train, facts.test))
+        facts = dataclasses.replace(facts, train=train, test=test)
+    plan = {**config.to_dict(), "data": facts.to_dict()}
+    lines = [json.dumps(config.to_dict(), indent=2), f"data: {facts}{_resizing(facts, recipe)}"]
+    if facts.train is not None:
+        steps = {phase.name: -(-facts.train // phase.batch_size) for phase in recipe.phases}
+        plan |= {"steps_per_epoch": steps}
+        plan |= {"steps": sum(steps[phase.name] * phase.epochs for phase in recipe.phases)}
+        per_epoch = ", ".join(f"{name} {count}" for name, count in steps.items())
+        lines += [f"steps per epoch: {per_epoch}", f"steps in all: {plan['steps']}"]
+    lines[1:1] = _misfits(facts, recipe)
+    options.emit(plan, as_json, "\n".join(lines))
 
 
 def _train(run: "Run", session: "Session", prepared: "Prepared | None", as_json: bool) -> None:

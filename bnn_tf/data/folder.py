@@ -79,6 +79,18 @@ def is_image_folder(root: Path) -> bool:
     return (root / _TRAIN).is_dir()
 
 
+def holds_pictures(root: str | os.PathLike[str]) -> bool:
+    """Whether a folder holds class folders with images, in one of the layouts that `load` reads."""
+    folder = Path(root).expanduser()
+    try:
+        if is_image_folder(folder):
+            return True
+        classes = [entry for entry in folder.iterdir() if entry.is_dir() and entry.name[0] != "."]
+        return any(_images(entry) for entry in classes)
+    except (OSError, DataError):
+        return False
+
+
 def load(root: Path) -> Source:
     """Reads the lists of files below a folder; images are read when they are used.
 

@@ -28,7 +28,7 @@ def contract(
         file: The converted file.
         names: The names of its inputs and of its outputs.
         meanings: What the numbers of each output are, `"logits"` or `"probabilities"`.
-        images: What is known of the images, as `of_images` gives it; kept as it is.
+        images: What is known of the images, as `bnn_tf.data.Images.contract` says it; kept as it is.
 
     Returns:
         `{"format": 1, "inputs": […], "outputs": […], **images}`; each tensor with its `name`, `shape`,
@@ -41,27 +41,6 @@ def contract(
     for output, meaning in zip(outputs, meanings, strict=True):
         output["meaning"] = meaning
     return {"format": FORMAT, "inputs": inputs, "outputs": outputs, **images}
-
-
-def of_images(images: Any, labels: Sequence[str] = ()) -> dict[str, Any]:
-    """What an app must do with a picture before a file that takes normalised images, and the labels.
-
-    Args:
-        images: How the network was evaluated, a `bnn_tf.data.Images`.
-        labels: The names of the classes, in order.
-    """
-    return {
-        "cover": list(images.evaluation.cover(images.size)),
-        "crop": list(images.size),
-        "resize": "in proportion, to the smallest size that covers `cover`; bilinear with half-pixel "
-        "centres, anti-aliased, rounded to whole pixels; not at all where the size is `cover` already",
-        "position": "centre",
-        "mean": list(images.mean),
-        "std": list(images.std),
-        "formula": "(pixel / 255 - mean) / std",
-        "channels": "RGB" if len(images.mean) == 3 else "grey",
-        "labels": list(labels),
-    }
 
 
 def _tensor(name: str, tensor: Any) -> dict[str, Any]:

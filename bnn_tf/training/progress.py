@@ -27,7 +27,7 @@ def duration(seconds: float) -> str:
 
 
 class EpochProgress:
-    """A bar while an epoch runs (on a terminal), and a line when it ends.
+    """One live bar while an epoch trains and is evaluated (on a terminal), and a line when it ends.
 
     Args:
         console: Where to.
@@ -37,6 +37,7 @@ class EpochProgress:
         batch_size: Images per step, for the images per second.
         epochs_after: Epochs of later phases, for the time left.
         print_every: On something other than a terminal, also a line every so many steps; 0 for none.
+        test_steps: Evaluation steps per epoch.
     """
 
     def __init__(
@@ -48,9 +49,11 @@ class EpochProgress:
         batch_size: int = 0,
         epochs_after: int = 0,
         print_every: int = 0,
+        test_steps: int = 0,
     ) -> None:
         self.console, self.label, self.epochs, self.steps = console, label, epochs, steps
         self.batch_size, self.epochs_after, self.print_every = batch_size, epochs_after, print_every
+        self.test_steps = test_steps
         self.seconds: list[float] = []
         self.bar: Progress | None = None
         self.started = 0.0
@@ -85,18 +88,25 @@ class EpochProgress:
     def advance(self, step: int, logs: Mapping[str, float]) -> None:
         """Shows how far the epoch is after a step."""
         status = f"loss {logs['loss']:.3f}  accuracy {logs.get('accuracy', 0):.1%}"
-        seconds = time.monotonic() - self.started
-        if self.batch_size and seconds > 0:
-            status += f"  {(step - self.first) * self.batch_size / seconds:,.0f} images/s"
+        if self.rate(step):
+            status += f"  {self.rate(step):,.0f} images/s"
         if self.bar is not None:
             self.bar.update(self.bar.task_ids[0], completed=step, status=status)
         else:
             self.console.print(f"  step {step}/{self.steps}  {status}")
 
-    def evaluating(self) -> None:
-        """Says that the training steps of the epoch are done."""
+    def rate(self, step: int) -> float:
+        """Images per second in this epoch up to a step; 0 where that is not known."""
+        seconds = time.monotonic() - self.started
+        return (step - self.first) * self.batch_size / seconds if seconds > 0 else 0.0
+
+    def evaluating(self, step: int = 0) -> None:
+        """Says that the training steps of the epoch are done, and how far the evaluation is."""
         if self.bar is not None:
-            self.bar.update(self.bar.task_ids[0], completed=self.steps, status="evaluating…")
+            total = self.test_steps or None  # without a number the bar only moves
+            self.bar.update(
+                self.bar.task_ids[0], total=total, completed=step, status="on the held-out images"
+            )
 
     def finish(self, epoch: int, logs: Mapping[str, float]) -> None:
         """Replaces the bar by a line."""

@@ -431,7 +431,7 @@ def build_network(recipe: Recipe, num_classes: int, phase: Phase | None = None) 
     try:
         return builder(
             method=recipe.method_of(phase or recipe.phases[-1]),
-            input_shape=(*recipe.images.size, 3),
+            input_shape=recipe.images.input_shape,
             num_classes=num_classes,
             **recipe.model_options,
         )

@@ -492,7 +492,7 @@ def keras_application(name: str, recipe: Recipe, weights: str | None = "imagenet
     if name not in builders:
         raise unknown("network in keras.applications", name, builders)
     images = recipe.images
-    shape = (*images.size, 3)
+    shape = images.input_shape
     try:
         network = builders[name](weights=weights, input_shape=shape, classifier_activation=None)
     except (ValueError, OSError) as error:  # an unsuitable input size; no network

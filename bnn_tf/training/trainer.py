@@ -22,6 +22,7 @@ import numpy as np
 from rich.console import Console
 
 from bnn_tf import data
+from bnn_tf._runtime import quiet_native_stderr
 from bnn_tf._tensorflow import tf
 from bnn_tf.distillation import Distiller
 from bnn_tf.errors import UsageError, UserError
@@ -359,6 +360,7 @@ class _Training:
             phase.batch_size,
             later,
             self.session.print_every,
+            data.steps(source, "test", config.recipe.test_batch_size),
         )
         logs_folder = self.run.path / "tensorboard" / phase.name
         watching = [KernelDiagnostics(self.run.path / "diagnostics.jsonl", phase.name, network, logs_folder)]
@@ -369,7 +371,7 @@ class _Training:
         ]
         for callback in callbacks:
             callback.set_model(self.fitted)
-        writer = tf.summary.create_file_writer(str(logs_folder)) if self.writes else None
+        self.writer = tf.summary.create_file_writer(str(logs_folder)) if self.writes else None
         with self.strategy.scope(), data.clear_errors():
             iterator = iter(self.strategy.experimental_distribute_dataset(batches))
             self.saved_at, self.compiled_step, step = time.monotonic(), False, position.step
@@ -378,7 +380,7 @@ class _Training:
             try:
                 for epoch in range(position.epoch, phase.epochs):
                     row = self.train_epoch(iterator, epoch, step, logs, held_out, callbacks)
-                    self.finish_epoch(epoch, row, writer)
+                    self.finish_epoch(epoch, row)
                     step, logs = 0, {}
             finally:
                 self.progress.close()
@@ -435,8 +437,10 @@ class _Training:
                 fitted._steps_per_execution.assign(count)
             if not self.compiled_step and not self.session.console.is_terminal:  # there the bar says so
                 self.say("Compiling the training step…")
+            # The first call compiles, of which native code would say a page.
+            with contextlib.nullcontext() if self.compiled_step else quiet_native_stderr():
+                tensors = train_step(iterator)
             self.compiled_step = True
-            tensors = train_step(iterator)
             self.signals.hold = True  # from here on there is something to save first
             step += count
             if self.average is not None:
@@ -445,6 +449,8 @@ class _Training:
             if shows or step == self.steps or step % _CHECKED_EVERY < count:
                 logs = {name: float(value) for name, value in tensors.items()}
                 self.check_loss(logs["loss"], epoch)
+                seen = {**logs, "images_per_second": self.progress.rate(step)}
+                self.log(epoch * self.steps + step, {f"steps/{name}": value for name, value in seen.items()})
             if shows:
                 self.progress.advance(step, logs)
             if step < self.steps:
@@ -463,7 +469,7 @@ class _Training:
         self, held_out: tf.data.Dataset, epoch: int, logs: Mapping[str, float]
     ) -> Mapping[str, float]:
         """Figures on the held-out images; where a signal ends it, the trained epoch is saved."""
-        stop = _StopEvaluation(self.signals, self.strategy)
+        stop = _DuringEvaluation(self.signals, self.strategy, self.progress)
         self.reset_metrics()
         try:
             return self.fitted.evaluate(held_out, verbose=0, return_dict=True, callbacks=[stop])
@@ -477,9 +483,7 @@ class _Training:
         for metric in self.running:
             metric.reset_state()
 
-    def finish_epoch(
-        self, epoch: int, row: Mapping[str, Any], writer: tf.summary.SummaryWriter | None
-    ) -> None:
+    def finish_epoch(self, epoch: int, row: Mapping[str, Any]) -> None:
         """Saves an epoch. The checkpoint is what counts: it comes first, the rest can be made from it."""
         self.rows.append(dict(row))
         self.save(epoch + 1, 0, score=row.get("val_accuracy"))
@@ -487,15 +491,19 @@ class _Training:
             with self.average.swapped() if self.average else contextlib.nullcontext():
                 self.run.save_weights(self.network, Position(self.index, epoch + 1))
             self.run.write_metrics(self.rows)
-        if writer is not None:
-            with writer.as_default(step=epoch):
-                for name, value in row.items():
-                    if isinstance(value, float):
-                        tf.summary.scalar(name, value)
-            writer.flush()
+        if self.writer is not None:
+            self.log(epoch, {name: value for name, value in row.items() if isinstance(value, float)})
+            self.writer.flush()
         self.progress.finish(epoch, row)
         if strategies.agree(self.strategy, self.signals.received or 0):
             raise self.stopped(epoch + 1, 0)
+
+    def log(self, step: int, scalars: Mapping[str, float]) -> None:
+        """Writes scalars for TensorBoard: of epochs by their names in metrics.csv, of steps as `steps/…`."""
+        if self.writer is not None:
+            with self.writer.as_default(step=step):
+                for name, value in scalars.items():
+                    tf.summary.scalar(name, value)
 
     def save_if_due(self, epoch: int, step: int, count: int, tensors: Mapping[str, tf.Tensor]) -> None:
         """Saves in the middle of an epoch where a signal or the cadence says so."""
@@ -605,12 +613,15 @@ class _EvaluationStopped(Exception):  # noqa: N818  (no error)
     """A signal came while the held-out images were evaluated."""
 
 
-class _StopEvaluation(tf.keras.callbacks.Callback):
-    def __init__(self, signals: _Signals, strategy: tf.distribute.Strategy) -> None:
+class _DuringEvaluation(tf.keras.callbacks.Callback):
+    """Shows how far an evaluation is, and ends it where a signal came."""
+
+    def __init__(self, signals: _Signals, strategy: tf.distribute.Strategy, progress: EpochProgress) -> None:
         super().__init__()
-        self.signals, self.strategy = signals, strategy
+        self.signals, self.strategy, self.progress = signals, strategy, progress
 
     def on_test_batch_end(self, batch: int, logs: Any = None) -> None:
+        self.progress.evaluating(batch + 1)
         if strategies.agree(self.strategy, self.signals.received or 0):
             raise _EvaluationStopped
 

@@ -12,8 +12,10 @@ from zoo.recipes.recipe import (
     Optimizer,
     Phase,
     Recipe,
+    for_few_images,
     override,
     settings,
+    with_channels,
     with_epochs,
 )
 
@@ -30,7 +32,9 @@ __all__ = [
     "Phase",
     "Recipe",
     "find",
+    "for_few_images",
     "override",
     "settings",
+    "with_channels",
     "with_epochs",
 ]

@@ -410,6 +410,8 @@ def override(recipe: Recipe, key: str, value: Any) -> Recipe:
         return dataclasses.replace(recipe, phases=phases, teacher=value)
     if key in ("teacher", "test_batch_size"):
         return _at(recipe, path, value)
+    if key in ("channels", "images.channels"):
+        return with_channels(recipe, value)
     if len(path) == 1 and key in _IMAGE_FIELDS:
         path = ["images", "size" if key == "image_size" else key]
     if path[0] in ("method", "images") and len(path) > 1:
@@ -512,6 +514,9 @@ def _unpublished(changed: Recipe, recipe: Recipe) -> Recipe:
 def with_epochs(recipe: Recipe, epochs: Sequence[int]) -> Recipe:
     """The recipe with other epochs: one number for all phases, or one for each.
 
+    Where a linear schedule runs its last epoch at rate 0 (Bi-Real Net's and SNN's do) and only one epoch is
+    asked for, the schedule loses that offset: the epoch is meant to train.
+
     Raises:
         UsageError: there are more or fewer numbers than phases, or one is not positive.
     """
@@ -520,5 +525,75 @@ def with_epochs(recipe: Recipe, epochs: Sequence[int]) -> Recipe:
         epochs = list(epochs) * len(names)
     if len(epochs) != len(names) or min(epochs) < 1:
         raise UsageError(f"epochs need one positive number, or one for each phase ({', '.join(names)})")
-    phases = (dataclasses.replace(p, epochs=n) for p, n in zip(recipe.phases, epochs, strict=True))
-    return dataclasses.replace(recipe, phases=tuple(phases))
+    phases = tuple(_with_epochs(phase, count) for phase, count in zip(recipe.phases, epochs, strict=True))
+    return dataclasses.replace(recipe, phases=phases)
+
+
+def _with_epochs(phase: Phase, epochs: int) -> Phase:
+    schedule = phase.schedule
+    if epochs == 1 and isinstance(schedule, schedules.Linear) and schedule.offset and not schedule.warmup:
+        schedule = dataclasses.replace(schedule, offset=0)
+    return dataclasses.replace(phase, epochs=epochs, schedule=schedule)
+
+
+def with_channels(recipe: Recipe, channels: int) -> Recipe:
+    """The recipe for images of one channel (brightness) or three.
+
+    Raises:
+        UsageError: `channels` is another number.
+
+    Example:
+        >>> from zoo import recipes
+        >>> with_channels(recipes.find("recu"), 1).images.input_shape
+        (32, 32, 1)
+    """
+    if channels not in (1, 3):
+        raise UsageError(f"channels must be 1 or 3, not {channels}")
+    phases = tuple(
+        dataclasses.replace(phase, images=phase.images.with_channels(channels)) if phase.images else phase
+        for phase in recipe.phases
+    )
+    return dataclasses.replace(recipe, images=recipe.images.with_channels(channels), phases=phases)
+
+
+FEW_IMAGES = 20_000
+"""Up to so many training images `for_few_images` changes a recipe."""
+
+_FEW_STEPS = 1_000  # training steps that few images get, in at least 15 and at most 60 epochs
+
+
+def for_few_images(recipe: Recipe, count: int, pixels: tuple[int, int] | None = None) -> Recipe:
+    """The recipe with what suits a small data set of one's own.
+
+    Batches of an eighth of the images at most, with the learning rate scaled by the root of the ratio;
+    about a thousand steps; networks for small images see 64×64 pixels where all pictures have as many.
+
+    Args:
+        recipe: A recipe, usually for CIFAR-10.
+        count: How many images there are to train on; above `FEW_IMAGES` the recipe stays as it is.
+        pixels: Their shortest and longest side.
+
+    Example:
+        >>> from zoo import recipes
+        >>> recipe = for_few_images(recipes.find("bireal", dataset="folder"), 144, (60, 200))
+        >>> recipe.phases[0].batch_size, recipe.phases[0].epochs
+        (16, 60)
+    """
+    if count > FEW_IMAGES:
+        return recipe
+    largest = 2 ** max(3, (count // 8).bit_length() - 1)
+    batch = min(largest, *(phase.batch_size for phase in recipe.phases))
+    epochs = min(recipe.epochs, max(15, min(60, math.ceil(_FEW_STEPS * batch / count))))
+    phases = []
+    for phase in recipe.phases:
+        rate = phase.optimizer.rate(phase.batch_size) * math.sqrt(batch / phase.batch_size)
+        rate = float(f"{rate:.2g}")
+        optimizer = dataclasses.replace(phase.optimizer, learning_rate=rate, rate_batch_size=None)
+        share = max(1, round(epochs * phase.epochs / recipe.epochs))
+        phases.append(_with_epochs(dataclasses.replace(phase, batch_size=batch, optimizer=optimizer), share))
+    images = recipe.images
+    if pixels is not None and max(images.size) < 64 <= pixels[0]:
+        images = dataclasses.replace(images, size=(64, 64))
+    side = "×".join(map(str, images.size))
+    note = f"{recipe.note}, in batches of {batch} and {epochs} epochs at {side} for {count:,} images"
+    return dataclasses.replace(recipe, phases=tuple(phases), images=images, note=note)

@@ -23,10 +23,11 @@ class TestOutput:
         lines = said.out.splitlines()
         assert re.fullmatch("Run directory: /.*/run", lines[0])
         assert lines[1].startswith("Recipe: no recipe of its own: the settings of bireal × ")
-        assert lines[2] == "Compiling the training step…"
-        assert [line.split("  ")[0] for line in lines[3:5]] == ["train 1/2", "train 2/2"]
-        assert re.fullmatch(r".*: top-1 [\d.]+%  top-5 [\d.]+%  loss [\d.]+  \(48 images\)", lines[5])
-        assert len(lines) == 6
+        assert lines[2] == "Data: 10 classes, 48 + 48 images, 32 px, shrunk to 8×8"
+        assert lines[3] == "Compiling the training step…"
+        assert [line.split("  ")[0] for line in lines[4:6]] == ["train 1/2", "train 2/2"]
+        assert re.fullmatch(r".*: top-1 [\d.]+%  top-5 [\d.]+%  loss [\d.]+  \(48 images\)", lines[6])
+        assert len(lines) == 7
 
     def test_nothing_else(self, said):
         assert said.err == ""
