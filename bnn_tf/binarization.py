@@ -15,6 +15,7 @@ from bnn_tf._tensorflow import lq, tf
 from bnn_tf.deploy import graph as graphs
 from bnn_tf.deploy.graph import Call, Graph, Spec, Tensor
 from bnn_tf.errors import UsageError, UserError, some
+from bnn_tf.values import InNotebooks
 
 ROLES = ("first", "last", "downsampling")
 """What stays real by default: the first and the last layer, 1×1 convolutions where the size shrinks."""
@@ -43,7 +44,7 @@ class LayerReport:
 
 
 @dataclasses.dataclass(frozen=True)
-class BinarizeReport:
+class BinarizeReport(InNotebooks):
     """What `binarize` changed, layer by layer.
 
     Args:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import html
 import math
 import numbers
 import sys
@@ -51,6 +52,14 @@ class Range:
     def __str__(self) -> str:
         bounds = {"at least": self.least, "above": self.above, "at most": self.most, "below": self.below}
         return " and ".join(f"{words} {bound}" for words, bound in bounds.items() if bound is not None)
+
+
+class InNotebooks:
+    """Shows an object's own text in notebooks, in place of all its fields."""
+
+    def _repr_html_(self) -> str:
+        """The text as notebooks show it."""
+        return f"<pre>{html.escape(str(self), quote=False)}</pre>"
 
 
 Positive = Annotated[float, Range(above=0)]

@@ -4,7 +4,11 @@ The networks are not trained: kernels and biases are random, some scales of Batc
 statistics come from real images. Each is converted without folding and with it; the folded file is compared
 with Keras on further images. Activations are all tensors that operators make, added up.
 
+With `--int8` it prints the folded file in each 8-bit form beside the float one instead: operators, bytes of
+all tensors that they write, bytes of the file, and images that the file and its network classify alike.
+
 Usage: python scripts/benchmark_folding.py [--models vgg_small,...] [--methods recu,...] [--size 96]
+       python scripts/benchmark_folding.py --int8 float,classifier,mixed,plus,full --models bireal_net18_quick
 """
 
 import collections
@@ -19,6 +23,7 @@ import numpy as np
 import zoo
 from bnn_tf import convert, data, deploy
 from bnn_tf._tensorflow import tf
+from bnn_tf.errors import UserError
 from bnn_tf.layers import LearnableBias, OutputScale
 
 METHODS = "bireal,recu,subbit,ovsw"
@@ -62,16 +67,24 @@ def measure(path: Path) -> tuple[collections.Counter, float]:
     return collections.Counter(operator.name for operator in found), size / 1e3
 
 
-def row(
+def prepared(
     name: str, method: str, size: int, pad_values: float, positive: bool, images: np.ndarray
-) -> list[str]:
-    """The cells of one network with one method."""
+) -> tuple[tf.keras.Model, np.ndarray]:
+    """A network with random values, and the images in its size."""
     model = zoo.get_model(name)(
         method=method, input_shape=(size, size, 3), num_classes=10, pad_values=pad_values
     )
     images = tf.image.resize(images, (size, size)).numpy()
+    randomize(model, images[: len(images) // 2], positive)
+    return model, images
+
+
+def row(
+    name: str, method: str, size: int, pad_values: float, positive: bool, images: np.ndarray
+) -> list[str]:
+    """The cells of one network with one method."""
+    model, images = prepared(name, method, size, pad_values, positive, images)
     half = len(images) // 2
-    randomize(model, images[:half], positive)
     with tempfile.TemporaryDirectory() as folder:
         before, after = Path(folder) / "before.tflite", Path(folder) / "after.tflite"
         try:
@@ -92,7 +105,50 @@ def row(
     return [name, method, str(size), binary, alike, flipped, *counts, f"{old_size:,.0f} → {new_size:,.0f}"]
 
 
+FORM_COLUMNS = ("network", "method", "form", "binary", "alike", "operators", "activations kB", "file kB")
+
+
+def form_row(name: str, method: str, form: str, model: tf.keras.Model, images: np.ndarray) -> list[str]:
+    """The cells of one network in one form; `float` is the folded file without int8."""
+    half = len(images) // 2
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.tflite"
+        try:
+            report = convert(
+                model,
+                path,
+                images=images[half:],
+                int8=None if form == "float" else form,
+                calibration=None if form == "float" else images[:half],
+                allow_disagreement=True,
+            )
+        except UserError as error:
+            return [name, method, form, "", "", str(error), "", ""]
+        counts, size = measure(path)
+    parity = report.parity
+    assert parity is not None
+    alike = f"{parity.agreement:.1%}" + ("*" if parity.layers_agree else "")
+    operators = ", ".join(f"{count} {kind}" for kind, count in sorted(counts.items()))
+    binary = f"{report.actual_binary_convs} of {report.expected_binary_convs}"
+    return [name, method, form, binary, alike, operators, f"{size:,.0f}", f"{report.size / 1e3:,.0f}"]
+
+
+def form_rows(
+    name: str,
+    method: str,
+    size: int,
+    pad_values: float,
+    positive: bool,
+    images: np.ndarray,
+    forms: list[str],
+) -> list[list[str]]:
+    """The rows of one network with one method, one for each form."""
+    model, images = prepared(name, method, size, pad_values, positive, images)
+    return [form_row(name, method, form, model, images) for form in forms]
+
+
 @click.command()
+@click.option("--int8", "forms", default="", help="Print each of these forms, with commas between.")
 @click.option("--models", default=",".join(zoo.list_models()), help="Networks, with commas between.")
 @click.option("--methods", default=METHODS, show_default=True, help="Methods, with commas between.")
 @click.option("--size", default=96, show_default=True, help="Image size of the networks for ImageNet.")
@@ -102,6 +158,7 @@ def row(
 @click.option("--dataset", default="cifar10", show_default=True)
 @click.option("--data-dir", default=None, help="Folder with the dataset.")
 def main(
+    forms: str,
     models: str,
     methods: str,
     size: int,
@@ -114,13 +171,18 @@ def main(
     """Prints the table in Markdown, row by row."""
     pre = data.Images()
     images, _ = data.take(data.load(dataset, data_dir=data_dir), pre, count)
-    click.echo(f"| {' | '.join(COLUMNS)} |\n|{' --- |' * len(COLUMNS)}")
+    columns = FORM_COLUMNS if forms else COLUMNS
+    click.echo(f"| {' | '.join(columns)} |\n|{' --- |' * len(columns)}")
     for name in models.split(","):
         for method in methods.split(","):
             start = time.monotonic()
             native = 32 if name.startswith(("cifar", "vgg")) else size
-            cells = row(name, method, native, pad_values, positive, images)
-            click.echo(f"| {' | '.join(cells)} |")
+            if forms:
+                rows = form_rows(name, method, native, pad_values, positive, images, forms.split(","))
+            else:
+                rows = [row(name, method, native, pad_values, positive, images)]
+            for cells in rows:
+                click.echo(f"| {' | '.join(cells)} |")
             click.echo(f"{name} {method}: {time.monotonic() - start:.0f} s", err=True)
             tf.keras.backend.clear_session()
 

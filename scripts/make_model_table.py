@@ -49,7 +49,11 @@ def facts(name: str) -> dict:
 
 def main() -> None:
     """Writes the table, or compares it with `--check`."""
-    text = json.dumps({name: facts(name) for name in zoo.list_models()}, indent=1) + "\n"
+    table = {}
+    for name in zoo.list_models():
+        print(name, file=sys.stderr)
+        table[name] = facts(name)
+    text = json.dumps(table, indent=1) + "\n"
     if "--check" not in sys.argv:
         files.write_text(FACTS, text)
     elif FACTS.read_text() != text:

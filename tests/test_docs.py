@@ -6,6 +6,9 @@ block says what it needs: `<!-- slow -->` (minutes), `<!-- needs: cifar10 -->` (
 not run. Every `bnn-tf` command line, run or not, must at least be one that the program accepts.
 """
 
+import ast
+import json
+import os
 import re
 import shlex
 import subprocess
@@ -101,6 +104,37 @@ def test_quick_blocks_run(page, tmp_path):
 @pytest.mark.parametrize("page", with_marks("slow"), ids=page_name)
 def test_slow_blocks_run(page, tmp_path):
     run(page, ("", "slow"), tmp_path)
+
+
+@pytest.mark.slow
+def test_the_notebook_runs(tmp_path):
+    """Its cells in order, except that which installs; each result has a short form."""
+    cells = json.loads((ROOT / "docs" / "tutorials" / "notebook.ipynb").read_text())["cells"]
+    codes = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+    script = ["def show(value):", "    assert value is None or 0 < len(value._repr_html_()) < 100_000"]
+    for text in codes:
+        if text.startswith("%pip"):
+            continue
+        *body, last = ast.parse(text).body
+        if isinstance(last, ast.Expr):
+            call = ast.Call(ast.Name("show", ast.Load()), [last.value], [])
+            last = ast.copy_location(ast.Expr(call), last)
+        script.append(ast.unparse(ast.fix_missing_locations(ast.Module([*body, last], []))))
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-c", "\n".join(script)],
+        cwd=tmp_path, env=environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-4000:]
+    assert {"digits.tflite", "digits.c"} <= {path.name for path in tmp_path.iterdir()}
+
+
+@pytest.mark.slow
+def test_the_site_builds_without_warnings(tmp_path):
+    pytest.importorskip("mkdocs", reason="needs the extra docs")
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 @pytest.mark.slow

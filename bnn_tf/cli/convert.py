@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from bnn_tf.deploy import Int8
 
 
+CONVERSION = "conversion.json"
+"""What a run says of its last conversion: the file, its checksum, its agreement with Keras."""
+
+
 class _Form(click.Choice):
     """The form after `--int8`; the option may stand alone, but not directly before TARGET."""
 
@@ -142,6 +146,10 @@ def convert(
         if as_json or error.report.layers:
             options.emit({"parity": error.report.to_dict()}, as_json, error.report.table())
         raise
+    if opened.kind == "run":  # for the report
+        record = {"sha256": files.checksum(output), **report.to_dict(), "agreement": str(report.parity)}
+        record["path"] = str(output.resolve())
+        files.write_text(target / CONVERSION, json.dumps(record, indent=2) + "\n")
     if image_set is not None:
         files.write_text(sidecar(output), json.dumps(report.contract, indent=2) + "\n")
     table = f"\n{report.parity.table()}" if layers and report.parity else ""

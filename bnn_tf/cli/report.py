@@ -1,12 +1,15 @@
 """`bnn-tf report`."""
 
+import contextlib
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from bnn_tf import files
 from bnn_tf.cli import options
+from bnn_tf.cli.convert import CONVERSION
 from bnn_tf.cli.target import Target
 from bnn_tf.errors import UsageError, UserError
 
@@ -92,7 +95,7 @@ def _material(target: Target, data_dir: str | None, limit: int | None) -> "page.
         network=target.network(),
         diagnostics=method.diagnostics,
         predictions=None if limit is None else _predictions(target, data_dir, limit),
-        converted=_converted(run.path / "model.tflite"),
+        converted=_converted(run.path),
     )
 
 
@@ -118,18 +121,25 @@ def _predictions(target: Target, data_dir: str | None, limit: int) -> "page.Pred
         return None
 
 
-def _converted(path: Path) -> "page.Converted | None":
-    """The run's converted file, if there is one that can be read."""
+def _converted(run: Path) -> "page.Converted | None":
+    """The run's converted file, if there is one that can be read, and what its conversion said of it."""
     from bnn_tf.deploy import LceFile
     from bnn_tf.report import page
 
+    record: dict[str, Any] = {}
+    with contextlib.suppress(OSError, ValueError):
+        record = json.loads((run / CONVERSION).read_text())
+    path = Path(record.get("path", run / "model.tflite"))
+    if not path.is_file():
+        path = run / "model.tflite"
     if not path.is_file():
         return None
     try:
         counts = LceFile(path).counts()
+        same = files.checksum(path) == record.get("sha256")
     except UserError as error:
         click.echo(f"the page leaves out {path}: {error}", err=True)
         return None
-    return page.Converted(
-        path.name, path.stat().st_size, tuple(f"{count} {name}" for name, count in counts.items())
-    )
+    operators = tuple(f"{count} {name}" for name, count in counts.items())
+    agreement = record["agreement"] if same and record.get("parity") else ""
+    return page.Converted(path.name, path.stat().st_size, operators, agreement)

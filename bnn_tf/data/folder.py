@@ -17,6 +17,7 @@ from bnn_tf._tensorflow import tf
 from bnn_tf.data import images
 from bnn_tf.data.source import DataError, EncodedSplit, Range, Source, permutation
 from bnn_tf.errors import some
+from bnn_tf.values import InNotebooks
 
 LAYOUT = "train/<class>/* and val/<class>/* (or test/<class>/*), or <class>/* alone"
 HELD_OUT = 5
@@ -240,7 +241,7 @@ def fault(path: str | os.PathLike[str]) -> str | None:
 
 
 @dataclasses.dataclass(frozen=True)
-class FolderCheck:
+class FolderCheck(InNotebooks):
     """What `check` found.
 
     Attributes:

@@ -12,6 +12,7 @@ import numpy as np
 
 from bnn_tf._tensorflow import tf
 from bnn_tf.errors import UsageError, UserError
+from bnn_tf.values import InNotebooks
 
 Arrays = tuple[np.ndarray, np.ndarray]
 Range = tuple[int, int]
@@ -179,7 +180,7 @@ class Source:
 
 
 @dataclasses.dataclass(frozen=True)
-class Facts:
+class Facts(InNotebooks):
     """What can be said of a dataset in one line.
 
     Attributes:

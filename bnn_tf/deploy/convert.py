@@ -44,11 +44,13 @@ from bnn_tf.deploy.lce_file import (
     BINARY_CONVOLUTION,
     LceFile,
     Operator,
+    require_converter,
     to_flatbuffer,
     with_int8_ends,
 )
 from bnn_tf.deploy.proof import Disagreement, ParityReport
 from bnn_tf.errors import UserError, first_line, some
+from bnn_tf.values import InNotebooks
 
 LEAST_AGREEMENT = 0.95
 """Smallest share of images that file and Keras must classify alike, even if only rounding is the reason."""
@@ -61,7 +63,7 @@ Arrays = np.ndarray | Sequence[np.ndarray]
 
 
 @dataclasses.dataclass(frozen=True)
-class ConversionReport:
+class ConversionReport(InNotebooks):
     """What was written.
 
     Attributes:
@@ -199,6 +201,7 @@ def convert(
 
         model = bnn_tf.load_model(model)
     settings = Int8(int8) if isinstance(int8, str) else int8
+    require_converter()
     _check_arguments(model, settings, calibration, fold, batch, input, normalization)
     model = in_float32(model)
     graph = read_frozen(model)

@@ -21,6 +21,7 @@ from bnn_tf.deploy.graph import Call, ConversionError, Graph, Spec, Tensor, uniq
 from bnn_tf.deploy.lce_file import LceFile
 from bnn_tf.errors import some, unknown
 from bnn_tf.layers import OutputScale
+from bnn_tf.values import InNotebooks
 
 _layers = tf.keras.layers
 _serializable = tf.keras.utils.register_keras_serializable(package="bnn_tf")
@@ -76,7 +77,7 @@ class Int8:
 
 
 @dataclasses.dataclass(frozen=True)
-class Int8Report:
+class Int8Report(InNotebooks):
     """The 8-bit parts of a file.
 
     Attributes:

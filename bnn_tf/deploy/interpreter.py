@@ -35,7 +35,7 @@ from typing import IO, Any
 import numpy as np
 
 from bnn_tf._runtime import quiet_native_stderr
-from bnn_tf.deploy.lce_file import LceFile, TensorInfo
+from bnn_tf.deploy.lce_file import NOT_INSTALLED, LceFile, TensorInfo
 from bnn_tf.errors import UserError, first_line
 
 _PATIENCE = 5.0  # seconds for a worker to end by itself
@@ -344,7 +344,7 @@ def native_library() -> str:
             path = Path(folder, "tflite", "python", f"interpreter_wrapper_lite{suffix}")
             if path.is_file():
                 return str(path)
-    raise UserError("LCE's interpreter is not installed; run pip install larq-compute-engine")
+    raise UserError(NOT_INSTALLED)
 
 
 def _send(stream: IO[bytes], message: dict[str, Any], arrays: Sequence[np.ndarray] = ()) -> None:

@@ -476,7 +476,19 @@ def _schema() -> Any:
             module = importlib.util.module_from_spec(specification)
             specification.loader.exec_module(module)
             return module
-    raise UserError("Larq Compute Engine is not installed; run pip install larq-compute-engine")
+    raise UserError(NOT_INSTALLED)
+
+
+NOT_INSTALLED = (
+    "Larq Compute Engine, which writes and runs .tflite files with binary operators, is not installed: run "
+    "pip install larq-compute-engine (64-bit ARM Linux has no wheel of it: do this step on another computer)"
+)
+
+
+def require_converter() -> None:
+    """Raises a `UserError` where LCE's converter is not installed, before minutes are spent."""
+    if importlib.util.find_spec("larq_compute_engine") is None:
+        raise UserError(NOT_INSTALLED)
 
 
 @functools.cache

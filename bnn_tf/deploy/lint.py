@@ -36,6 +36,7 @@ from bnn_tf.deploy.graph import (
 from bnn_tf.deploy.lce_file import BINARY_CONVOLUTION, LceFile, to_flatbuffer
 from bnn_tf.errors import some
 from bnn_tf.registry import Registry
+from bnn_tf.values import InNotebooks
 
 _layers = tf.keras.layers
 
@@ -80,7 +81,7 @@ class Finding:
 
 
 @dataclasses.dataclass(frozen=True)
-class LintReport:
+class LintReport(InNotebooks):
     """All findings on a model, the worst first.
 
     Attributes:

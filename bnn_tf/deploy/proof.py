@@ -30,6 +30,7 @@ from bnn_tf.deploy import facts, interpreter
 from bnn_tf.deploy.graph import Call, ConversionError, Graph, Spec, Tensor
 from bnn_tf.deploy.int8 import FakeQuant
 from bnn_tf.deploy.lce_file import BINARY_CONVOLUTION, LceFile, Operator
+from bnn_tf.values import InNotebooks
 
 MOVED = 1e-3
 """An image has moved if one of its logits differs by more than this times the deviation of all logits."""
@@ -73,7 +74,7 @@ class LayerSigns:
 
 
 @dataclasses.dataclass(frozen=True)
-class ParityReport:
+class ParityReport(InNotebooks):
     """Comparison of the logits of the same images.
 
     Outputs of several positions (a segmentation map, boxes) are compared position by position, over the last

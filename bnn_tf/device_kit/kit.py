@@ -14,6 +14,7 @@ from bnn_tf.data import Images
 from bnn_tf.device_kit.files import preprocess
 from bnn_tf.device_kit.reference import Reference
 from bnn_tf.errors import UserError
+from bnn_tf.values import InNotebooks
 
 Quantization = tuple[float, int] | None
 
@@ -22,7 +23,7 @@ _LIKELIEST = 5
 
 
 @dataclasses.dataclass(frozen=True)
-class KitReport:
+class KitReport(InNotebooks):
     """What was written.
 
     Attributes:

@@ -20,6 +20,7 @@ from bnn_tf.export.lowering import lower
 from bnn_tf.export.operations import Convolution
 from bnn_tf.export.program import compile_network
 from bnn_tf.export.source import Labels, write_source
+from bnn_tf.values import InNotebooks
 
 _IMAGES = 16
 _PROVED = 4
@@ -31,7 +32,7 @@ _KEYWORDS = re.compile(
 
 
 @dataclasses.dataclass(frozen=True)
-class ExportReport:
+class ExportReport(InNotebooks):
     """What was written.
 
     Attributes:

@@ -145,11 +145,13 @@ class Converted:
         name: Its file name.
         size: Its bytes.
         operators: Its operators with their counts, as text.
+        agreement: How well it agrees with Keras, in words; empty where that is not known of this file.
     """
 
     name: str
     size: int
     operators: tuple[str, ...]
+    agreement: str = ""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -8,10 +8,11 @@ import numpy as np
 
 from bnn_tf import data
 from bnn_tf.errors import UserError
+from bnn_tf.values import InNotebooks
 
 
 @dataclasses.dataclass(frozen=True)
-class Evaluation:
+class Evaluation(InNotebooks):
     """Results on the held-out images.
 
     Args:

@@ -134,6 +134,7 @@ _MULTISTEP_CIFAR = replace(
     phases=_multistep(),
     note="ours: recipe B's five steps with CIFAR's augmentation; the paper has no CIFAR result",
 )
+_QUICK = "with QuickNet's stem and parameter-free shortcuts; no paper trained it"
 _SMALL_CIFAR_MODELS = ("cifar_resnet20", "cifar_resnet18", "vgg_small")
 
 BIREAL = (
@@ -159,6 +160,12 @@ BIREAL = (
         phases=_multistep(replace(_BINARIZE, epochs=40, batch_size=1024, optimizer=SGD(learning_rate=0.08))),
         published_top1=62.2,
         published_top5=83.9,
+    ),
+    *_each(
+        _unpublished(_BIREAL, note=f"ours: recipe A on a network {_QUICK}"),
+        "model",
+        "bireal_net18_quick",
+        "bireal_net34_quick",
     ),
     *_each(_MULTISTEP_CIFAR, "model", *_SMALL_CIFAR_MODELS),
     replace(
@@ -258,6 +265,18 @@ RECU = (
     _RECU_IMAGENET,
     replace(_RECU_IMAGENET, model="resnet34", published_top1=65.10, published_top5=85.78),
     *_each(_TWO_STAGE, "model", "react_resnet18", "react_resnet34"),
+    *_each(
+        _unpublished(_RECU_IMAGENET, note=f"ours: the paper's ImageNet settings on a network {_QUICK}"),
+        "model",
+        "resnet18_quick",
+        "resnet34_quick",
+    ),
+    *_each(
+        replace(_TWO_STAGE, note=f"ours: the authors' two-stage script on a network {_QUICK}"),
+        "model",
+        "react_resnet18_quick",
+        "react_resnet34_quick",
+    ),
     _unpublished(
         _RECU,
         dataset="digits",
@@ -323,6 +342,12 @@ SUBBIT = (
         model="react_resnet34",
         note="the paper's settings for ResNet-18; the teacher is a real ResNet-34",
     ),
+    *_each(
+        _unpublished(_SUBBIT, note=f"ours: the paper's settings on a network {_QUICK}"),
+        "model",
+        "react_resnet18_quick",
+        "react_resnet34_quick",
+    ),
     *_each(_SUBBIT_CIFAR, "model", *_SMALL_CIFAR_MODELS),
     replace(_SUBBIT_CIFAR, dataset="cifar100"),
     replace(
@@ -380,6 +405,12 @@ OVSW = (
     *_OVSW_NETWORKS,
     *(replace(recipe, dataset="cifar100") for recipe in _OVSW_NETWORKS),
     *_each(_OVSW_IMAGENET, "model", "resnet18", "resnet34"),
+    *_each(
+        _unpublished(_OVSW_IMAGENET, note=f"ours: the paper's ImageNet settings on a network {_QUICK}"),
+        "model",
+        "resnet18_quick",
+        "resnet34_quick",
+    ),
     replace(
         _OVSW,
         dataset="digits",
