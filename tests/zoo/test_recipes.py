@@ -480,3 +480,31 @@ class TestEpochs:
     def test_wrong_numbers(self, epochs):
         with pytest.raises(UsageError, match=r"one for each phase \(first, second\)"):
             recipes.with_epochs(TWO, epochs)
+
+
+class TestOwnPictures:
+    def test_few_images_get_smaller_batches_and_fewer_epochs(self):
+        recipe = recipes.for_few_images(recipes.find("recu", dataset="folder"), 144, (60, 200))
+        (phase,) = recipe.phases
+        assert (phase.batch_size, phase.epochs, recipe.images.size) == (16, 60, (32, 32))
+        assert phase.optimizer.rate(16) == pytest.approx(0.1 * (16 / 256) ** 0.5)
+
+    def test_large_pictures_are_seen_larger(self):
+        recipe = recipes.for_few_images(recipes.find("recu", dataset="folder"), 5000, (100, 4000))
+        assert recipe.images.size == (64, 64)
+
+    def test_phases_share_the_epochs(self):
+        recipe = recipes.for_few_images(recipes.find("subbit", dataset="folder"), 144)
+        assert [phase.epochs for phase in recipe.phases] == [30, 30]
+
+    def test_many_images_keep_the_recipe(self):
+        recipe = recipes.find("recu", dataset="folder")
+        assert recipes.for_few_images(recipe, 50_000) == recipe
+
+    def test_grey(self):
+        recipe = recipes.override(recipes.find("bireal", "bireal_net18"), "channels", 1)
+        assert recipe.images.input_shape == (224, 224, 1)
+
+    def test_one_epoch_trains(self):
+        (phase,) = recipes.with_epochs(recipes.find("bireal", "bireal_net18"), [1]).phases
+        assert phase.rate(0) == pytest.approx(1e-3)

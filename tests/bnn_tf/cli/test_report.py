@@ -67,3 +67,11 @@ def test_no_run(capsys, tmp_path):
         cli.main(["report", str(tmp_path)])
     assert stopped.value.code == 1
     assert "neither a run directory" in capsys.readouterr().err
+
+
+def test_the_report_shows_what_the_conversion_said(command, trained):
+    assert command("convert", trained, "-o", trained / "small.tflite", "--images", 20)[0] == 0
+    assert command("report", trained, "--no-images")[0] == 0
+    page = (trained / "report.html").read_text()
+    assert "small.tflite" in page
+    assert "100.00% of 20 images classified alike" in page
