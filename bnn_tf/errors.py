@@ -22,6 +22,18 @@ class UsageError(UserError):
     exit_code = 2
 
 
+class UnsafeModelError(UserError):
+    """A saved model that is not loaded, because it could do more than describe a network.
+
+    Attributes:
+        reason: What is wrong, without the advice at the end of the message.
+    """
+
+    def __init__(self, reason: str, advice: str = "load it with safe=False only if you trust its author"):
+        super().__init__(f"{reason}; {advice}")
+        self.reason = reason
+
+
 def nearest(name: str, valid: Iterable[str]) -> str | None:
     """The valid name that was most likely meant, `None` where none is near.
 

@@ -6,7 +6,8 @@ a program that may read, write and start what it likes. Keras' own safe mode sto
 `load_model` therefore reads the configuration as data first and compares every name in it with what Keras'
 layers, Larq, Larq Zoo, this package and the calling program register. Of a SavedModel it compares every
 operation with a list of operations that only compute. HDF5 files and archives are also checked for references
-to other files and for sizes that would fill the memory.
+to other files and for sizes that would fill the memory, and HDF5 files are read in another process first,
+which their library can end or keep for ever (`bnn_tf.hdf5`).
 
 What remains is the trust in the libraries that parse the bytes (HDF5, protocol buffers, TensorFlow's
 checkpoints), and in the size of the network that a configuration describes.
@@ -28,8 +29,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
+from bnn_tf import hdf5
 from bnn_tf._tensorflow import lazy, saved_metadata_pb2, saved_model_pb2, tf, tf_export
-from bnn_tf.errors import UserError, first_line, some
+from bnn_tf.errors import UnsafeModelError, UserError, first_line, some
 
 if TYPE_CHECKING:
     import h5py
@@ -39,25 +41,14 @@ else:
     h5py, transforms = lazy("h5py"), lazy("bnn_tf.transforms")
 
 
-CONFIG_LIMIT = 64 * 2**20
+CONFIG_LIMIT = hdf5.ATTRIBUTE_LIMIT
 """The largest configuration in bytes; that of a network with a thousand layers takes one megabyte."""
 
-EXPANDED_LIMIT = 8 * 2**30
-"""The most bytes that the arrays of a file, or the members of an archive, may take in memory."""
+EXPANDED_LIMIT = hdf5.EXPANDED_LIMIT
+"""The most bytes that the members of an archive may take in memory."""
 
-_MEMBERS = ("metadata.json", "config.json", "model.weights.h5")
-
-
-class UnsafeModelError(UserError):
-    """A file that is not loaded, because it could do more than describe a network.
-
-    Attributes:
-        reason: What is wrong, without the advice at the end of the message.
-    """
-
-    def __init__(self, reason: str, advice: str = "load it with safe=False only if you trust its author"):
-        super().__init__(f"{reason}; {advice}")
-        self.reason = reason
+_WEIGHTS = "model.weights.h5"
+_MEMBERS = ("metadata.json", "config.json", _WEIGHTS)
 
 
 def load_model(
@@ -122,10 +113,9 @@ def load_weights(model: tf.keras.Model, path: str | os.PathLike) -> None:
         if zipfile.is_zipfile(path) and path.suffix == ".keras":
             with _archive(path) as archive:
                 _check_members(path, archive)
-                _check_weights(path, archive)
+            hdf5.inspect(path, _WEIGHTS)
         elif h5py.is_hdf5(path):
-            with _hdf5(path, path) as file:
-                _check_hdf5(path, file)
+            hdf5.inspect(path)
     elif not path.with_name(path.name + ".index").exists():
         raise UserError(f"there are no weights at {path}")
     try:
@@ -169,12 +159,10 @@ def _check(path: Path, kind: str, custom_objects: Mapping[str, Any] | None) -> N
             with _archive(path) as archive:
                 _check_members(path, archive)
                 _Names(path, custom_objects).check(_json(path, archive.read("config.json")))
-                _check_weights(path, archive)
+            hdf5.inspect(path, _WEIGHTS)
         elif kind == "HDF5":
             for configuration in _hdf5_configurations(path):
                 _Names(path, custom_objects).check(configuration)
-            with _hdf5(path, path) as file:
-                _check_hdf5(path, file)
         else:
             _check_saved_model(path, custom_objects)
     except RecursionError:
@@ -243,7 +231,7 @@ def _check_members(path: Path, archive: zipfile.ZipFile) -> None:
             raise UnsafeModelError(f"{path} contains {name!r}, which no Keras model has")
     if len(set(names)) < len(names) or any(member.flag_bits & 1 for member in members):
         raise UnsafeModelError(f"{path} contains members twice or encrypted, which no Keras model does")
-    for name in ("config.json", "model.weights.h5"):
+    for name in ("config.json", _WEIGHTS):
         if name not in names:
             raise UserError(f"{path} does not load as a Keras model: it has no {name}")
     if archive.getinfo("config.json").file_size > CONFIG_LIMIT:
@@ -253,60 +241,19 @@ def _check_members(path: Path, archive: zipfile.ZipFile) -> None:
         raise UnsafeModelError(f"{path} would expand to {expanded / 1e9:.3g} GB")
 
 
-def _check_weights(path: Path, archive: zipfile.ZipFile) -> None:
-    with archive.open("model.weights.h5") as member, _hdf5(path, member) as file:
-        _check_hdf5(path, file)
-
-
 # HDF5
-
-
-def _hdf5(path: Path, source: Any) -> h5py.File:
-    try:
-        return h5py.File(source, "r")
-    except (OSError, ValueError, RuntimeError) as error:
-        raise UserError(f"{path} is damaged: {first_line(error)}") from error
 
 
 def _hdf5_configurations(path: Path) -> list[Any]:
     """The configurations of the model and of its training in an HDF5 file."""
-    with _hdf5(path, path) as file:
-        texts = [file.attrs.get(name) for name in ("model_config", "training_config")]
-    if texts[0] is None:
+    texts = hdf5.inspect(path, attributes=("model_config", "training_config"))
+    if "model_config" not in texts:
         raise UserError(
             f"{path} holds weights only, no network; build the network and load the file as its weights"
         )
-    texts = [text.decode() if isinstance(text, bytes) else text for text in texts if text is not None]
-    if not all(isinstance(text, str) and len(text) <= CONFIG_LIMIT for text in texts):
-        raise UserError(f"the configuration in {path} is no text, or larger than {CONFIG_LIMIT >> 20} MB")
-    return [_json(path, text) for text in texts]
-
-
-def _check_hdf5(path: Path, root: h5py.Group) -> None:
-    """Refuses references to other files, and arrays that would not fit the memory."""
-    seen, groups, expanded = set(), [root], 0
-    try:
-        while groups:
-            group = groups.pop()
-            if (address := h5py.h5o.get_info(group.id).addr) in seen:
-                continue
-            seen.add(address)
-            for name in group:
-                if not isinstance(group.get(name, getlink=True), h5py.HardLink):
-                    raise UnsafeModelError(f"{path} refers to another place or file at {group.name}/{name}")
-                item = group.get(name)
-                if isinstance(item, h5py.Group):
-                    groups.append(item)
-                elif isinstance(item, h5py.Dataset):
-                    if item.is_virtual or item.external:
-                        raise UnsafeModelError(f"the array {item.name} of {path} is stored in another file")
-                    expanded += item.size * item.dtype.itemsize if item.size else 0
-    except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:
-        if isinstance(error, UserError):
-            raise
-        raise UserError(f"{path} is damaged: {first_line(error)}") from error
-    if expanded > EXPANDED_LIMIT:
-        raise UnsafeModelError(f"the arrays of {path} would take {expanded / 1e9:.3g} GB")
+    if max(map(len, texts.values())) > CONFIG_LIMIT:
+        raise UnsafeModelError(f"the configuration in {path} is larger than {CONFIG_LIMIT >> 20} MB")
+    return [_json(path, text) for text in texts.values()]
 
 
 # Names in configurations

@@ -4,7 +4,7 @@
 The run directory is on an ext4 file system in a file that is mounted through a loop device. A power cut is a
 copy of that file at a moment of the training: it holds what has reached the disk, and nothing of what waits
 in memory. Each copy is mounted (ext4 replays its journal, as after a real cut) and the run in it must open,
-with whole weights and a checkpoint from which training could continue, once the first epoch was complete.
+with all epochs that metrics.csv had at the cut, whole weights, and a sound checkpoint to continue from.
 
 Needs the right to mount; says so and stops with exit code 0 where it is missing.
 """
@@ -24,10 +24,6 @@ from pathlib import Path
 
 SIZE = 192 * 2**20
 DEFAULT = "--method recu --model cifar_resnet20 --dataset digits --epochs 400 --limit 128"
-RUN = (
-    "import sys; from bnn_tf.training import Run; run = Run.open(sys.argv[1]); network = run.load_network(); "
-)
-RUN += "print(run.position(), network.count_params())"
 
 
 @contextlib.contextmanager
@@ -59,23 +55,41 @@ def may_mount(work: Path) -> str:
         image.unlink()
 
 
-def has_epoch(run: Path) -> bool:
-    """Whether the training has recorded a complete epoch, as its process sees it."""
+def photograph(image: Path, copy: Path) -> None:
+    """Copies a disk as it is at one moment, although it is written to meanwhile.
+
+    Two copies in a row that are the same show what was on the disk between them.
+    """
+    again = copy.with_suffix(".again")
+    subprocess.run(["cp", "--sparse=always", image, again], check=True)
+    while True:
+        os.replace(again, copy)
+        subprocess.run(["cp", "--sparse=always", image, again], check=True)
+        if subprocess.run(["cmp", "-s", copy, again], check=False).returncode == 0:
+            again.unlink()
+            return
+
+
+def epochs(run: Path) -> int:
+    """The epochs that metrics.csv has, as the process that trains sees it."""
     metrics = run / "metrics.csv"
-    return metrics.exists() and len(metrics.read_text().splitlines()) > 1
+    return max(len(metrics.read_text().splitlines()) - 1, 0) if metrics.exists() else 0
 
 
-def check(image: Path, promised: bool) -> str:
-    """What is in a copy: an empty text if the run is whole, or if nothing was promised yet."""
+def check(image: Path, promised: int) -> str:
+    """What is wrong with the run in a copy; an empty text if it is whole."""
+    from bnn_tf.training import Run
+
     with mounted(image) as folder:
-        run = folder / "run"
-        if not promised:
-            return ""
-        call = [sys.executable, "-c", RUN, run]
-        done = subprocess.run(call, capture_output=True, text=True, check=False)
-        lines = (done.stdout if done.returncode == 0 else done.stderr).strip().splitlines()
-        print(f"    {lines[-1] if lines else ''}")
-        return "" if done.returncode == 0 else (lines[-1] if lines else f"exit code {done.returncode}")
+        try:
+            run = Run.open(folder / "run")
+            saved = run.checkpoints.newest_sound()
+            run.load_network()
+        except Exception as error:  # whatever a lost file leads to
+            return f"{type(error).__name__}: {error}"
+        if saved is None or run.epochs_done() < promised:
+            return f"{run.epochs_done()} epochs instead of {promised}"
+        return ""
 
 
 def main() -> int:
@@ -96,29 +110,18 @@ def main() -> int:
     with open(image, "wb") as file:
         file.truncate(SIZE)
     subprocess.run(["mkfs.ext4", "-q", "-F", image], check=True)
-    arguments = options.train or [
-        "--method",
-        "recu",
-        "--model",
-        "cifar_resnet20",
-        "--dataset",
-        "digits",
-        "--epochs",
-        "400",
-        "--limit",
-        "128",
-    ]
-    copies: list[tuple[Path, bool]] = []
+    arguments = options.train or DEFAULT.split()
+    copies: list[tuple[Path, int]] = []
     with mounted(image) as folder, open(work / "log", "w") as log:
         call = [sys.executable, "-m", "bnn_tf", "train", *arguments, "--run-dir", str(folder / "run")]
         training = subprocess.Popen(call, stdout=log, stderr=log)
         try:
-            while not has_epoch(folder / "run") and training.poll() is None:
+            while not epochs(folder / "run") and training.poll() is None:
                 time.sleep(0.2)
             while len(copies) < options.snapshots and training.poll() is None:
-                promised = has_epoch(folder / "run")
+                promised = epochs(folder / "run")
                 copy = work / f"cut{len(copies)}.img"
-                subprocess.run(["cp", "--sparse=always", image, copy], check=True)
+                photograph(image, copy)
                 copies.append((copy, promised))
                 time.sleep(options.every)
         finally:
@@ -128,7 +131,7 @@ def main() -> int:
     for copy, promised in copies:
         problem = check(copy, promised)
         lost += bool(problem)
-        print(f"{copy.name}: {problem or 'whole'}", flush=True)
+        print(f"{copy.name}: {promised} epochs promised, {problem or 'whole'}", flush=True)
         os.remove(copy)
     if not copies:
         print((work / "log").read_text()[-2000:])

@@ -23,7 +23,7 @@ ROWS = (
     ("bnn_tf.codebook", "bnn_tf.quantizers", "bnn_tf.layers", "bnn_tf.losses", "bnn_tf.distillation"),
     ("bnn_tf.transforms", "bnn_tf.optimizers"),
     ("bnn_tf.observe", "bnn_tf.callbacks"),
-    ("bnn_tf.model_files",),
+    ("bnn_tf.hdf5", "bnn_tf.model_files"),
     ("bnn_tf.methods",),
     ("zoo",),
     ("bnn_tf.training",),

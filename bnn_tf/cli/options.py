@@ -343,7 +343,7 @@ trust_model = click.option(
     is_flag=True,
     expose_value=False,
     callback=lambda context, parameter, value: context.meta.update({_TRUST_MODEL: value}),
-    help="Load a saved model unchecked: code in the file runs with your rights.",
+    help="Load saved models unchecked: code in the file runs with your rights.",
 )
 
 

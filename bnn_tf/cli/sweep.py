@@ -45,9 +45,14 @@ _RANGE = re.compile(r"(?P<low>[^:/,]+?)\.\.(?P<high>[^:/,]+)(?P<log>:log)?")
 @click.option("--sweep-dir", metavar="DIR", help="Where to keep the sweep: sweep.json, and runs/.")
 @click.option("--resume", metavar="DIR", help="Continue, or help with, the sweep in DIR as it was started.")
 @click.option("--show", metavar="DIR", help="Only print the results of the sweep in DIR so far.")
-@click.option("--init-from", metavar="RUN", help="Start from the weights of another run, or larq-zoo:NAME.")
+@click.option(
+    "--init-from",
+    metavar="RUN",
+    help="Start from the weights of another run, a saved model, or larq-zoo:NAME.",
+)
 @options.limit
 @options.hardware
+@options.trust_model
 @click.option("--verbose", is_flag=True, help="Also print each epoch.")
 @options.json_option
 @click.pass_context
@@ -222,7 +227,11 @@ def _work(opened: "sweeps.Sweep", chosen: dict[str, Any], console: "Console") ->
     from bnn_tf.training import Session, StoppedError
 
     moved = {name: chosen[name] for name in ("data_dir", "workers") if chosen[name] is not None}
-    session = Session(console if chosen["verbose"] else Console(quiet=True), chosen["gpus"])
+    session = Session(
+        console if chosen["verbose"] else Console(quiet=True),
+        chosen["gpus"],
+        safe=not options.model_is_trusted(),
+    )
     outcomes = opened.outcomes()
     done = sum(outcome.state == "complete" for outcome in outcomes)
     console.print(f"{len(outcomes)} trainings, {done} of them complete")

@@ -213,13 +213,9 @@ class Target:
             from bnn_tf.training import start
 
             return start.load_zoo(self.name)
-        from bnn_tf.model_files import UnsafeModelError, load_model
+        from bnn_tf.model_files import load_model
 
-        try:
-            return load_model(self.path, safe=not options.model_is_trusted())
-        except UnsafeModelError as error:
-            advice = "only if you trust its author, add --trust-model"
-            raise UserError(f"{error.reason}; {advice}") from error
+        return load_model(self.path, safe=not options.model_is_trusted())
 
     def network(self) -> "tf.keras.Model":
         """The Keras model with its weights.

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bnn_tf.cli import options
-from bnn_tf.errors import UsageError, unknown
+from bnn_tf.errors import UsageError, UserError, unknown
 
 if TYPE_CHECKING:
     from bnn_tf import data
@@ -42,7 +42,11 @@ _SESSION = (
     help="Seed of weights, order and augmentation.",
 )
 @click.option("-o", "--run-dir", metavar="DIR", help="Folder of the run; default: a new one under runs/.")
-@click.option("--init-from", metavar="RUN", help="Start from the weights of another run, or larq-zoo:NAME.")
+@click.option(
+    "--init-from",
+    metavar="RUN",
+    help="Start from the weights of another run, a saved model, or larq-zoo:NAME.",
+)
 @click.option("--resume", metavar="RUN", help="Continue a stopped run where it was stopped.")
 @click.option(
     "--restart-from-weights",
@@ -60,6 +64,7 @@ _SESSION = (
 )
 @options.limit
 @options.hardware
+@options.trust_model
 @click.option(
     "--print-every", type=click.IntRange(min=0), default=0, help="Off a terminal, a line every N steps."
 )
@@ -93,6 +98,7 @@ def train(context: click.Context, **chosen: Any) -> None:
         chosen["until_phase"],
         restart_from_weights=chosen["restart_from_weights"],
         cluster=chosen["cluster"],
+        safe=not options.model_is_trusted(),
     )
     if config is None:
         run, prepared = _resumed(chosen), None
@@ -220,7 +226,7 @@ def _print_plan(config: "RunConfig", as_json: bool) -> None:
 
 
 def _train(run: "Run", session: "Session", prepared: "Prepared | None", as_json: bool) -> None:
-    from bnn_tf.training import StoppedError
+    from bnn_tf.training import NotResumableError, StoppedError
     from bnn_tf.training import train as run_phases
 
     try:
@@ -228,6 +234,9 @@ def _train(run: "Run", session: "Session", prepared: "Prepared | None", as_json:
     except StoppedError as error:
         error.args = (f"{error}; continue with: bnn-tf train --resume {shlex.quote(str(run.path))}",)
         raise
+    except NotResumableError as error:
+        advice = "--restart-from-weights goes on from its last weights with a fresh optimizer"
+        raise UserError(f"{error.reason}; {advice}, or start a new run") from error
     result, published = trained.evaluation, run.config.recipe.published_top1
     beside = "" if published is None else f"; the paper's full recipe: {published} %"
     figures = {} if result is None else result.to_dict()

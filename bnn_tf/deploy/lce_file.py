@@ -17,6 +17,7 @@ import importlib.util
 import logging
 import math
 import os
+import stat
 import struct
 import tempfile
 import warnings
@@ -310,7 +311,10 @@ def _is_apart(before: Filter | None, one: Filter) -> bool:
 
 def _read(path: str | os.PathLike[str]) -> bytes:
     try:
-        if Path(path).stat().st_size > _LARGEST:
+        status = Path(path).stat()
+        if not stat.S_ISREG(status.st_mode):  # a pipe or a device may have no end
+            raise UserError(f"'{os.fspath(path)}' is no regular file")
+        if status.st_size > _LARGEST:
             raise DamagedFile(f"'{os.fspath(path)}' is too large for a TFLite model")
         return Path(path).read_bytes()
     except OSError as error:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         transfer_in_order,
     )
     from bnn_tf.training.trainer import (
+        NotResumableError,
         Prepared,
         Session,
         StoppedError,
@@ -37,6 +38,7 @@ _HOMES = {
     "Run": "run",
     "RunConfig": "run",
     "Session": "trainer",
+    "NotResumableError": "trainer",
     "StoppedError": "trainer",
     "Trained": "trainer",
     "TransferReport": "start",
@@ -62,6 +64,7 @@ __all__ = [
     "Run",
     "RunConfig",
     "Session",
+    "NotResumableError",
     "StoppedError",
     "Trained",
     "TransferReport",

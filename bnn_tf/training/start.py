@@ -347,8 +347,12 @@ def load_zoo(name: str) -> tf.keras.Model:
     return network
 
 
-def load_source(name: str) -> tf.keras.Model:
+def load_source(name: str, safe: bool = True) -> tf.keras.Model:
     """The network that a run, a saved model, `zoo:NAME` or a name of Larq Zoo stands for.
+
+    Args:
+        name: The run or folder, the file, or the name.
+        safe: See `bnn_tf.load_model`.
 
     Raises:
         UserError: there is no such run or model, or it cannot be read.
@@ -357,7 +361,9 @@ def load_source(name: str) -> tf.keras.Model:
         return load_zoo(name)
     if is_larq_zoo(name):
         return load_larq_zoo(name)
-    return Run.open(name).load_network() if Run.exists(name) or os.path.isdir(name) else load_model(name)
+    if Run.exists(name) or (os.path.isdir(name) and not os.path.isfile(os.path.join(name, "saved_model.pb"))):
+        return Run.open(name).load_network()
+    return load_model(name, safe=safe)
 
 
 def origin(config: RunConfig, index: int) -> str | None:
@@ -369,7 +375,11 @@ def origin(config: RunConfig, index: int) -> str | None:
 
 
 def take_weights(
-    network: tf.keras.Model, config: RunConfig, index: int, previous: tf.keras.Model | None
+    network: tf.keras.Model,
+    config: RunConfig,
+    index: int,
+    previous: tf.keras.Model | None,
+    safe: bool = True,
 ) -> TransferReport | None:
     """Gives a network of phase `index` the weights of another source or of the previous phase's network.
 
@@ -386,7 +396,7 @@ def take_weights(
         if previous is not None and phase.start == "previous":
             require_complete(transfer(previous, network), phase.fresh_variables)
         return None
-    source = load_source(name)
+    source = load_source(name, safe)
     require_same_orientation(source, network)
     if is_larq_zoo(name):
         return transfer_in_order(source, network)
@@ -397,14 +407,18 @@ def take_weights(
 
 
 def initialize(
-    network: tf.keras.Model, config: RunConfig, index: int, previous: tf.keras.Model | None
+    network: tf.keras.Model,
+    config: RunConfig,
+    index: int,
+    previous: tf.keras.Model | None,
+    safe: bool = True,
 ) -> str | None:
     """Gives a new network of phase `index` its starting weights; errors as `take_weights`.
 
     Returns:
         What to say of it.
     """
-    report = take_weights(network, config, index, previous)
+    report = take_weights(network, config, index, previous, safe)
     if config.recipe.phases[index].binarize_kernels:
         binarize_kernels(network)
     return None if report is None else f"Starting from {origin(config, index)}: {report}"
@@ -435,7 +449,7 @@ def train_only_batch_norm(network: tf.keras.Model) -> None:
 _KERAS = "keras:"
 
 
-def load_teacher(config: RunConfig) -> tf.keras.Model:
+def load_teacher(config: RunConfig, safe: bool = True) -> tf.keras.Model:
     """The teacher that the recipe names, from images to logits.
 
     A run directory, a saved Keras model, `keras:NAME` for a network of `tf.keras.applications` with its
@@ -465,7 +479,7 @@ def load_teacher(config: RunConfig) -> tf.keras.Model:
         own = larq_zoo_images(images.size)
         teacher = _renormalized(load_larq_zoo(name), images, own.mean, own.std)
     else:
-        teacher = load_model(name)
+        teacher = load_model(name, safe=safe)
     _check_teacher(teacher, config)
     return teacher
 

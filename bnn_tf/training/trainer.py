@@ -13,6 +13,7 @@ import math
 import os
 import random
 import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -52,6 +53,7 @@ class Session:
             optimizer.
         callbacks: Further Keras callbacks; `on_epoch_end` gets the row of metrics.csv.
         cluster: Machines that train together; see `strategies.select`.
+        safe: Whether the files of teachers and starting weights are checked; see `bnn_tf.load_model`.
     """
 
     console: Console
@@ -61,6 +63,7 @@ class Session:
     restart_from_weights: bool = False
     callbacks: Sequence[Any] = ()
     cluster: str | None = None
+    safe: bool = True
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,6 +106,18 @@ class StoppedError(UserError):
     def __init__(self, message: str, number: int) -> None:
         super().__init__(message)
         self.exit_code = 128 + number
+
+
+class NotResumableError(UserError):
+    """A run was trained before, and no checkpoint of it can be used.
+
+    Attributes:
+        reason: What is there, without the advice at the end of the message.
+    """
+
+    def __init__(self, reason: str, advice: str) -> None:
+        super().__init__(f"{reason}; {advice}")
+        self.reason = reason
 
 
 def set_seeds(seed: int) -> None:
@@ -148,19 +163,20 @@ def prepare(config: RunConfig, session: Session) -> Prepared:
         recipe.phase_index(session.until_phase)
     needs = any(phase.loss.needs_teacher for phase in recipe.phases)
     with strategy.scope():
-        teacher = start.load_teacher(config) if needs else None
+        teacher = start.load_teacher(config, session.safe) if needs else None
     for index in range(1, len(recipe.phases)):  # later phases: what they start from must exist
         name = start.origin(config, index)
         if name is not None and not start.is_larq_zoo(name):
             Run.open(name)
     with session.console.status("Building the network…"):  # shows on terminals only
-        network, remark = _new_network(config, strategy, 0, None)
+        network, remark = _new_network(config, strategy, session, 0, None)
     return Prepared(config, source, strategy, network, teacher, remark)
 
 
 def _new_network(
     config: RunConfig,
     strategy: tf.distribute.Strategy,
+    session: Session,
     index: int,
     previous: tf.keras.Model | None,
     initialize: bool = True,
@@ -172,7 +188,7 @@ def _new_network(
     set_seeds(config.seed + index)
     with strategy.scope(), strategies.precision(config.precision):
         network = build_network(recipe, len(config.class_names), phase)
-        remark = start.initialize(network, config, index, previous) if initialize else None
+        remark = start.initialize(network, config, index, previous, session.safe) if initialize else None
         start.select_trainable(network, phase)
         if config.sync_batch_norm:
             strategies.synchronize_batch_norm(network)
@@ -197,7 +213,7 @@ def train(run: Run, session: Session, prepared: Prepared | None = None) -> Train
 
     Raises:
         UserError: the data cannot be read, the loss grew beyond all bounds, the disk is full, no checkpoint
-            of a run that was trained before can be used, or the like.
+            of a run that was trained before can be used (`NotResumableError`), or the like.
         StoppedError: a signal stopped it.
     """
     recipe = run.config.recipe
@@ -267,7 +283,7 @@ class _Training:
                 network, remark = self.prepared.network, None if resumed else self.prepared.remark
             else:
                 network, remark = _new_network(
-                    self.config, self.strategy, index, network, initialize=not resumed
+                    self.config, self.strategy, self.session, index, network, initialize=not resumed
                 )
             if remark is not None:
                 self.say(remark)
@@ -300,10 +316,11 @@ class _Training:
         if not any(isinstance(trace, Saved) or trace.exists() for trace in traces):
             return Position(), None
         if not self.session.restart_from_weights:
-            raise UserError(
-                f"{run.path} was trained before (phase {self.config.recipe.phases[before.phase].name}, "
-                f"{before.epoch} epochs), but no checkpoint of it can be used: {problem}. Restart from its "
-                "weights with a fresh optimizer (restart_from_weights), or start a new run"
+            phase = self.config.recipe.phases[before.phase].name
+            raise NotResumableError(
+                f"{run.path} was trained before (phase {phase}, {before.epoch} epochs), "
+                f"but no checkpoint of it can be used: {problem}",
+                "restart from its weights with a fresh optimizer (restart_from_weights), or start a new run",
             )
         self.rows = [dict(row) for row in run.metrics()]
         self.say(f"Restarting from {run.weights_path} with a fresh optimizer")
@@ -573,20 +590,32 @@ def loss_metric(fitted: tf.keras.Model) -> tf.keras.metrics.Metric:
 # ------------------------------------------------------------------------------------- signals and errors
 
 
+class _StopAtOnce(BaseException):
+    """A signal came before there was anything to save.
+
+    No `Exception`, because TensorFlow catches those while it traces a function: it wraps them in pages of
+    text, or goes on without them.
+    """
+
+
 class _Signals:
     """Takes SIGINT, SIGTERM and SIGHUP while the body runs (in a main thread).
 
     Attributes:
         received: The number of the first signal.
-        hold: Whether there is something to finish and save first; otherwise a signal ends the body at once.
+        hold: Whether there is something to finish and save first; otherwise a signal ends the body at once,
+            with `StoppedError`.
     """
 
     def __init__(self) -> None:
         self.received: int | None = None
         self.hold = False
+        self._at_once = False
         self._before: dict[int, Any] = {}
+        self._hook = sys.unraisablehook
 
     def __enter__(self) -> _Signals:
+        sys.unraisablehook = self._unraisable
         if threading.current_thread() is threading.main_thread():
             for name in ("SIGINT", "SIGTERM", "SIGHUP"):
                 number = getattr(signal, name, None)
@@ -594,9 +623,21 @@ class _Signals:
                     self._before[number] = signal.signal(number, self._receive)
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
+        sys.unraisablehook = self._hook
+        # Whatever comes out of the middle of a trace after a signal is a consequence of it.
+        if self._at_once and self.received and error is not None and not isinstance(error, UserError):
+            name = signal.Signals(self.received).name
+            raise StoppedError(
+                f"stopped by {name}; there was nothing new to save yet", self.received
+            ) from None
+
+    def _unraisable(self, lost: Any) -> None:
+        """Where the signal came in a destructor, which cannot raise: the training stops after its step."""
+        if lost.exc_type is not _StopAtOnce:
+            self._hook(lost)
 
     def _receive(self, number: int, frame: object) -> None:
         if self.received is not None:  # the second ends the process at once
@@ -605,8 +646,8 @@ class _Signals:
             return
         self.received = number
         if not self.hold:
-            name = signal.Signals(number).name
-            raise StoppedError(f"stopped by {name}; there was nothing new to save yet", number)
+            self._at_once = True
+            raise _StopAtOnce
 
 
 class _EvaluationStopped(Exception):  # noqa: N818  (no error)

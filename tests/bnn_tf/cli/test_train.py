@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -219,6 +220,19 @@ class TestResume:
         code, out, err = command("train", "--resume", trained)
         assert (code, out) == (1, "")
         assert "config.json cannot be read" in err
+
+    def test_without_checkpoints_a_restart_is_offered(self, command, trained):
+        shutil.rmtree(trained / "checkpoints")
+        config = json.loads((trained / "config.json").read_text())
+        config["recipe"]["phases"][0]["epochs"] = 3
+        (trained / "config.json").write_text(json.dumps(config))
+        before = files(trained)
+        code, _, err = command("train", "--resume", trained)
+        assert code == 1
+        assert "was trained before (phase train, 2 epochs), but no checkpoint of it can be used" in err
+        assert "--restart-from-weights goes on from its last weights with a fresh optimizer" in err
+        assert len(err.splitlines()) == 1
+        assert files(trained) == before
 
 
 class TestPhases:

@@ -1,5 +1,7 @@
 """`--trust-model`: what the commands do with a file that could run code."""
 
+import re
+
 import pytest
 
 from bnn_tf import cli
@@ -26,12 +28,18 @@ def run(capsys, *arguments):
 
 @pytest.mark.parametrize(
     "command",
-    ["lint", "summary", "convert -o out.tflite", "evaluate --dataset digits --normalization unit"],
+    [
+        "lint {}",
+        "summary {}",
+        "convert {} -o out.tflite",
+        "evaluate {} --dataset digits --normalization unit",
+        "train --method recu --model cifar_resnet20 --dataset digits --teacher {}",
+        "train --method recu --model cifar_resnet20 --dataset digits --init-from {}",
+    ],
 )
 def test_refused_in_one_line(saved, capsys, command, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    name, *options = command.split()
-    code, _, errors = run(capsys, name, saved, *options)
+    code, _, errors = run(capsys, *command.format(saved).split())
     assert code == 1
     assert len(errors) == 1
     assert "Lambda 'twice' runs Python code from the file" in errors[0]
@@ -43,3 +51,24 @@ def test_loaded_on_request(saved, capsys):
     code, output, _ = run(capsys, "summary", saved, "--trust-model")
     assert code in (0, None)
     assert "dense" in output
+
+
+@pytest.mark.filterwarnings("ignore:.*is loaded unchecked")
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [("--teacher", "knows 2 classes, digits has 10"), ("--init-from", "no kernel of .* fits this network")],
+)
+def test_training_takes_it_on_request(saved, capsys, option, message):
+    """The model is loaded; it does not fit."""
+    arguments = f"train --method recu --model cifar_resnet20 --dataset digits {option} {saved} --trust-model"
+    code, _, errors = run(capsys, *arguments.split())
+    assert code == 1
+    assert re.search(message, errors[-1])
+
+
+@pytest.mark.parametrize("command", ["train", "sweep"])
+def test_a_resumed_training_takes_it_too(command, capsys):
+    """It loads its teacher again."""
+    code, _, errors = run(capsys, command, "--resume", "nothing", "--trust-model")
+    assert code == 1
+    assert "nothing" in errors[-1]

@@ -84,6 +84,11 @@ def test_damage_is_one_clear_error(content, tmp_path, damage, message):
     assert "\n" not in str(caught.value)
 
 
+def test_endless_file():
+    with pytest.raises(UserError, match="'/dev/zero' is no regular file"):
+        LceFile("/dev/zero")
+
+
 def test_a_file_that_ends_the_interpreter_ends_no_other_process(content):
     """A stride of 0, by which native code divides."""
     import flatbuffers

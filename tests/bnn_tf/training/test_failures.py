@@ -303,6 +303,55 @@ class TestSignals:
         assert stopped.value.exit_code == 143
         assert run.position() is None
 
+    def test_while_the_step_is_traced(self, recipe, new_run, session, monkeypatch, capfd):
+        """TensorFlow wraps every exception in the middle of a trace in pages of its own text."""
+        run = new_run(recipe())
+        original = tf.keras.Model.train_step
+
+        def train_step(model, data):
+            os.kill(os.getpid(), signal.SIGTERM)
+            return original(model, data)
+
+        monkeypatch.setattr(tf.keras.Model, "train_step", train_step)
+        with pytest.raises(StoppedError, match="stopped by SIGTERM; there was nothing new") as stopped:
+            train(run, session)
+        assert stopped.value.exit_code == 143
+        assert capfd.readouterr() == ("", "")
+        assert run.position() is None
+
+    def test_in_a_destructor_the_step_in_hand_is_finished(self, recipe, new_run, session, monkeypatch, capfd):
+        """Python cannot raise there: it prints what was raised, and goes on."""
+
+        class Dying:
+            def __del__(self):
+                os.kill(os.getpid(), signal.SIGTERM)
+
+        run = new_run(recipe())
+        original = tf.keras.Model.train_step
+
+        def train_step(model, data):
+            Dying()
+            return original(model, data)
+
+        monkeypatch.setattr(tf.keras.Model, "train_step", train_step)
+        with pytest.raises(StoppedError, match="after 1 of 3 steps of epoch 1"):
+            train(run, session)
+        assert capfd.readouterr() == ("", "")
+        assert run.position() == Position(0, 0, 1)
+
+    def test_an_error_while_saving_is_not_hidden_by_the_signal(
+        self, recipe, new_run, session, send, quick_fit, monkeypatch
+    ):
+        run = new_run(recipe())
+        send("train", 0, 0, signal.SIGTERM)
+
+        def full(*_, **__):
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr(tf.train.Checkpoint, "write", full)
+        with pytest.raises(UserError, match="cannot save a checkpoint in .*: No space left on device"):
+            train(run, session)
+
     def test_handlers_are_put_back(self, trained):
         assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
         assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
