@@ -106,7 +106,12 @@ class _Worker:
         process, late = self._process, threading.Event()
         assert process.stdin is not None
         assert process.stdout is not None
-        timer = threading.Timer(seconds, lambda: (late.set(), process.kill()))
+
+        def end() -> None:
+            late.set()
+            process.kill()
+
+        timer = threading.Timer(seconds, end)
         timer.daemon = True
         timer.start()
         line = b""

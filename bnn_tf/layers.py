@@ -4,10 +4,11 @@ In training they compute what they compute in inference, in fewer passes over th
 gradients of their own; the graphs that are converted or saved for inference hold plain operations.
 """
 
-from typing import Any
+from typing import Annotated, Any
 
 from bnn_tf import math
 from bnn_tf._tensorflow import tf
+from bnn_tf.values import NotNegative, Range, check
 
 _serializable = tf.keras.utils.register_keras_serializable(package="bnn_tf")
 
@@ -107,7 +108,7 @@ class LeakyClip(tf.keras.layers.Layer):
 
     def __init__(self, slope: float = 0.1, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.slope = slope
+        self.slope = check("slope", slope, NotNegative)
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
         """Clips with a leak."""
@@ -141,7 +142,8 @@ class ChannelPad(tf.keras.layers.Layer):
 
     def __init__(self, before: int, after: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.before, self.after = before, after
+        self.before = check("before", before, Annotated[int, Range(least=0)])
+        self.after = check("after", after, Annotated[int, Range(least=0)])
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
         """Pads the last axis."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from bnn_tf._tensorflow import tf
+from bnn_tf.values import Share, check
 
 
 @tf.keras.utils.register_keras_serializable(package="bnn_tf")
@@ -27,7 +28,7 @@ class SmoothedCrossentropy(tf.keras.losses.Loss):
         self, label_smoothing: float = 0.0, name: str = "smoothed_crossentropy", **kwargs: Any
     ) -> None:
         super().__init__(name=name, **kwargs)
-        self.label_smoothing = label_smoothing
+        self.label_smoothing = check("label_smoothing", label_smoothing, Share)
 
     def call(self, y_true: tf.Tensor, y_pred: tf.Tensor) -> tf.Tensor:
         """Loss per example from labels `(n,)` or `(n, 1)` and logits `(n, classes)`."""

@@ -24,6 +24,7 @@ import numpy as np
 
 from bnn_tf import codebook, files, math
 from bnn_tf._tensorflow import lq, tf
+from bnn_tf.errors import UserError
 from bnn_tf.transforms import (
     FlipTracker,
     Pairs,
@@ -248,7 +249,7 @@ def measure(kernel: BinaryKernel) -> dict[str, Any]:
 def read(path: str | os.PathLike) -> list[dict[str, Any]]:
     """The records of a file, one per layer and epoch; none where there is no file.
 
-    A line that is cut short, as while it is being written, ends the reading.
+    A line that is cut short, as while it is being written, or damaged ends the reading.
 
     Example:
         >>> read("no/such/file.jsonl")
@@ -257,11 +258,14 @@ def read(path: str | os.PathLike) -> list[dict[str, Any]]:
     records: list[dict[str, Any]] = []
     if not Path(path).is_file():
         return records
-    for line in Path(path).read_text().splitlines():
+    for line in Path(path).read_text(errors="replace").splitlines():
         try:
-            records.append(json.loads(line))
-        except ValueError:
+            record = json.loads(line)
+        except (ValueError, RecursionError):
             break
+        if not isinstance(record, dict) or not record.keys() >= {"phase", "epoch", "layer"}:
+            break
+        records.append(record)
     return records
 
 
@@ -316,7 +320,11 @@ class KernelDiagnostics(tf.keras.callbacks.Callback):
                 files.write_text(self.path, "".join(map(_line, kept)))
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        """Writes the epoch."""
+        """Writes the epoch.
+
+        Raises:
+            UserError: the disk is full, or the file cannot be written.
+        """
         snapshots = binary_kernels(self.network or self.model)
         if not snapshots:
             return
@@ -324,8 +332,11 @@ class KernelDiagnostics(tf.keras.callbacks.Callback):
             {"phase": self.phase, "epoch": epoch + 1, "layer": kernel.name, **measure(kernel)}
             for kernel in snapshots
         ]
-        with self.path.open("a") as file:
-            file.writelines(map(_line, records))
+        try:
+            with self.path.open("a") as file:
+                file.writelines(map(_line, records))
+        except OSError as error:
+            raise UserError(f"cannot write {self.path}: {error.strerror}") from error
         if self.log_dir is not None:
             self._writer = self._writer or tf.summary.create_file_writer(str(Path(self.log_dir) / "layers"))
             with self._writer.as_default(step=epoch):

@@ -11,12 +11,14 @@ without a gradient, and so it is here: on the other steps neither a pattern nor 
 change, it does not decay, and the step does not count in Adam's bias correction.
 """
 
+import numbers
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 from bnn_tf import codebook
 from bnn_tf._tensorflow import tf
 from bnn_tf.transforms import Pairs, Transform, deserialize, serialize
+from bnn_tf.values import NotNegative, Range, Share, check
 
 _serializable = tf.keras.utils.register_keras_serializable(package="bnn_tf")
 
@@ -60,6 +62,12 @@ class _Transforming(tf.keras.optimizers.legacy.Optimizer):
         return {**super().get_config(), "transforms": [serialize(t) for t in self._transforms]}
 
 
+def _check(what: str, value: Any, kind: Any) -> None:
+    """Refuses a number that does not fit; Keras takes schedules, tensors and functions in its place, too."""
+    if isinstance(value, numbers.Real):
+        check(what, value, kind)
+
+
 def _has_own_steps(variable: tf.Variable) -> bool:
     """Whether the variable holds latent patterns, which only some of the steps train."""
     return isinstance(getattr(variable, "constraint", None), codebook.Refinement)
@@ -80,6 +88,9 @@ class SGD(_Transforming):
         transforms: Gradient transforms, applied in order before the momentum.
         name: Name of the optimizer.
         **kwargs: Arguments of the legacy Keras optimizers (`clipnorm`, …).
+
+    Raises:
+        UsageError: a number is not finite or out of its range.
     """
 
     def __init__(
@@ -91,6 +102,8 @@ class SGD(_Transforming):
         name: str = "SGD",
         **kwargs: Any,
     ) -> None:
+        _check("learning_rate", kwargs.get("lr", learning_rate), NotNegative)
+        _check("momentum", momentum, Annotated[float, Range(least=0, most=1)])
         super().__init__(name, **kwargs)
         self._carry(transforms)
         self._set_hyper("learning_rate", kwargs.get("lr", learning_rate))
@@ -155,6 +168,9 @@ class Adam(_Transforming, tf.keras.optimizers.legacy.Adam):
         transforms: Gradient transforms, applied in order before the moments.
         name: Name of the optimizer.
         **kwargs: Arguments of the legacy Keras optimizers.
+
+    Raises:
+        UsageError: a number is not finite or out of its range.
     """
 
     def __init__(
@@ -167,6 +183,10 @@ class Adam(_Transforming, tf.keras.optimizers.legacy.Adam):
         name: str = "Adam",
         **kwargs: Any,
     ) -> None:
+        _check("learning_rate", kwargs.get("lr", learning_rate), NotNegative)
+        _check("beta_1", beta_1, Share)
+        _check("beta_2", beta_2, Share)
+        _check("epsilon", epsilon, NotNegative)
         super().__init__(learning_rate, beta_1, beta_2, epsilon, name=name, **kwargs)
         self._carry(transforms)
 

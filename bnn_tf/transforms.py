@@ -281,7 +281,8 @@ class FlipTracker(tf.Module):
 
     def __init__(self, momentum: float, initial: float = 0.0, name: str = "flips") -> None:
         super().__init__(name=name)
-        self.momentum, self.initial = momentum, initial
+        self.momentum = check("momentum", momentum, Annotated[float, Range(least=0, most=1)])
+        self.initial = check("initial", initial, Annotated[float, Range(least=0, most=1)])
         self._keys: dict[Any, int] = {}
         self._trackers: list[tf.Variable] = []
         self._signs: list[tf.Variable] = []

@@ -172,6 +172,7 @@ def main() -> None:
             at = generator.randint(1, 14) if kind == "kill in a save" else generator.randint(1, 2)
             code = in_child(lambda kind=kind, at=at, stopped=stopped: (arm(kind, at), start_again(stopped)))
             codes[name].append(f"{kind} {code}")
+            print(f"{name}: {codes[name][-1]}", file=sys.stderr, flush=True)
             if code == 0:  # complete before the stop came: begin another run
                 stopped_again = folder / f"{name}-stopped-{number}"
                 assert in_child(lambda name=name, path=stopped_again: new_run(name, path)) == 0

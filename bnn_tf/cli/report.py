@@ -82,14 +82,13 @@ def _material(target: Target, data_dir: str | None, limit: int | None) -> "page.
 
     run = target.run
     recipe = run.config.recipe
-    environment = run.path / "environment.json"
     method = recipe.method_of(recipe.phases[-1])
     name = methods.METHODS.name_of(type(recipe.method))
     return page.Material(
         name=run.path.resolve().name,
         config=run.config.to_dict(),
         recipe=recipes.find(name, recipe.model, recipe.dataset, recipe.variant).to_dict(),
-        environment=json.loads(environment.read_text()) if environment.is_file() else {},
+        environment=_environment(run.path / "environment.json"),
         metrics=run.metrics(),
         records=observe.read(run.path / "diagnostics.jsonl"),
         network=target.network(),
@@ -97,6 +96,15 @@ def _material(target: Target, data_dir: str | None, limit: int | None) -> "page.
         predictions=None if limit is None else _predictions(target, data_dir, limit),
         converted=_converted(run.path),
     )
+
+
+def _environment(path: Path) -> dict[str, Any]:
+    """Versions and hardware; nothing where the file is missing or damaged."""
+    with contextlib.suppress(OSError, ValueError):
+        environment = json.loads(path.read_text())
+        if isinstance(environment, dict):
+            return environment
+    return {}
 
 
 def _predictions(target: Target, data_dir: str | None, limit: int) -> "page.Predictions | None":

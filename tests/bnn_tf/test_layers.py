@@ -5,6 +5,7 @@ import pytest
 
 from bnn_tf import layers, math
 from bnn_tf._tensorflow import lq, tf
+from bnn_tf.errors import UsageError
 
 LAYERS = {
     "output_scale": layers.OutputScale,
@@ -211,3 +212,17 @@ def test_larqs_summary_and_saving_take_them_all(tmp_path, rng):
         model.save(tmp_path / name, **({"save_format": "tf"} if name == "saved_model" else {}))
         again = tf.keras.models.load_model(tmp_path / name)
         np.testing.assert_array_equal(again(x), model(x))
+
+
+@pytest.mark.parametrize(
+    ("layer", "arguments", "message"),
+    [
+        (layers.LeakyClip, {"slope": float("nan")}, "slope must be a number at least 0, not nan"),
+        (layers.LeakyClip, {"slope": -0.1}, "slope must be a number at least 0"),
+        (layers.ChannelPad, {"before": -1, "after": 1}, "before must be a whole number at least 0, not -1"),
+        (layers.ChannelPad, {"before": 1, "after": 0.5}, "after must be a whole number at least 0, not 0.5"),
+    ],
+)
+def test_nonsense_is_refused(layer, arguments, message):
+    with pytest.raises(UsageError, match=message):
+        layer(**arguments)

@@ -7,6 +7,7 @@ import pytest
 
 from bnn_tf import losses
 from bnn_tf._tensorflow import tf
+from bnn_tf.errors import UsageError
 
 
 @pytest.fixture
@@ -49,3 +50,9 @@ def test_serialises(rng, logits):
     labels = rng.integers(0, 7, 20)
     assert isinstance(restored, losses.SmoothedCrossentropy)
     np.testing.assert_array_equal(restored(labels, logits), loss(labels, logits))
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -0.1, 1.0])
+def test_nonsense_is_refused(value):
+    with pytest.raises(UsageError, match=f"label_smoothing must be .* at least 0 and below 1, not {value}"):
+        losses.SmoothedCrossentropy(value)

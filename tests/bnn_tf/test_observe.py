@@ -7,6 +7,7 @@ import pytest
 
 from bnn_tf import codebook, observe, quantizers
 from bnn_tf._tensorflow import lq, tf
+from bnn_tf.errors import UserError
 from bnn_tf.losses import Distiller
 from bnn_tf.training import set_seeds
 
@@ -197,3 +198,18 @@ def test_student_of_a_distiller(tmp_path):
     distiller.compile("sgd")
     fit(distiller, observe.KernelDiagnostics(tmp_path / "d.jsonl", network=student), epochs=1)
     assert [r["layer"] for r in observe.read(tmp_path / "d.jsonl")] == ["a", "b"]
+
+
+@pytest.mark.parametrize("line", [b"{}", b"1", b"\xff\xfe", b"[" * 100_000, b'{"phase": "tr'])
+def test_a_damaged_line_ends_the_reading(tmp_path, line):
+    whole = b'{"phase":"train","epoch":1,"layer":"a"}\n'
+    (tmp_path / "d.jsonl").write_bytes(whole + line + b"\n" + whole)
+    assert observe.read(tmp_path / "d.jsonl") == [{"phase": "train", "epoch": 1, "layer": "a"}]
+
+
+def test_a_full_disk_is_one_clear_error(found):
+    model, _ = found
+    callback = observe.KernelDiagnostics("/dev/full")
+    callback.set_model(model)
+    with pytest.raises(UserError, match="cannot write /dev/full: No space left on device"):
+        callback.on_epoch_end(0)

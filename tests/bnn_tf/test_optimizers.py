@@ -5,6 +5,7 @@ import pytest
 
 from bnn_tf import optimizers, quantizers, transforms
 from bnn_tf._tensorflow import lq, tf
+from bnn_tf.errors import UsageError
 
 SHAPE = (3, 4)
 
@@ -321,3 +322,26 @@ def test_loss_scaling_skips_overflowing_steps_entirely():
     for old, now in zip(before, state(), strict=True):
         np.testing.assert_array_equal(old, now)
     assert float(optimizer.loss_scale) == 512
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -1.0])
+@pytest.mark.parametrize(
+    ("optimizer", "argument"),
+    [
+        (optimizers.SGD, "learning_rate"),
+        (optimizers.SGD, "momentum"),
+        (optimizers.Adam, "learning_rate"),
+        (optimizers.Adam, "beta_1"),
+        (optimizers.Adam, "beta_2"),
+        (optimizers.Adam, "epsilon"),
+    ],
+)
+def test_nonsense_is_refused(optimizer, argument, value):
+    with pytest.raises(UsageError, match=f"{argument} must be a number at least 0.*, not {value}"):
+        optimizer(**{argument: value})
+
+
+def test_schedules_and_tensors_are_taken_as_rates():
+    for rate in (tf.keras.optimizers.schedules.ExponentialDecay(0.1, 5, 0.5), tf.constant(0.1), lambda: 0.1):
+        optimizers.SGD(rate)
+        optimizers.Adam(rate)

@@ -337,3 +337,10 @@ class TestWhatDecays:
         for rate in (-1.0, float("nan"), float("inf"), "1"):
             with pytest.raises(UsageError, match="rate must be a number at least 0"):
                 transforms.WeightDecay(rate)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -1.0, 1.5])
+@pytest.mark.parametrize("argument", ["momentum", "initial"])
+def test_a_flip_tracker_refuses_nonsense(argument, value):
+    with pytest.raises(UsageError, match=f"{argument} must be .* at least 0 and at most 1, not {value}"):
+        transforms.FlipTracker(**{"momentum": 0.9, argument: value})
