@@ -16,6 +16,7 @@ import numpy as np
 import bnn_tf  # noqa: F401  (before TensorFlow: it selects Keras 2)
 from bnn_tf import codebook, math
 from bnn_tf._tensorflow import tf
+from bnn_tf.transforms import adaptive_gradient_scale
 
 FOLDER = Path(__file__).parents[1] / "docs" / "pictures"
 BLUE, ORANGE, GREY = "#1f6feb", "#d9730d", "#8c959f"
@@ -59,6 +60,49 @@ def recu_clamp() -> plt.Figure:
     return figure
 
 
+def recu_gradient() -> plt.Figure:
+    """The sign of a standardised weight, and the gradient that the clamp lets through, at two τ."""
+    kernel = tf.constant(np.random.default_rng(0).laplace(size=(3, 3, 64, 64)), tf.float32)
+    standardized = math.recu_standardize(kernel)
+    figure, axes = plt.subplots(1, 2, figsize=(8, 2.8), sharey=True)
+    for ax, tau in zip(axes, (0.85, 0.99), strict=True):
+        bound = float(math.recu_bound(standardized, tau))
+
+        def through(weight: tf.Tensor, bound: float = bound) -> tf.Tensor:
+            return math.identity_sign(tf.clip_by_value(weight, -bound, bound))
+
+        forward_and_gradient(ax, through, np.linspace(-14, 14, 1121))
+        ax.set(title=f"τ = {tau}: Q(τ) = {bound:.1f}", xlabel="standardised weight")
+    axes[0].legend(frameon=False)
+    return figure
+
+
+def subbit_gradient() -> plt.Figure:
+    """A weight of a slice: to ±1 by its pattern, with the gradient cut off beyond ±1."""
+    figure, ax = plt.subplots(figsize=(5, 3))
+    forward_and_gradient(ax, lambda x: math.clipped_sign(x, 1.0), np.linspace(-1.8, 1.8, 721))
+    ax.set(xlabel="latent weight (s_o = 1, its pattern agrees with its sign)")
+    ax.legend(frameon=False)
+    return figure
+
+
+def ovsw_gradient() -> plt.Figure:
+    """The sign with its identity gradient, and how much AGS scales a channel's gradient up."""
+    figure, (left, right) = plt.subplots(1, 2, figsize=(8, 2.8))
+    forward_and_gradient(left, math.identity_sign, np.linspace(-1.8, 1.8, 721))
+    left.set(xlabel="latent weight")
+    left.legend(frameon=False)
+    ratios = np.logspace(-4, 0, 200)
+    kernel = tf.ones((1, 1, 4, len(ratios)))
+    gradient = kernel * tf.constant(ratios, tf.float32)
+    for delta, color in ((0.04, BLUE), (0.01, ORANGE)):
+        scaled = adaptive_gradient_scale(gradient, kernel, delta)
+        right.loglog(ratios, (scaled / gradient).numpy()[0, 0, 0], color=color, label=f"δ = {delta}")
+    right.set(xlabel="norm of gradient / norm of kernel", ylabel="AGS scales by")
+    right.legend(frameon=False)
+    return figure
+
+
 def codebook_tiles() -> plt.Figure:
     """The 32 patterns of an initial 5-bit codebook."""
     patterns = np.asarray(codebook.initial_patterns(5, 0)).reshape(32, 3, 3)
@@ -83,7 +127,7 @@ def pipeline() -> plt.Figure:
         (80, 13, "ARM phone or board"),
         (80, 2, "microcontroller, browser"),
     )
-    for x, y, text in boxes:
+    drawn = [
         ax.text(
             x + 9,
             y + 4,
@@ -93,16 +137,13 @@ def pipeline() -> plt.Figure:
             fontsize=9,
             bbox={"boxstyle": "round,pad=0.6", "fc": "white", "ec": BLUE},
         )
-    arrows = (
-        ((24, 16.5), (29, 13)),
-        ((21, 6.5), (29, 10)),
-        ((49, 13), (53, 16.5)),
-        ((49, 10), (53, 6.5)),
-        ((75, 17), (78, 17)),
-        ((75, 6), (78, 6)),
-    )
-    for start, end in arrows:
-        ax.annotate("", end, start, arrowprops={"arrowstyle": "->", "color": GREY})
+        for x, y, text in boxes
+    ]
+    figure.canvas.draw()  # now the boxes know their places
+    for start, end in ((0, 2), (1, 2), (2, 3), (2, 4), (3, 5), (4, 6)):
+        style = {"arrowstyle": "->", "color": GREY, "shrinkA": 4, "shrinkB": 4}
+        style |= {"patchA": drawn[start].get_bbox_patch(), "patchB": drawn[end].get_bbox_patch()}
+        ax.annotate("", drawn[end].get_position(), drawn[start].get_position(), arrowprops=style)
     return figure
 
 
@@ -125,6 +166,9 @@ def main() -> None:
     pictures = {
         "approx_sign": approx_sign,
         "recu_clamp": recu_clamp,
+        "recu_gradient": recu_gradient,
+        "subbit_gradient": subbit_gradient,
+        "ovsw_gradient": ovsw_gradient,
         "codebook": codebook_tiles,
         "pipeline": pipeline,
     }
