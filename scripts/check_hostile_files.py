@@ -3,22 +3,24 @@
 
 Every payload tries to write a marker file. The table has what the user sees and whether the marker was
 written. `--unsafe` loads the same files with `safe=False`, which proves that the payloads work.
-`--commands` also runs every command of `bnn-tf` that loads models on each file, each in its own process.
+`--commands` also runs every command of `bnn-tf` that loads models on each file, and those that take runs on
+hostile runs, each in its own process: the user must get exit code 1 and one line.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import os
 import pickle
 import shutil
-import subprocess
+import signal
 import sys
 import tempfile
 import warnings
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import h5py
@@ -373,16 +375,108 @@ def _(folder: Path, marker: Path) -> Path:
     return path
 
 
-COMMANDS = [
-    command.split()
-    for command in (
-        "lint {}",
-        "summary {}",
-        "convert {} -o out.tflite",
-        "evaluate {} --dataset digits --normalization none",
-        "train --method recu --model cifar_resnet20 --dataset digits --teacher {} -o run",
-    )
-]
+RUNS: dict[str, Callable[[Path, Path], Path]] = {}
+"""The same for run directories and recipes, which `load_model` does not take."""
+
+
+def run_of_a_stranger(folder: Path, change: Callable[[dict], None]) -> Path:
+    """A run directory whose configuration was changed."""
+    from bnn_tf.training import RunConfig
+    from zoo import recipes
+
+    recipe = recipes.find("recu", "cifar_resnet20", "digits")
+    config = RunConfig(recipe, class_names=tuple("0123456789")).to_dict()
+    change(config)
+    (folder / "run").mkdir()
+    (folder / "run" / "config.json").write_text(json.dumps(config))
+    return folder / "run"
+
+
+def _method_of_a_module(folder: Path, marker: Path) -> Path:
+    name = f"{module(folder, marker)}:Thing"
+    return run_of_a_stranger(folder, lambda config: config["recipe"].update(method={"name": name}))
+
+
+def _network_of_a_module(folder: Path, marker: Path) -> Path:
+    name = f"{module(folder, marker)}:Thing"
+    return run_of_a_stranger(folder, lambda config: config["recipe"].update(model=name))
+
+
+def _recipe(folder: Path, marker: Path) -> Path:
+    return _method_of_a_module(folder, marker) / "config.json"
+
+
+RUNS["run: method of a module"] = _method_of_a_module
+RUNS["run: network of a module"] = _network_of_a_module
+RUNS["recipe: method of a module"] = _recipe
+
+TRAIN = "train --method recu --model cifar_resnet20 --dataset digits"
+MODEL_COMMANDS = (
+    "lint {}",
+    "summary {}",
+    "convert {} -o out.tflite",
+    "export {} -o out.c",
+    "evaluate {} --dataset digits --normalization none",
+    f"{TRAIN} --teacher {{}} -o run",
+    f"{TRAIN} --init-from {{}} -o run",
+)
+RUN_COMMANDS = ("lint {}", "summary {}", "evaluate {}", "report {}", "train --resume {}")
+RECIPE_COMMANDS = ("train --recipe {} -o run",)
+PATIENCE = 600
+"""Seconds after which a command is ended; none needs a tenth of them."""
+
+
+def in_child(work: Callable[[], int], errors: Path) -> int:
+    """The exit code of a forked process that does the work; what it prints is kept from the terminal.
+
+    The process that forks must not compute with TensorFlow, whose threads a fork does not have.
+    """
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            signal.alarm(PATIENCE)
+            for number, place in ((1, os.devnull), (2, errors)):
+                os.dup2(os.open(place, os.O_WRONLY | os.O_CREAT), number)
+            code = work()
+            sys.stderr.flush()
+        finally:
+            os._exit(code)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def has_marker(folder: Path) -> bool:
+    """Whether a payload wrote."""
+    return any(folder.rglob("marker*")) or (folder.parent / "marker").exists()
+
+
+def run_commands(commands: Sequence[str], path: Path, folder: Path) -> int:
+    """Runs commands on a file, each in a process of its own; gives how many did anything but refuse it."""
+    from bnn_tf.cli import app
+
+    bad = 0
+    for command in commands:
+        words = [word.format(path) for word in command.split()]
+        errors = folder / "stderr"
+        errors.unlink(missing_ok=True)
+
+        def work(words: list[str] = words) -> int:
+            os.chdir(folder)
+            sys.path.insert(0, str(folder))
+            return app.run(words)
+
+        code, mark = in_child(work, errors), has_marker(folder)
+        lines = errors.read_text(errors="replace").strip().splitlines() or [""]
+        bad += mark or code != 1 or len(lines) != 1
+        option = next(
+            (f" {word}" for word in words[1:] if word in ("--teacher", "--init-from", "--resume")), ""
+        )
+        said = lines[-1].replace(f"{folder}/", "")
+        print(f"    {words[0] + option:18} exit {code}, {'MARKER' if mark else 'no marker'},", end=" ")
+        print(f"{len(lines)} line{'s' * (len(lines) > 1)}: {said}", flush=True)
+        marker = folder / "marker"
+        marker.unlink(missing_ok=True)
+    return bad
 
 
 def attempt(path: Path, safe: bool) -> str:
@@ -398,7 +492,7 @@ def attempt(path: Path, safe: bool) -> str:
 
 
 def main() -> int:
-    """Prints the table; the exit code is 1 if a marker was written although files are checked."""
+    """Prints the table; the exit code is 1 if a payload worked or was not refused in one line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -406,29 +500,36 @@ def main() -> int:
     parser.add_argument("--commands", action="store_true", help="run the commands on each file as well")
     options = parser.parse_args()
     warnings.simplefilter("ignore")
-    written = 0
-    for name, make in FILES.items():
+    bad = 0
+    for package in ("larq_zoo", "bnn_tf.training.trainer", "bnn_tf.deploy.convert"):  # once for all processes
+        importlib.import_module(package)
+    for name, make in (FILES | RUNS if options.commands else FILES).items():
         folder = Path(tempfile.mkdtemp())
-        marker = folder / "marker"
-        path = make(folder, marker)
+        marker, note = folder / "marker", folder / "note.json"
+
+        def work(name: str = name, make: Callable = make, folder: Path = folder) -> int:
+            marker, note = folder / "marker", folder / "note.json"
+            path = make(folder, marker)
+            marker.unlink(missing_ok=True)
+            said = attempt(path, not options.unsafe) if name in FILES else ""
+            note.write_text(json.dumps([str(path), said]))
+            return 0
+
+        if in_child(work, folder / "stderr"):
+            print((folder / "stderr").read_text(), file=sys.stderr)
+            return 1
+        path, said = json.loads(note.read_text())
+        mark = has_marker(folder)
+        bad += mark
+        print(f"{name:48} {'MARKER' if mark else 'no marker':10} {said}", flush=True)
         marker.unlink(missing_ok=True)
-        said = attempt(path, not options.unsafe)
-        mark = any(folder.rglob("marker*")) or (folder.parent / marker.name).exists()
-        print(f"{name:38} {'MARKER' if mark else 'no marker':10} {said}", flush=True)
-        written += mark
-        for command in COMMANDS if options.commands else ():
-            call = [sys.executable, "-m", "bnn_tf", *(part.format(path) for part in command)]
-            environment = os.environ | {"PYTHONPATH": os.pathsep.join([*sys.path, str(folder)])}
-            done = subprocess.run(
-                call, capture_output=True, text=True, cwd=folder, env=environment, check=False
-            )
-            mark = any(folder.rglob("marker*"))
-            written += mark
-            lines = done.stderr.strip().splitlines() or [""]
-            print(f"    {command[0]:9} exit {done.returncode}, {'MARKER' if mark else 'no marker'},", end=" ")
-            print(f"{len(lines)} line{'s' * (len(lines) > 1)}: {lines[-1]}", flush=True)
+        if options.commands:
+            commands = MODEL_COMMANDS if name in FILES else RUN_COMMANDS
+            commands = RECIPE_COMMANDS if name.startswith("recipe") else commands
+            bad += run_commands(commands, Path(path), folder)
         shutil.rmtree(folder)
-    return int(bool(written) and not options.unsafe)
+    print(f"{bad} problems")
+    return int(bool(bad) and not options.unsafe)
 
 
 if __name__ == "__main__":
