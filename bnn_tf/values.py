@@ -69,6 +69,10 @@ Count = Annotated[int, Range(least=1)]
 Seed = Annotated[int, Range(least=0, below=2**32)]
 
 
+# TensorFlow computes with 64-bit whole numbers and 32-bit floats: beyond these it overflows.
+_TOO_LARGE = {int: 2**63, float: 2.0**128}
+
+
 class _MisfitError(Exception):
     """A value that does not fit an annotation."""
 
@@ -114,15 +118,25 @@ def _fit(value: Any, kind: Any) -> Any:
             raise _MisfitError
         return value
     if kind in (int, float) and isinstance(value, numbers.Real) and not isinstance(value, bool):
-        if (kind is int and not isinstance(value, numbers.Integral)) or not math.isfinite(value):
-            raise _MisfitError
-        return kind(value)
+        return _fit_number(value, kind)
     if origin is tuple and isinstance(value, (tuple, list)):
         return _fit_tuple(value, arguments)
     expected = origin or (type(None) if kind is None else kind)
     if not isinstance(value, expected) or (expected in (int, float) and isinstance(value, bool)):
         raise _MisfitError
     return value
+
+
+def _fit_number(value: Any, kind: Any) -> int | float:
+    if kind is int and not isinstance(value, numbers.Integral):
+        raise _MisfitError
+    try:
+        number = kind(value) if math.isfinite(value) else None
+    except OverflowError:  # a whole number that no float can hold
+        number = None
+    if number is None or abs(number) >= _TOO_LARGE[kind]:
+        raise _MisfitError
+    return number
 
 
 def _fit_any(value: Any, kinds: tuple[Any, ...]) -> Any:

@@ -166,12 +166,15 @@ def main() -> None:
         assert in_child(lambda name=name, stopped=stopped: new_run(name, stopped)) == 0
         share = options.stops // len(names) + (index < options.stops % len(names))
         codes[name] = []
-        for number in range(share):
+        number = 0
+        while sum(not text.endswith(" 0") for text in codes[name]) < share:
             kind = KINDS[(number + index) % len(KINDS)]
+            number += 1
             # Small numbers, so that the run lasts for all stops.
             at = generator.randint(1, 14) if kind == "kill in a save" else generator.randint(1, 2)
             code = in_child(lambda kind=kind, at=at, stopped=stopped: (arm(kind, at), start_again(stopped)))
             codes[name].append(f"{kind} {code}")
+            assert code in (0, 128 + signal.SIGKILL, 128 + signal.SIGTERM, 128 + signal.SIGINT), code
             print(f"{name}: {codes[name][-1]}", file=sys.stderr, flush=True)
             if code == 0:  # complete before the stop came: begin another run
                 stopped_again = folder / f"{name}-stopped-{number}"

@@ -360,6 +360,9 @@ class TestOverride:
             ("rate_batch_size", "many", "rate_batch_size must be"),
             ("epochs", -1, "epochs must be"),
             ("epochs", 10**12, "epochs must be a whole number at least 1 and at most 1000000"),
+            ("batch_size", 10**30, "batch_size must be"),
+            ("batch_size", 10**400, "batch_size must be"),
+            ("learning_rate", 1e39, "learning_rate must be"),  # infinite as a float32
             ("learning_rate", "high", "learning_rate must be a number"),
             ("learning_rate", -0.1, "learning_rate must be a number above 0"),
             ("learning_rate", float("nan"), "learning_rate must be a number above 0, not nan"),
@@ -426,6 +429,7 @@ class TestConstruction:
             ({"method": 3}, "method must be"),
             ({"method": "recuu"}, "no method called"),
             ({"published_top1": float("nan")}, "published_top1 must be"),
+            ({"published_top5": -1}, "published_top5 must be a number at least 0 and at most 100"),
         ],
     )
     def test_recipes(self, changes, message):

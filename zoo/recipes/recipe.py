@@ -292,8 +292,8 @@ class Recipe(_Settings):
     images: Images = Images()
     test_batch_size: Count = 128
     teacher: str | None = None
-    published_top1: float | None = None
-    published_top5: float | None = None
+    published_top1: Annotated[float, Range(least=0, most=100)] | None = None
+    published_top5: Annotated[float, Range(least=0, most=100)] | None = None
     note: str = ""
     variant: str = "default"
     kind: ClassVar[str] = "recipe"
