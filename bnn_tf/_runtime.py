@@ -8,6 +8,8 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from bnn_tf.errors import UserError
+
 _KERAS_3_MESSAGE = (
     "bnn-tf needs Keras 2 (Larq does not run on Keras 3), but TensorFlow was imported before bnn_tf "
     "and uses Keras {version}. Import bnn_tf (or zoo) before tensorflow, or set the environment "
@@ -49,10 +51,10 @@ def require_own_zoo() -> None:
 
 @contextlib.contextmanager
 def quiet_native_stderr() -> Iterator[None]:
-    """Holds back what native code writes to standard error; lets it through where the body raises.
+    """Holds back what native code writes to standard error; lets it through where the body fails.
 
-    TensorFlow's C++ libraries write start-up notices straight to file descriptor 2, before any
-    logging level applies.
+    A `UserError` says itself what is wrong. TensorFlow's C++ libraries write start-up notices straight to
+    file descriptor 2, before any logging level applies.
     """
     try:
         sys.stderr.flush()
@@ -64,9 +66,10 @@ def quiet_native_stderr() -> Iterator[None]:
         os.dup2(held.fileno(), 2)
         try:
             yield
-        except BaseException:
-            held.seek(0)
-            os.write(saved, held.read())
+        except BaseException as error:
+            if not isinstance(error, UserError):
+                held.seek(0)
+                os.write(saved, held.read())
             raise
         finally:
             os.dup2(saved, 2)

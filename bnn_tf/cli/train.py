@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import shlex
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -83,6 +84,12 @@ def train(context: click.Context, **chosen: Any) -> None:
         options.refuse(context, fixed, "--resume continues a run as it was configured")
     elif chosen["restart_from_weights"]:
         raise UsageError("--restart-from-weights goes with --resume RUN")
+    run_dir = chosen["run_dir"]
+    if run_dir is not None and not chosen["dry_run"] and (Path(run_dir) / "config.json").is_file():
+        raise UserError(
+            f"{run_dir} holds a run already: continue it with bnn-tf train --resume {shlex.quote(run_dir)}, "
+            "or name another folder"
+        )
     config = None if chosen["resume"] else _configuration(context, chosen)
 
     from rich.console import Console

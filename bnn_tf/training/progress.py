@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.table import Column
 
 
 def duration(seconds: float) -> str:
@@ -63,11 +64,11 @@ class EpochProgress:
         self.started, self.first = time.monotonic(), step
         if self.console.is_terminal:
             self.bar = Progress(
-                TextColumn("{task.description}"),
-                BarColumn(),
+                TextColumn("{task.description}", table_column=Column(no_wrap=True)),
+                BarColumn(bar_width=max(8, min(40, self.console.width - 72))),
                 TaskProgressColumn(),
                 TimeRemainingColumn(),
-                TextColumn("{task.fields[status]}"),
+                TextColumn("{task.fields[status]}", table_column=Column(no_wrap=True)),
                 console=self.console,
                 transient=True,
             )

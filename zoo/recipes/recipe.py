@@ -594,6 +594,5 @@ def for_few_images(recipe: Recipe, count: int, pixels: tuple[int, int] | None = 
     images = recipe.images
     if pixels is not None and max(images.size) < 64 <= pixels[0]:
         images = dataclasses.replace(images, size=(64, 64))
-    side = "×".join(map(str, images.size))
-    note = f"{recipe.note}, in batches of {batch} and {epochs} epochs at {side} for {count:,} images"
+    note = f"{recipe.note}, fitted to {count:,} images"
     return dataclasses.replace(recipe, phases=tuple(phases), images=images, note=note)

@@ -174,7 +174,7 @@ class TestWrongUsage:
         before = files(trained)
         code, _, err = command("train", "--method", "bireal", *tiny_options, "--run-dir", trained)
         assert (code, files(trained)) == (1, before)
-        assert f"{trained} is not empty; resume its run" in err
+        assert f"{trained} holds a run already: continue it with bnn-tf train --resume" in err
 
 
 class TestResume:
