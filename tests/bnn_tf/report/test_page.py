@@ -5,6 +5,8 @@ import dataclasses
 import io
 import json
 import re
+import shutil
+import subprocess
 from html.parser import HTMLParser
 
 import numpy as np
@@ -250,3 +252,22 @@ def test_differing():
     first = {"recipe": {"phases": [{"name": "a", "epochs": 1}], "note": "x"}, "seed": 1}
     second = {"recipe": {"phases": [{"name": "a", "epochs": 2}], "note": "y"}, "seed": 1, "limit": 5}
     assert page.differing([first, second]) == {"phases.a.epochs": [1, 2], "limit": [None, 5]}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("width", [1300, 390])
+def test_a_browser_has_nothing_to_complain_of(material, width, tmp_path):
+    browser = shutil.which("chromium") or shutil.which("google-chrome")
+    if browser is None:
+        pytest.skip("needs Chromium")
+    written = page.write([material, material], tmp_path / "report.html")
+    options = ("--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr")
+    done = subprocess.run(
+        [
+            browser, *options, f"--window-size={width},900", f"--screenshot={tmp_path / 'page.png'}",
+            written.path.as_uri(),
+        ],
+        capture_output=True, text=True, check=False, timeout=120,
+    )  # fmt: skip
+    assert (tmp_path / "page.png").stat().st_size > 10_000
+    assert "CONSOLE" not in done.stderr
