@@ -501,6 +501,7 @@ def main() -> int:
     options = parser.parse_args()
     warnings.simplefilter("ignore")
     bad = 0
+    print(f"TensorFlow {tf.__version__}")
     for package in ("larq_zoo", "bnn_tf.training.trainer", "bnn_tf.deploy.convert"):  # once for all processes
         importlib.import_module(package)
     for name, make in (FILES | RUNS if options.commands else FILES).items():

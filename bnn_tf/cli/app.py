@@ -9,6 +9,7 @@ import importlib.metadata
 import signal
 import sys
 import traceback
+import warnings
 from collections.abc import Sequence
 
 import click
@@ -148,9 +149,22 @@ for command in (
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the command line and exits."""
+    warnings.formatwarning = _warning
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in words
     sys.exit(run([word for word in words if word != "--debug"] or ["--help"], debug))
+
+
+def _warning(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
+) -> str:
+    """A warning as the user sees it: what it says, without the line of code that gave it."""
+    if issubclass(category, UserWarning):
+        return f"bnn-tf: warning: {message}\n"
+    return _format_warning(message, category, filename, lineno, line)
+
+
+_format_warning = warnings.formatwarning
 
 
 def run(arguments: list[str], debug: bool = False) -> int:

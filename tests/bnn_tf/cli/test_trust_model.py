@@ -1,6 +1,8 @@
 """`--trust-model`: what the commands do with a file that could run code."""
 
 import re
+import subprocess
+import sys
 
 import pytest
 
@@ -72,3 +74,10 @@ def test_a_resumed_training_takes_it_too(command, capsys):
     code, _, errors = run(capsys, command, "--resume", "nothing", "--trust-model")
     assert code == 1
     assert "nothing" in errors[-1]
+
+
+def test_the_warning_is_one_line_without_code(saved):
+    done = subprocess.run(
+        [sys.executable, "-m", "bnn_tf", "summary", saved, "--trust-model"], capture_output=True, text=True
+    )
+    assert done.stderr == f"bnn-tf: warning: {saved} is loaded unchecked: code in it runs with your rights\n"
