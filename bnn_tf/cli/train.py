@@ -153,9 +153,24 @@ def _configuration(context: click.Context, chosen: dict[str, Any]) -> "RunConfig
         name: written[name] for name in (*options.CONFIGURED, *_OWN) if name in written and name not in values
     }
 
+    if recipe.dataset == "folder" and not values.get("init_from") and chosen["recipe"] is None:
+        values["init_from"] = _shipped(recipe)
+
     from bnn_tf.training import RunConfig
 
     return RunConfig(recipe=recipe, **values, **stored)
+
+
+def _shipped(recipe: "Recipe") -> str | None:
+    """The weights to start from with pictures of one's own: the package's for this network and method."""
+    from zoo import pretrained
+
+    name = f"{recipe.model}-{recipe.method.name}"
+    if name not in pretrained.names():
+        return None
+    trained = pretrained.record(name)["config"]["recipe"]
+    fits = trained["model_options"] == recipe.model_options and recipe.images.channels == 3
+    return f"{pretrained.PREFIX}{name}" if fits else None
 
 
 def _phases(recipe: "Recipe", chosen: dict[str, Any]) -> "Recipe":

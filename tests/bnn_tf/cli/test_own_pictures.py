@@ -58,3 +58,11 @@ def test_a_dataset_that_is_absent(command, tmp_path):
         50_000, 10_000, {"train": 196},
     )  # fmt: skip
     assert len(found["data"]["class_names"]) == 10
+
+
+def test_shipped_weights_are_the_start(command, pictures, monkeypatch):
+    recipe = {"model_options": {}}
+    monkeypatch.setattr("zoo.pretrained.names", lambda: ["cifar_resnet20-recu"])
+    monkeypatch.setattr("zoo.pretrained.record", lambda name: {"config": {"recipe": recipe}})
+    assert plan(command, "--data-dir", pictures)["init_from"] == "zoo:cifar_resnet20-recu"
+    assert plan(command, "--data-dir", pictures, "--channels", 1)["init_from"] is None
