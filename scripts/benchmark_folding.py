@@ -22,7 +22,7 @@ import numpy as np
 
 import zoo
 from bnn_tf import convert, data, deploy
-from bnn_tf._tensorflow import tf
+from bnn_tf._tensorflow import lq, tf
 from bnn_tf.errors import UserError
 from bnn_tf.layers import LearnableBias, OutputScale
 
@@ -56,6 +56,9 @@ def randomize(model: tf.keras.Model, images: np.ndarray, positive: bool) -> None
             layer.scale.assign(rng.uniform(0.1, 1, layer.scale.shape))
         elif isinstance(layer, tf.keras.layers.PReLU):
             layer.alpha.assign(rng.uniform(0.1, 0.4, layer.alpha.shape))
+        elif isinstance(layer, lq.layers.QuantConv2D):  # Bi-Real's kernels start with one sign throughout
+            latent = getattr(layer.kernel, "latent_variable", layer.kernel)
+            latent.assign(rng.normal(0, 0.05, latent.shape))
     model(images, training=True)
 
 
