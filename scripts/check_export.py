@@ -1,19 +1,23 @@
 """Compiles random networks as C programs and compares them with the same operations in NumPy.
 
     python scripts/check_export.py --networks 5000 --seed 1
+    python scripts/check_export.py --command "cc -O1 -fsanitize=address,undefined -fno-sanitize-recover"
+    python scripts/check_export.py --command "zig cc -target aarch64-linux-musl" --launcher qemu-aarch64
 
-Sizes, strides, dilations, paddings, channels and branches are drawn so that remainders occur everywhere.
+Networks are compiled in batches. Sizes, strides, dilations, paddings, channels and branches are drawn so
+that remainders occur everywhere.
 TensorFlow is not needed. Exit code 1 and the seed of the network where one differs.
 """
 
 import argparse
 import shlex
 import sys
+from collections.abc import Sequence
 
 import numpy as np
 
 import bnn_tf  # noqa: F401  (found before anything beside this script)
-from bnn_tf.export.check import run
+from bnn_tf.export.check import Job, Outcome, run_several
 from bnn_tf.export.operations import (
     Combine,
     Concatenate,
@@ -205,16 +209,42 @@ class Random:
         return self.add(Place, [tensor], result, before=before)
 
 
+_OPTIONS = """
+#ifdef NET_PORTABLE
+#define NAME_PORTABLE
+#endif
+#ifdef NET_WORD_BITS
+#define NAME_WORD_BITS NET_WORD_BITS
+#endif
+"""
+"""Every program has a prefix of its own; options are given for all of them."""
+
+
 def differs(seed: int, command: list[str] | None = None) -> str | None:
     """What the program of a random network computes otherwise than NumPy; None where nothing."""
-    made = Random(seed)
-    if made.tie:
-        return None
-    program = compile_network(made.network)
-    text = write_source(program, "net", Labels()).text
-    outcome = run(program, text, "net", made.image[None], command, trace=1)
-    output = made.network.outputs[0]
-    kept = {**outcome.values, output: outcome.outputs[0]}
+    return next(iter(problems([seed], command)), None)
+
+
+def problems(
+    seeds: Sequence[int], command: list[str] | None = None, launcher: Sequence[str] = ()
+) -> list[str]:
+    """What the programs of random networks, compiled together, compute otherwise than NumPy."""
+    networks = {seed: network for seed in seeds if not (network := Random(seed)).tie}
+    jobs = []
+    for seed, made in networks.items():
+        program, name = compile_network(made.network), f"net{seed}"
+        text = _OPTIONS.replace("NAME", name.upper()) + write_source(program, name, Labels()).text
+        jobs.append(Job(program, text, name, made.image[None]))
+    if not jobs:
+        return []
+    outcomes = run_several(jobs, command, launcher, trace=1)
+    pairs = zip(networks.items(), outcomes, strict=True)
+    return [problem for (seed, made), outcome in pairs if (problem := compared(seed, made, outcome))]
+
+
+def compared(seed: int, made: Random, outcome: Outcome) -> str | None:
+    """Where an outcome differs from the values of a network."""
+    kept = {**outcome.values, made.network.outputs[0]: outcome.outputs[0]}
     for tensor, actual in kept.items():
         expected = made.values[tensor]
         limit = 1e-4 * max(1.0, float(np.abs(expected).max()))
@@ -232,16 +262,22 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--networks", type=int, default=5000)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--batch", type=int, default=50, help="networks compiled together")
     parser.add_argument("--command", type=shlex.split, help="the compiler with its flags, in quotes")
+    parser.add_argument(
+        "--launcher", type=shlex.split, default=[], help="what starts the program, e.g. an emulator"
+    )
     arguments = parser.parse_args()
     wrong = 0
-    for number in range(arguments.networks):
-        problem = differs(arguments.seed * 1_000_000 + number, arguments.command)
-        if problem:
+    for start in range(0, arguments.networks, arguments.batch):
+        end = min(start + arguments.batch, arguments.networks)
+        first = arguments.seed * 1_000_000
+        seeds = range(first + start, first + end)
+        for problem in problems(seeds, arguments.command, arguments.launcher):
             wrong += 1
             print(problem, flush=True)
-        if (number + 1) % 100 == 0:
-            print(f"{number + 1} networks, {wrong} differ", flush=True)
+        if end % 500 < arguments.batch:
+            print(f"{end} networks, {wrong} differ", flush=True)
     print(f"{arguments.networks} networks compared, {wrong} differ")
     return 1 if wrong else 0
 

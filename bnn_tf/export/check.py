@@ -31,18 +31,20 @@ TOLERANCE = 1e-4
 COMPILERS = ("cc", "gcc", "clang")
 FLAGS = ("-std=c99", "-O2", "-ffp-contract=off")
 
-_HARNESS = """
+_HEAD = """
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
-static void keep(const void *from, size_t size)
-{{
-    if (fwrite(from, 1, size, stdout) != size) {{
-        exit(1);
-    }}
-}}
 static int traced;
-static void after(int step, const uint8_t *arena)
+static void keep(const void *from, size_t size)
+{
+    if (fwrite(from, 1, size, stdout) != size) {
+        exit(1);
+    }
+}
+"""
+_PART = """
+static void {name}_after(int step, const uint8_t *arena)
 {{
     (void)arena;
     if (traced <= 0) {{
@@ -54,17 +56,16 @@ static void after(int step, const uint8_t *arena)
         break;
     }}
 }}
-#define {upper}_AFTER(n) after(n, (const uint8_t *)(const void *){name}_arena);
+#define {upper}_AFTER(n) {name}_after(n, (const uint8_t *)(const void *){name}_arena);
 {include}
-int main(int argc, char **argv)
+static int {name}_check(const char *path)
 {{
     static float image[{pixels}];
 {declared}
-    FILE *const file = argc > 2 ? fopen(argv[1], "rb") : NULL;
+    FILE *const file = fopen(path, "rb");
     if (file == NULL) {{
         return 1;
     }}
-    traced = atoi(argv[2]);
     while (fread(image, sizeof image[0], {pixels}, file) == {pixels}) {{
         if ({name}_run(image, {outputs}) != 0) {{
             return 2;
@@ -73,6 +74,16 @@ int main(int argc, char **argv)
         --traced;
     }}
     fclose(file);
+    return 0;
+}}
+"""
+_MAIN = """
+int main(int argc, char **argv)
+{{
+    if (argc != {count} + 2) {{
+        return 3;
+    }}
+{calls}
     return 0;
 }}
 """
@@ -158,19 +169,60 @@ def run(
     Raises:
         UserError: It does not compile, or ends with an error.
     """
+    return run_several([Job(program, text, name, images)], command, launcher, trace, suffix)[0]
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """A program to run on images: its C text, the prefix of its functions, `(n, height, width, channels)`."""
+
+    program: Program
+    text: str
+    name: str
+    images: np.ndarray
+
+
+def run_several(
+    jobs: Sequence[Job],
+    command: Sequence[str] | None = None,
+    launcher: Sequence[str] = (),
+    trace: int = 0,
+    suffix: str = ".c",
+) -> list[Outcome]:
+    """Compiles programs with different prefixes together, and runs each on its images; see `run`.
+
+    Raises:
+        UserError: They do not compile, or end with an error.
+    """
     if command is None:
         found = compiler()
         if found is None:
             raise UserError("there is no C compiler (cc, gcc or clang) to check the program with")
         command = [found, *FLAGS]
-    places, trace = _places(program), min(trace, len(images))
+    places = [_places(job.program) for job in jobs]
     with tempfile.TemporaryDirectory() as folder:
-        source, binary, data = Path(folder, f"check{suffix}"), Path(folder, "check"), Path(folder, "images")
-        source.write_text(_harness(program, text, name, places))
-        data.write_bytes(np.ascontiguousarray(images, "<f4").tobytes())
+        source, binary = Path(folder, f"check{suffix}"), Path(folder, "check")
+        parts = [_part(job, kept) for job, kept in zip(jobs, places, strict=True)]
+        calls = [
+            f"    traced = atoi(argv[1]);\n    if ({job.name}_check(argv[{number}]) != 0) {{ return 1; }}"
+            for number, job in enumerate(jobs, 2)
+        ]
+        main = _MAIN.format(count=len(jobs), calls="\n".join(calls))
+        source.write_text("\n".join([_HEAD, *parts, main]))
+        for number, job in enumerate(jobs):
+            Path(folder, str(number)).write_bytes(np.ascontiguousarray(job.images, "<f4").tobytes())
         _call([*command, str(source), "-o", str(binary), "-lm"], "the compiler")
-        raw = _call([*launcher, str(binary), data.name, str(trace)], "the compiled program", folder)
-    return _parsed(program, places, raw, len(images), trace)
+        names = [str(number) for number in range(len(jobs))]
+        raw = _call([*launcher, str(binary), str(trace), *names], "the compiled program", folder)
+    outcomes = []
+    for job, kept in zip(jobs, places, strict=True):
+        count = len(job.images)
+        size = _written(job.program, kept, count, min(trace, count))
+        outcomes.append(_parsed(job.program, kept, raw[:size], count, min(trace, count)))
+        raw = raw[size:]
+    if raw:
+        raise UserError(f"the compiled program wrote {len(raw)} bytes too many")
+    return outcomes
 
 
 def prove(program: Program, graph: Graph, outcome: Outcome, images: np.ndarray) -> LayerProof:
@@ -240,24 +292,32 @@ def _places(program: Program) -> list[_Kept]:
     return kept
 
 
-def _harness(program: Program, text: str, name: str, places: Sequence[_Kept]) -> str:
-    shapes, network = program.network.shapes, program.network
+def _part(job: Job, places: Sequence[_Kept]) -> str:
+    """The C text of a program, and of what runs it and writes out what it computed."""
+    network, name = job.program.network, job.name
     cases = []
     for step in dict.fromkeys(place.step for place in places):
         lines = [f"        keep(arena + {p.offset}, {p.size});" for p in places if p.step == step]
         cases += [f"    case {step}:", *lines, "        break;"]
-    sizes = [shapes[tensor].pixels * shapes[tensor].channels for tensor in network.outputs]
-    shape = shapes[network.input]
-    return _HARNESS.format(
+    sizes = [network.shapes[tensor].pixels * network.shapes[tensor].channels for tensor in network.outputs]
+    shape = network.shapes[network.input]
+    return _PART.format(
         name=name,
         upper=name.upper(),
         cases="\n".join(cases),
-        include=text,
+        include=job.text,
         pixels=shape.pixels * shape.channels,
         declared="\n".join(f"    static float output{n}[{size}];" for n, size in enumerate(sizes)),
         outputs=", ".join(f"output{n}" for n in range(len(sizes))),
         kept="\n".join(f"        keep(output{n}, sizeof output{n});" for n in range(len(sizes))),
     )
+
+
+def _written(program: Program, places: Sequence[_Kept], count: int, traced: int) -> int:
+    """How many bytes a program writes for `count` images, of which `traced` with their maps."""
+    shapes = program.network.shapes
+    sizes = [4 * shapes[t].pixels * shapes[t].channels for t in program.network.outputs]
+    return sum(place.size for place in places) * traced + sum(sizes) * count
 
 
 def _call(command: Sequence[str], what: str, folder: str | None = None) -> bytes:
@@ -276,8 +336,8 @@ def _parsed(program: Program, places: Sequence[_Kept], raw: bytes, count: int, t
     shapes = program.network.shapes
     kept = sum(place.size for place in places)
     sizes = [4 * shapes[t].pixels * shapes[t].channels for t in program.network.outputs]
-    if len(raw) != kept * traced + sum(sizes) * count:
-        raise UserError(f"the compiled program wrote {len(raw)} bytes, too few or too many")
+    if len(raw) != _written(program, places, count, traced):
+        raise UserError(f"the compiled program wrote {len(raw)} bytes, too few")
     split = (kept + sum(sizes)) * traced
     with_maps = np.frombuffer(raw[:split], np.uint8).reshape(traced, kept + sum(sizes))
     without = np.frombuffer(raw[split:], np.uint8).reshape(count - traced, sum(sizes))

@@ -30,7 +30,9 @@ from bnn_tf.export.operations import (
 
 ALIGNMENT = 64
 STRIP = 4
-"""Output pixels that a convolution computes at once."""
+"""Output pixels that a binary convolution computes at once."""
+REAL_STRIP = 6
+"""Output pixels that a real convolution computes at once, at most."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -256,21 +258,32 @@ def _find_borders(program: Program) -> None:
         )
 
 
-def strip_pixels(shape: Shape) -> int:
+def strip_pixels(shape: Shape, binary: bool) -> int:
     """Pixels that a convolution computes at once: a strip, of which the last may be repeated, or one."""
-    return 1 if shape.pixels == 1 else STRIP
+    return 1 if shape.pixels == 1 else STRIP if binary else REAL_STRIP
+
+
+def strip_layout(kernel: Convolution, shape: Shape, binary: bool) -> tuple[int, int, int]:
+    """Where a convolution keeps the counts and the codes of its strip behind its values; their end, in bytes.
+
+    The values are floats, the counts (of a binary convolution) and the codes of its windows 16-bit numbers.
+    """
+    pixels = strip_pixels(shape, binary)
+    counts = _aligned(-(-shape.channels // 16) * 16 * 4 * pixels)
+    if not binary:
+        return counts, counts, counts
+    codes = counts + _aligned(-(-shape.channels // 32) * 32 * 2 * pixels)
+    return counts, codes, codes + _aligned(binary_depth(kernel.kernel) * 2 * pixels)
 
 
 def scratch_bytes(step: Step, shapes: dict[Tensor, Shape]) -> int:
-    """Bytes of the pixels that a step works on, and of the counts of a binary convolution."""
-    kernel, channels = step.kernel, step.shape.channels
+    """Bytes of the pixels that a step works on, and of what a binary convolution counts with."""
+    kernel = step.kernel
     if isinstance(kernel, Pool) and shapes[kernel.output].signs:
         return 0
-    floats = -(-channels // 16) * 16 * 4
+    floats = -(-step.shape.channels // 16) * 16 * 4
     if isinstance(kernel, Convolution):
-        pixels = strip_pixels(step.shape)
-        counts = -(-channels // 32) * 32 * 2 * pixels if shapes[kernel.inputs[0]].signs else 0
-        return _aligned(floats * pixels) + _aligned(counts)
+        return strip_layout(kernel, step.shape, shapes[kernel.inputs[0]].signs)[2]
     needs = isinstance(kernel, Depthwise | Pool | Softmax | Values) or kernel is not None
     return _aligned(floats) if needs or any(isinstance(part, Pack) for part in step.tail) else 0
 

@@ -35,7 +35,7 @@ from bnn_tf.export.program import (
     Step,
     Store,
     binary_depth,
-    strip_pixels,
+    strip_layout,
 )
 
 _COLUMNS = 110
@@ -302,8 +302,8 @@ class _Writer:
                 self._constant(pack_filters(kernel.kernel), "uint8_t"),
                 binary_depth(kernel.kernel),
             )
-            floats = -(-channels // 16) * 16 * strip_pixels(output)
-            body.add(f"uint16_t *const counts = (uint16_t *)(void *)(scratch + {-(-floats // 16) * 16});")
+            counts, codes, _ = strip_layout(kernel, output, True)
+            body.add(f"uint16_t *const counts = (uint16_t *)(void *)(scratch + {counts // 4});")
         elif kernel.groups == 1:
             self._pieces |= {"dots": None}
             filters, depth = (
@@ -322,15 +322,17 @@ class _Writer:
             if kernel.groups == 1:
                 size = f"{kernel.window.size[1]}, {element}"
                 body.add(f"const {n}_window window = {n}_window_of(&regions[r], &geometry, {size});")
-            with body.block(f"for (int first = 0; first < pixels; first += {STRIP})"):
-                body.add(f"size_t place[{STRIP}], from[{STRIP}];")
-                body.add(f"const int count = {n}_strip(&regions[r], &geometry, first, place, from);")
+            strip = f"{n.upper()}_DOTS" if kernel.groups == 1 and not source.signs else str(STRIP)
+            with body.block(f"for (int first = 0; first < pixels; first += {strip})"):
+                body.add(f"size_t place[{strip}], from[{strip}];")
+                place = f"{n}_strip(&regions[r], &geometry, first, {strip}, place, from)"
+                body.add(f"const int count = {place};")
                 if kernel.groups == 1:
-                    patch = ", ".join(f"source + from[{j}]" for j in range(STRIP))
-                    body.add(f"const {kind} *const patch[{STRIP}] = {{{patch}}};")
+                    body.add(f"const {kind} *patch[{strip}];")
+                    body.add(f"for (int j = 0; j < {strip}; ++j) {{ patch[j] = source + from[j]; }}")
                     call = f"patch, count, &window, {filters}, {depth}, {channels}"
                     if source.signs:
-                        body.add(f"{n}_count({call}, counts, {stride});")
+                        body.add(f"{n}_count({call}, counts, {stride}, scratch + {codes // 4});")
                     else:
                         body.add(f"{n}_dot({call}, scratch, {stride});")
                 with body.block("for (int j = 0; j < count; ++j)"):
@@ -378,7 +380,7 @@ class _Writer:
             body.add("const int rows = region->rows, columns = region->columns;")
             with body.block(f"for (int first = 0; first < pixels; first += {STRIP})"):
                 body.add(f"size_t place[{STRIP}], from[{STRIP}];")
-                body.add(f"const int count = {n}_strip(region, &geometry, first, place, from);")
+                body.add(f"const int count = {n}_strip(region, &geometry, first, {STRIP}, place, from);")
                 with body.block("for (int j = 0; j < count; ++j)"):
                     body.add("const size_t at = place[j];")
                     if source.signs:

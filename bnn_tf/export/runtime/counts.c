@@ -4,207 +4,199 @@
  *
  * Filters lie in groups of 32 (the last one of 16, if no more is needed): byte k of all filters of a group,
  * then byte k + 1. So a vector holds the same byte of many filters, sums stay in their bytes as long as they
- * fit (31 bytes of bits), and nothing is ever added across a vector.
+ * fit (31 bytes of bits), and nothing is ever added across a vector. The windows are lined up first: the
+ * codes of byte k of all pixels, then of byte k + 1, so that the inner loop reads one line of each.
+ *
+ * For each instruction set: net_code stands for a byte of a pixel, net_pixel is that byte for all lanes,
+ * net_filters are the bytes of as many filters as there are lanes, net_differ adds to the sums in how many
+ * bits they differ, net_fold adds the sums to the counts.
  */
 #define NET_ROOM 31
 
 #if defined(NET_AVX512)
-typedef __m512i net_bits;
+
+typedef __m512i net_sums, net_filters, net_pixel;
+typedef uint8_t net_code;
 #define NET_LANES 64
+#define NET_CODE(byte) (byte)
+#define NET_ZERO _mm512_setzero_si512()
+#define NET_PIXEL(code) _mm512_set1_epi8((char)(code))
+
+static inline net_sums net_differ(net_sums sums, net_filters filters, net_pixel pixel)
+{
+    return _mm512_add_epi8(sums, _mm512_popcnt_epi8(_mm512_xor_si512(filters, pixel)));
+}
+
+static inline net_filters net_load_64(const uint8_t *first, const uint8_t *second)
+{
+    const __m256i low = _mm256_loadu_si256((const __m256i *)(const void *)first);
+    const __m256i high = _mm256_loadu_si256((const __m256i *)(const void *)second);
+    return _mm512_inserti64x4(_mm512_castsi256_si512(low), high, 1);
+}
+
+static inline void net_fold_32(uint16_t *counts, __m256i sums)
+{
+    const __m512i words = _mm512_cvtepu8_epi16(sums);
+    _mm512_storeu_si512((void *)counts, _mm512_add_epi16(words, _mm512_loadu_si512((const void *)counts)));
+}
+
+static inline void net_fold_64(uint16_t *counts, net_sums sums)
+{
+    net_fold_32(counts, _mm512_castsi512_si256(sums));
+    net_fold_32(counts + 32, _mm512_extracti64x4_epi64(sums, 1));
+}
+
+/* Two groups to a vector. The last group fills a part of one, whose other lanes are counted and dropped. */
+#define NET_LOAD_64(f, next, v)                                                                            \
+    net_load_64((f) + (size_t)(2 * (v)) * (next), (f) + (size_t)(2 * (v) + 1) * (next))
+#define NET_LOAD_32(f, next, v) net_load_64(f, f)
+#define NET_LOAD_16(f, next, v) _mm512_broadcast_i32x4(_mm_loadu_si128((const __m128i *)(const void *)(f)))
+#define NET_FOLD_32(counts, sums) net_fold_32(counts, _mm512_castsi512_si256(sums))
+#define NET_FOLD_16(counts, sums)                                                                          \
+    _mm256_storeu_si256((__m256i *)(void *)(counts),                                                       \
+                        _mm256_add_epi16(_mm256_loadu_si256((const __m256i *)(const void *)(counts)),      \
+                                         _mm256_cvtepu8_epi16(_mm512_castsi512_si128(sums))))
+
 #elif defined(NET_AVX2)
-typedef __m256i net_bits;
+
+typedef __m256i net_sums;
+typedef struct {
+    __m256i low, high; /* the nibbles of each filter's byte, or tables for those of a pixel's byte */
+} net_filters, net_pixel;
+typedef uint16_t net_code; /* where the tables of a byte lie */
 #define NET_LANES 32
-#elif defined(NET_NEON)
-typedef uint8x16_t net_bits;
-#define NET_LANES 16
-#elif defined(NET_WASM)
-typedef v128_t net_bits;
-#define NET_LANES 16
-#elif NET_WORD_BITS == 64
-typedef uint64_t net_bits;
-#define NET_LANES 8
-#else
-typedef uint32_t net_bits;
-#define NET_LANES 4
-#endif
+#define NET_CODE(byte) ((net_code)((byte) * 32u))
+#define NET_ZERO _mm256_setzero_si256()
 
-/* Walks over the bytes of a window in runs that the byte sums have room for. */
-#define NET_EACH_BYTE(BODY, FOLD)                                                                          \
-    do {                                                                                                   \
-        int32_t row_, tap_, room_ = NET_ROOM;                                                              \
-        for (row_ = 0; row_ < w->rows; ++row_) {                                                           \
-            for (tap_ = 0; tap_ < w->taps; ++tap_) {                                                       \
-                const size_t from_ = (size_t)row_ * w->row + (size_t)tap_ * w->tap;                        \
-                size_t filter_ = w->weight + (size_t)row_ * w->weight_row + (size_t)tap_ * w->weight_tap;  \
-                int32_t left_ = w->length;                                                                 \
-                size_t k = from_;                                                                          \
-                while (left_ > 0) {                                                                        \
-                    int32_t run_ = left_ < room_ ? left_ : room_;                                          \
-                    left_ -= run_;                                                                         \
-                    room_ -= run_;                                                                         \
-                    for (; run_ > 0; --run_, ++k, ++filter_) {                                             \
-                        BODY                                                                               \
-                    }                                                                                      \
-                    if (room_ == 0) {                                                                      \
-                        FOLD                                                                               \
-                        room_ = NET_ROOM;                                                                  \
-                    }                                                                                      \
-                }                                                                                          \
-            }                                                                                              \
-        }                                                                                                  \
-        FOLD                                                                                               \
-    } while (0)
+/* For each byte of a pixel: in how many bits its low and its high nibble differ from each of sixteen nibbles. */
+#define NET_BIT(a, b, i) (((a) >> (i) ^ (b) >> (i)) & 1)
+#define NET_N(a, b) (uint8_t)(NET_BIT(a, b, 0) + NET_BIT(a, b, 1) + NET_BIT(a, b, 2) + NET_BIT(a, b, 3))
+#define NET_N4(a, b) NET_N(a, b), NET_N(a, (b) + 1), NET_N(a, (b) + 2), NET_N(a, (b) + 3)
+#define NET_N16(a) NET_N4(a, 0), NET_N4(a, 4), NET_N4(a, 8), NET_N4(a, 12)
+#define NET_BYTE(low, high) {NET_N16(low), NET_N16(high)}
+#define NET_BYTE4(low, high) NET_BYTE(low, high), NET_BYTE((low) + 1, high), NET_BYTE((low) + 2, high), NET_BYTE((low) + 3, high)
+#define NET_BYTE16(high) NET_BYTE4(0, high), NET_BYTE4(4, high), NET_BYTE4(8, high), NET_BYTE4(12, high)
+static const uint8_t net_tables[256][32] = {
+    NET_BYTE16(0),  NET_BYTE16(1),  NET_BYTE16(2),  NET_BYTE16(3), NET_BYTE16(4),  NET_BYTE16(5),
+    NET_BYTE16(6),  NET_BYTE16(7),  NET_BYTE16(8),  NET_BYTE16(9), NET_BYTE16(10), NET_BYTE16(11),
+    NET_BYTE16(12), NET_BYTE16(13), NET_BYTE16(14), NET_BYTE16(15)};
 
-#if defined(NET_AVX2)
-
-/* Popcounts of four bits against four bits, as a table for each of the sixteen values of a pixel's nibble. */
-static const uint8_t net_nibbles[16][16] = {
-#define NET_POP(a) (uint8_t)((((a) >> 3) & 1) + (((a) >> 2) & 1) + (((a) >> 1) & 1) + ((a)&1))
-#define NET_ROW(a)                                                                                             \
-    {NET_POP((a) ^ 0),  NET_POP((a) ^ 1),  NET_POP((a) ^ 2),  NET_POP((a) ^ 3), NET_POP((a) ^ 4),             \
-     NET_POP((a) ^ 5),  NET_POP((a) ^ 6),  NET_POP((a) ^ 7),  NET_POP((a) ^ 8), NET_POP((a) ^ 9),             \
-     NET_POP((a) ^ 10), NET_POP((a) ^ 11), NET_POP((a) ^ 12), NET_POP((a) ^ 13), NET_POP((a) ^ 14),           \
-     NET_POP((a) ^ 15)}
-    NET_ROW(0), NET_ROW(1), NET_ROW(2),  NET_ROW(3),  NET_ROW(4),  NET_ROW(5),  NET_ROW(6),  NET_ROW(7),
-    NET_ROW(8), NET_ROW(9), NET_ROW(10), NET_ROW(11), NET_ROW(12), NET_ROW(13), NET_ROW(14), NET_ROW(15)};
-
-static inline __m256i net_table(unsigned int nibble)
+static inline net_pixel net_tables_of(net_code code)
 {
-    return _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)(const void *)net_nibbles[nibble]));
+    const uint8_t *const at = &net_tables[0][0] + code;
+    net_pixel pixel;
+    pixel.low = _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)(const void *)at));
+    pixel.high = _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)(const void *)(at + 16)));
+    return pixel;
+}
+#define NET_PIXEL(code) net_tables_of(code)
+
+static inline net_sums net_differ(net_sums sums, net_filters filters, net_pixel pixel)
+{
+    sums = _mm256_add_epi8(sums, _mm256_shuffle_epi8(pixel.low, filters.low));
+    return _mm256_add_epi8(sums, _mm256_shuffle_epi8(pixel.high, filters.high));
 }
 
-static inline void net_fold(uint16_t *counts, __m256i *sums)
+static inline net_filters net_split(__m256i bits)
 {
-    const __m256i low = _mm256_cvtepu8_epi16(_mm256_castsi256_si128(*sums));
-    const __m256i high = _mm256_cvtepu8_epi16(_mm256_extracti128_si256(*sums, 1));
+    const __m256i mask = _mm256_set1_epi8(15);
+    net_filters filters;
+    filters.low = _mm256_and_si256(bits, mask);
+    filters.high = _mm256_and_si256(_mm256_srli_epi16(bits, 4), mask);
+    return filters;
+}
+
+static inline void net_fold_16(uint16_t *counts, __m128i sums)
+{
     __m256i *const to = (__m256i *)(void *)counts;
-    _mm256_storeu_si256(to, _mm256_add_epi16(_mm256_loadu_si256(to), low));
-    _mm256_storeu_si256(to + 1, _mm256_add_epi16(_mm256_loadu_si256(to + 1), high));
-    *sums = _mm256_setzero_si256();
+    _mm256_storeu_si256(to, _mm256_add_epi16(_mm256_loadu_si256(to), _mm256_cvtepu8_epi16(sums)));
 }
 
-#define NET_LOOKUP(SUM, LOW, HIGH)                                                                         \
-    SUM = _mm256_add_epi8(SUM, _mm256_shuffle_epi8(low_table, LOW));                                       \
-    SUM = _mm256_add_epi8(SUM, _mm256_shuffle_epi8(high_table, HIGH));
-
-/* P pixels against V groups of 32 filters. */
-#define NET_COUNT_BLOCK(NAME, P, V)                                                                        \
-    static void NAME(const uint8_t *const *patch, const net_window *w, const uint8_t *filters, size_t next, \
-                     uint16_t *counts, size_t stride)                                                      \
-    {                                                                                                      \
-        const __m256i mask = _mm256_set1_epi8(15);                                                         \
-        __m256i sums[P][V];                                                                                \
-        int j, v;                                                                                          \
-        NET_UNROLL for (j = 0; j < P; ++j) NET_UNROLL for (v = 0; v < V; ++v)                              \
-        {                                                                                                  \
-            sums[j][v] = _mm256_setzero_si256();                                                           \
-            memset(counts + (size_t)j * stride + 32 * v, 0, 64);                                           \
-        }                                                                                                  \
-        NET_EACH_BYTE(                                                                                     \
-            __m256i low[V]; __m256i high[V];                                                               \
-            NET_UNROLL for (v = 0; v < V; ++v) {                                                           \
-                const __m256i bits =                                                                       \
-                    _mm256_loadu_si256((const __m256i *)(const void *)(filters + (size_t)v * next + 32 * filter_)); \
-                low[v] = _mm256_and_si256(bits, mask);                                                     \
-                high[v] = _mm256_and_si256(_mm256_srli_epi16(bits, 4), mask);                              \
-            } NET_UNROLL for (j = 0; j < P; ++j) {                                                         \
-                const unsigned int byte = patch[j][k];                                                     \
-                const __m256i low_table = net_table(byte & 15u);                                           \
-                const __m256i high_table = net_table(byte >> 4);                                           \
-                NET_UNROLL for (v = 0; v < V; ++v) { NET_LOOKUP(sums[j][v], low[v], high[v]) }             \
-            },                                                                                             \
-            NET_UNROLL for (j = 0; j < P; ++j) NET_UNROLL for (v = 0; v < V; ++v)                          \
-                net_fold(counts + (size_t)j * stride + 32 * v, &sums[j][v]););                             \
-    }
-
-NET_COUNT_BLOCK(net_count_4x64, 4, 2)
-NET_COUNT_BLOCK(net_count_4x32, 4, 1)
-NET_COUNT_BLOCK(net_count_1x64, 1, 2)
-NET_COUNT_BLOCK(net_count_1x32, 1, 1)
-
-static void net_count_16(const uint8_t *const *patch, int pixels, const net_window *w, const uint8_t *filters,
-                         uint16_t *counts, size_t stride)
+static inline void net_fold_32(uint16_t *counts, net_sums sums)
 {
-    const __m128i mask = _mm_set1_epi8(15);
-    int j;
-    for (j = 0; j < pixels; ++j) {
-        const uint8_t *const p = patch[j];
-        __m256i total = _mm256_setzero_si256();
-        __m128i sums = _mm_setzero_si128();
-        NET_EACH_BYTE(
-            const __m128i bits = _mm_loadu_si128((const __m128i *)(const void *)(filters + 16 * filter_));
-            const unsigned int byte = p[k];
-            const __m128i low = _mm_loadu_si128((const __m128i *)(const void *)net_nibbles[byte & 15u]);
-            const __m128i high = _mm_loadu_si128((const __m128i *)(const void *)net_nibbles[byte >> 4]);
-            sums = _mm_add_epi8(sums, _mm_shuffle_epi8(low, _mm_and_si128(bits, mask)));
-            sums = _mm_add_epi8(sums, _mm_shuffle_epi8(high, _mm_and_si128(_mm_srli_epi16(bits, 4), mask)));
-            , total = _mm256_add_epi16(total, _mm256_cvtepu8_epi16(sums)); sums = _mm_setzero_si128(););
-        _mm256_storeu_si256((__m256i *)(void *)(counts + (size_t)j * stride), total);
-    }
+    net_fold_16(counts, _mm256_castsi256_si128(sums));
+    net_fold_16(counts + 16, _mm256_extracti128_si256(sums, 1));
 }
 
-static void net_count(const uint8_t *const *patch, int pixels, const net_window *w, const uint8_t *filters,
-                      size_t depth, int channels, uint16_t *counts, size_t stride)
-{
-    int o = 0;
-    while (channels - o > 48) {
-        (pixels == 1 ? net_count_1x64 : net_count_4x64)(patch, w, filters + (size_t)o * depth, 32 * depth,
-                                                       counts + o, stride);
-        o += 64;
-    }
-    while (channels - o > 16) {
-        (pixels == 1 ? net_count_1x32 : net_count_4x32)(patch, w, filters + (size_t)o * depth, 32 * depth,
-                                                       counts + o, stride);
-        o += 32;
-    }
-    if (o < channels) {
-        net_count_16(patch, pixels, w, filters + (size_t)o * depth, counts + o, stride);
-    }
-}
+#define NET_LOAD_32(f, next, v) net_split(_mm256_loadu_si256((const __m256i *)(const void *)((f) + (size_t)(v) * (next))))
+#define NET_LOAD_16(f, next, v)                                                                            \
+    net_split(_mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)(const void *)(f))))
+#define NET_FOLD_32(counts, sums) net_fold_32(counts, sums)
+#define NET_FOLD_16(counts, sums) net_fold_16(counts, _mm256_castsi256_si128(sums))
 
 #else
+
+typedef uint8_t net_code;
+#define NET_CODE(byte) (byte)
 
 #if defined(NET_NEON)
-#define NET_LOAD(p) vld1q_u8(p)
-#define NET_FILL(b) vdupq_n_u8(b)
+
+typedef uint8x16_t net_sums, net_filters, net_pixel;
+#define NET_LANES 16
 #define NET_ZERO vdupq_n_u8(0)
-#define NET_ADD_DIFFERENT(sum, a, b) vaddq_u8(sum, vcntq_u8(veorq_u8(a, b)))
-static inline void net_fold(uint16_t *counts, net_bits sums)
+#define NET_PIXEL(code) vdupq_n_u8(code)
+#define NET_LOAD(p) vld1q_u8(p)
+
+static inline net_sums net_differ(net_sums sums, net_filters filters, net_pixel pixel)
+{
+    return vaddq_u8(sums, vcntq_u8(veorq_u8(filters, pixel)));
+}
+
+static inline void net_fold(uint16_t *counts, net_sums sums)
 {
     vst1q_u16(counts, vaddw_u8(vld1q_u16(counts), vget_low_u8(sums)));
     vst1q_u16(counts + 8, vaddw_u8(vld1q_u16(counts + 8), vget_high_u8(sums)));
 }
+
 #elif defined(NET_WASM)
-#define NET_LOAD(p) wasm_v128_load(p)
-#define NET_FILL(b) wasm_u8x16_splat(b)
+
+typedef v128_t net_sums, net_filters, net_pixel;
+#define NET_LANES 16
 #define NET_ZERO wasm_u8x16_splat(0)
-#define NET_ADD_DIFFERENT(sum, a, b) wasm_i8x16_add(sum, wasm_i8x16_popcnt(wasm_v128_xor(a, b)))
-static inline void net_fold(uint16_t *counts, net_bits sums)
+#define NET_PIXEL(code) wasm_u8x16_splat(code)
+#define NET_LOAD(p) wasm_v128_load(p)
+
+static inline net_sums net_differ(net_sums sums, net_filters filters, net_pixel pixel)
+{
+    return wasm_i8x16_add(sums, wasm_i8x16_popcnt(wasm_v128_xor(filters, pixel)));
+}
+
+static inline void net_fold(uint16_t *counts, net_sums sums)
 {
     wasm_v128_store(counts, wasm_i16x8_add(wasm_v128_load(counts), wasm_u16x8_extend_low_u8x16(sums)));
     wasm_v128_store(counts + 8, wasm_i16x8_add(wasm_v128_load(counts + 8), wasm_u16x8_extend_high_u8x16(sums)));
 }
-#elif !defined(NET_AVX512)
-/* Plain C: the bytes of a word count their bits by themselves. */
-#define NET_ONES ((net_bits)(~(net_bits)0 / 255u))
-#define NET_FILL(b) ((net_bits)(NET_ONES * (net_bits)(b)))
-#define NET_ZERO ((net_bits)0)
-static inline net_bits net_load(const uint8_t *p)
+
+#else /* Plain C: the bytes of a word count their bits by themselves. */
+
+#if NET_WORD_BITS == 64
+typedef uint64_t net_sums, net_filters, net_pixel;
+#define NET_LANES 8
+#else
+typedef uint32_t net_sums, net_filters, net_pixel;
+#define NET_LANES 4
+#endif
+#define NET_ONES ((net_sums)(~(net_sums)0 / 255u))
+#define NET_ZERO ((net_sums)0)
+#define NET_PIXEL(code) ((net_pixel)(NET_ONES * (net_pixel)(code)))
+#define NET_LOAD(p) net_load(p)
+
+static inline net_filters net_load(const uint8_t *p)
 {
-    net_bits word;
+    net_filters word;
     memcpy(&word, p, sizeof word);
     return word;
 }
-#define NET_LOAD(p) net_load(p)
-static inline net_bits net_different(net_bits a, net_bits b)
+
+static inline net_sums net_differ(net_sums sums, net_filters filters, net_pixel pixel)
 {
-    net_bits d = a ^ b;
+    net_sums d = filters ^ pixel;
     d = d - ((d >> 1) & (NET_ONES * 0x55u));
     d = (d & (NET_ONES * 0x33u)) + ((d >> 2) & (NET_ONES * 0x33u));
-    return (d + (d >> 4)) & (NET_ONES * 0x0fu);
+    return sums + ((d + (d >> 4)) & (NET_ONES * 0x0fu));
 }
-#define NET_ADD_DIFFERENT(sum, a, b) ((sum) + net_different(a, b))
-static inline void net_fold(uint16_t *counts, net_bits sums)
+
+static inline void net_fold(uint16_t *counts, net_sums sums)
 {
     uint8_t bytes[NET_LANES];
     int i;
@@ -213,158 +205,214 @@ static inline void net_fold(uint16_t *counts, net_bits sums)
         counts[i] = (uint16_t)(counts[i] + bytes[i]);
     }
 }
+
 #endif
 
-/* P pixels against V vectors of filters, which lie `lane` bytes apart within a byte of all filters. */
-#define NET_COUNT_BLOCK(NAME, P, V, WIDTH, LOAD)                                                           \
-    static void NAME(const uint8_t *const *patch, const net_window *w, const uint8_t *filters, size_t next, \
-                     uint16_t *counts, size_t stride)                                                      \
+/* Vector v of a block: the groups lie `next` bytes apart. */
+#define NET_LOAD_ANY(f, next, v) NET_LOAD((f) + (size_t)(NET_LANES * (v) / 32) * (next) + NET_LANES * (v) % 32)
+
+#endif
+
+/* The pixels of a line: loaded together where one instruction does it. */
+#if defined(NET_NEON)
+#define NET_LINE_4(codes) const uint8x16x4_t line = vld4q_dup_u8(codes)
+#define NET_OF_LINE_4(codes, j) line.val[j]
+#else
+#define NET_LINE_4(codes) (void)0
+#define NET_OF_LINE_4(codes, j) NET_PIXEL((codes)[j])
+#endif
+#define NET_LINE_1(codes) (void)0
+#define NET_OF_LINE_1(codes, j) NET_PIXEL((codes)[0])
+
+/* P pixels against V vectors of filters, LANES of each of which count. */
+#define NET_COUNT_BLOCK(NAME, P, V, LANES, LOAD, FOLD)                                                     \
+    static void NAME(const net_code *codes, const net_window *w, const uint8_t *filters, size_t width,     \
+                     size_t next, uint16_t *counts, size_t stride)                                         \
     {                                                                                                      \
-        net_bits sums[P][V];                                                                               \
+        net_sums sums[P][V];                                                                               \
+        int32_t row, left, run, room = NET_ROOM;                                                           \
         int j, v;                                                                                          \
         (void)next;                                                                                        \
         NET_UNROLL for (j = 0; j < P; ++j) NET_UNROLL for (v = 0; v < V; ++v)                              \
         {                                                                                                  \
             sums[j][v] = NET_ZERO;                                                                         \
-            memset(counts + (size_t)j * stride + NET_LANES * v, 0, 2 * NET_LANES);                         \
+            memset(counts + (size_t)j * stride + LANES * v, 0, 2 * LANES);                                 \
         }                                                                                                  \
-        NET_EACH_BYTE(                                                                                     \
-            net_bits bits[V];                                                                              \
-            NET_UNROLL for (v = 0; v < V; ++v) bits[v] = LOAD(filters, next, WIDTH, filter_, v);           \
-            NET_UNROLL for (j = 0; j < P; ++j) {                                                           \
-                const net_bits pixel = NET_FILL(patch[j][k]);                                              \
-                NET_UNROLL for (v = 0; v < V; ++v) sums[j][v] = NET_ADD_DIFFERENT(sums[j][v], pixel, bits[v]); \
-            },                                                                                             \
-            NET_UNROLL for (j = 0; j < P; ++j) NET_UNROLL for (v = 0; v < V; ++v) {                        \
-                net_fold(counts + (size_t)j * stride + NET_LANES * v, sums[j][v]);                         \
-                sums[j][v] = NET_ZERO;                                                                     \
-            });                                                                                            \
+        for (row = 0; row < w->rows; ++row) {                                                              \
+            const uint8_t *f = filters + (w->weight + (size_t)row * w->weight_row) * width;                \
+            for (left = w->taps * w->length; left > 0;) {                                                  \
+                run = left < room ? left : room;                                                           \
+                left -= run;                                                                               \
+                room -= run;                                                                               \
+                for (; run > 0; --run, codes += P, f += width) {                                           \
+                    net_filters x[V];                                                                      \
+                    NET_LINE_##P(codes);                                                                   \
+                    NET_UNROLL for (v = 0; v < V; ++v) x[v] = LOAD(f, next, v);                            \
+                    NET_UNROLL for (j = 0; j < P; ++j)                                                     \
+                    {                                                                                      \
+                        const net_pixel pixel = NET_OF_LINE_##P(codes, j);                                 \
+                        NET_UNROLL for (v = 0; v < V; ++v) sums[j][v] = net_differ(sums[j][v], x[v], pixel); \
+                    }                                                                                      \
+                }                                                                                          \
+                if (room == 0 || (left == 0 && row + 1 == w->rows)) {                                      \
+                    NET_UNROLL for (j = 0; j < P; ++j) NET_UNROLL for (v = 0; v < V; ++v)                  \
+                    {                                                                                      \
+                        FOLD(counts + (size_t)j * stride + LANES * v, sums[j][v]);                         \
+                        sums[j][v] = NET_ZERO;                                                             \
+                    }                                                                                      \
+                    room = NET_ROOM;                                                                       \
+                }                                                                                          \
+            }                                                                                              \
+        }                                                                                                  \
     }
 
 #if defined(NET_AVX512)
-
-#define NET_FILL(b) _mm512_set1_epi8((char)(b))
-#define NET_ZERO _mm512_setzero_si512()
-#define NET_ADD_DIFFERENT(sum, a, b) _mm512_add_epi8(sum, _mm512_popcnt_epi8(_mm512_xor_si512(a, b)))
-static inline void net_fold(uint16_t *counts, net_bits sums)
-{
-    __m512i low = _mm512_cvtepu8_epi16(_mm512_castsi512_si256(sums));
-    __m512i high = _mm512_cvtepu8_epi16(_mm512_extracti64x4_epi64(sums, 1));
-    low = _mm512_add_epi16(low, _mm512_loadu_si512((const void *)counts));
-    high = _mm512_add_epi16(high, _mm512_loadu_si512((const void *)(counts + 32)));
-    _mm512_storeu_si512((void *)counts, low);
-    _mm512_storeu_si512((void *)(counts + 32), high);
-}
-static inline __m512i net_pair(const uint8_t *first, const uint8_t *second)
-{
-    const __m256i low = _mm256_loadu_si256((const __m256i *)(const void *)first);
-    const __m256i high = _mm256_loadu_si256((const __m256i *)(const void *)second);
-    return _mm512_inserti64x4(_mm512_castsi256_si512(low), high, 1);
-}
-/* Two groups to a vector; V counts pairs of groups. A single group is counted twice. */
-#define NET_GROUPS(F, NEXT, WIDTH, K, v)                                                                   \
-    net_pair((F) + (size_t)(2 * (v)) * (NEXT) + (size_t)(WIDTH) * (K),                                     \
-             (F) + (size_t)(2 * (v) + 1) * (NEXT) + (size_t)(WIDTH) * (K))
-NET_COUNT_BLOCK(net_count_4x128, 4, 2, 32, NET_GROUPS)
-NET_COUNT_BLOCK(net_count_4x64, 4, 1, 32, NET_GROUPS)
-NET_COUNT_BLOCK(net_count_1x64, 1, 1, 32, NET_GROUPS)
-
-static void net_count_small(const uint8_t *const *patch, int pixels, const net_window *w, const uint8_t *filters,
-                            int lanes, uint16_t *counts, size_t stride)
-{
-    int j;
-    for (j = 0; j < pixels; ++j) {
-        const uint8_t *const p = patch[j];
-        const __mmask32 use = lanes == 32 ? 0xffffffffu : 0xffffu;
-        __m512i total = _mm512_setzero_si512();
-        __m256i sums = _mm256_setzero_si256();
-        NET_EACH_BYTE(
-            const __m256i bits = _mm256_maskz_loadu_epi8(use, (const void *)(filters + (size_t)lanes * filter_));
-            const __m256i pixel = _mm256_set1_epi8((char)p[k]);
-            sums = _mm256_add_epi8(sums, _mm256_popcnt_epi8(_mm256_xor_si256(bits, pixel)));
-            , total = _mm512_add_epi16(total, _mm512_cvtepu8_epi16(sums)); sums = _mm256_setzero_si256(););
-        _mm512_mask_storeu_epi16((void *)(counts + (size_t)j * stride), use, total);
-    }
-}
-
-static void net_count(const uint8_t *const *patch, int pixels, const net_window *w, const uint8_t *filters,
-                      size_t depth, int channels, uint16_t *counts, size_t stride)
-{
-    int o = 0;
-    while (pixels != 1 && channels - o > 112) {
-        net_count_4x128(patch, w, filters + (size_t)o * depth, 32 * depth, counts + o, stride);
-        o += 128;
-    }
-    while (channels - o > 48) {
-        (pixels == 1 ? net_count_1x64 : net_count_4x64)(patch, w, filters + (size_t)o * depth, 32 * depth,
-                                                       counts + o, stride);
-        o += 64;
-    }
-    while (o < channels) {
-        const int lanes = channels - o > 16 ? 32 : 16;
-        net_count_small(patch, pixels, w, filters + (size_t)o * depth, lanes, counts + o, stride);
-        o += lanes;
-    }
-}
-
+NET_COUNT_BLOCK(net_count_4x128, 4, 2, 64, NET_LOAD_64, net_fold_64)
+NET_COUNT_BLOCK(net_count_4x64, 4, 1, 64, NET_LOAD_64, net_fold_64)
+NET_COUNT_BLOCK(net_count_4x32, 4, 1, 32, NET_LOAD_32, NET_FOLD_32)
+NET_COUNT_BLOCK(net_count_4x16, 4, 1, 16, NET_LOAD_16, NET_FOLD_16)
+NET_COUNT_BLOCK(net_count_1x128, 1, 2, 64, NET_LOAD_64, net_fold_64)
+NET_COUNT_BLOCK(net_count_1x64, 1, 1, 64, NET_LOAD_64, net_fold_64)
+NET_COUNT_BLOCK(net_count_1x32, 1, 1, 32, NET_LOAD_32, NET_FOLD_32)
+NET_COUNT_BLOCK(net_count_1x16, 1, 1, 16, NET_LOAD_16, NET_FOLD_16)
+#elif defined(NET_AVX2)
+NET_COUNT_BLOCK(net_count_4x64, 4, 2, 32, NET_LOAD_32, NET_FOLD_32)
+NET_COUNT_BLOCK(net_count_4x32, 4, 1, 32, NET_LOAD_32, NET_FOLD_32)
+NET_COUNT_BLOCK(net_count_4x16, 4, 1, 16, NET_LOAD_16, NET_FOLD_16)
+NET_COUNT_BLOCK(net_count_1x64, 1, 2, 32, NET_LOAD_32, NET_FOLD_32)
+NET_COUNT_BLOCK(net_count_1x32, 1, 1, 32, NET_LOAD_32, NET_FOLD_32)
+NET_COUNT_BLOCK(net_count_1x16, 1, 1, 16, NET_LOAD_16, NET_FOLD_16)
 #elif NET_LANES == 16
+#if defined(NET_WASM) || defined(__aarch64__)
+NET_COUNT_BLOCK(net_count_4x64, 4, 4, 16, NET_LOAD_ANY, net_fold)
+NET_COUNT_BLOCK(net_count_1x64, 1, 4, 16, NET_LOAD_ANY, net_fold)
+#else
+#define NET_GROUPS 1 /* sixteen registers hold the sums of four pixels and 32 filters */
+#endif
+NET_COUNT_BLOCK(net_count_4x32, 4, 2, 16, NET_LOAD_ANY, net_fold)
+NET_COUNT_BLOCK(net_count_4x16, 4, 1, 16, NET_LOAD_ANY, net_fold)
+NET_COUNT_BLOCK(net_count_1x32, 1, 2, 16, NET_LOAD_ANY, net_fold)
+NET_COUNT_BLOCK(net_count_1x16, 1, 1, 16, NET_LOAD_ANY, net_fold)
+#else
+NET_COUNT_BLOCK(net_count_4_words, 4, 1, NET_LANES, NET_LOAD_ANY, net_fold)
+NET_COUNT_BLOCK(net_count_1_word, 1, 1, NET_LANES, NET_LOAD_ANY, net_fold)
+#define NET_GROUPS 1
+#endif
 
-#define NET_GROUPS(F, NEXT, WIDTH, K, v)                                                                   \
-    NET_LOAD((F) + (size_t)((v) / 2) * (NEXT) + (size_t)(WIDTH) * (K) + 16 * ((v) % 2))
-NET_COUNT_BLOCK(net_count_4x64, 4, 4, 32, NET_GROUPS)
-NET_COUNT_BLOCK(net_count_4x32, 4, 2, 32, NET_GROUPS)
-NET_COUNT_BLOCK(net_count_4x16, 4, 1, 16, NET_GROUPS)
-NET_COUNT_BLOCK(net_count_1x64, 1, 4, 32, NET_GROUPS)
-NET_COUNT_BLOCK(net_count_1x32, 1, 2, 32, NET_GROUPS)
-NET_COUNT_BLOCK(net_count_1x16, 1, 1, 16, NET_GROUPS)
+/* How many groups of filters a block takes at most. */
+#if defined(NET_AVX512)
+#define NET_GROUPS 4
+#elif !defined(NET_GROUPS)
+#define NET_GROUPS 2
+#endif
 
-static void net_count(const uint8_t *const *patch, int pixels, const net_window *w, const uint8_t *filters,
-                      size_t depth, int channels, uint16_t *counts, size_t stride)
+/* Byte k of eight bytes of each of four windows beside one another. */
+static inline void net_line_up_8(const uint8_t *a, const uint8_t *b, const uint8_t *c, const uint8_t *d, net_code *codes)
 {
-    int o = 0;
-    while (channels - o > 48) {
-        (pixels == 1 ? net_count_1x64 : net_count_4x64)(patch, w, filters + (size_t)o * depth, 32 * depth,
-                                                       counts + o, stride);
-        o += 64;
+#if defined(NET_AVX512) || defined(NET_AVX2)
+    const __m128i ab = _mm_unpacklo_epi8(_mm_loadl_epi64((const __m128i *)(const void *)a),
+                                         _mm_loadl_epi64((const __m128i *)(const void *)b));
+    const __m128i cd = _mm_unpacklo_epi8(_mm_loadl_epi64((const __m128i *)(const void *)c),
+                                         _mm_loadl_epi64((const __m128i *)(const void *)d));
+    const __m128i low = _mm_unpacklo_epi16(ab, cd), high = _mm_unpackhi_epi16(ab, cd);
+#if defined(NET_AVX2)
+    __m256i *const to = (__m256i *)(void *)codes;
+    _mm256_storeu_si256(to, _mm256_slli_epi16(_mm256_cvtepu8_epi16(low), 5));
+    _mm256_storeu_si256(to + 1, _mm256_slli_epi16(_mm256_cvtepu8_epi16(high), 5));
+#else
+    _mm_storeu_si128((__m128i *)(void *)codes, low);
+    _mm_storeu_si128((__m128i *)(void *)(codes + 16), high);
+#endif
+#elif defined(NET_NEON)
+    uint8x8x4_t all;
+    all.val[0] = vld1_u8(a);
+    all.val[1] = vld1_u8(b);
+    all.val[2] = vld1_u8(c);
+    all.val[3] = vld1_u8(d);
+    vst4_u8(codes, all);
+#elif defined(NET_WASM)
+    const v128_t ab = wasm_i8x16_shuffle(wasm_v128_load64_zero(a), wasm_v128_load64_zero(b), 0, 16, 1, 17, 2, 18, 3,
+                                         19, 4, 20, 5, 21, 6, 22, 7, 23);
+    const v128_t cd = wasm_i8x16_shuffle(wasm_v128_load64_zero(c), wasm_v128_load64_zero(d), 0, 16, 1, 17, 2, 18, 3,
+                                         19, 4, 20, 5, 21, 6, 22, 7, 23);
+    wasm_v128_store(codes, wasm_i16x8_shuffle(ab, cd, 0, 8, 1, 9, 2, 10, 3, 11));
+    wasm_v128_store(codes + 16, wasm_i16x8_shuffle(ab, cd, 4, 12, 5, 13, 6, 14, 7, 15));
+#else
+    int k;
+    for (k = 0; k < 8; ++k) {
+        codes[4 * k] = NET_CODE(a[k]);
+        codes[4 * k + 1] = NET_CODE(b[k]);
+        codes[4 * k + 2] = NET_CODE(c[k]);
+        codes[4 * k + 3] = NET_CODE(d[k]);
     }
-    while (channels - o > 16) {
-        (pixels == 1 ? net_count_1x32 : net_count_4x32)(patch, w, filters + (size_t)o * depth, 32 * depth,
-                                                       counts + o, stride);
-        o += 32;
-    }
-    if (o < channels) {
-        (pixels == 1 ? net_count_1x16 : net_count_4x16)(patch, w, filters + (size_t)o * depth, 0, counts + o,
-                                                       stride);
-    }
+#endif
 }
 
-#else
-
-#define NET_WORDS(F, NEXT, WIDTH, K, v) NET_LOAD((F) + (size_t)(WIDTH) * (K) + NET_LANES * (v))
-NET_COUNT_BLOCK(net_count_4_of_32, 4, 1, 32, NET_WORDS)
-NET_COUNT_BLOCK(net_count_4_of_16, 4, 1, 16, NET_WORDS)
-NET_COUNT_BLOCK(net_count_1_of_32, 1, 1, 32, NET_WORDS)
-NET_COUNT_BLOCK(net_count_1_of_16, 1, 1, 16, NET_WORDS)
-
-static void net_count(const uint8_t *const *patch, int pixels, const net_window *w, const uint8_t *filters,
-                      size_t depth, int channels, uint16_t *counts, size_t stride)
+/* The codes of the windows of one or four pixels, a line for each byte. */
+static void net_line_up(const uint8_t *const *patch, int pixels, const net_window *w, net_code *codes)
 {
-    int o = 0, part;
-    while (o < channels) {
-        const int lanes = channels - o > 16 ? 32 : 16;
-        const uint8_t *const group = filters + (size_t)o * depth;
-        for (part = 0; part < lanes; part += NET_LANES) {
-            if (lanes == 32) {
-                (pixels == 1 ? net_count_1_of_32 : net_count_4_of_32)(patch, w, group + part, 0,
-                                                                     counts + o + part, stride);
-            } else {
-                (pixels == 1 ? net_count_1_of_16 : net_count_4_of_16)(patch, w, group + part, 0,
-                                                                     counts + o + part, stride);
+    int32_t row, tap, k;
+    int j;
+    for (row = 0; row < w->rows; ++row) {
+        for (tap = 0; tap < w->taps; ++tap) {
+            const size_t from = (size_t)row * w->row + (size_t)tap * w->tap;
+            k = 0;
+            if (pixels == 4) {
+                for (; k + 8 <= w->length; k += 8, codes += 32) {
+                    net_line_up_8(patch[0] + from + k, patch[1] + from + k, patch[2] + from + k,
+                                  patch[3] + from + k, codes);
+                }
+            }
+            for (; k < w->length; ++k, codes += pixels) {
+                for (j = 0; j < pixels; ++j) {
+                    codes[j] = NET_CODE(patch[j][from + (size_t)k]);
+                }
             }
         }
-        o += lanes;
     }
 }
 
+/* `depth`: bytes of a filter. `codes`: room for the codes of all pixels. */
+static void net_count(const uint8_t *const *patch, int pixels, const net_window *w, const uint8_t *filters,
+                      size_t depth, int channels, uint16_t *counts, size_t stride, void *room)
+{
+    net_code *const codes = (net_code *)room;
+    const int one = pixels == 1;
+    int o = 0, groups;
+    net_line_up(patch, one ? 1 : 4, w, codes);
+    for (; channels - o > 16; o += 32 * groups) {
+        const uint8_t *const f = filters + (size_t)o * depth;
+        groups = (channels - o + 15) / 32 < NET_GROUPS ? (channels - o + 15) / 32 : NET_GROUPS;
+#if NET_LANES < 16
+        for (groups = 0; groups < 32; groups += NET_LANES) {
+            (one ? net_count_1_word : net_count_4_words)(codes, w, f + groups, 32, 0, counts + o + groups, stride);
+        }
+        groups = 1;
+#else
+#if NET_GROUPS == 4
+        groups = groups == 3 ? 2 : groups;
+        if (groups == 4) {
+            (one ? net_count_1x128 : net_count_4x128)(codes, w, f, 32, 32 * depth, counts + o, stride);
+            continue;
+        }
 #endif
+#if NET_GROUPS >= 2
+        if (groups == 2) {
+            (one ? net_count_1x64 : net_count_4x64)(codes, w, f, 32, 32 * depth, counts + o, stride);
+            continue;
+        }
 #endif
+        (one ? net_count_1x32 : net_count_4x32)(codes, w, f, 32, 0, counts + o, stride);
+#endif
+    }
+    if (o < channels) {
+        const uint8_t *const f = filters + (size_t)o * depth;
+#if NET_LANES < 16
+        for (groups = 0; groups < 16; groups += NET_LANES) {
+            (one ? net_count_1_word : net_count_4_words)(codes, w, f + groups, 16, 0, counts + o + groups, stride);
+        }
+#else
+        (one ? net_count_1x16 : net_count_4x16)(codes, w, f, 16, 0, counts + o, stride);
+#endif
+    }
+}

@@ -1,5 +1,5 @@
 /*
- * Sums of products of windows with filters, for one or four pixels and all filters:
+ * Sums of products of windows with filters, for one or NET_DOTS pixels and all filters:
  * out[j * stride + o] = sum_k window j [k] * filter o [k].
  *
  * Filters lie in blocks of 16, the rest in blocks of 4: element k of all filters of a block, then k + 1.
@@ -45,14 +45,47 @@ typedef float net_float;
 #define NET_FLOAT_ADD(sum, a, b) ((sum) + (a) * (b))
 #endif
 
+/* Pixels at once, and vectors of sums for each of them: as many as stay in registers. */
+#if defined(NET_AVX512) || defined(NET_AVX2)
+#define NET_DOTS 6
+#define NET_DOT_VECTORS (16 / NET_FLOATS)
+#elif defined(NET_NEON) && !defined(__aarch64__)
+#define NET_DOTS 4
+#define NET_DOT_VECTORS 2
+#else
+#define NET_DOTS 4
+#define NET_DOT_VECTORS 4
+#endif
+
 /* Keeps compilers from loading the same weights once for every pixel. */
 #if defined(NET_AVX2) && (defined(__GNUC__) || defined(__clang__))
 #define NET_KEEP(x) __asm__("" : "+x"(x))
 #else
-#define NET_KEEP(x)
+#define NET_KEEP(x) (void)(x)
 #endif
 
-/* P pixels against V vectors, `next` elements apart, in blocks of WIDTH filters. */
+#if defined(NET_NEON) && defined(__aarch64__)
+/* Four elements of each pixel in a register, multiplied from its lanes. */
+#define NET_DOT_LANE(P, V, WIDTH, LANE)                                                                    \
+    NET_UNROLL for (v = 0; v < V; ++v)                                                                     \
+    {                                                                                                      \
+        const float32x4_t weights = vld1q_f32(f + WIDTH * (LANE) + 4 * v);                                 \
+        NET_UNROLL for (j = 0; j < P; ++j) sums[j][v] = vfmaq_laneq_f32(sums[j][v], weights, pixels[j], LANE); \
+    }
+#define NET_DOT_FOURS(P, V, WIDTH)                                                                         \
+    for (; i + 4 <= w->length; i += 4, k += 4, f += 4 * WIDTH) {                                           \
+        float32x4_t pixels[P];                                                                             \
+        NET_UNROLL for (j = 0; j < P; ++j) pixels[j] = vld1q_f32(patch[j] + k);                            \
+        NET_DOT_LANE(P, V, WIDTH, 0)                                                                       \
+        NET_DOT_LANE(P, V, WIDTH, 1)                                                                       \
+        NET_DOT_LANE(P, V, WIDTH, 2)                                                                       \
+        NET_DOT_LANE(P, V, WIDTH, 3)                                                                       \
+    }
+#else
+#define NET_DOT_FOURS(P, V, WIDTH)
+#endif
+
+/* P pixels against V vectors in blocks of WIDTH filters. */
 #define NET_DOT_BLOCK(NAME, P, V, WIDTH)                                                                   \
     static void NAME(const float *const *patch, const net_window *w, const float *filters, float *out,     \
                      size_t stride)                                                                        \
@@ -65,7 +98,9 @@ typedef float net_float;
             for (tap = 0; tap < w->taps; ++tap) {                                                          \
                 const float *f = filters + (w->weight + (size_t)row * w->weight_row + (size_t)tap * w->weight_tap) * WIDTH; \
                 size_t k = (size_t)row * w->row + (size_t)tap * w->tap;                                    \
-                for (i = 0; i < w->length; ++i, ++k, f += WIDTH) {                                         \
+                i = 0;                                                                                     \
+                NET_DOT_FOURS(P, V, WIDTH)                                                                 \
+                for (; i < w->length; ++i, ++k, f += WIDTH) {                                              \
                     net_float x[V];                                                                        \
                     NET_UNROLL for (v = 0; v < V; ++v)                                                     \
                     {                                                                                      \
@@ -83,16 +118,8 @@ typedef float net_float;
             NET_FLOAT_STORE(out + (size_t)j * stride + NET_FLOATS * v, sums[j][v]);                        \
     }
 
-#if NET_FLOATS >= 4
-NET_DOT_BLOCK(net_dot_4x16, 4, 16 / NET_FLOATS, 16)
-NET_DOT_BLOCK(net_dot_1x16, 1, 16 / NET_FLOATS, 16)
-#define NET_DOT_16 16
-#else
-/* Four filters at once, or plain C would keep its sums in memory. */
-NET_DOT_BLOCK(net_dot_4x16, 4, 4, 16)
-NET_DOT_BLOCK(net_dot_1x16, 1, 4, 16)
-#define NET_DOT_16 4
-#endif
+NET_DOT_BLOCK(net_dot_many, NET_DOTS, NET_DOT_VECTORS, 16)
+NET_DOT_BLOCK(net_dot_one, 1, NET_DOT_VECTORS, 16)
 
 static void net_dot_4(const float *const *patch, int pixels, const net_window *w, const float *filters, float *out,
                       size_t stride)
@@ -125,9 +152,9 @@ static void net_dot(const float *const *patch, int pixels, const net_window *w, 
 {
     int o = 0, part;
     for (; channels - o >= 16; o += 16) {
-        for (part = 0; part < 16; part += NET_DOT_16) {
-            (pixels == 1 ? net_dot_1x16 : net_dot_4x16)(patch, w, filters + (size_t)o * depth + part,
-                                                       out + o + part, stride);
+        for (part = 0; part < 16; part += NET_FLOATS * NET_DOT_VECTORS) {
+            const float *const f = filters + (size_t)o * depth + part;
+            (pixels == 1 ? net_dot_one : net_dot_many)(patch, w, f, out + o + part, stride);
         }
     }
     for (; o < channels; o += 4) {

@@ -1,8 +1,8 @@
-/* Places up to four pixels of a region, from number `first` on; returns how many there are. */
-static int net_strip(const net_region *r, const net_geometry *g, int first, size_t *at, size_t *from)
+/* Places up to `limit` (4 or 6) pixels of a region, from number `first` on; returns how many there are. */
+static int net_strip(const net_region *r, const net_geometry *g, int first, int limit, size_t *at, size_t *from)
 {
     const int pixels = (int)r->height * (int)r->width;
-    const int count = pixels - first < 4 ? pixels - first : 4;
+    const int count = pixels - first < limit ? pixels - first : limit;
     int j, y = first / r->width, x = first % r->width;
     for (j = 0; j < count; ++j) {
         const int row = (r->y + y) * g->stride_y - g->before_y + r->row * g->dilation_y;
@@ -14,7 +14,7 @@ static int net_strip(const net_region *r, const net_geometry *g, int first, size
             ++y;
         }
     }
-    for (j = count; j < 4; ++j) {
+    for (j = count; j < limit; ++j) {
         at[j] = at[count - 1];
         from[j] = from[count - 1];
     }
