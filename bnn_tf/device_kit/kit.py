@@ -11,6 +11,7 @@ import numpy as np
 
 from bnn_tf._tensorflow import tf
 from bnn_tf.data import Images
+from bnn_tf.device_kit import web
 from bnn_tf.device_kit.files import preprocess
 from bnn_tf.device_kit.reference import Reference
 from bnn_tf.errors import UserError
@@ -109,7 +110,7 @@ def write(
         _write_json(folder / "expected.json", expected)
         _write_arrays(folder, reference, preprocess.preprocess(reference.image, how))
         if network is not None:
-            _write_program(folder, network, names, preprocessing, reference.image)
+            _write_program(folder, network, names, preprocessing, reference, input_quantization is None)
     except OSError as error:
         raise UserError(f"cannot write the kit to {folder}: {error.strerror or error}") from error
     return KitReport(
@@ -122,9 +123,17 @@ def write(
 
 
 def _write_program(
-    folder: Path, network: tf.keras.Model, names: Sequence[str], preprocessing: Images, image: np.ndarray
+    folder: Path,
+    network: tf.keras.Model,
+    names: Sequence[str],
+    preprocessing: Images,
+    reference: Reference,
+    same: bool,
 ) -> None:
-    """Adds the network as a C file, and what compiles it; nothing where a layer cannot be exported."""
+    """Adds the network as a C file, what compiles it, and a page; nothing where a layer cannot be exported.
+
+    `same`: whether the reference's outputs are those of this network, not of one with int8 weights.
+    """
     from bnn_tf.export import export_c
 
     mean, std = preprocessing.mean, preprocessing.std
@@ -134,8 +143,13 @@ def _write_program(
         return
     for source in (FILES / "program").iterdir():
         shutil.copy(source, folder / source.name)
-    height, width = image.shape[:2]
-    (folder / "reference_image.ppm").write_bytes(b"P6 %d %d 255\n" % (width, height) + image.tobytes())
+    pixels = preprocess.view(reference.image, rule(preprocessing))
+    height, width, channels = pixels.shape
+    magic = 6 if channels == 3 else 5
+    (folder / "reference_image.ppm").write_bytes(
+        b"P%d %d %d 255\n" % (magic, width, height) + pixels.tobytes()
+    )
+    web.write_page(folder, names, preprocessing, pixels, reference if same else None)
 
 
 def rule(preprocessing: Images, quantization: Quantization = None) -> dict[str, Any]:

@@ -1,5 +1,5 @@
 # shellcheck shell=sh
-# What run_on_android.sh and run_on_pi.sh share. They set $here, the folder of the kit, and source this file.
+# What run_lce_on_android.sh and run_lce_on_pi.sh share. They set $here, the folder of the kit, and source this file.
 
 : "${here:?}"
 python=${PYTHON:-python3}

@@ -4,7 +4,7 @@
     python3 predict.py [PICTURE] [-o OUTPUT]
 
 Without PICTURE it takes the reference image. There is no such interpreter for ARM Linux or Android; there,
-the scripts run_on_pi.sh and run_on_android.sh run the file.
+the scripts run_lce_on_pi.sh and run_lce_on_android.sh run the file.
 """
 
 import argparse

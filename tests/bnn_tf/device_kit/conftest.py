@@ -110,7 +110,7 @@ def tools(tmp_path, kit) -> Tools:
 
 @pytest.fixture
 def script(kit, tools, tmp_path):
-    """`script("run_on_pi.sh", …)` runs a script of the kit from elsewhere; gives code, output, errors."""
+    """`script("run_lce_on_pi.sh", …)` runs a script of the kit from elsewhere; gives code, output, errors."""
 
     def run(name, *arguments, path=f"{tools.bin}{os.pathsep}{os.environ['PATH']}"):
         done = subprocess.run(

@@ -17,14 +17,21 @@ def test_files(kit):
     names = {path.name for path in kit.iterdir()}
     assert names == {
         "README.md", "model.tflite", "labels.txt", "preprocessing.json", "preprocess.py", "compare.py",
-        "predict.py", "common.sh", "run_on_android.sh", "run_on_pi.sh", "input_shape.txt", "expected.json",
+        "predict.py", "common.sh", "run_lce_on_android.sh", "run_lce_on_pi.sh", "input_shape.txt",
+        "expected.json",
         "expected_output.npy", "reference_image.npy", "reference_image.png", "reference_input.npy",
         "reference_input.bin",
     }  # fmt: skip
     assert (kit / "labels.txt").read_text() == "cat\ndog\na bird\n"
     assert (kit / "input_shape.txt").read_text() == "1,8,8,3\n"
     executable = {path.name for path in kit.iterdir() if path.stat().st_mode & 0o111}
-    assert executable == {"preprocess.py", "compare.py", "predict.py", "run_on_android.sh", "run_on_pi.sh"}
+    assert executable == {
+        "preprocess.py",
+        "compare.py",
+        "predict.py",
+        "run_lce_on_android.sh",
+        "run_lce_on_pi.sh",
+    }
     readme = (kit / "README.md").read_text()
     for name in names - {"README.md", "common.sh", "input_shape.txt"}:
         stem, _, suffix = name.partition(".")

@@ -15,11 +15,11 @@ BENCHMARK = (
     "./lce_benchmark_model --graph=model.tflite --num_threads={} --input_layer=input "
     "--input_layer_shape=1,8,8,3 --input_layer_value_files=input:input.bin --output_filepath=output.bin"
 )
-DEVICES = [("run_on_android.sh", ()), ("run_on_pi.sh", ("pi@board",))]
+DEVICES = [("run_lce_on_android.sh", ()), ("run_lce_on_pi.sh", ("pi@board",))]
 each_device = pytest.mark.parametrize(("name", "where"), DEVICES, ids=["android", "pi"])
 
 
-@pytest.mark.parametrize("name", ["common.sh", "run_on_android.sh", "run_on_pi.sh"])
+@pytest.mark.parametrize("name", ["common.sh", "run_lce_on_android.sh", "run_lce_on_pi.sh"])
 def test_shellcheck(name):
     places = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     program = shutil.which("shellcheck", path=places)
@@ -41,7 +41,7 @@ def test_a_device_that_agrees(script, program, name, where):
 
 
 def test_what_android_is_told(script, program, tools, kit):
-    assert script("run_on_android.sh", "-t", "4")[0] == 0
+    assert script("run_lce_on_android.sh", "-t", "4")[0] == 0
     folder = "/data/local/tmp/bnn_tf_kit"
     assert tools.log() == [
         "adb get-state",
@@ -59,7 +59,7 @@ def test_what_android_is_told(script, program, tools, kit):
 def test_what_a_board_is_told(script, program, tools, kit, tmp_path):
     own = tmp_path / "my program"
     shutil.copy(program, own)
-    assert script("run_on_pi.sh", "-t2", "pi@board", own)[0] == 0
+    assert script("run_lce_on_pi.sh", "-t2", "pi@board", own)[0] == 0
     assert tools.log() == [
         "ssh pi@board mkdir -p bnn_tf_kit && rm -f bnn_tf_kit/output.bin && uname -m && getconf LONG_BIT",
         f"scp -q {own} pi@board:bnn_tf_kit/lce_benchmark_model",
@@ -164,7 +164,7 @@ def test_a_program_for_something_else(script, tmp_path, tools, name, where, cont
 )
 def test_a_phone_that_will_not_do(script, program, tools, what, answer, message):
     tools.say(what, answer)
-    code, _, err = script("run_on_android.sh")
+    code, _, err = script("run_lce_on_android.sh")
     assert code == 1
     assert message in err
     assert len(err.splitlines()) == 1
@@ -173,20 +173,20 @@ def test_a_phone_that_will_not_do(script, program, tools, what, answer, message)
 @pytest.mark.parametrize("answer", ["armv7l\n32\n", "aarch64\n32\n", "x86_64\n64\n"])
 def test_a_board_that_will_not_do(script, program, tools, answer):
     tools.say("machine", answer)
-    code, _, err = script("run_on_pi.sh", "board")
+    code, _, err = script("run_lce_on_pi.sh", "board")
     assert code == 1
     assert f"board is no 64-bit ARM Linux but '{' '.join(answer.split())} '" in err
     assert "64-bit Raspberry Pi OS" in err
 
 
 def test_a_board_that_is_not_there(script, program):
-    code, _, err = script("run_on_pi.sh", "nowhere")
+    code, _, err = script("run_lce_on_pi.sh", "nowhere")
     assert code == 1
     assert "cannot log in to nowhere" in err
 
 
 @pytest.mark.parametrize(
-    ("name", "tool", "where"), [("run_on_android.sh", "adb", ()), ("run_on_pi.sh", "ssh", ("pi",))]
+    ("name", "tool", "where"), [("run_lce_on_android.sh", "adb", ()), ("run_lce_on_pi.sh", "ssh", ("pi",))]
 )
 def test_a_missing_tool(script, program, tmp_path, name, tool, where):
     (tmp_path / "bare").mkdir()
@@ -200,12 +200,12 @@ def test_a_missing_tool(script, program, tmp_path, name, tool, where):
 @pytest.mark.parametrize(
     ("name", "arguments", "code", "message"),
     [
-        ("run_on_pi.sh", (), 2, "usage: run_on_pi.sh"),
-        ("run_on_pi.sh", ("--", "-oProxyCommand=true"), 2, "usage: run_on_pi.sh"),
-        ("run_on_pi.sh", ("-x", "pi"), 2, "usage: run_on_pi.sh"),
-        ("run_on_android.sh", ("-t", "many"), 1, "-t takes a number of threads, not 'many'"),
-        ("run_on_android.sh", ("-t", "0"), 1, "-t takes a number of threads, not '0'"),
-        ("run_on_android.sh", ("-i", "nothing.npy"), 1, "preprocess.py: "),
+        ("run_lce_on_pi.sh", (), 2, "usage: run_lce_on_pi.sh"),
+        ("run_lce_on_pi.sh", ("--", "-oProxyCommand=true"), 2, "usage: run_lce_on_pi.sh"),
+        ("run_lce_on_pi.sh", ("-x", "pi"), 2, "usage: run_lce_on_pi.sh"),
+        ("run_lce_on_android.sh", ("-t", "many"), 1, "-t takes a number of threads, not 'many'"),
+        ("run_lce_on_android.sh", ("-t", "0"), 1, "-t takes a number of threads, not '0'"),
+        ("run_lce_on_android.sh", ("-i", "nothing.npy"), 1, "preprocess.py: "),
     ],
 )
 def test_wrong_use(script, program, name, arguments, code, message):

@@ -7,7 +7,7 @@ here=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)
 . "$here/common.sh"
 
 usage() {
-    echo "usage: run_on_pi.sh [-t THREADS] [-i PICTURE] [USER@]HOST [LCE_BENCHMARK_MODEL]"
+    echo "usage: run_lce_on_pi.sh [-t THREADS] [-i PICTURE] [USER@]HOST [LCE_BENCHMARK_MODEL]"
     echo "Needs ssh and scp; a key (ssh-copy-id) saves typing the password four times."
 }
 

@@ -6,11 +6,16 @@ here=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)
 host=${1:-}
 case $host in
     '' | -*)
-        echo "usage: run_c_on_pi.sh [USER@]HOST" >&2
+        echo "usage: run_on_pi.sh [USER@]HOST" >&2
         exit 2
         ;;
 esac
 ssh "$host" 'mkdir -p bnn_tf_kit'
 scp -q "$here/net.c" "$here/reference_image.ppm" "$host:bnn_tf_kit"
-ssh "$host" 'cd bnn_tf_kit && cc -O3 -march=native -DNET_MAIN -o net net.c -lm && ./net reference_image.ppm && ./net -b'
+# Some compilers for ARM know -mcpu=native only, some neither; a 32-bit one needs to be told of NEON.
+ssh "$host" 'cd bnn_tf_kit && {
+    cc -O3 -march=native -ffp-contract=off -DNET_MAIN -o net net.c -lm 2>/dev/null ||
+    cc -O3 -mcpu=native -ffp-contract=off -DNET_MAIN -o net net.c -lm 2>/dev/null ||
+    cc -O3 -ffp-contract=off -DNET_MAIN -o net net.c -lm
+} && ./net reference_image.ppm && ./net -b'
 echo "expected: expected.json in $here"

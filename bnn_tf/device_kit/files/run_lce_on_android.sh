@@ -6,7 +6,7 @@ here=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)
 . "$here/common.sh"
 
 usage() {
-    echo "usage: run_on_android.sh [-t THREADS] [-i PICTURE] [LCE_BENCHMARK_MODEL]"
+    echo "usage: run_lce_on_android.sh [-t THREADS] [-i PICTURE] [LCE_BENCHMARK_MODEL]"
     echo "Needs adb and a phone with USB debugging; of several phones, ANDROID_SERIAL names one."
 }
 
