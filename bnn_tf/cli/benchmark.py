@@ -9,7 +9,7 @@ import click
 
 from bnn_tf.cli import options
 from bnn_tf.cli.target import Target
-from bnn_tf.errors import UsageError
+from bnn_tf.errors import UsageError, UserError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -32,7 +32,11 @@ class _Threads(click.ParamType):
 
 @options.command()
 @click.argument("files", metavar="TARGET…", nargs=-1, required=True, type=options.PATH)
-@click.option("--compare", is_flag=True, help="Add plain float32 and int8 TFLite builds of runs and models.")
+@click.option(
+    "--compare",
+    is_flag=True,
+    help="Add the exported C program and plain float32 and int8 TFLite builds of runs and models.",
+)
 @click.option("--threads", type=_Threads(), default="1,2", show_default=True, help="Numbers of threads.")
 @click.option(
     "--rounds",
@@ -44,7 +48,12 @@ class _Threads(click.ParamType):
 @click.option(
     "--runs", type=click.IntRange(min=1), default=10, show_default=True, help="Inferences in one turn."
 )
-@click.option("--xnnpack", is_flag=True, help="Use TFLite's XNNPACK kernels for what is not binary.")
+@click.option(
+    "--xnnpack/--no-xnnpack",
+    default=True,
+    show_default=True,
+    help="Use TFLite's XNNPACK kernels for what is not binary.",
+)
 @options.dataset
 @options.data_dir
 @options.normalization
@@ -76,7 +85,8 @@ def benchmark(
 
     TARGET is a .tflite file, a run, or a saved Keras model; of a run its model.tflite is taken, else it is
     converted. All take turns, each in a process of its own, on LCE's interpreter, which runs plain TFLite
-    files as well. It has no profile of single operators.
+    files as well. It has no profile of single operators. "× first" is the median of the ratios to the first
+    candidate, inference by inference; what disturbs the machine disturbs both.
     """
     opened = [Target.open(file) for file in files]
     if compare and all(target.kind == "tflite" for target in opened):
@@ -126,7 +136,22 @@ def _candidates(target: Target, compare: bool, images: dict[str, Any], stem: Pat
         path = stem.with_name(f"{stem.name}.tflite")
         convert(network, path, parity=False)  # only time is measured; bnn-tf convert checks
     binary = [Candidate.of_file(path, str(target))]
-    return binary + (_plain(target, network, images, stem) if compare else [])
+    if not compare:
+        return binary
+    return [*binary, *_program(target, network, stem), *_plain(target, network, images, stem)]
+
+
+def _program(target: Target, network: "tf.keras.Model", stem: Path) -> "list[Candidate]":
+    """The network as a compiled C program; nothing where that cannot be."""
+    from bnn_tf import export_c
+    from bnn_tf.export.timing import CompiledProgram
+
+    try:
+        source = export_c(network, stem.with_name(f"{stem.name}.c"), name="net", check=False)
+        return [CompiledProgram.of(source.path, "net", len(network.outputs), str(target))]
+    except UserError as error:
+        click.echo(f"{target}: no C program is measured: {error}", err=True)
+        return []
 
 
 def _plain(
@@ -180,11 +205,12 @@ def _progress(rounds: int) -> Any:
 def _print(report: "BenchmarkReport") -> None:
     from bnn_tf.deploy.benchmark import MEMORY, OPERATORS
 
-    columns = ["candidate", "form", "size", "threads", "median ms", "p90 ms", "peak memory"]
-    options.print_table(columns, [_row(measurement) for measurement in report.measurements], numbers_from=2)
+    columns = ["candidate", "form", "size", "threads", "median ms", "p90 ms", "× first", "peak memory"]
+    rows = [_row(measurement, report.ratio(measurement)) for measurement in report.measurements]
+    options.print_table(columns, rows, numbers_from=2)
     click.echo()
     for candidate in report.candidates:
-        listed = ", ".join(map(str, candidate.operators()))
+        listed = ", ".join(map(str, candidate.operators())) or "one compiled program, one thread"
         click.echo(f"{candidate.name} ({candidate.form}): {listed}")
     click.echo()
     click.echo(f"Host: {report.host}")
@@ -193,7 +219,7 @@ def _print(report: "BenchmarkReport") -> None:
         click.echo(note)
 
 
-def _row(measurement: Any) -> list[str]:
+def _row(measurement: Any, ratio: float) -> list[str]:
     candidate = measurement.candidate
     return [
         candidate.name,
@@ -202,5 +228,6 @@ def _row(measurement: Any) -> list[str]:
         str(measurement.threads),
         f"{measurement.percentile(50):.2f}",
         f"{measurement.percentile(90):.2f}",
+        f"{ratio:.2f}",
         f"{measurement.memory / 1e6:.1f} MB",
     ]

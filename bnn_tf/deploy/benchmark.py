@@ -16,7 +16,7 @@ import os
 import platform
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
@@ -48,17 +48,19 @@ class OperatorCount:
 
 @dataclasses.dataclass(frozen=True)
 class Candidate:
-    """A `.tflite` file to measure.
+    """A `.tflite` file, or another program, to measure.
 
     Attributes:
         name: What it is called in the report.
-        form: `"LCE"`, `"float32"`, `"int8"`, or `"TFLite"`.
+        form: `"LCE"`, `"C"`, `"float32"`, `"int8"`, or `"TFLite"`.
         path: The file.
+        threaded: Whether it can use several threads.
     """
 
     name: str
     form: str
     path: Path
+    threaded: ClassVar[bool] = True
 
     @classmethod
     def of_file(cls, path: Path, name: str | None = None) -> Candidate:
@@ -79,6 +81,10 @@ class Candidate:
         """Its operators by type, the most frequent first."""
         counts = collections.Counter((op.name, _type(op)) for op in LceFile(self.path).operators)
         return [OperatorCount(name, kind, count) for (name, kind), count in counts.most_common()]
+
+    def worker(self, threads: int, xnnpack: bool) -> Runner:
+        """A process that runs it."""
+        return Worker(LceFile(self.path), threads, xnnpack)
 
 
 def _type(operator: Operator) -> str:
@@ -211,6 +217,10 @@ class BenchmarkReport:
         """What was compared, in order."""
         return list(dict.fromkeys(measurement.candidate for measurement in self.measurements))
 
+    def ratio(self, measurement: Measurement) -> float:
+        """How many times as long as the first one's inferences its own take: the median over pairs."""
+        return float(np.median(np.divide(measurement.seconds, self.measurements[0].seconds)))
+
     def to_dict(self) -> dict[str, Any]:
         """The report with plain values, for JSON."""
         return {
@@ -229,19 +239,35 @@ class BenchmarkReport:
             "form": candidate.form,
             "size": candidate.size,
             "operators": [dataclasses.asdict(count) for count in candidate.operators()],
-            "measurements": [m.to_dict() for m in self.measurements if m.candidate == candidate],
+            "measurements": [
+                {**m.to_dict(), "times_the_first": self.ratio(m)}
+                for m in self.measurements
+                if m.candidate == candidate
+            ],
         }
 
 
 Progress = Callable[[int], None]
 
 
-class Runner(Protocol):
+class Timed(Protocol):
     """What can run inferences."""
 
     def run(self, runs: int) -> list[float]:
         """Seconds of each of `runs` inferences."""
         ...
+
+
+class Runner(Timed, Protocol):
+    """A process that runs inferences and ends with its context."""
+
+    def memory(self) -> int:
+        """Peak of resident memory for model and inferences, in bytes."""
+        ...
+
+    def __enter__(self) -> Any: ...
+
+    def __exit__(self, *error: Any) -> None: ...
 
 
 def benchmark(
@@ -250,13 +276,14 @@ def benchmark(
     rounds: int = 5,
     runs: int = 10,
     warmup: int = 2,
-    xnnpack: bool = False,
+    xnnpack: bool = True,
     progress: Progress = lambda completed: None,
 ) -> BenchmarkReport:
     """Latency and peak memory of each candidate with each number of threads.
 
-    Each combination has a process of its own with LCE's interpreter, which also runs plain TFLite files. In
-    every round each of them in turn does `runs` inferences of one image, while the others wait.
+    Each combination has a process of its own: LCE's interpreter, which also runs plain TFLite files, or a
+    compiled program. What uses one thread only is measured with one. In every round each of them in turn does
+    `runs` inferences of one image, while the others wait.
 
     Args:
         candidates: What to compare.
@@ -264,16 +291,20 @@ def benchmark(
         rounds: How often each has its turn.
         runs: Inferences in each turn.
         warmup: Inferences before the first round that do not count.
-        xnnpack: Whether float (and int8) operators go to TFLite's XNNPACK delegate.
+        xnnpack: Whether float (and int8) operators go to TFLite's XNNPACK delegate, which is its default.
         progress: Called with the number of completed rounds.
 
     Raises:
         UserError: A file cannot be run.
     """
     host = Host.this()
-    pairs = [(candidate, count) for candidate in candidates for count in threads]
+    pairs = [
+        (candidate, count)
+        for candidate in candidates
+        for count in (threads if candidate.threaded else sorted(threads)[:1])
+    ]
     with contextlib.ExitStack() as stack:
-        workers = [stack.enter_context(Worker(LceFile(c.path), count, xnnpack)) for c, count in pairs]
+        workers = [stack.enter_context(c.worker(count, xnnpack)) for c, count in pairs]
         seconds = interleave(workers, rounds, runs, warmup, progress)
         memory = [worker.memory() for worker in workers]
     measurements = [
@@ -284,7 +315,7 @@ def benchmark(
 
 
 def interleave(
-    workers: Sequence[Runner],
+    workers: Sequence[Timed],
     rounds: int,
     runs: int,
     warmup: int = 0,

@@ -1,0 +1,37 @@
+"""What measures exported programs; no test looks at how long anything took."""
+
+import pytest
+
+import bnn_tf
+from bnn_tf.deploy.benchmark import benchmark
+from bnn_tf.errors import UserError
+from bnn_tf.export import check
+from bnn_tf.export.timing import CompiledProgram
+
+pytestmark = pytest.mark.skipif(check.compiler() is None, reason="there is no C compiler on this machine")
+
+
+def test_program_is_measured_with_one_thread(tiny, tmp_path):
+    bnn_tf.export_c(tiny(), tmp_path / "net.c", check=False)
+    program = CompiledProgram.of(tmp_path / "net.c", "net", label="tiny")
+    report = benchmark([program], threads=(2, 1), rounds=2, runs=3, warmup=1)
+    (measurement,) = report.measurements
+    assert (measurement.threads, len(measurement.seconds)) == (1, 6)
+    assert measurement.memory > 0
+    assert report.to_dict()["candidates"][0]["form"] == "C"
+    assert report.to_dict()["candidates"][0]["operators"] == []
+
+
+def test_what_does_not_compile(tmp_path):
+    (tmp_path / "net.c").write_text("no C")
+    with pytest.raises(UserError, match=r"net\.c does not compile: .*error"):
+        CompiledProgram.of(tmp_path / "net.c", "net")
+
+
+def test_a_program_that_ends(tmp_path):
+    (tmp_path / "net.c").write_text(
+        "#define NET_HEIGHT 1\n#define NET_WIDTH 1\n#define NET_CHANNELS 1\n#define NET_CLASSES 1\n"
+        "#include <stdlib.h>\nstatic void net_run(float *x, float *y) { (void)x; (void)y; exit(3); }\n"
+    )
+    with pytest.raises(UserError, match="ends with code 3"):
+        benchmark([CompiledProgram.of(tmp_path / "net.c", "net")], rounds=1, runs=1)
