@@ -15,6 +15,11 @@ from bnn_tf.errors import UsageError
 @click.option("--name", help="What the functions' names begin with; default: the file's name.")
 @click.option("--header", is_flag=True, help="Write a header file beside it.")
 @click.option(
+    "--subbit",
+    is_flag=True,
+    help="Store binary filters of few patterns as indices into a codebook; the first run expands them.",
+)
+@click.option(
     "--check/--no-check",
     default=None,
     help="Compile and run the program and compare it with Keras, layer by layer; "
@@ -33,6 +38,7 @@ def export(
     output: Path | None,
     name: str | None,
     header: bool,
+    subbit: bool,
     class_names: Path | None,
     check: bool | None,
     dataset: str | None,
@@ -81,5 +87,6 @@ def export(
         images=samples,
         check=check,
         header=header,
+        subbit=subbit,
     )
     options.emit(report.to_dict(), as_json, str(report))

@@ -40,7 +40,8 @@ class ExportReport(InNotebooks):
         header: The header beside it, if one was asked for.
         name: The prefix of its functions.
         flash: Bytes of constants: weights, thresholds, tables of the network. The code comes on top.
-        ram: Bytes of the arena: all intermediate values, and the image made of raw pixels.
+        ram: Bytes of the arena: all intermediate values, and the image made of raw pixels; with expanded
+            filters, these as well.
         steps: Fused steps.
         binary_convolutions: Convolutions and dense layers that are computed on bits.
         real_convolutions: Convolutions and dense layers that are computed on float values.
@@ -99,6 +100,7 @@ def export_c(
     images: np.ndarray | None = None,
     check: bool | None = None,
     header: bool = False,
+    subbit: bool = False,
 ) -> ExportReport:
     """Writes a model's folded network as one C99 file that needs nothing but a C compiler.
 
@@ -120,6 +122,9 @@ def export_c(
         check: Whether to compile the program, run it and compare it with Keras, layer by layer; by
             default where a C compiler is there.
         header: Whether to write a header file beside it.
+        subbit: Whether to store binary 3×3 filters of few patterns, as the sub-bit method trains them, as
+            indices into a codebook. That takes b/9 of the flash for b bits an index; the first run expands
+            them into memory, which `ram` includes.
 
     Raises:
         ConversionError: A layer cannot be exported, or the program does not compute what Keras does.
@@ -142,7 +147,7 @@ def export_c(
     if classes and len(classes) != outputs:
         raise UsageError(f"there are {len(classes)} names of classes for {outputs} classes")
     program = compile_network(network)
-    source = write_source(program, name, labels)
+    source = write_source(program, name, labels, subbit)
     convolutions = [op for op in network.operations if isinstance(op, Convolution)]
     binary = sum(network.shapes[op.inputs[0]].signs for op in convolutions)
     report = ExportReport(
@@ -150,7 +155,7 @@ def export_c(
         header=path.with_suffix(".h") if header else None,
         name=name,
         flash=source.flash,
-        ram=program.arena,
+        ram=program.arena + source.expanded,
         steps=len(program.steps),
         binary_convolutions=binary,
         real_convolutions=len(convolutions) - binary,

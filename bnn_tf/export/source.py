@@ -64,21 +64,28 @@ class Source:
         text: The C file.
         header: The declarations.
         flash: Bytes of its constants.
+        expanded: Bytes of memory for filters that are expanded at the start.
     """
 
     text: str
     header: str
     flash: int
+    expanded: int = 0
 
 
-def write_source(program: Program, name: str, labels: Labels) -> Source:
-    """The C file of a program whose functions begin with `name`."""
-    return _Writer(program, name, labels).source()
+def write_source(program: Program, name: str, labels: Labels, subbit: bool = False) -> Source:
+    """The C file of a program whose functions begin with `name`.
+
+    `subbit` stores binary 3×3 filters of few patterns as indices into a codebook where that is smaller.
+    """
+    return _Writer(program, name, labels, subbit).source()
 
 
 class _Writer:
-    def __init__(self, program: Program, name: str, labels: Labels) -> None:
-        self._program, self._name, self._labels = program, name, labels
+    def __init__(self, program: Program, name: str, labels: Labels, subbit: bool) -> None:
+        self._program, self._name, self._labels, self._subbit = program, name, labels, subbit
+        self._expansions: list[str] = []
+        self._expanded = 0
         self._shapes = program.network.shapes
         self._constants: dict[str, str] = {}
         self._declared: list[str] = []
@@ -120,7 +127,7 @@ class _Writer:
                 "#ifdef __cplusplus\n}\n#endif\n#endif\n",
             ]
         )
-        return Source(text, header, self._flash)
+        return Source(text, header, self._flash, self._expanded)
 
     def _piece(self, name: str) -> str:
         text = resources.files("bnn_tf.export").joinpath(f"runtime/{name}.c").read_text()
@@ -184,6 +191,22 @@ class _Writer:
             )
             self._flash += values.nbytes
         return self._constants[key]
+
+    def _filters(self, kernel: np.ndarray) -> str:
+        """Name of the packed filters of a binary convolution."""
+        packed = pack_filters(kernel)
+        coded = codebook_of(kernel) if self._subbit and kernel.shape[:2] == (3, 3) else None
+        if coded is None or coded[0].nbytes + coded[2].nbytes >= packed.nbytes:
+            return self._constant(packed, "uint8_t")
+        indices, bits, patterns = coded
+        self._pieces |= {"expand": None}
+        name = f"{self._name}_f{len(self._expansions)}"
+        inputs, outputs = kernel.shape[2:]
+        codes = f"{self._constant(indices, 'uint8_t')}, {bits}, {self._constant(patterns, 'uint16_t')}"
+        self._declared.append(f"static uint8_t {name}[{packed.nbytes}];")
+        self._expansions.append(f"        {self._name}_expand({codes}, {inputs}, {outputs}, {name});")
+        self._expanded += packed.nbytes
+        return name
 
     # Where tensors lie
 
@@ -298,10 +321,7 @@ class _Writer:
             self._pieces |= {"window": None}
         if source.signs:
             self._pieces |= {"counts": None}
-            filters, depth = (
-                self._constant(pack_filters(kernel.kernel), "uint8_t"),
-                binary_depth(kernel.kernel),
-            )
+            filters, depth = self._filters(kernel.kernel), binary_depth(kernel.kernel)
             counts, codes, _ = strip_layout(kernel, output, True)
             body.add(f"uint16_t *const counts = (uint16_t *)(void *)(scratch + {counts // 4});")
         elif kernel.groups == 1:
@@ -620,6 +640,7 @@ class _Writer:
                 f"const float {n}_std[] = {{{', '.join(map(_float, std))}}};",
                 "",
                 f"int {n}_run(const float *image, {self._arguments()})\n{{",
+                *self._start(),
                 *self._calls,
                 "    return 0;\n}\n",
                 f"int {n}_run_u8(const uint8_t *pixels, {self._arguments()})\n{{",
@@ -631,6 +652,18 @@ class _Writer:
                 f"    return {n}_run(image, {', '.join(outputs)});\n}}\n",
             ]
         )
+
+    def _start(self) -> list[str]:
+        """What the first run does: it expands the filters that are stored as indices."""
+        if not self._expansions:
+            return []
+        return [
+            "    static int started;",
+            "    if (!started) {",
+            *self._expansions,
+            "        started = 1;",
+            "    }",
+        ]
 
 
 class _Lines:
@@ -663,7 +696,7 @@ class _Block:
         self._lines.add("}")
 
 
-_PIECES = ("common", "strip", "window", "counts", "dots", "pack", "softmax")
+_PIECES = ("common", "strip", "window", "expand", "counts", "dots", "pack", "softmax")
 
 
 def pack_filters(kernel: np.ndarray) -> np.ndarray:
@@ -684,6 +717,23 @@ def pack_filters(kernel: np.ndarray) -> np.ndarray:
         parts.append(group.reshape(-1))
         start += size
     return np.concatenate(parts)
+
+
+def codebook_of(kernel: np.ndarray) -> tuple[np.ndarray, int, np.ndarray] | None:
+    """Binary filters `(3, 3, inputs, outputs)` as indices of their patterns, bits of an index, patterns.
+
+    Bit t of a pattern is 1 where tap t is -1. Indices of all inputs of the first output come first, their
+    lowest bits first; one more byte follows the last one. None where there are more than 256 patterns.
+    """
+    taps = (kernel.reshape(9, *kernel.shape[2:]) < 0).astype(np.uint16)
+    numbers = (taps << np.arange(9, dtype=np.uint16)[:, None, None]).sum(axis=0, dtype=np.uint16)
+    patterns, indices = np.unique(numbers.T.reshape(-1), return_inverse=True)
+    if len(patterns) > 256:
+        return None
+    bits = max(int(len(patterns) - 1).bit_length(), 1)
+    table = (indices.reshape(-1, 1) >> np.arange(bits)) & 1
+    packed = np.packbits(table.astype(np.uint8).reshape(-1), bitorder="little")
+    return np.append(packed, np.uint8(0)), bits, patterns.astype(np.uint16)
 
 
 def block_filters(kernel: np.ndarray) -> np.ndarray:

@@ -34,10 +34,10 @@ def settled():
 def exported():
     """The program of a model: `(program, graph, text)`."""
 
-    def export(model, name="net"):
+    def export(model, name="net", subbit=False):
         network, graph = lower(model)
         program = compile_network(network)
-        return program, graph, write_source(program, name, Labels()).text
+        return program, graph, write_source(program, name, Labels(), subbit).text
 
     return export
 
@@ -50,10 +50,10 @@ def agrees(exported):
     those of the whole model: rounding next to zero flips a sign, and one sign moves every logit.
     """
 
-    def compare(model, command=None, launcher=(), images=3, suffix=".c"):
+    def compare(model, command=None, launcher=(), images=3, suffix=".c", subbit=False):
         if command is None and check.compiler() is None:
             pytest.skip("there is no C compiler on this machine")
-        program, graph, text = exported(model)
+        program, graph, text = exported(model, subbit=subbit)
         shape = model.input_shape[1:]
         samples = np.random.default_rng(1).standard_normal((images, *shape), np.float32)
         outcome = check.run(program, text, "net", samples, command, launcher, trace=images, suffix=suffix)

@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 
 import bnn_tf
+import zoo
 from bnn_tf._tensorflow import tf
 from bnn_tf.deploy import ConversionError
 from bnn_tf.errors import UsageError, UserError
 from bnn_tf.export import check
+from bnn_tf.export.source import codebook_of
 
 needs_compiler = pytest.mark.skipif(check.compiler() is None, reason="there is no C compiler on this machine")
 
@@ -130,3 +132,33 @@ def test_several_outputs(tmp_path):
     assert (
         "int net_run(const float *image, float *logits, float *output1)" in (tmp_path / "net.c").read_text()
     )
+
+
+@needs_compiler
+def test_codebooks(tmp_path, settled, agrees):
+    """Sub-bit kernels take b/9 of the flash and compute the same."""
+    model = settled(zoo.CifarResNet20(method="subbit", input_shape=(8, 8, 3), num_classes=10))
+    agrees(model, subbit=True)
+    plain = bnn_tf.export_c(model, tmp_path / "plain.c", check=False)
+    coded = bnn_tf.export_c(model, tmp_path / "coded.c", check=False, subbit=True)
+    assert coded.flash < plain.flash
+    assert coded.ram > plain.ram
+    assert "net_expand" not in (tmp_path / "plain.c").read_text()
+
+
+@pytest.mark.parametrize(("patterns", "outputs"), [(2, 5), (16, 17), (37, 32), (256, 100)])
+def test_indices_of_patterns(patterns, outputs):
+    rng = np.random.default_rng(patterns)
+    book = rng.choice([-1.0, 1.0], (patterns, 3, 3)).astype(np.float32)
+    kernel = np.moveaxis(book[rng.integers(0, patterns, (11, outputs))], (2, 3), (0, 1))
+    indices, bits, numbers = codebook_of(kernel)
+    assert 2**bits >= len(numbers) > 2 ** (bits - 1) or bits == 1
+    table = np.unpackbits(indices, bitorder="little")[: 11 * outputs * bits].reshape(-1, bits)
+    decoded = numbers[table @ (1 << np.arange(bits))].reshape(outputs, 11)
+    signs = 1 - 2 * (decoded[..., None] >> np.arange(9) & 1).astype(int)
+    assert (signs.reshape(outputs, 11, 3, 3).transpose(2, 3, 1, 0) == kernel).all()
+
+
+def test_no_codebook_for_many_patterns():
+    kernel = np.random.default_rng(0).choice([-1.0, 1.0], (3, 3, 64, 64)).astype(np.float32)
+    assert codebook_of(kernel) is None

@@ -3,6 +3,7 @@
 import importlib.util
 import platform
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -61,3 +62,60 @@ def test_branches_of_x86(flags, network, agrees):
     if flags[0] == "-mavx2" and "avx2" not in Path("/proc/cpuinfo").read_text():
         pytest.skip("this processor has no AVX2")
     agrees(network, [check.compiler(), "-O2", *flags])
+
+
+# SIMDe computes every intrinsic in plain C. It lacks one that the program uses.
+_AVX512 = """
+#ifndef EMULATED
+#define EMULATED
+#define SIMDE_NO_NATIVE
+#define SIMDE_ENABLE_NATIVE_ALIASES
+#include <simde/x86/avx512.h>
+#include <simde/x86/avx2.h>
+#include <simde/x86/fma.h>
+#include <string.h>
+static inline __m512i widen(__m256i bytes)
+{
+    uint8_t from[32];
+    uint16_t to[32];
+    __m512i result;
+    memcpy(from, &bytes, sizeof from);
+    for (int i = 0; i < 32; ++i) { to[i] = from[i]; }
+    memcpy(&result, to, sizeof to);
+    return result;
+}
+#define _mm512_cvtepu8_epi16 widen
+#endif
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    check.compiler() is None or not Path("/usr/include/simde/x86/avx512.h").exists(),
+    reason="needs a C compiler and SIMDe (Debian: libsimde-dev)",
+)
+def test_avx512_emulated(network, agrees, tmp_path):
+    (tmp_path / "immintrin.h").write_text(_AVX512)
+    features = ("F", "BW", "BITALG", "VPOPCNTDQ")
+    flags = ["-std=gnu99", "-O1", "-w", f"-I{tmp_path}", *(f"-D__AVX512{name}__" for name in features)]
+    agrees(network, [check.compiler(), *flags], images=1)
+
+
+@pytest.mark.skipif(
+    check.compiler() is None or platform.machine() != "x86_64", reason="needs a C compiler for x86-64"
+)
+def test_avx512_compiles(tmp_path):
+    """Real intrinsics, without a warning; few processors can run them."""
+    runtime = Path(check.__file__).parent / "runtime"
+    pieces = "".join(
+        (runtime / f"{name}.c").read_text() for name in ("common", "window", "counts", "dots", "pack")
+    )
+    used = (
+        "int main(void) { return net_count != NULL && net_dot != NULL && net_pack != NULL && net_window_of; }"
+    )
+    (tmp_path / "all.c").write_text(f"#include <stdint.h>\n#include <string.h>\n{pieces}\n{used}\n")
+    flags = ["-std=c99", "-O0", "-Wall", "-Wextra", "-Wconversion", "-Werror", "-Wno-address"]
+    features = [f"-mavx512{name}" for name in ("f", "bw", "bitalg", "vpopcntdq")]
+    command = [check.compiler(), *flags, *features, "all.c", "-o", "all"]
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert not result.returncode, result.stderr
