@@ -224,6 +224,13 @@ static inline void net_fold(uint16_t *counts, net_sums sums)
 #define NET_LINE_1(codes) (void)0
 #define NET_OF_LINE_1(codes, j) NET_PIXEL((codes)[0])
 
+/* Keeps compilers from starting with all pixels at once, for which there are too few registers. */
+#if defined(NET_NEON) && defined(__aarch64__) && (defined(__GNUC__) || defined(__clang__))
+#define NET_IN_ORDER(x) __asm__ volatile("" : "+w"(x))
+#else
+#define NET_IN_ORDER(x) (void)0
+#endif
+
 /* P pixels against V vectors of filters, LANES of each of which count. */
 #define NET_COUNT_BLOCK(NAME, P, V, LANES, LOAD, FOLD)                                                     \
     static void NAME(const net_code *codes, const net_window *w, const uint8_t *filters, size_t width,     \
@@ -250,8 +257,10 @@ static inline void net_fold(uint16_t *counts, net_sums sums)
                     NET_UNROLL for (v = 0; v < V; ++v) x[v] = LOAD(f, next, v);                            \
                     NET_UNROLL for (j = 0; j < P; ++j)                                                     \
                     {                                                                                      \
-                        const net_pixel pixel = NET_OF_LINE_##P(codes, j);                                 \
+                        net_pixel pixel = NET_OF_LINE_##P(codes, j);                                       \
+                        NET_IN_ORDER(pixel);                                                               \
                         NET_UNROLL for (v = 0; v < V; ++v) sums[j][v] = net_differ(sums[j][v], x[v], pixel); \
+                        NET_UNROLL for (v = 0; v < V; ++v) NET_IN_ORDER(sums[j][v]);                       \
                     }                                                                                      \
                 }                                                                                          \
                 if (room == 0 || (left == 0 && row + 1 == w->rows)) {                                      \
