@@ -16,7 +16,9 @@ from bnn_tf.data import Images
 from bnn_tf.device_kit.reference import Reference
 from bnn_tf.errors import UserError
 
-TARGET = ("-O3", "-target", "wasm32-wasi", "-mexec-model=reactor", "-mcpu=generic+simd128", "-Wl,--strip-all")
+# zig builds its libc again for other -mcpu or -msimd128; the compiler proper takes the feature alone.
+_SIMD = ("-Xclang", "-target-feature", "-Xclang", "+simd128", "-D__wasm_simd128__=1")
+TARGET = ("-O3", "-target", "wasm32-wasi", "-mexec-model=reactor", *_SIMD, "-Wl,--strip-all")
 """Flags of clang and zig."""
 
 

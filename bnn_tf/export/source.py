@@ -412,32 +412,51 @@ class _Writer:
                     else:
                         body.add("float *const values = scratch;")
                         body.add(f"memset(values, 0, {4 * output.channels});")
-                    with (
-                        body.block("for (int row = 0; row < rows; ++row)"),
-                        body.block("for (int column = 0; column < columns; ++column)"),
-                    ):
-                        offset = f"row * {dilation[0]} * geometry.in_width + column * {dilation[1]}"
-                        body.add(f"const {kind} *const x = source + from[j] + ({offset}) * {pixel};")
-                        if isinstance(kernel, Depthwise):
-                            width, multiplier = kernel.kernel.shape[1], kernel.kernel.shape[3]
-                            body.add(
-                                f"const int tap = (region->row + row) * {width} + region->column + column;"
-                            )
-                            body.add(f"const float *const f = {weights} + tap * {output.channels};")
-                            index = "c" if multiplier == 1 else f"c / {multiplier}"
-                            action = f"values[c] += x[{index}] * f[c];"
-                        elif source.signs:
-                            action = "values[c] = (uint8_t)(values[c] & x[c]);"
-                        elif kernel.largest:
-                            action = "values[c] = x[c] > values[c] ? x[c] : values[c];"
-                        else:
-                            action = "values[c] += x[c];"
-                        limit = pixel if source.signs else output.channels
-                        body.add(f"for (int c = 0; c < {limit}; ++c) {{ {action} }}")
+                    if isinstance(kernel, Pool) and kernel.largest and not source.signs:
+                        self._largest(body, kernel, pixel)
+                    else:
+                        with (
+                            body.block("for (int row = 0; row < rows; ++row)"),
+                            body.block("for (int column = 0; column < columns; ++column)"),
+                        ):
+                            offset = f"row * {dilation[0]} * geometry.in_width + column * {dilation[1]}"
+                            body.add(f"const {kind} *const x = source + from[j] + ({offset}) * {pixel};")
+                            if isinstance(kernel, Depthwise):
+                                width, multiplier = kernel.kernel.shape[1], kernel.kernel.shape[3]
+                                tap = f"(region->row + row) * {width} + region->column + column"
+                                body.add(f"const int tap = {tap};")
+                                body.add(f"const float *const f = {weights} + tap * {output.channels};")
+                                index = "c" if multiplier == 1 else f"c / {multiplier}"
+                                action = f"values[c] += x[{index}] * f[c];"
+                            elif source.signs:
+                                action = "values[c] = (uint8_t)(values[c] & x[c]);"
+                            else:
+                                action = "values[c] += x[c];"
+                            limit = pixel if source.signs else output.channels
+                            body.add(f"for (int c = 0; c < {limit}; ++c) {{ {action} }}")
                     if not source.signs:
                         mean = isinstance(kernel, Pool) and not kernel.largest
                         value = "values[c] / (float)(rows * columns)" if mean else "values[c]"
                         self._tail(body, step, value, "values")
+
+    def _largest(self, body: _Lines, kernel: Pool, channels: int) -> None:
+        """The largest values of a window; those of a whole row of it are compared in registers."""
+        width, (rows, columns) = kernel.window.size[1], kernel.window.dilation
+        with body.block("for (int row = 0; row < rows; ++row)"):
+            start = f"source + from[j] + row * {rows} * geometry.in_width * {channels}"
+            body.add(f"const float *const x = {start};")
+            step = columns * channels
+            if 1 < width <= 4:
+                taps = [f"x[{tap * step} + c]" if tap else "x[c]" for tap in range(width)]
+                actions = " ".join(f"t = {tap} > t ? {tap} : t;" for tap in taps)
+                with body.block(f"if (columns == {width})"):
+                    loop = f"for (int c = 0; c < {channels}; ++c)"
+                    body.add(f"{loop} {{ float t = values[c]; {actions} values[c] = t; }}")
+                    body.add("continue;")
+            with body.block("for (int column = 0; column < columns; ++column)"):
+                body.add(f"const float *const y = x + column * {step};")
+                action = "values[c] = y[c] > values[c] ? y[c] : values[c];"
+                body.add(f"for (int c = 0; c < {channels}; ++c) {{ {action} }}")
 
     def _moved(self, body: _Lines, step: Step, kernel: Operation) -> None:
         """Kernels that read the values of a pixel from somewhere else."""

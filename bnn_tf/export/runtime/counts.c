@@ -214,7 +214,7 @@ static inline void net_fold(uint16_t *counts, net_sums sums)
 #endif
 
 /* The pixels of a line: loaded together where one instruction does it. */
-#if defined(NET_NEON)
+#if defined(NET_NEON) && defined(__aarch64__)
 #define NET_LINE_4(codes) const uint8x16x4_t line = vld4q_dup_u8(codes)
 #define NET_OF_LINE_4(codes, j) line.val[j]
 #else
