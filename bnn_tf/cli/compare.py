@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from bnn_tf.cli import options, runs
+from bnn_tf.cli.target import Target
 from bnn_tf.errors import UsageError, UserError
 
 _BARS = "▁▂▃▄▅▆▇█"
@@ -22,6 +23,9 @@ def compare(paths: tuple[Path, ...], as_json: bool) -> None:
     """
     if len(paths) < 2:
         raise UsageError("name at least two runs to compare")
+    for path in paths:
+        if Target.open(path).kind != "run":
+            raise UserError(f"{path} is no run directory")
 
     from bnn_tf.report.page import differing
     from bnn_tf.training.run import Run

@@ -106,8 +106,8 @@ def flag(parameter: click.Parameter) -> str:
 def nearest_option(name: str, context: click.Context) -> str:
     """What to write instead of an option that does not exist; empty where nothing is near."""
     written = name.lstrip("-").replace("_", "-").lower()
-    flags = [flag(parameter) for parameter in context.command.params if isinstance(parameter, click.Option)]
-    names = {text.lstrip("-"): text for text in flags}
+    own = [parameter for parameter in context.command.params if isinstance(parameter, click.Option)]
+    names = {text.lstrip("-"): flag(option) for option in own for text in (*option.opts, flag(option))}
     if written in names:
         return names[written]
     meant = SYNONYMS.get(written)

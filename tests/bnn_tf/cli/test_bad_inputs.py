@@ -169,6 +169,7 @@ WRONG = [
     ("evaluate nothing", "there is no run and no model at nothing"),
     ("evaluate tex.keras", "did you mean text.keras?"),
     ("evaluate empty", "empty is neither a run directory (no config.json) nor a SavedModel"),
+    ("compare nothing nowhere", "there is no run and no model at nothing"),
     ("convert runs/nope", "there is no run and no model at runs/nope"),
     ("predict nothing x.png", "there is no run and no model at nothing"),
     ("predict text.keras nothing.png", "there is no image nothing.png"),
