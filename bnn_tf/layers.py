@@ -87,8 +87,8 @@ class BatchNormalization(tf.keras.layers.BatchNormalization):
 
     def call(self, inputs: tf.Tensor, training: Any = None, mask: Any = None) -> tf.Tensor:
         """Normalises, in training by the batch's statistics, otherwise by the running averages."""
-        ours = training is True and self.trainable and self.center and self.scale and mask is None
-        if not (ours and self.fused and self._data_format == "NHWC" and math.compiles(inputs)):
+        trains = training is True and self.trainable and self.center and self.scale and mask is None
+        if not (trains and self.fused and self._data_format == "NHWC" and math.compiles(inputs)):
             return super().call(inputs, training=training, mask=mask)
         inputs = tf.cast(inputs, self.compute_dtype)
         gamma, beta = tf.convert_to_tensor(self.gamma), tf.convert_to_tensor(self.beta)

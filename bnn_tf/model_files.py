@@ -319,19 +319,19 @@ class _Names:
         # Value, the layer it belongs to, and whether its keys have Keras' meaning.
         waiting = [(configuration, "the model", True)]
         while waiting:
-            value, owner, ours = waiting.pop()
+            value, owner, registered = waiting.pop()
             if isinstance(value, list):
-                waiting += [(item, owner, ours) for item in value]
+                waiting += [(item, owner, registered) for item in value]
             elif isinstance(value, dict):
                 if "class_name" in value:
                     owner = self._owner(value, owner)
-                    ours, value = self._check_object(value, owner)
+                    registered, value = self._check_object(value, owner)
                 for key, item in value.items():
-                    if ours and _NAMED.search(str(key)):
+                    if registered and _NAMED.search(str(key)):
                         self._check_identifiers(key, item, owner)
-                    if ours and key == "vocabulary" and isinstance(item, str):
+                    if registered and key == "vocabulary" and isinstance(item, str):
                         self._refuse(owner, f"reads the file {item}")
-                    waiting.append((item, owner, ours))
+                    waiting.append((item, owner, registered))
 
     @staticmethod
     def _owner(value: dict, outer: str) -> str:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 Decorator = Callable[[Any], Any]
 
-# What people call an option elsewhere; the names on the right are ours.
+# What people call an option elsewhere; the names on the right are those here.
 SYNONYMS = {
     "arch": "model",
     "architecture": "model",

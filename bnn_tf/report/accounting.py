@@ -55,8 +55,8 @@ class Cost:
     bit_operations: float = 0.0
 
     def __add__(self, other: Cost) -> Cost:
-        mine, theirs = dataclasses.astuple(self), dataclasses.astuple(other)
-        return Cost(*(a + b for a, b in zip(mine, theirs, strict=True)))
+        terms = zip(dataclasses.astuple(self), dataclasses.astuple(other), strict=True)
+        return Cost(*(a + b for a, b in terms))
 
     @property
     def bits_per_weight(self) -> float | None:
@@ -291,9 +291,9 @@ def _kernels(layer: tf.keras.layers.Layer) -> list[tuple[tf.Variable, bool]]:
     if not isinstance(layer, tuple(getattr(tf.keras.layers, name) for name in _CONVOLUTIONS)):
         return []
     binary_input = is_binary(getattr(layer, "input_quantizer", None))
-    found = [getattr(layer, name) for name in _KERNELS if hasattr(layer, name)]
+    kernels = [getattr(layer, name) for name in _KERNELS if hasattr(layer, name)]
     # The pointwise part of a separable convolution takes the sums of the depthwise one.
-    return [(kernel, binary_input and index == 0) for index, kernel in enumerate(found)]
+    return [(kernel, binary_input and index == 0) for index, kernel in enumerate(kernels)]
 
 
 def _state(layer: tf.keras.layers.Layer) -> Iterator[tf.Variable]:
@@ -328,7 +328,7 @@ def _size(weight: Any) -> int:
     return math.prod(weight.shape)
 
 
-# The papers' own cost tables, to set beside ours.
+# The papers' own cost tables, to set beside the figures here.
 #
 # The rules of `accounting` are the papers' as far as they are stated, at 224×224 and with 1000 classes. What
 # they give differs from the printed figures as follows.

@@ -127,13 +127,13 @@ def compress(model: bytes) -> tuple[bytes, SubBitReport]:
     if len(model) > decode.MAX_ORIGINAL:
         raise UserError("The model is larger than 2 GB, which the .snn format cannot hold.")
     sections, layers, end = [], [], 0
-    for found in LceFile(model).binary_filters():
-        coded, layer = _encode(model, found)
+    for stored in LceFile(model).binary_filters():
+        coded, layer = _encode(model, stored)
         layers.append(layer)
         if coded is not None:
-            sections += _raw_section(model[end : found.offset])
-            sections.append(_section(coded, found.size))
-            end = found.offset + found.size
+            sections += _raw_section(model[end : stored.offset])
+            sections.append(_section(coded, stored.size))
+            end = stored.offset + stored.size
     sections += _raw_section(model[end:])
     header = decode.FILE_HEADER.pack(
         decode.MAGIC, decode.VERSION, 0, len(sections), len(model), zlib.crc32(model)
@@ -204,21 +204,21 @@ def _raw_section(data: bytes) -> list[bytes]:
     return [_section(_Coded(decode.RAW, 0, 0, data), len(data))] if data else []
 
 
-def _encode(model: bytes, found: Filter) -> tuple[_Coded | None, LayerReport]:
+def _encode(model: bytes, stored: Filter) -> tuple[_Coded | None, LayerReport]:
     """Returns the smallest coding, None where that is the filter as it is, and the report on it."""
-    slices = _slices(model, found)
+    slices = _slices(model, stored)
     codings = [] if slices is None else list(_codings(slices))
     patterns = codings[0].patterns if codings else 0
-    best = min((c for c in codings if _is_worthwhile(c, found.size)), key=_payload_size, default=None)
+    best = min((c for c in codings if _is_worthwhile(c, stored.size)), key=_payload_size, default=None)
     layer = LayerReport(
-        name=found.name,
-        shape=found.shape,
+        name=stored.name,
+        shape=stored.shape,
         method=_METHODS[best.kind if best else decode.RAW],
         patterns=patterns,
         bits=decode.index_bits(patterns) if patterns else 0,
-        weights=8 * found.size if slices is None else slices.size * decode.TAPS,
-        raw_bytes=found.size,
-        coded_bytes=_HEADER_BYTES + len(best.payload) if best else found.size,
+        weights=8 * stored.size if slices is None else slices.size * decode.TAPS,
+        raw_bytes=stored.size,
+        coded_bytes=_HEADER_BYTES + len(best.payload) if best else stored.size,
         codebook_bytes=decode.packed_size(decode.TAPS, patterns) if best else 0,
     )
     return best, layer
@@ -235,12 +235,12 @@ def _is_worthwhile(coded: _Coded, size: int) -> bool:
     return len(coded.payload) + 2 * _HEADER_BYTES < size <= decode.MAX_GROWTH * len(coded.payload)
 
 
-def _slices(model: bytes, found: Filter) -> np.ndarray | None:
+def _slices(model: bytes, stored: Filter) -> np.ndarray | None:
     """Returns the `(cout, cin)` patterns of a 3x3 filter; bit `3 * row + column` of one is set for -1."""
-    if len(found.shape) != 4 or found.shape[1:3] != (3, 3):
+    if len(stored.shape) != 4 or stored.shape[1:3] != (3, 3):
         return None
-    cout, words = found.shape[0], found.shape[3]
-    data = np.frombuffer(model, np.uint8, found.size, found.offset)
+    cout, words = stored.shape[0], stored.shape[3]
+    data = np.frombuffer(model, np.uint8, stored.size, stored.offset)
     bits = np.unpackbits(data, bitorder="little").reshape(cout, decode.TAPS, words * 32)
     used = np.flatnonzero(bits.any(axis=(0, 1)))
     # The padding to whole words is +1 throughout: end after the last channel that is not.

@@ -105,8 +105,8 @@ def unwrap(content: Any, source: str) -> Checkpoint:
     inner = next((holder[key] for key in _WRAPPERS if _tensors(holder.get(key))), None)
     arrays = _tensors(holder if inner is None else inner)
     if not arrays:
-        found = f"has only {', '.join(map(str, holder))}" if holder else "is no dictionary"
-        raise UserError(f"{source} holds no state dict: it {found}")
+        what = f"has only {', '.join(map(str, holder))}" if holder else "is no dictionary"
+        raise UserError(f"{source} holds no state dict: it {what}")
     for prefix in _PREFIXES:
         if all(name.startswith(prefix) for name in arrays):
             arrays = {name.removeprefix(prefix): array for name, array in arrays.items()}

@@ -126,9 +126,9 @@ def check(request: Request) -> None:
 
 def import_arrays(request: Request, checkpoint: Checkpoint) -> Imported:
     """Like `import_checkpoint`, with what is in the file; needs no PyTorch."""
-    found = infer(checkpoint.arrays, request.model, request.method)
-    recipe = _recipe(request, found)
-    class_names, notes = _class_names(request, recipe, found.classes)
+    shown = infer(checkpoint.arrays, request.model, request.method)
+    recipe = _recipe(request, shown)
+    class_names, notes = _class_names(request, recipe, shown.classes)
     network = build_network(recipe, len(class_names))
     matching = assign(network, checkpoint.arrays, request.model, request.ignore, str(request.file))
     matching = dataclasses.replace(matching, notes=(*matching.notes, *notes))
@@ -152,11 +152,11 @@ def _normalization(images: data.Images) -> str:
     return next((name for name, known in data.NORMALIZATIONS.items() if known == pair), "its own")
 
 
-def _recipe(request: Request, found: Settings) -> Recipe:
+def _recipe(request: Request, shown: Settings) -> Recipe:
     """The authors' recipe of the network, reduced to its last phase, with all that is known put in."""
-    dataset = request.dataset or _usual_dataset(request.model, found.classes)
-    recipe = recipes.find(found.method, request.model, dataset)
-    for key, value in _inferred(recipe, found):
+    dataset = request.dataset or _usual_dataset(request.model, shown.classes)
+    recipe = recipes.find(shown.method, request.model, dataset)
+    for key, value in _inferred(recipe, shown):
         recipe = recipes.override(recipe, key, value)
     if request.normalization is not None:
         recipe = recipes.override(recipe, "normalization", request.normalization)
@@ -172,14 +172,14 @@ def _recipe(request: Request, found: Settings) -> Recipe:
     )
 
 
-def _inferred(recipe: Recipe, found: Settings) -> Iterator[tuple[str, Any]]:
+def _inferred(recipe: Recipe, shown: Settings) -> Iterator[tuple[str, Any]]:
     """Settings that the checkpoint shows and the recipe does not have anyway."""
     method = recipe.method_of(recipe.phases[-1]).get_config()
-    for key, value in found.method_options.items():
+    for key, value in shown.method_options.items():
         if method[key] != value:
             yield f"method.{key}", value
     parameters = inspect.signature(get_model(recipe.model)).parameters
-    for key, value in found.model_options.items():
+    for key, value in shown.model_options.items():
         if recipe.model_options.get(key, parameters[key].default) != value:
             yield f"model.{key}", value
 
@@ -204,7 +204,7 @@ def _class_names(request: Request, recipe: Recipe, classes: int) -> tuple[tuple[
 def _names_of_dataset(request: Request, recipe: Recipe, classes: int) -> Sequence[str] | None:
     """The dataset's class names, where it is at hand and fits or was asked for."""
     try:
-        found = data.load(recipe.dataset, request.data_dir, download=False).class_names
+        names = data.load(recipe.dataset, request.data_dir, download=False).class_names
     except data.UnknownDatasetError:
         raise
     except data.DataError:
@@ -212,7 +212,7 @@ def _names_of_dataset(request: Request, recipe: Recipe, classes: int) -> Sequenc
             raise
         return None
     asked = request.dataset is not None or request.data_dir is not None
-    return found if asked or classes == len(found) else None
+    return names if asked or classes == len(names) else None
 
 
 def infer(arrays: Mapping[str, np.ndarray], model: str, method: str | None = None) -> Settings:

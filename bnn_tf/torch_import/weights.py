@@ -35,9 +35,9 @@ class Matching:
     """What an assignment did.
 
     Args:
-        matched: `layer/variable` of ours for each PyTorch name that was taken.
+        matched: `layer/variable` for each PyTorch name that was taken.
         ignored: Names that were not taken, and why.
-        kept: Variables of ours that have no source and need none.
+        kept: Variables of the network that have no source and need none.
         notes: What else one should know.
     """
 
@@ -92,10 +92,10 @@ def assign(
     )
 
 
-def _keys(model: str, given: Sequence[str]) -> dict[str, Key | None]:
+def _keys(model: str, in_file: Sequence[str]) -> dict[str, Key | None]:
     """Our variable for each name; only the first of two names has it."""
     keys: dict[str, Key | None] = {}
-    for name in given:
+    for name in in_file:
         key = names.our_key(model, name)
         keys[name] = None if key in keys.values() else key
     return keys
@@ -148,13 +148,13 @@ def _values(
 def _misfit(mismatched: list[str], homeless: list[str], empty: list[Key]) -> str:
     """The first names of each kind."""
     parts = [
-        f"{len(found)} {what}: {', '.join(found[:_SHOWN])}{', …' if len(found) > _SHOWN else ''}"
-        for what, found in (
+        f"{len(entries)} {what}: {', '.join(entries[:_SHOWN])}{', …' if len(entries) > _SHOWN else ''}"
+        for what, entries in (
             ("of other shapes", mismatched),
             ("names without a place", homeless),
             ("variables without a source", ["/".join(key) for key in empty]),
         )
-        if found
+        if entries
     ]
     return "; ".join(parts)
 
@@ -187,7 +187,7 @@ def _zeros(network: tf.keras.Model) -> list[str]:
 
 
 def torch_shape(variable: str, shape: Sequence[int]) -> Shape:
-    """The shape that PyTorch's tensor has for a variable of ours, for messages and checks."""
+    """The shape that PyTorch's tensor has for a variable, for messages and checks."""
     if variable == "kernel":
         return (*reversed(shape[-2:]), *shape[:-2])
     return tuple(size for size in shape if size != 1) if len(shape) > 1 else tuple(shape)
@@ -196,7 +196,7 @@ def torch_shape(variable: str, shape: Sequence[int]) -> Shape:
 def from_torch(
     array: np.ndarray, variable: str, shape: Sequence[int], map_size: Shape = (1, 1)
 ) -> np.ndarray | None:
-    """The array as a variable of ours holds it, or `None` where the shapes do not go together.
+    """The array as a variable holds it, or `None` where the shapes do not go together.
 
     Args:
         array: In PyTorch's layout.

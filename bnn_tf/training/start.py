@@ -321,7 +321,7 @@ def larq_zoo_images(size: tuple[int, int]) -> Images:
     """How images become inputs of Larq Zoo's networks: the centre 7/8 of the short side.
 
     Larq Zoo's own `preprocess_input` cuts out the same part and then resizes with a bicubic filter, where
-    ours is bilinear and anti-aliased.
+    the filter here is bilinear and anti-aliased.
     """
     return Images(evaluation=ResizeShort(8 / 7), size=size, normalization=NORMALIZATION)
 

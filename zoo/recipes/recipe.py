@@ -172,9 +172,9 @@ class _Settings(Value):
 
     def __post_init__(self) -> None:
         for field, base in _VALUES.items():
-            given = getattr(self, field, None)
-            if isinstance(given, str | Mapping):
-                object.__setattr__(self, field, resolve(base, given))
+            value = getattr(self, field, None)
+            if isinstance(value, str | Mapping):
+                object.__setattr__(self, field, resolve(base, value))
         if isinstance(self.images, Mapping):  # type: ignore[attr-defined]
             object.__setattr__(self, "images", Images.from_dict(self.images))  # type: ignore[attr-defined]
         super().__post_init__()
@@ -272,7 +272,7 @@ class Recipe(_Settings):
         teacher: Where a `Distribution` loss takes the teacher from.
         published_top1: The paper's accuracy in percent.
         published_top5: Likewise.
-        note: Where the settings come from, and how far they are ours.
+        note: Where the settings come from, and how far they are not the paper's.
         variant: Tells apart recipes of the same method, network and dataset.
 
     Raises:
