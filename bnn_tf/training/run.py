@@ -24,6 +24,7 @@ import os
 import platform
 import re
 import shutil
+import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from importlib import metadata
@@ -333,13 +334,25 @@ class Run:
             files.write_text(path, text.getvalue())
         return True
 
-    def save_weights(self, network: tf.keras.Model, position: Position | None = None) -> None:
+    def save_weights(
+        self, network: tf.keras.Model, position: Position | None = None, writes: bool = True
+    ) -> None:
         """Writes the weights file, and beside it its checksum and the position it belongs to.
+
+        Args:
+            network: The network.
+            position: How far it was trained.
+            writes: Whether this process writes. Of several workers only the chief does, but all take part:
+                BatchNorm's statistics are means over the workers.
 
         Raises:
             UserError: the disk is full, or the directory cannot be written.
         """
         size = 2 * sum(variable.numpy().nbytes for variable in network.weights) + 2**20
+        if not writes:
+            with tempfile.TemporaryDirectory() as folder:
+                network.save_weights(Path(folder, "other.weights.h5"))
+            return
         free = shutil.disk_usage(self.path).free
         if free < size:  # HDF5 crashes where a disk becomes full under it
             raise UserError(f"cannot write {self.weights_path}: {free:,} bytes are free, {size:,} needed")

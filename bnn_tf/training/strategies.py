@@ -150,7 +150,8 @@ def _largest(strategy: tf.distribute.Strategy) -> Any:
     def largest(code: tf.Tensor) -> tf.Tensor:
         def gathered(mine: tf.Tensor) -> tf.Tensor:
             context = tf.distribute.get_replica_context()
-            return tf.reduce_max(context.all_gather(mine, axis=0))
+            placed = tf.identity(mine)  # an argument has no device, and what is gathered needs one
+            return tf.reduce_max(context.all_gather(placed, axis=0))
 
         return strategy.experimental_local_results(strategy.run(gathered, args=(code,)))[0]
 

@@ -17,6 +17,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -349,7 +350,7 @@ class _Training:
             logs = saved.state()["logs"]
         elif position != Position(position.phase):
             self.run.load_weights(network)
-        if saved is not None and self.writes and position.step == 0:
+        if saved is not None and position.step == 0:
             self.repair_weights(position)
         if position.epoch >= phase.epochs:
             return self.final(network)
@@ -380,10 +381,11 @@ class _Training:
             data.steps(source, "test", config.recipe.test_batch_size),
         )
         logs_folder = self.run.path / "tensorboard" / phase.name
-        watching = [KernelDiagnostics(self.run.path / "diagnostics.jsonl", phase.name, network, logs_folder)]
+        # Other workers measure as well, because all must read shared variables in the same order.
+        records = self.run.path / "diagnostics.jsonl" if self.writes else Path(os.devnull)
         callbacks = [
             *method.callbacks(epochs=phase.epochs, log_dir=logs_folder),
-            *(watching if self.writes else []),
+            KernelDiagnostics(records, phase.name, network, logs_folder if self.writes else None),
             *self.session.callbacks,
         ]
         for callback in callbacks:
@@ -504,9 +506,9 @@ class _Training:
         """Saves an epoch. The checkpoint is what counts: it comes first, the rest can be made from it."""
         self.rows.append(dict(row))
         self.save(epoch + 1, 0, score=row.get("val_accuracy"))
+        with self.average.swapped() if self.average else contextlib.nullcontext():
+            self.run.save_weights(self.network, Position(self.index, epoch + 1), self.writes)
         if self.writes:
-            with self.average.swapped() if self.average else contextlib.nullcontext():
-                self.run.save_weights(self.network, Position(self.index, epoch + 1))
             self.run.write_metrics(self.rows)
         if self.writer is not None:
             self.log(epoch, {name: value for name, value in row.items() if isinstance(value, float)})
@@ -547,9 +549,9 @@ class _Training:
 
     def repair_weights(self, position: Position) -> None:
         """Writes the weights file of the restored epoch where a crash left another or none."""
-        if self.run.weights_position() != position:
+        if strategies.agree(self.strategy, int(self.run.weights_position() != position)):
             with self.average.swapped() if self.average else contextlib.nullcontext():
-                self.run.save_weights(self.network, position)
+                self.run.save_weights(self.network, position, self.writes)
 
     def stopped(self, epoch: int, step: int) -> StoppedError:
         """What to say of a signal, after everything was saved."""
