@@ -353,8 +353,11 @@ class TestSignals:
             train(run, session)
 
     def test_handlers_are_put_back(self, trained):
-        assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
-        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        before = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
+        with trainer._Signals() as signals:
+            assert signal.getsignal(signal.SIGTERM) == signals._receive
+        assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)) == before
+        assert before[0] is signal.SIG_DFL
 
     def test_a_second_ends_the_process(self, monkeypatch):
         sent = []
