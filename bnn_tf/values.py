@@ -55,7 +55,15 @@ class Range:
 
 
 class InNotebooks:
-    """Shows an object's own text in notebooks, in place of all its fields."""
+    """Shows an object's own text in notebooks, in place of all its fields.
+
+    Example:
+        >>> class Report(InNotebooks):
+        ...     def __str__(self):
+        ...         return "1 < 2"
+        >>> Report()._repr_html_()
+        '<pre>1 &lt; 2</pre>'
+    """
 
     def _repr_html_(self) -> str:
         """The text as notebooks show it."""

@@ -127,6 +127,7 @@ def test_two_replicas_equal_one(results, optimizer):
     assert (np.abs(one["codebook"]) > 0.5).all(1).any()  # a replaced pattern
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("replicas", ["one", "two"])
 def test_a_checkpoint_of_two_replicas_goes_on_with_either(results, replicas):
     assert_close(results[f"{replicas} resumed"], results["two"])

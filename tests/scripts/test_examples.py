@@ -20,6 +20,7 @@ def python(folder, *arguments):
     return done.stdout
 
 
+@pytest.mark.slow
 def test_digits(tmp_path):
     """It trains, saves, reloads and converts; Keras' own loader reads the file with our layers registered."""
     output = tmp_path / "digits.tflite"

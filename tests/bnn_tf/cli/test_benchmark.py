@@ -32,6 +32,7 @@ def test_a_file(command, file):
     assert "LCE's interpreter measures no single operators" in out
 
 
+@pytest.mark.slow
 def test_a_run_compared(command, trained, tmp_path):
     options = (*QUICK, "--compare", "--calibration-images", "8", "-o", tmp_path / "built", "--json")
     code, out, err = command("benchmark", trained, *options)

@@ -165,6 +165,7 @@ def test_norms_before_signs_become_thresholds(network, conv, images):
     assert OutputScale not in kinds(folded)
 
 
+@pytest.mark.slow
 def test_vgg_small_stays_bit_packed(randomized, rng):
     model = randomized(zoo.VGGSmall(method="recu", input_shape=(16, 16, 3), pad_values=1.0))
     for layer in model.layers:

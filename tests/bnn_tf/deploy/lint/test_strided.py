@@ -69,6 +69,7 @@ def computes_right(model, images):
     return proof.compare(model.predict(images, verbose=0), logits).moved_share == 0
 
 
+@pytest.mark.sample(3)
 @pytest.mark.parametrize("trunk", WRONG.values(), ids=WRONG)
 def test_what_lce_miscomputes_is_an_error(network, images, trunk):
     model = network(trunk)
