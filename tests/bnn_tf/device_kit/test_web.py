@@ -2,6 +2,7 @@
 
 import base64
 import json
+import os
 import shutil
 import subprocess
 
@@ -18,16 +19,75 @@ needs_browser = pytest.mark.skipif(
     _BROWSER is None or web.compiler() is None,
     reason="needs Chromium and a compiler for WebAssembly (the package ziglang, extra `cross`)",
 )
-_SETTLED = (
-    "ready.then(async () => {{ {steps}; await new Promise((done) => setTimeout(done, 300)); done(); }});"
-)
-# What ends up in the title shows that the script got to its end.
-_DONE = "const done = () => { document.title = 'done'; };"
+
+
+class Browser:
+    """Headless Chromium, told what to do through a pipe."""
+
+    def __init__(self, profile):
+        commands, self._commands = os.pipe()
+        self._answers, answers = os.pipe()
+        flags = [
+            "--headless",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--remote-debugging-pipe",
+            f"--user-data-dir={profile}",
+        ]
+        flags += ["--use-fake-ui-for-media-stream", "--use-fake-device-for-media-stream", "about:blank"]
+        # It reads commands from descriptor 3 and writes answers to 4.
+        shell = f'exec "$0" "$@" 3<&{commands} 4>&{answers}'
+        self._process = subprocess.Popen(
+            ["sh", "-c", shell, _BROWSER, *flags],
+            pass_fds=(commands, answers),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        os.close(commands)
+        os.close(answers)
+        self._rest, self._number, self._session = b"", 0, None
+        pages = [
+            target for target in self.call("Target.getTargets")["targetInfos"] if target["type"] == "page"
+        ]
+        attached = self.call("Target.attachToTarget", targetId=pages[0]["targetId"], flatten=True)
+        self._session = attached["sessionId"]
+
+    def call(self, method, **parameters):
+        self._number += 1
+        message = {"id": self._number, "method": method, "params": parameters}
+        os.write(
+            self._commands,
+            json.dumps(message | ({"sessionId": self._session} if self._session else {})).encode(),
+        )
+        os.write(self._commands, b"\0")
+        while True:
+            while b"\0" not in self._rest:
+                part = os.read(self._answers, 1 << 20)
+                assert part, "the browser has ended"
+                self._rest += part
+            line, self._rest = self._rest.split(b"\0", 1)
+            answer = json.loads(line)
+            if answer.get("id") == self._number:
+                assert "error" not in answer, answer["error"]
+                return answer["result"]
+
+    def run(self, script):
+        """What a script, which may wait, returns in the page."""
+        script = f"(async () => {{ {script} }})()"
+        answer = self.call("Runtime.evaluate", expression=script, awaitPromise=True, returnByValue=True)
+        assert "exceptionDetails" not in answer, answer["exceptionDetails"]
+        return answer["result"].get("value")
+
+    def close(self):
+        self._process.kill()
+        self._process.wait()
+        os.close(self._commands)
+        os.close(self._answers)
 
 
 @pytest.fixture
 def page(tiny, tmp_path, rng):
-    """A kit's page of a tiny network; `page(steps)` is what it shows after some steps of script."""
+    """The page of a tiny network's kit in a browser."""
     model, pre = tiny(), Images(size=(8, 8))
     image = rng.integers(0, 256, (8, 8, 3), np.uint8)
     outputs = model.predict(pre.normalize(image)[None], verbose=0)
@@ -36,21 +96,13 @@ def page(tiny, tmp_path, rng):
     names = ["<b>&", "</script>", *map(str, range(outputs.size - 2))]
     device_kit.write(tmp_path / "kit", tmp_path / "model.tflite", names, pre, reference, network=model)
 
-    def show(steps: str) -> str:
-        text = (tmp_path / "kit" / "index.html").read_text()
-        script = f"<script>{_DONE}{_SETTLED.format(steps=steps)}</script></body>"
-        (tmp_path / "kit" / "test.html").write_text(text.replace("</body>", script))
-        flags = ["--headless", "--no-sandbox", "--disable-gpu", "--use-fake-ui-for-media-stream"]
-        flags += ["--use-fake-device-for-media-stream", "--virtual-time-budget=20000"]
-        flags += [f"--user-data-dir={tmp_path / 'profile'}", "--dump-dom"]
-        address = (tmp_path / "kit" / "test.html").as_uri()
-        result = subprocess.run(
-            [_BROWSER, *flags, address], capture_output=True, text=True, timeout=300, check=True
-        )
-        assert "<title>done</title>" in result.stdout, result.stderr[-1000:]
-        return result.stdout.rsplit("<script>", 2)[0]
-
-    return show
+    browser = Browser(tmp_path / "profile")
+    browser.call("Page.navigate", url=(tmp_path / "kit" / "index.html").as_uri())
+    browser.run(
+        "while (document.readyState !== 'complete') await new Promise((r) => setTimeout(r, 20)); await ready"
+    )
+    yield browser
+    browser.close()
 
 
 def test_kit_holds_the_page(tiny, tmp_path, rng, monkeypatch):
@@ -72,43 +124,32 @@ def test_kit_holds_the_page(tiny, tmp_path, rng, monkeypatch):
     assert kit.rule(pre)["cover"] == data["cover"]
 
 
-@needs_browser
-@pytest.mark.slow
-def test_page_computes_what_was_expected(page):
-    shown = page("byId('reference').click()")
-    assert "this browser computes what was expected" in shown
-    assert shown.count("<li>") == 5
+_SHOWN = "while (!byId('top').children.length) await new Promise((r) => setTimeout(r, 20));"
+_SHOWN += "return byId('top').children.length"
 
 
 @needs_browser
 @pytest.mark.slow
-def test_dropped_picture(page):
-    steps = (
-        "const c = document.createElement('canvas'); c.width = 40; c.height = 20;"
+def test_page_in_a_browser(page):
+    """The reference picture, a dropped picture, the camera, and what is no picture."""
+    assert "this browser computes what was expected" in page.run("return byId('proof').textContent")
+    assert page.run(f"byId('reference').click(); {_SHOWN}") == 5
+    dropped = (
+        "byId('top').replaceChildren(); const c = document.createElement('canvas');"
+        "c.width = 40; c.height = 20;"
         "const g = c.getContext('2d'); g.fillStyle = 'red'; g.fillRect(0, 0, 40, 20);"
         "const blob = await new Promise((r) => c.toBlob(r)); const t = new DataTransfer();"
         "t.items.add(new File([blob], 'a.png', { type: 'image/png' }));"
         "byId('drop').dispatchEvent(new DragEvent('drop', { dataTransfer: t, cancelable: true }));"
-        "await new Promise((r) => setTimeout(r, 500))"
     )
-    shown = page(steps)
-    assert shown.count("<li>") == 5
-    assert " ms</p>" in shown
-
-
-@needs_browser
-@pytest.mark.slow
-def test_no_picture(page):
-    shown = page("await classify(new File(['text'], 'a.png', { type: 'image/png' }))")
-    assert "This is no picture that the browser can read" in shown
-    assert "<li>" not in shown
-
-
-@needs_browser
-@pytest.mark.slow
-def test_camera(page):
-    shown = page("await camera(); await new Promise((r) => setTimeout(r, 1000)); stop()")
-    assert shown.count("<li>") == 5
+    assert page.run(dropped + _SHOWN) == 5
+    assert page.run("return byId('time').textContent").endswith(" ms")
+    assert page.run(f"byId('top').replaceChildren(); byId('camera').click(); {_SHOWN}") == 5
+    page.run("stop(); byId('top').replaceChildren(); await classify(new File(['x'], 'a.png'))")
+    assert page.run("return byId('status').textContent").startswith(
+        "This is no picture that the browser can read"
+    )
+    assert page.run("return byId('top').children.length") == 0
 
 
 def test_says_what_does_not_compile(tmp_path):
