@@ -64,7 +64,7 @@ def unknown(kind: str, name: str, valid: Iterable[str]) -> UsageError:
     valid = list(valid)
     near = nearest(str(name), valid)
     hint = f"; did you mean {near!r}?" if near else ""
-    return UsageError(f"there is no {kind} called {name!r}{hint} (there are: {', '.join(valid)})")
+    return UsageError(f"there is no {kind} called {name!r}{hint} (there are: {', '.join(valid) or 'none'})")
 
 
 def first_line(error: BaseException) -> str:

@@ -40,7 +40,7 @@ def record(name: str) -> dict[str, Any]:
         UsageError: there are no weights of that name.
     """
     if name not in names():
-        raise unknown("weights in the zoo", name, names())
+        raise unknown("trained network in the zoo", name, names())
     return json.loads((FOLDER / f"{name}.json").read_text())
 
 
@@ -57,7 +57,7 @@ def name_for(model: str, method: str, dataset: str) -> str:
     """
     name = f"{model}-{method}"
     if name not in names() or record(name)["config"]["recipe"]["dataset"] != dataset:
-        raise unknown(f"weights for {dataset} in the zoo", name, names())
+        raise unknown(f"network trained on {dataset} in the zoo", name, names())
     return name
 
 

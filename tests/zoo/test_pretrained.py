@@ -42,7 +42,7 @@ def test_other_networks_are_refused(shipped):
         zoo.CifarResNet20(method="recu", weights="cifar10", num_classes=7)
     with pytest.raises(UserError, match="'cifar_resnet20-bireal'; did you mean 'cifar_resnet20-recu'"):
         zoo.CifarResNet20(method="bireal", weights="cifar10")
-    with pytest.raises(UserError, match="no weights in the zoo called 'cifar_resnet20-rec'"):
+    with pytest.raises(UserError, match="no trained network in the zoo called 'cifar_resnet20-rec'"):
         load_source("zoo:cifar_resnet20-rec")
 
 
