@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -36,9 +37,13 @@ class Browser:
         ]
         flags += ["--use-fake-ui-for-media-stream", "--use-fake-device-for-media-stream", "about:blank"]
         # It reads commands from descriptor 3 and writes answers to 4.
-        shell = f'exec "$0" "$@" 3<&{commands} 4>&{answers}'
+        start = (
+            "import fcntl, os, sys;"
+            "commands, answers = (fcntl.fcntl(int(n), fcntl.F_DUPFD, 10) for n in sys.argv[1:3]);"
+            "os.dup2(commands, 3); os.dup2(answers, 4); os.execv(sys.argv[3], sys.argv[3:])"
+        )
         self._process = subprocess.Popen(
-            ["sh", "-c", shell, _BROWSER, *flags],
+            [sys.executable, "-c", start, str(commands), str(answers), _BROWSER, *flags],
             pass_fds=(commands, answers),
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
