@@ -24,7 +24,6 @@ from bnn_tf.deploy.fold import (
     add_bias,
     fold_graph,
     layer_of,
-    pads,
     scale_inputs,
     shift,
     shifted,
@@ -368,14 +367,14 @@ def take_pixels(graph: Graph, normalization: Normalization) -> None:
     scale, offset = 1 / (255 * np.asarray(normalization.std)), -255 * np.asarray(normalization.mean)
     for tensor in graph.inputs:
         readers = graph.consumers(tensor)
-        reader = readers[0] if len(readers) == 1 and readers[0].inputs == [tensor] else None
-        layer = reader.layer if reader is not None else None
-        if layer is None or not facts.is_real_convolution(layer) or graph.is_shared(layer):
+        layer = readers[0].layer if len(readers) == 1 and readers[0].inputs == [tensor] else None
+        takes = layer is not None and facts.is_convolution(layer) and facts.is_linear(layer)
+        if layer is None or not takes or graph.is_shared(layer):
             name = unique_name(graph, "normalization")
             graph.insert_after(tensor, layer_of(name, Affine(scale, offset * scale)))
             continue
         scale_inputs(layer, scale)
-        if not pads(layer):
+        if not facts.pads(layer):
             add_bias(layer, shifted(layer, offset))
         elif offset.any():
             graph.insert_after(tensor, shift(unique_name(graph, "pixel_mean"), offset))

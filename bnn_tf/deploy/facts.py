@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import inspect
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -276,6 +276,76 @@ def _arguments(call: Call, function: Any) -> dict[str, Any]:
     return dict(inspect.signature(function).bind(*args, **kwargs).arguments)
 
 
+# Convolutions and dense layers --------------------------------------------------------------------------
+
+
+def is_convolution(layer: Spec) -> bool:
+    """Whether a layer is a plain or Larq's Conv2D on channels-last maps, whatever goes in."""
+    return layer.kind in CONVOLUTIONS and layer.config["data_format"] == "channels_last"
+
+
+def has_matrix(layer: Spec) -> bool:
+    """Whether a layer is a convolution or dense layer, in which every output sees every input channel."""
+    return layer.kind in DENSE or (is_convolution(layer) and layer.config.get("groups", 1) == 1)
+
+
+def is_linear(layer: Spec) -> bool:
+    """Whether what such a layer computes before its activation is linear in its input."""
+    return has_matrix(layer) and not is_active(layer.config.get("input_quantizer"))
+
+
+def has_activation(layer: Spec) -> bool:
+    """Whether a convolution or dense layer applies an activation after its bias."""
+    return layer.config["activation"] != "linear"
+
+
+def pads(layer: Spec) -> bool:
+    """Whether a convolution or dense layer sees anything but its input."""
+    if layer.kind in DENSE:
+        return False
+    return layer.config["padding"] != "valid" and tuple(layer.config["kernel_size"]) != (1, 1)
+
+
+def pads_only_with(layer: Spec, value: float) -> bool:
+    """Whether a convolution or dense layer sees nothing but its input and `value`."""
+    return not pads(layer) or layer.config.get("pad_values", 0.0) == value
+
+
+# Who reads a tensor -----------------------------------------------------------------------------------
+
+
+def reader_behind(graph: Graph, tensor: Tensor, passes: Callable[[Facts], bool]) -> Call | None:
+    """The sole reader of `tensor` behind layers with properties that may stand between; None for several."""
+    return next((call for call in graph.forwards(tensor) if not passes(of(call))), None)
+
+
+def readers_behind(
+    graph: Graph, tensor: Tensor, reads: Callable[[Call], bool], passes: Callable[[Facts], bool]
+) -> list[Call]:
+    """The calls that read `tensor`, directly or behind layers that may stand between.
+
+    Args:
+        graph: The graph.
+        tensor: What is read.
+        reads: Whether a call is such a reader.
+        passes: Whether a layer with these properties may stand between.
+
+    Returns:
+        None of them where anything else can see the values of `tensor`.
+    """
+    if tensor in graph.outputs:
+        return []
+    readers: list[Call] = []
+    for call in graph.consumers(tensor):
+        behind = [call] if reads(call) else []
+        if not behind and passes(of(call)):
+            behind = readers_behind(graph, call.outputs[0], reads, passes)
+        if not behind:
+            return []
+        readers += behind
+    return readers
+
+
 # What is binary ---------------------------------------------------------------------------------------
 
 _PROBES = np.array([1e-30, 1e-6, 0.3, 1.0, 1.5, 40.0], np.float32)
@@ -336,6 +406,15 @@ def carries_signs(graph: Graph, tensor: Tensor) -> bool:
     return bool(call.inputs) and hands_on and all(carries_signs(graph, one) for one in call.inputs)
 
 
+def sign_readers(graph: Graph, tensor: Tensor, channels: Sequence[str] = ("", "same", "tiled")) -> list[Call]:
+    """The calls that take the signs of `tensor`, behind layers that do `channels` with them; see `Facts`."""
+
+    def passes(known: Facts) -> bool:
+        return known.commutes_with_sign and known.channels in channels
+
+    return readers_behind(graph, tensor, lambda call: takes_signs(call.layer), passes)
+
+
 def is_active(quantizer: Any) -> bool:
     """Whether there is a quantizer that does something (`NoOp` does not)."""
     return quantizer is not None and not isinstance(quantizer, lq.quantizers.NoOp)
@@ -372,14 +451,6 @@ def is_binary_convolution(layer: Spec) -> bool:
         and claims_one_bit(layer.config["input_quantizer"])
         and filter_scales(layer.weights["kernel"]) is not None
     )
-
-
-def is_real_convolution(layer: Spec) -> bool:
-    """Whether a frozen layer is an ungrouped channels-last Conv2D that takes its input as it is."""
-    config = layer.config
-    if layer.kind not in CONVOLUTIONS or config["data_format"] != "channels_last":
-        return False
-    return config.get("groups", 1) == 1 and not is_active(config.get("input_quantizer"))
 
 
 def quantized_kernel(layer: tf.keras.layers.Layer) -> np.ndarray:

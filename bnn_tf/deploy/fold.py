@@ -72,7 +72,9 @@ def fold_graph(graph: Graph) -> None:
     drop_no_ops(graph)
     as_convolutions(graph)
     take_signs_in_layers(graph)
-    split_activations(graph)
+    for call in list(graph.calls):
+        if facts.is_binary_convolution(call.layer) and not graph.is_shared(call.layer):
+            split_activation(graph, call)
     size_global_pools(graph)
     share_slopes(graph)
     drop_before_signs(graph)
@@ -195,53 +197,11 @@ def single(values: np.ndarray) -> np.ndarray:
 # Convolutions and dense layers, as linear maps --------------------------------------------------------
 
 
-def is_convolution(layer: Spec) -> bool:
-    """Whether a layer is a plain or Larq's Conv2D on channels-last maps, whatever goes in."""
-    return layer.kind in facts.CONVOLUTIONS and layer.config["data_format"] == "channels_last"
-
-
-def is_linear(layer: Spec) -> bool:
-    """Whether what a convolution or dense layer computes is linear in its real-valued input."""
-    return has_matrix(layer) and layer.config.get("input_quantizer") is None
-
-
-def has_activation(layer: Spec) -> bool:
-    """Whether a convolution or dense layer applies an activation after its bias."""
-    return layer.config["activation"] != "linear"
-
-
 def is_fused(graph: Graph, call: Call) -> bool:
     """Whether a map per channel alone reads a convolution or dense layer; converters make one of both."""
     producer = graph.producer(call.inputs[0])
-    known = is_convolution(producer.layer) or producer.layer.kind in facts.DENSE
-    return known and not has_activation(producer.layer) and graph.sole_consumer(call.inputs[0]) is call
-
-
-def takes_shift(layer: Spec) -> bool:
-    """Whether a constant per input channel is a constant per output channel: no zeros are padded."""
-    return is_linear(layer) and not pads(layer)
-
-
-def takes_scale(layer: Spec) -> bool:
-    """Whether scales of the input channels can go into the kernel."""
-    return is_linear(layer) and pads_with_zeros(layer)
-
-
-def pads(layer: Spec) -> bool:
-    """Whether a convolution or dense layer sees anything but its input."""
-    if layer.kind in facts.DENSE:
-        return False
-    return layer.config["padding"] != "valid" and tuple(layer.config["kernel_size"]) != (1, 1)
-
-
-def pads_with_zeros(layer: Spec) -> bool:
-    """Whether a layer sees nothing but its input and zeros."""
-    return not pads(layer) or layer.config.get("pad_values", 0.0) == 0
-
-
-def input_channels(layer: Spec) -> int:
-    """Input channels of a convolution, inputs of a dense layer."""
-    return layer.weights["kernel"].shape[-2]
+    known = facts.is_convolution(producer.layer) or producer.layer.kind in facts.DENSE
+    return known and not facts.has_activation(producer.layer) and graph.sole_consumer(call.inputs[0]) is call
 
 
 def shifted(layer: Spec, offset: np.ndarray) -> np.ndarray:
@@ -257,56 +217,27 @@ def add_bias(layer: Spec, bias: np.ndarray) -> None:
     layer.config["use_bias"] = True
 
 
-def take_affine(layer: Spec, affine: Affine) -> None:
-    """Folds a map before the layer into it: `W(a x + b) + c = (W a) x + (W b + c)`."""
-    if affine.bias.any():
-        add_bias(layer, shifted(layer, affine.bias))
-    scale_inputs(layer, affine.scale)
-
-
 def scale_inputs(layer: Spec, scale: np.ndarray) -> None:
     """Multiplies the part of the kernel that each input channel meets."""
     layer.weights["kernel"] = single(double(layer.weights["kernel"]) * scale[:, None])
 
 
-def has_matrix(layer: Spec) -> bool:
-    """Whether a layer is a convolution or dense layer, in which every output sees every input channel."""
-    if layer.kind in facts.DENSE:
-        return True
-    return is_convolution(layer) and layer.config.get("groups", 1) == 1
-
-
 # Signs ------------------------------------------------------------------------------------------------
-
-
-def sign_readers(graph: Graph, tensor: Tensor, channels: Sequence[str] = ("", "same", "tiled")) -> list[Call]:
-    """The calls that take the signs of `tensor`, directly or behind layers that commute with the sign.
-
-    Args:
-        graph: The graph.
-        tensor: Whose signs.
-        channels: What the layers between may do to the channels, see `facts.Facts.channels`.
-
-    Returns:
-        None of them where anything else can see the values of `tensor`.
-    """
-    if tensor in graph.outputs:
-        return []
-    takers: list[Call] = []
-    for call in graph.consumers(tensor):
-        behind = [call] if facts.takes_signs(call.layer) else []
-        if not behind and (known := facts.of(call)).commutes_with_sign and known.channels in channels:
-            behind = sign_readers(graph, call.outputs[0], channels)
-        if not behind:
-            return []
-        takers += behind
-    return takers
 
 
 def _restore_with(calls: list[Call], restore: Callable[[np.ndarray], np.ndarray]) -> None:
     """Notes for the proof of a conversion how to get back what `calls` read before folding."""
     for call in calls:
         call.restores.insert(0, restore)
+
+
+def _multiply_by(scale: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+    """Multiplies each channel by its scale; `Flatten` may have repeated the channels."""
+
+    def multiply(values: np.ndarray) -> np.ndarray:
+        return values * np.tile(scale, values.shape[-1] // len(scale)).astype(values.dtype)
+
+    return multiply
 
 
 # Activations ------------------------------------------------------------------------------------------
@@ -419,31 +350,27 @@ def take_signs_in_layers(graph: Graph) -> None:
         alone = not graph.is_shared(call.layer) and call.outputs[0] not in graph.outputs
         if not (facts.gives_signs(call.layer) and facts.takes_signs(call.layer) and alone):
             continue
-        convolutions = _raw_readers(graph, call.outputs[0])
+        convolutions = facts.readers_behind(
+            graph,
+            call.outputs[0],
+            lambda reader: _reads_raw(graph, reader.layer),
+            lambda known: known.commutes_with_sign,
+        )
         if any(call.outputs[0] not in one.inputs for one in convolutions):
             for one in convolutions:
                 one.layer.config["input_quantizer"] = facts.input_quantizer(call.layer)
             graph.remove(call)
 
 
-def _raw_readers(graph: Graph, tensor: Tensor) -> list[Call]:
-    """The binary kernels that read a tensor behind layers that commute with signs; none if others do."""
-    readers: list[Call] = []
-    for call in graph.consumers(tensor):
-        layer = call.layer
-        raw = layer.kind is lq.layers.QuantConv2D and not facts.is_active(layer.config["input_quantizer"])
-        behind = [call] if raw and facts.has_binary_kernel(layer) and not graph.is_shared(layer) else []
-        if not behind and facts.of(call).commutes_with_sign and len(call.outputs) == 1:
-            behind = _raw_readers(graph, call.outputs[0])
-        if not behind or tensor in graph.outputs:
-            return []
-        readers += behind
-    return readers
+def _reads_raw(graph: Graph, layer: Spec) -> bool:
+    """Whether a binary kernel has no quantizer of its input, and may get one."""
+    plain = layer.kind is lq.layers.QuantConv2D and not facts.is_active(layer.config["input_quantizer"])
+    return plain and facts.has_binary_kernel(layer) and not graph.is_shared(layer)
 
 
 def split_activation(graph: Graph, call: Call) -> None:
     """Makes the activation inside a layer a layer of its own, so that others can stand between."""
-    if not has_activation(call.layer):
+    if not facts.has_activation(call.layer):
         return
     name = unique_name(graph, f"{call.layer.name}_activation")
     config = {"name": name, "activation": call.layer.config["activation"], "dtype": "float32"}
@@ -458,17 +385,14 @@ def drop_before_signs(graph: Graph) -> None:
     monotone, `sign(max(f(x), f(y), …)) = max(sign(x), sign(y), …) = sign(max(x, y, …))`.
     """
     for call in reversed(list(graph.calls)):
-        if not facts.of(call).keeps_sign or not _is_per_channel(call.layer):
+        weights = call.layer.weights.values()
+        shared = all(weight.shape[:-1] == (1,) * (weight.ndim - 1) for weight in weights)  # by all pixels
+        if not facts.of(call).keeps_sign or not shared:
             continue
-        takers = sign_readers(graph, call.outputs[0], *[("same",)] * bool(call.layer.weights))
+        takers = facts.sign_readers(graph, call.outputs[0], *[("same",)] * bool(weights))
         if takers:
             graph.remove(call)
             _restore_with(takers, _function_of(call))
-
-
-def _is_per_channel(layer: Spec) -> bool:
-    """Whether a layer's weights, if any, hold for all pixels, so that the layer can act behind a pool."""
-    return all(weight.shape[:-1] == (1,) * (weight.ndim - 1) for weight in layer.weights.values())
 
 
 def _function_of(call: Call) -> Callable[[np.ndarray], np.ndarray]:
@@ -510,12 +434,18 @@ def with_positive_scale(graph: Graph, tensor: Tensor, affine: Affine) -> Affine 
     negative = affine.scale < 0
     if not negative.any():
         return affine
-    readers = _kernels(graph, tensor)
+    readers = facts.readers_behind(
+        graph,
+        tensor,
+        lambda call: _takes_flips(graph, call.layer),
+        lambda known: known.odd and known.channels != "",
+    )
     if not readers:
         return None
     flip = np.where(negative, -1.0, 1.0)
     for call in readers:
-        _flip_inputs(call, np.tile(flip, input_channels(call.layer) // len(flip)))
+        scale_inputs(call.layer, np.tile(flip, call.layer.weights["kernel"].shape[-2] // len(flip)))
+    _restore_with(readers, _multiply_by(flip))
     return absolute(affine, any(facts.takes_signs(call.layer) for call in readers))
 
 
@@ -526,30 +456,11 @@ def absolute(affine: Affine, strict: bool = True) -> Affine:
     return Affine(size, np.where(negative, -affine.bias - nudge, affine.bias))
 
 
-def _flip_inputs(call: Call, flip: np.ndarray) -> None:
-    scale_inputs(call.layer, flip)
-    _restore_with([call], lambda values: values * flip.astype(values.dtype))
-
-
-def _kernels(graph: Graph, tensor: Tensor) -> list[Call]:
-    """The calls whose kernels may take the minus; none if anything else reads `tensor`."""
-    readers: list[Call] = []
-    for call in graph.consumers(tensor):
-        behind = [call] if _takes_flips(graph, call) else []
-        if not behind and (known := facts.of(call)).odd and known.channels:
-            behind = _kernels(graph, call.outputs[0])
-        if not behind or tensor in graph.outputs:
-            return []
-        readers += behind
-    return readers
-
-
-def _takes_flips(graph: Graph, call: Call) -> bool:
-    layer = call.layer
-    if not has_matrix(layer) or graph.is_shared(layer):
+def _takes_flips(graph: Graph, layer: Spec) -> bool:
+    """Whether a layer's kernel may take the minus of an input channel."""
+    if not facts.has_matrix(layer) or graph.is_shared(layer):
         return False
-    real = layer.config.get("input_quantizer") is None
-    return (real or facts.takes_signs(layer)) and pads_with_zeros(layer)
+    return (facts.is_linear(layer) or facts.takes_signs(layer)) and facts.pads_only_with(layer, 0.0)
 
 
 def with_constant_channels(graph: Graph, makers: list[Call], affine: Affine) -> Affine | None:
@@ -583,16 +494,15 @@ def with_constant_channels(graph: Graph, makers: list[Call], affine: Affine) -> 
     for call in makers:
         if (own := affine_of(call)) is not None:
             call.layer = layer_of(call.layer.name, _joined(own, len(turned), 0.0))
-    for call in makers:
-        _widen(graph, call.outputs[0], len(turned))
+        *sizes, channels = call.outputs[0].shape
+        call.outputs[0].shape = (*sizes, (channels or 0) + len(turned))
     return _joined(absolute(affine), len(turned), lowest)
 
 
 def _takes_channels(graph: Graph, call: Call) -> bool:
     layer = call.layer
-    alone = has_matrix(layer) and is_convolution(layer) and not graph.is_shared(layer)
-    ones = not pads(layer) or layer.config.get("pad_values", 0.0) == 1
-    return alone and ones and facts.takes_signs(layer)
+    alone = facts.has_matrix(layer) and facts.is_convolution(layer) and not graph.is_shared(layer)
+    return alone and facts.pads_only_with(layer, 1.0) and facts.takes_signs(layer)
 
 
 def _add_inputs(call: Call, turned: np.ndarray) -> None:
@@ -617,11 +527,6 @@ def _add_filters(call: Call, count: int) -> None:
 
 def _joined(affine: Affine, count: int, bias: float) -> Affine:
     return Affine(np.append(affine.scale, np.ones(count)), np.append(affine.bias, np.full(count, bias)))
-
-
-def _widen(graph: Graph, tensor: Tensor, count: int) -> None:
-    *sizes, channels = tensor.shape
-    tensor.shape = (*sizes, (channels or 0) + count)
 
 
 # Pools ------------------------------------------------------------------------------------------------
@@ -664,8 +569,8 @@ def _from_convolution(graph: Graph, pool: Call) -> list[Call]:
         calls = [call, *calls]
         if graph.is_shared(call.layer):
             return []
-        if is_convolution(call.layer):
-            return [] if has_activation(call.layer) else calls
+        if facts.is_convolution(call.layer):
+            return [] if facts.has_activation(call.layer) else calls
         if affine_of(call) is None:
             return []
     return []
@@ -674,37 +579,21 @@ def _from_convolution(graph: Graph, pool: Call) -> list[Call]:
 def size_global_pools(graph: Graph) -> None:
     """Replaces global average pools by pools of the map's size, where it is known; LCE runs them faster."""
     for call in list(graph.calls):
-        shape = call.inputs[0].shape if call.inputs else ()
-        known = len(shape) == 4 and None not in shape[1:]
         is_global = call.layer.kind is tf.keras.layers.GlobalAveragePooling2D and facts.is_pool(call)
-        if is_global and known and not graph.is_shared(call.layer):
-            _size(graph, call, shape)
-
-
-def _size(graph: Graph, call: Call, shape: tuple[int | None, ...]) -> None:
-    flat = not call.layer.config["keepdims"]
-    config = {
-        "name": call.layer.name,
-        "pool_size": shape[1:3],
-        "data_format": "channels_last",
-        "dtype": "float32",
-    }
-    call.layer = Spec(tf.keras.layers.AveragePooling2D, config, origin=call.layer.origin)
-    if flat:
-        name = unique_name(graph, f"{call.layer.name}_flatten")
-        flatten = {"name": name, "data_format": "channels_last", "dtype": "float32"}
-        graph.insert_after(call.outputs[0], Spec(tf.keras.layers.Flatten, flatten))
-        call.outputs[0].shape = (shape[0], 1, 1, shape[3])
+        if not is_global or graph.is_shared(call.layer) or None in call.inputs[0].shape[1:]:
+            continue
+        batch, height, width, channels = call.inputs[0].shape
+        name, flat = call.layer.name, not call.layer.config["keepdims"]
+        common = {"data_format": "channels_last", "dtype": "float32"}
+        config = {"name": name, "pool_size": (height, width), **common}
+        call.layer = Spec(tf.keras.layers.AveragePooling2D, config, origin=call.layer.origin)
+        if flat:
+            config = {"name": unique_name(graph, f"{name}_flatten"), **common}
+            graph.insert_after(call.outputs[0], Spec(tf.keras.layers.Flatten, config))
+            call.outputs[0].shape = (batch, 1, 1, channels)
 
 
 # Scales of kernels ------------------------------------------------------------------------------------
-
-
-def split_activations(graph: Graph) -> None:
-    """Makes the activations inside binary convolutions layers of their own."""
-    for call in list(graph.calls):
-        if facts.is_binary_convolution(call.layer) and not graph.is_shared(call.layer):
-            split_activation(graph, call)
 
 
 def fold_scales(graph: Graph) -> None:
@@ -716,20 +605,23 @@ def fold_scales(graph: Graph) -> None:
     """
     for call in list(graph.calls):
         if facts.is_binary_convolution(call.layer) and not graph.is_shared(call.layer):
-            _fold_after(graph, call)
+            _fold_scale(graph, call)
 
 
-def _fold_after(graph: Graph, convolution: Call) -> None:
-    """Makes the kernel ±1 and joins its scales and the affine maps directly behind it into one."""
+def _fold_scale(graph: Graph, convolution: Call) -> None:
     output, layer = convolution.outputs[0], convolution.layer
+    scale = facts.filter_scales(layer.weights["kernel"])
+    assert scale is not None  # it is a binary convolution
+    own = Affine(double(scale), double(layer.weights.get("bias", np.zeros_like(scale))))
     chain = chain_after(graph, output)
-    maps = [_kernel_map(layer), *(affine for _, affine in chain)]
-    if maps[0].is_identity and all(facts.is_batch_norm(call.layer) for call, _ in chain) and len(chain) <= 1:
+    if own.is_identity and all(facts.is_batch_norm(call.layer) for call, _ in chain) and len(chain) <= 1:
         return
-    _normalize_kernel(layer)
+    layer.weights["kernel"] = np.where(layer.weights["kernel"] < 0, -1.0, 1.0).astype(np.float32)
+    layer.weights.pop("bias", None)
+    layer.config["use_bias"] = False
     for call, _ in chain:
         graph.remove(call)
-    joined = functools.reduce(lambda first, second: second.after(first), maps)
+    joined = functools.reduce(lambda first, second: second.after(first), [affine for _, affine in chain], own)
     if joined.is_scale:
         joined = _push_scale(graph, convolution, joined)
     if not joined.is_identity:
@@ -740,37 +632,17 @@ def _fold_after(graph: Graph, convolution: Call) -> None:
 
 def _push_scale(graph: Graph, convolution: Call, joined: Affine) -> Affine:
     """Moves a scale behind commuting layers into the next affine map; returns what is left to do here."""
-    readers = graph.forwards(convolution.outputs[0])
-    reader = next((call for call in readers if not _commutes_with_scales(call)), None)
+    reader = facts.reader_behind(
+        graph, convolution.outputs[0], lambda known: known.homogeneous and known.channels == "same"
+    )
     own = affine_of(reader) if reader else None
-    if (
-        reader is None
-        or own is None
-        or not (facts.is_batch_norm(reader.layer) or reader.layer.kind is OutputScale)
-    ):
+    if reader is None or own is None or reader.layer.kind is LearnableBias:
         return joined  # a mere shift would have to learn to multiply
     # Max pooling and ReLU commute with positive scales only; a binary kernel takes any sign for free.
     kernel = convolution.layer.weights["kernel"]
     convolution.layer.weights["kernel"] = np.where(joined.scale < 0, -kernel, kernel)
     reader.layer = batch_norm(reader.layer.name, own.after(Affine(np.abs(joined.scale), joined.bias)))
     return Affine(np.ones_like(joined.scale), joined.bias)
-
-
-def _kernel_map(layer: Spec) -> Affine:
-    scale = facts.filter_scales(layer.weights["kernel"])
-    assert scale is not None  # checked by the caller
-    return Affine(scale.astype(np.float64), double(layer.weights.get("bias", np.zeros_like(scale))))
-
-
-def _normalize_kernel(layer: Spec) -> None:
-    layer.weights["kernel"] = np.where(layer.weights["kernel"] < 0, -1.0, 1.0).astype(np.float32)
-    layer.weights.pop("bias", None)
-    layer.config["use_bias"] = False
-
-
-def _commutes_with_scales(call: Call) -> bool:
-    known = facts.of(call)
-    return known.homogeneous and known.channels == "same"
 
 
 # Thresholds and the inputs of real layers -------------------------------------------------------------
@@ -785,19 +657,12 @@ def fold_thresholds(graph: Graph) -> None:
         affine = affine_of(call)
         if affine is None or affine.is_shift or graph.is_shared(call.layer) or is_fused(graph, call):
             continue
-        if (affine.scale == 0).any() or not sign_readers(graph, call.outputs[0], ("same", "tiled")):
+        if (affine.scale == 0).any() or not facts.sign_readers(graph, call.outputs[0], ("same", "tiled")):
             continue
         positive = with_positive_scale(graph, call.outputs[0], affine)
         if positive is not None:
-            _to_shift(graph, call, positive)
-
-
-def _to_shift(graph: Graph, call: Call, affine: Affine) -> None:
-    def restore(values: np.ndarray) -> np.ndarray:
-        return values * np.tile(affine.scale, values.shape[-1] // len(affine.scale)).astype(values.dtype)
-
-    _restore_with(sign_readers(graph, call.outputs[0]), restore)
-    call.layer = shift(call.layer.name, affine.bias / affine.scale)
+            _restore_with(facts.sign_readers(graph, call.outputs[0]), _multiply_by(positive.scale))
+            call.layer = shift(call.layer.name, positive.bias / positive.scale)
 
 
 def fold_inputs(graph: Graph) -> None:
@@ -812,27 +677,17 @@ def fold_inputs(graph: Graph) -> None:
         affine = affine_of(call)
         if affine is None or graph.is_shared(call.layer) or is_fused(graph, call):
             continue
-        reader = _reader(graph, call)
-        if reader is not None and _takes(reader, affine):
-            take_affine(reader.layer, _spread(affine, reader))
+        reader = facts.reader_behind(graph, call.outputs[0], lambda known: known.commutes_with_affine)
+        if reader is None or not facts.is_linear(reader.layer):
+            continue
+        if facts.pads_only_with(reader.layer, 0.0) and (affine.is_scale or not facts.pads(reader.layer)):
+            # A layer behind Flatten sees every channel of every pixel.
+            pixels = reader.layer.weights["kernel"].shape[-2] // len(affine.scale)
+            spread = Affine(np.tile(affine.scale, pixels), np.tile(affine.bias, pixels))
+            if spread.bias.any():
+                add_bias(reader.layer, shifted(reader.layer, spread.bias))
+            scale_inputs(reader.layer, spread.scale)
             graph.remove(call)
-
-
-def _reader(graph: Graph, call: Call) -> Call | None:
-    readers = graph.forwards(call.outputs[0])
-    reader = next((other for other in readers if not facts.of(other).commutes_with_affine), None)
-    return reader if reader is not None and is_linear(reader.layer) else None
-
-
-def _takes(reader: Call, affine: Affine) -> bool:
-    shift_fits = affine.is_scale or takes_shift(reader.layer)
-    return shift_fits and takes_scale(reader.layer)
-
-
-def _spread(affine: Affine, reader: Call) -> Affine:
-    """The map for all inputs of a layer that sees every channel of every pixel."""
-    pixels = input_channels(reader.layer) // len(affine.scale)
-    return Affine(np.tile(affine.scale, pixels), np.tile(affine.bias, pixels))
 
 
 # Biases on their way through the network --------------------------------------------------------------
@@ -921,12 +776,15 @@ class _Flow:
 
     def _passed(self, call: Call, offsets: list[np.ndarray | None]) -> np.ndarray | None:
         """The offset of the output where the inputs are computed without theirs; None if there is none."""
-        layer = call.layer
-        if has_matrix(layer):
-            straight = not has_activation(layer) or layer not in self._shared
-            return shifted(layer, _only(offsets)) if takes_shift(layer) and straight else None
+        layer, offset = call.layer, offsets[0]
+        if facts.has_matrix(layer):
+            assert offset is not None  # the only input has one
+            straight = not facts.has_activation(layer) or layer not in self._shared
+            fits = straight and facts.is_linear(layer) and not facts.pads(layer)
+            return shifted(layer, offset) if fits else None
         if (affine := affine_of(call)) is not None:
-            return affine.scale * _only(offsets)
+            assert offset is not None
+            return affine.scale * offset
         return _passed_through(call, offsets)
 
     def _take(self, call: Call, offset: np.ndarray) -> bool:
@@ -937,17 +795,12 @@ class _Flow:
         layer = call.layer
         if layer in self._shared:
             return False
-        if has_matrix(layer):
+        if facts.has_matrix(layer):
             readers = [reader for reader in self._waiting if call.outputs[0] in reader.inputs]
             normalized = len(readers) == 1 and facts.is_batch_norm(readers[0].layer)
-            if normalized and not has_activation(layer):
+            if normalized and not facts.has_activation(layer):
                 return False
-            add_bias(layer, offset)
-            return True
-        if (affine := affine_of(call)) is None:
-            return False
-        call.layer = layer_of(layer.name, Affine(affine.scale, affine.bias + offset))
-        return True
+        return _add_to(call, offset)
 
     def _exact(self, tensor: Tensor) -> Tensor:
         """A tensor that holds the value of `tensor` with its offset."""
@@ -987,13 +840,9 @@ class _Flow:
         maker = self._graph.producer(carrier)
         if len(maker.outputs) > 1 or maker.layer in self._shared:
             return False
-        if has_matrix(maker.layer):
-            if has_activation(maker.layer):
-                return False
-            add_bias(maker.layer, offset)
-            return True
-        if (affine := affine_of(maker)) is not None:
-            maker.layer = layer_of(maker.layer.name, Affine(affine.scale, affine.bias + offset))
+        if facts.has_matrix(maker.layer) and facts.has_activation(maker.layer):
+            return False
+        if _add_to(maker, offset):
             return True
         if not (facts.is_sum(maker.layer) or facts.is_pool(maker)):
             return False
@@ -1008,10 +857,15 @@ class _Flow:
         return once and full and not later and source not in self._shown
 
 
-def _only(offsets: list[np.ndarray | None]) -> np.ndarray:
-    (offset,) = offsets
-    assert offset is not None
-    return offset
+def _add_to(call: Call, offset: np.ndarray) -> bool:
+    """Adds to what a convolution, dense layer or map per channel computes before its activation."""
+    if facts.has_matrix(call.layer):
+        add_bias(call.layer, offset)
+    elif (affine := affine_of(call)) is not None:
+        call.layer = layer_of(call.layer.name, Affine(affine.scale, affine.bias + offset))
+    else:
+        return False
+    return True
 
 
 def _passed_through(call: Call, offsets: Sequence[np.ndarray | None]) -> np.ndarray | None:
