@@ -319,6 +319,17 @@ def reader_behind(graph: Graph, tensor: Tensor, passes: Callable[[Facts], bool])
     return next((call for call in graph.forwards(tensor) if not passes(of(call))), None)
 
 
+def behind_affine(graph: Graph, tensor: Tensor) -> tuple[bool, Call | None]:
+    """Whether a BatchNormalization or other map per channel follows, and the sole reader after it."""
+    passed = False
+    for call in graph.forwards(tensor):
+        known = of(call)
+        if not known.affine and not known.no_op:
+            return passed, call
+        passed |= known.affine
+    return passed, None
+
+
 def readers_behind(
     graph: Graph, tensor: Tensor, reads: Callable[[Call], bool], passes: Callable[[Facts], bool]
 ) -> list[Call]:
@@ -445,7 +456,6 @@ def is_binary_convolution(layer: Spec) -> bool:
     """Whether a frozen channels-last QuantConv2D quantizes its input to one bit, and its filters are ±s."""
     return (
         issubclass(layer.kind, lq.layers.QuantConv2D)
-        and not issubclass(layer.kind, lq.layers.QuantConv2DTranspose)
         and layer.config["data_format"] == "channels_last"
         and layer.config["kernel_quantizer"] is None
         and claims_one_bit(layer.config["input_quantizer"])

@@ -23,6 +23,9 @@ from bnn_tf.errors import UserError
 QUANTIZERS = ("input_quantizer", "kernel_quantizer", "depthwise_quantizer", "pointwise_quantizer")
 """The attributes (and configuration keys) in which Larq's layers keep their quantizers."""
 
+SIZE = 8
+"""Height and width of maps where a part of a network is tried out and the graph leaves them open."""
+
 _FUNCTIONS = ("activation", "initializer", "regularizer", "constraint")
 _KERNELS = {
     "kernel_quantizer": "kernel",
@@ -364,6 +367,34 @@ def _float32_policy() -> Iterator[None]:
         tf.keras.mixed_precision.set_global_policy(policy)
 
 
+def origin_of(graph: Graph, tensor: Tensor) -> tf.keras.Model | None:
+    """A model of the calls that make `tensor`, back to those with weights; None where there are none.
+
+    Sizes that the graph leaves open become `SIZE`.
+    """
+    calls: list[Call] = []
+    starts: list[Tensor] = []
+
+    def collect(wanted: Tensor) -> None:
+        call = graph.producer(wanted)
+        if call.layer.weights or not call.inputs:
+            starts.extend([wanted] * (wanted not in starts))
+        elif call not in calls:
+            for one in call.inputs:
+                collect(one)
+            calls.append(call)
+
+    collect(tensor)
+    if not calls:
+        return None
+    sources = []
+    for number, start in enumerate(starts):
+        shape = (None, *(size or SIZE for size in start.shape[1:]))
+        config = {"name": f"probe/start_{number}", "batch_input_shape": shape, "dtype": "float32"}
+        sources.append(Call(Spec(tf.keras.layers.InputLayer, config), [], [start]))
+    return Graph("activations", [*sources, *calls], starts, [tensor]).build()
+
+
 def unique_name(graph: Graph, stem: str) -> str:
     """`stem`, with a number if a layer of the graph has that name already."""
     taken = {call.layer.name for call in graph.calls}
@@ -395,8 +426,13 @@ def read_frozen(model: tf.keras.Model) -> Graph:
 
 def in_float32(model: tf.keras.Model) -> tf.keras.Model:
     """The model itself if it computes in float32 throughout, else the same network rebuilt in float32."""
-    types = [str(getattr(module, "compute_dtype", "")) for module in model.submodules]
-    return read(model).build() if any("float16" in name for name in types) else model
+    return read(model).build() if low_precision(model) else model
+
+
+def low_precision(model: tf.keras.Model) -> list[str]:
+    """The types of less than 32 bits that layers of a model compute in, e.g. `["bfloat16"]`."""
+    types = {str(getattr(module, "compute_dtype", "")) for module in model.submodules}
+    return sorted(name for name in types if "float16" in name)
 
 
 def _frozen(layer: tf.keras.layers.Layer) -> Spec:

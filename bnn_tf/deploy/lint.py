@@ -25,12 +25,14 @@ from bnn_tf.deploy.facts import Padding
 from bnn_tf.deploy.fold import affine_of, fold_graph
 from bnn_tf.deploy.graph import (
     QUANTIZERS,
+    SIZE,
     Call,
     ConversionError,
     Graph,
-    Spec,
     Tensor,
     is_functional,
+    low_precision,
+    origin_of,
     read_frozen,
 )
 from bnn_tf.deploy.lce_file import BINARY_CONVOLUTION, LceFile, to_flatbuffer
@@ -95,20 +97,17 @@ class LintReport(InNotebooks):
     @property
     def errors(self) -> tuple[Finding, ...]:
         """What would break."""
-        return self._of(Severity.ERROR)
+        return tuple(finding for finding in self.findings if finding.severity is Severity.ERROR)
 
     @property
     def warnings(self) -> tuple[Finding, ...]:
         """What would be slow or large."""
-        return self._of(Severity.WARNING)
+        return tuple(finding for finding in self.findings if finding.severity is Severity.WARNING)
 
     @property
     def infos(self) -> tuple[Finding, ...]:
         """What is worth knowing."""
-        return self._of(Severity.INFO)
-
-    def _of(self, severity: Severity) -> tuple[Finding, ...]:
-        return tuple(finding for finding in self.findings if finding.severity is severity)
+        return tuple(finding for finding in self.findings if finding.severity is Severity.INFO)
 
     def to_dict(self) -> dict[str, Any]:
         """The report with plain values, for JSON."""
@@ -136,7 +135,6 @@ class LintReport(InNotebooks):
 
 # The network that rules look at -----------------------------------------------------------------------
 
-_SIZE = 8
 _CHANNELS = 32
 _FEW = 8  # an input that takes no more values than these is quantized
 
@@ -173,15 +171,12 @@ class Quantized:
     @property
     def is_convolution(self) -> bool:
         """Whether it is of the one kind that LCE has a binary operator for."""
-        return issubclass(self.kind, lq.layers.QuantConv2D) and not issubclass(
-            self.kind, lq.layers.QuantConv2DTranspose
-        )
+        return issubclass(self.kind, lq.layers.QuantConv2D)
 
     @property
     def can_be_binary(self) -> bool:
         """Whether it is of that kind, or of one that folding makes such a convolution of."""
-        kinds = (lq.layers.QuantConv1D, lq.layers.QuantDense)
-        return self.is_convolution or issubclass(self.kind, kinds)
+        return self.is_convolution or issubclass(self.kind, (lq.layers.QuantConv1D, lq.layers.QuantDense))
 
     @property
     def input_quantizer(self) -> Any:
@@ -251,9 +246,14 @@ class Network:
 
     def activations(self, layer: Quantized) -> tf.keras.Model | None:
         """A model of what quantizes the layer's input, wherever that stands; None where nothing does."""
-        if layer.input_quantizer is not None:
-            return _quantizer_model(layer)
-        return self._origins.get(layer)
+        if layer.input_quantizer is None:
+            return self._origins.get(layer)
+        axes = layer.layer.input_spec.axes if layer.layer.input_spec else None
+        rank = 2 if layer.is_convolution else len(getattr(layer.layer, "kernel_size", ()))
+        image = tf.keras.Input((*[SIZE] * rank, (axes or {}).get(-1, _CHANNELS)))
+        activation = _layers.Activation(layer.input_quantizer, dtype="float32")
+        activation.quantizer = layer.input_quantizer  # so that its weights belong to the model
+        return tf.keras.Model(image, activation(image), name="activations")
 
     def paddings(self, layer: Quantized) -> list[Padding]:
         """What pads the map by hand between the sign, or the layer before, and the layer."""
@@ -273,47 +273,10 @@ class Network:
         for layer in self.quantized:
             if layer.input_quantizer is None and layer.quantizes_kernel and not layer.is_nested:
                 *_, start = layer.call.inputs[0], *(call.inputs[0] for call in self._passing(layer))
-                model = _origin_model(self.graph, start)
+                model = origin_of(self.graph, start)
                 if model is not None and len(values(model)) <= _FEW:
                     origins[layer] = model
         return origins
-
-
-def _quantizer_model(layer: Quantized) -> tf.keras.Model:
-    """A model that quantizes a small input of the rank and channels that `layer` takes."""
-    axes = layer.layer.input_spec.axes if layer.layer.input_spec else None
-    channels = (axes or {}).get(-1, _CHANNELS)
-    rank = 2 if layer.is_convolution else len(getattr(layer.layer, "kernel_size", ()))
-    quantizer = layer.input_quantizer
-    image = tf.keras.Input((*[_SIZE] * rank, channels))
-    activation = _layers.Activation(quantizer, dtype="float32")
-    activation.quantizer = quantizer  # so that its weights belong to the model
-    return tf.keras.Model(image, activation(image), name="activations")
-
-
-def _origin_model(graph: Graph, tensor: Tensor) -> tf.keras.Model | None:
-    """A model of all calls without weights that `tensor` is made by; None where there are none."""
-    calls: list[Call] = []
-    starts: list[Tensor] = []
-
-    def collect(wanted: Tensor) -> None:
-        call = graph.producer(wanted)
-        if call.layer.weights or not call.inputs:
-            starts.extend([wanted] * (wanted not in starts))
-        elif call not in calls:
-            for one in call.inputs:
-                collect(one)
-            calls.append(call)
-
-    collect(tensor)
-    if not calls:
-        return None
-    sources = []
-    for number, start in enumerate(starts):
-        shape = (None, *(size or _SIZE for size in start.shape[1:]))
-        config = {"name": f"probe/start_{number}", "batch_input_shape": shape, "dtype": "float32"}
-        sources.append(Call(Spec(_layers.InputLayer, config), [], [start]))
-    return Graph("activations", [*sources, *calls], starts, [tensor]).build()
 
 
 def values(model: tf.keras.Model) -> set[float]:
@@ -331,24 +294,12 @@ def is_recognized(model: tf.keras.Model) -> bool:
     inputs = [tf.keras.Input(tensor.shape[1:]) for tensor in model.inputs]
     convolution = lq.layers.QuantConv2D(_CHANNELS, 1, use_bias=False)
     network = tf.keras.Model(inputs, convolution(model(inputs if len(inputs) > 1 else inputs[0])))
-    kernel = convolution.kernel.shape
-    convolution.kernel.assign(np.random.default_rng(0).choice([-1.0, 1.0], kernel))
+    convolution.kernel.assign(np.random.default_rng(0).choice([-1.0, 1.0], convolution.kernel.shape))
     try:
         operators = LceFile(to_flatbuffer(network)).operators
     except ConversionError:
         return False
     return any(operator.name == BINARY_CONVOLUTION for operator in operators)
-
-
-def behind_affine(graph: Graph, tensor: Tensor) -> tuple[bool, Call | None]:
-    """Whether a BatchNormalization or other map per channel follows, and the sole reader after it."""
-    passed = False
-    for call in graph.forwards(tensor):
-        known = facts.of(call)
-        if not known.affine and not known.no_op:
-            return passed, call
-        passed |= known.affine
-    return passed, None
 
 
 # The rules ------------------------------------------------------------------------------------------------
@@ -432,19 +383,17 @@ def lint_graphs(model: tf.keras.Model, graph: Graph, folded: Graph | None) -> Li
     findings: list[Finding] = []
     for name in RULES:
         before = list(RULES.get(name)(network))
-        findings += (
-            _beyond_folding(before, list(RULES.get(name)(after))) if name in _after_folding else before
-        )
+        if name not in _after_folding:
+            findings += before
+            continue
+        left = list(RULES.get(name)(after))
+        places = {(finding.code, finding.layer) for finding in left}
+        findings += left + [
+            dataclasses.replace(finding, severity=Severity.INFO, remedy=_FOLDED_AWAY)
+            for finding in before
+            if (finding.code, finding.layer) not in places
+        ]
     return LintReport(model.name, tuple(_sorted(findings, network)))
-
-
-def _beyond_folding(before: list[Finding], after: list[Finding]) -> list[Finding]:
-    """What is left after folding, and as information what is not."""
-    left = {(finding.code, finding.layer) for finding in after}
-    removed = [finding for finding in before if (finding.code, finding.layer) not in left]
-    return after + [
-        dataclasses.replace(finding, severity=Severity.INFO, remedy=_FOLDED_AWAY) for finding in removed
-    ]
 
 
 def _sorted(findings: list[Finding], network: Network) -> list[Finding]:
@@ -477,29 +426,12 @@ def _info(code: str, layer: str, reason: str, remedy: str) -> Finding:
 
 def obstacle(model: tf.keras.Model) -> Finding | None:
     """The error for a model whose graph cannot be read at all, so that no rule can look at it."""
-    return _not_functional(model) or _without_configuration(model)
-
-
-def _not_functional(model: tf.keras.Model) -> Finding | None:
-    """The error for a model whose layers cannot be followed, itself or one that it calls."""
-    for part in (model, *_nested(model)):
+    for part in _with_nested(model):
         if not is_functional(part):
             name = getattr(part, "name", type(part).__name__)
             reason = "it is subclassed or not built yet, so that its layers cannot be followed or converted"
             remedy = "Build it with tf.keras.Input and tf.keras.Model(inputs, outputs)"
             return _error("not-functional", name, reason, remedy)
-    return None
-
-
-def _nested(model: tf.keras.Model) -> Iterator[tf.keras.Model]:
-    for layer in getattr(model, "layers", ()) if is_functional(model) else ():
-        if isinstance(layer, tf.keras.Model):
-            yield layer
-            yield from _nested(layer)
-
-
-def _without_configuration(model: tf.keras.Model) -> Finding | None:
-    """The error for a user's layer or quantizer that cannot be copied."""
     for layer in model._flatten_layers(recursive=True, include_self=False):
         try:
             with warnings.catch_warnings():
@@ -510,6 +442,14 @@ def _without_configuration(model: tf.keras.Model) -> Finding | None:
             remedy = "Define get_config to return the arguments of its constructor"
             return _error("no-configuration", layer.name, reason, remedy)
     return None
+
+
+def _with_nested(model: tf.keras.Model) -> Iterator[tf.keras.Model]:
+    """The model and all that it calls, which `read` puts in one graph."""
+    yield model
+    for layer in model.layers if is_functional(model) else ():
+        if isinstance(layer, tf.keras.Model):
+            yield from _with_nested(layer)
 
 
 @rule("integer-input")
@@ -535,9 +475,7 @@ def unknown_size(network: Network) -> Iterator[Finding]:
 @rule("mixed-precision")
 def mixed_precision(network: Network) -> Iterator[Finding]:
     """Layers in half precision, which LCE's converter refuses and `convert` rebuilds."""
-    policies = {str(getattr(module, "compute_dtype", "")) for module in network.model.submodules}
-    low = sorted(name for name in policies if "float16" in name)
-    if low:
+    if low := low_precision(network.model):
         reason = f"it computes in {' and '.join(low)}, which LCE's converter refuses"
         remedy = "Nothing to do: the conversion rebuilds it in float32"
         yield _info("mixed-precision", network.model.name, reason, remedy)
@@ -562,9 +500,8 @@ def unsupported_layer(network: Network) -> Iterator[Finding]:
     for layer in network.binary:
         if not layer.is_convolution:
             reason = f"LCE has no binary {layer.kind.__name__}: {_STAYS_FLOAT}"
-            yield _error(
-                "unsupported-layer", layer.name, reason, "Use a QuantConv2D, or leave it unquantized"
-            )
+            remedy = "Use a QuantConv2D, or leave it unquantized"
+            yield _error("unsupported-layer", layer.name, reason, remedy)
 
 
 @rule("grouped-convolution")
@@ -627,9 +564,8 @@ def activation_values(network: Network) -> Iterator[Finding]:
             continue
         code = "zero-one-activations" if taken <= {0.0, 1.0} else "activations-not-signs"
         shown = ", ".join(f"{value:.3g}" for value in sorted(taken)[:4]) + ", …" * (len(taken) > 4)
-        what = (
-            "its input quantizer gives" if layer.input_quantizer is not None else "its input takes the values"
-        )
+        own = layer.input_quantizer is not None
+        what = "its input quantizer gives" if own else "its input takes the values"
         remedy = "Use a quantizer to -1 and +1, such as ste_sign or approx_sign; scale after the convolution"
         yield _error(code, layer.name, f"{what} {shown}: {_STAYS_FLOAT}", remedy)
 
@@ -671,10 +607,10 @@ def quantized_activations(network: Network) -> Iterator[Finding]:
         quantizer = facts.input_quantizer(call.layer)
         if call in binary or not facts.is_active(quantizer):
             continue
-        shape = (2, *(size or _SIZE for size in call.inputs[0].shape[1:]))
+        shape = (2, *(size or SIZE for size in call.inputs[0].shape[1:]))
         noise = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
         tried = facts.to_try(quantizer)
-        both, one = (np.asarray(tried(tf.constant(values))) for values in (noise, noise[:1]))
+        both, one = (np.asarray(tried(tf.constant(images))) for images in (noise, noise[:1]))
         if set(np.unique(both)) == {-1.0, 0.0, 1.0}:
             reason = "LCE takes its activations of -1, 0 and +1 for signs: the file computes something else"
             yield _error("ternary-activations", call.layer.name, reason, "Use a sign, or no quantizer")
@@ -694,7 +630,8 @@ def sign_of_sums(network: Network) -> Iterator[Finding]:
 
 def _signs_behind(graph: Graph, tensor: Tensor) -> Iterator[Finding]:
     for call in graph.consumers(tensor):
-        if facts.function_of(call.layer) == "math.sign" or _uses_sign(call):
+        activation = call.layer.config["activation"] if call.layer.kind is _layers.Activation else None
+        if facts.function_of(call.layer) == "math.sign" or activation is tf.sign:
             reason = (
                 "tf.sign is 0 where the sum of signs before it is, and rounding decides that: the file "
                 "computes something else"
@@ -706,10 +643,6 @@ def _signs_behind(graph: Graph, tensor: Tensor) -> Iterator[Finding]:
             or ((map_ := affine_of(call)) is not None and not map_.bias.any())
         ):
             yield from _signs_behind(graph, call.outputs[0])
-
-
-def _uses_sign(call: Call) -> bool:
-    return call.layer.kind is _layers.Activation and call.layer.config["activation"] is tf.sign
 
 
 @rule("padded-signs")
@@ -729,7 +662,7 @@ def int8_zero_padding(network: Network) -> Iterator[Finding]:
     for layer in network.convolutions:
         if not layer.pads_zeros:
             continue
-        _, reader = behind_affine(network.graph, layer.call.outputs[0])
+        _, reader = facts.behind_affine(network.graph, layer.call.outputs[0])
         if reader is not None and facts.function_of(reader.layer).startswith("quantization.fake_quant"):
             reason = "it pads with zeros and its output is int8, which LCE's interpreter cannot run"
             remedy = 'Use pad_values=1 or padding="valid", or leave its output float'
@@ -760,15 +693,13 @@ def fused_lstm(network: Network) -> Iterator[Finding]:
     """LSTMs that the converter makes one operator of, which LCE computes wrongly."""
     for call in network.graph.calls:
         for name, layer in facts.parts(call.layer.name, call.layer.origin):
-            if isinstance(layer, _layers.LSTM) and _is_fused_lstm(layer):
+            if not isinstance(layer, _layers.LSTM) or layer.unroll or not layer.use_bias:
+                continue
+            functions = map(tf.keras.activations.serialize, (layer.activation, layer.recurrent_activation))
+            if tuple(functions) == ("tanh", "sigmoid"):
                 reason = "LCE's converter makes one operator of this LSTM, which computes something else"
                 remedy = "Use LSTM(…, unroll=True), or a GRU"
                 yield _error("lstm", name, reason, remedy)
-
-
-def _is_fused_lstm(layer: tf.keras.layers.Layer) -> bool:
-    functions = [tf.keras.activations.serialize(f) for f in (layer.activation, layer.recurrent_activation)]
-    return not layer.unroll and functions == ["tanh", "sigmoid"] and layer.use_bias
 
 
 # Padding that LCE's converter misreads ----------------------------------------------------------------
@@ -778,7 +709,6 @@ def _is_fused_lstm(layer: tf.keras.layers.Layer) -> bool:
 # (0, 1). Measured: a sole reader, nothing but no-ops between, zeros (also ones before a binary convolution),
 # and an end that is padded by as much as the start or one more. Pools and transposed convolutions are right.
 
-Axis = tuple[tuple[int, int], int | None, int, int]
 _STRIDED = (_layers.Conv2D, _layers.DepthwiseConv2D, _layers.SeparableConv2D)
 
 
@@ -791,8 +721,11 @@ def strided_padding(network: Network) -> Iterator[Finding]:
         if before is None:
             continue
         padding, start = before
+        config = call.layer.config
+        kernel = zip(config["kernel_size"], config["dilation_rate"], strict=True)
+        extents = [(size - 1) * rate + 1 for size, rate in kernel]
+        axes = list(zip(padding.sides, start.shape[1:3], extents, config["strides"], strict=True))
         fused = padding.value == 0.0 or (padding.value == 1.0 and call in fed_signs)
-        axes = _axes(call, padding, start.shape)
         if fused and all(_looks_same(*axis) for axis in axes) and not all(_is_same(*axis) for axis in axes):
             height, width = padding.sides
             reason = (
@@ -826,14 +759,6 @@ def _padding_before(graph: Graph, tensor: Tensor) -> tuple[Padding, Tensor] | No
         if not facts.of(call).no_op:
             return None
     return None
-
-
-def _axes(call: Call, padding: Padding, shape: tuple[int | None, ...]) -> list[Axis]:
-    """For height and width: padding, size, extent of the kernel, and stride."""
-    config = call.layer.config
-    kernel = zip(config["kernel_size"], config["dilation_rate"], strict=True)
-    extents = [(size - 1) * rate + 1 for size, rate in kernel]
-    return list(zip(padding.sides, shape[1:3], extents, config["strides"], strict=True))
 
 
 def _looks_same(sides: tuple[int, int], size: int | None, extent: int, stride: int) -> bool:
@@ -932,7 +857,7 @@ def explicit_padding(network: Network) -> Iterator[Finding]:
 def activation_order(network: Network) -> Iterator[Finding]:
     """Activations and normalizations in the order that cannot be fused into the convolution."""
     for layer in network.convolutions:
-        affine, call = behind_affine(network.graph, layer.call.outputs[0])
+        affine, call = facts.behind_affine(network.graph, layer.call.outputs[0])
         if call is None:
             continue
         name = call.layer.name
@@ -942,14 +867,12 @@ def activation_order(network: Network) -> Iterator[Finding]:
             )
             remedy = "Put the activation straight after the convolution, and the BatchNormalization last"
             yield _warning("activation-order", name, reason, remedy)
-        elif not affine and _blocks_fusing(network.graph, call):
+        elif issubclass(call.layer.kind, _OWN_OPERATOR) and not affine:
+            if not facts.behind_affine(network.graph, call.outputs[0])[0]:
+                continue
             reason = "it keeps the normalization behind it from being fused into the convolution"
             remedy = "Put the BatchNormalization straight after the convolution"
             yield _warning("activation-order", name, reason, remedy)
-
-
-def _blocks_fusing(graph: Graph, call: Call) -> bool:
-    return issubclass(call.layer.kind, _OWN_OPERATOR) and behind_affine(graph, call.outputs[0])[0]
 
 
 @rule("clip-before-sign", after_folding=True)
@@ -960,8 +883,7 @@ def clip_before_sign(network: Network) -> Iterator[Finding]:
         known = facts.of(call)
         if not known.keeps_sign or known.no_op:
             continue
-        readers = network.graph.forwards(call.outputs[0])
-        reader = next((one for one in readers if not facts.of(one).commutes_with_sign), None)
+        reader = facts.reader_behind(network.graph, call.outputs[0], lambda known: known.commutes_with_sign)
         if reader is not None and reader in signs:
             reason = f"only '{reader.layer.name}' reads it, which takes the sign: it changes nothing"
             yield _warning("clip-before-sign", call.layer.name, reason, "Leave it out")
