@@ -64,10 +64,10 @@ def randomize(model: tf.keras.Model, images: np.ndarray, positive: bool) -> None
 
 def measure(path: Path) -> tuple[collections.Counter, float]:
     """The operators of a file by name, and the kilobytes that they write."""
-    found = deploy.LceFile(path).operators
-    made = [tensor for operator in found for tensor in operator.outputs]
+    operators = deploy.LceFile(path).operators
+    made = [tensor for operator in operators for tensor in operator.outputs]
     size = sum(BYTES[tensor.type] * math.prod(tensor.shape) for tensor in made)
-    return collections.Counter(operator.name for operator in found), size / 1e3
+    return collections.Counter(operator.name for operator in operators), size / 1e3
 
 
 def prepared(

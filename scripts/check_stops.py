@@ -185,11 +185,11 @@ def main() -> None:
     bits = 0
     for name in names:
         expected = tensors(Run.open(folder / f"{name}-whole"))
-        found = [tensors(Run.open(path)) for path in sorted(folder.glob(f"{name}-stopped*"))]
-        different = sum(differing_bits(expected, values) for values in found)
+        resumed = [tensors(Run.open(path)) for path in sorted(folder.glob(f"{name}-stopped*"))]
+        different = sum(differing_bits(expected, values) for values in resumed)
         bits += different
         stops = [text for text in codes[name] if not text.endswith(" 0")]
-        print(f"{name}: {len(stops)} stops, {len(found)} runs, {different} differing bits")
+        print(f"{name}: {len(stops)} stops, {len(resumed)} runs, {different} differing bits")
         print("   ", ", ".join(codes[name]))
     print(f"{bits} differing bits, {time.monotonic() - began:.0f} s")
     sys.exit(bits > 0)

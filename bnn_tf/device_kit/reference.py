@@ -57,15 +57,15 @@ def choose(lite: Predict, keras: Predict, images: np.ndarray, inputs: np.ndarray
         images: uint8 `(n, height, width, 3)`.
         inputs: The same as float32 inputs.
     """
-    outputs, theirs = lite(inputs), keras(inputs)
-    keras_gaps = _gaps(outputs, theirs)
+    outputs, keras_outputs = lite(inputs), keras(inputs)
+    keras_gaps = _gaps(outputs, keras_outputs)
     spreads = np.maximum(*(_gaps(outputs, lite(inputs * np.float32(1 + s))) for s in (_NUDGE, -_NUDGE)))
     limits = TOLERANCE * np.maximum(1, np.abs(outputs).reshape(len(outputs), -1).max(axis=1))
     if (keras_gaps <= limits).any():
         spreads = np.maximum(spreads, keras_gaps)
     best = int(np.argmin(spreads))
     one = slice(best, best + 1)
-    same = outputs.reshape(len(outputs), -1).argmax(axis=1) == theirs.reshape(len(outputs), -1).argmax(axis=1)
+    same = np.equal(*(one.reshape(len(one), -1).argmax(axis=1) for one in (outputs, keras_outputs)))
     return Reference(
         image=images[best],
         inputs=inputs[one],

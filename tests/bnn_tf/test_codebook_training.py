@@ -150,6 +150,6 @@ def test_resumed_at_step_37_as_if_never_stopped(tmp_path):
 
     resumed = Resumable()
     resumed.checkpoint.read(path)
-    for expected, found in zip(end, resumed.train(37, 80), strict=True):
-        np.testing.assert_array_equal(expected, found)
+    for expected, actual in zip(end, resumed.train(37, 80), strict=True):
+        np.testing.assert_array_equal(expected, actual)
     assert int(resumed.quantizer.step) == 80

@@ -101,12 +101,12 @@ def test_regularisation_of_the_student_counts(examples):
 
 def test_evaluate_and_predict_are_the_student_s(distiller, examples):
     x, y = examples
-    found = distiller.evaluate(x, y, verbose=0, return_dict=True)
+    result = distiller.evaluate(x, y, verbose=0, return_dict=True)
     logits = distiller.student.predict(x, verbose=0)
     np.testing.assert_allclose(distiller.predict(x, verbose=0), logits, rtol=1e-5, atol=1e-6)
-    assert found["sparse_categorical_accuracy"] == pytest.approx(np.mean(logits.argmax(1) == y))
+    assert result["sparse_categorical_accuracy"] == pytest.approx(np.mean(logits.argmax(1) == y))
     expected = distillation.distribution_loss(distiller.teacher.predict(x, verbose=0), logits)
-    assert found["loss"] == pytest.approx(float(expected), rel=1e-5)
+    assert result["loss"] == pytest.approx(float(expected), rel=1e-5)
 
 
 def test_metrics_start_anew_in_every_epoch(distiller, examples):
@@ -131,8 +131,8 @@ def test_weights_are_the_student_s(distiller, tmp_path):
     distiller.save_weights(tmp_path / "student.weights.h5")
     student = network(50)
     student.load_weights(tmp_path / "student.weights.h5")
-    for found, wanted in zip(student.get_weights(), distiller.student.get_weights(), strict=True):
-        np.testing.assert_array_equal(found, wanted)
+    for actual, wanted in zip(student.get_weights(), distiller.student.get_weights(), strict=True):
+        np.testing.assert_array_equal(actual, wanted)
     other = distillation.Distiller(network(70), network(11))
     other.load_weights(tmp_path / "student.weights.h5")
     np.testing.assert_array_equal(other.student.get_weights()[0], student.get_weights()[0])
@@ -179,5 +179,7 @@ for one, two in zip(*found, strict=True):
 
 @pytest.mark.slow
 def test_two_replicas_train_as_one():
-    found = subprocess.run([sys.executable, "-c", TWO_REPLICAS], capture_output=True, text=True, check=False)
-    assert found.returncode == 0, found.stderr
+    process = subprocess.run(
+        [sys.executable, "-c", TWO_REPLICAS], capture_output=True, text=True, check=False
+    )
+    assert process.returncode == 0, process.stderr

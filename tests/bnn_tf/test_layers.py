@@ -155,22 +155,22 @@ def test_sums_in_half_precision_are_single_precision(name, policy, rng):
 def test_batch_normalization_is_keras(rng):
     x = rng.normal([3, -4, 0.1], [2, 0.5, 3], size=(8, 16, 16, 3)).astype(np.float32)
     upstream = rng.normal(size=x.shape).astype(np.float32)
-    ours, keras = (
+    own, keras = (
         cls(epsilon=1e-5, momentum=0.9, gamma_initializer=tf.keras.initializers.Constant([1.5, -0.5, 2.0]))
         for cls in (layers.BatchNormalization, tf.keras.layers.BatchNormalization)
     )
     for _ in range(3):
-        actual, expected = (step_of(layer, x, upstream) for layer in (ours, keras))
+        actual, expected = (step_of(layer, x, upstream) for layer in (own, keras))
         for a, b in zip(tf.nest.flatten(actual), tf.nest.flatten(expected), strict=True):
             np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-3)
-    for a, b in zip(ours.weights, keras.weights, strict=True):
+    for a, b in zip(own.weights, keras.weights, strict=True):
         assert a.name.split("/")[-1] == b.name.split("/")[-1]
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)
-    np.testing.assert_allclose(ours(x), keras(x), rtol=1e-3, atol=1e-3)
-    frozen = [w.numpy() for w in ours.weights]
-    ours.trainable = False
-    step_of(ours, x, upstream)
-    for a, b in zip(ours.weights, frozen, strict=True):
+    np.testing.assert_allclose(own(x), keras(x), rtol=1e-3, atol=1e-3)
+    frozen = [w.numpy() for w in own.weights]
+    own.trainable = False
+    step_of(own, x, upstream)
+    for a, b in zip(own.weights, frozen, strict=True):
         np.testing.assert_array_equal(a, b)
 
 

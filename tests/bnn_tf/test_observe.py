@@ -17,7 +17,7 @@ def conv(name, quantizer, filters=6, size=3):
 
 
 @pytest.fixture(scope="module")
-def found():
+def kernels_of_model():
     set_seeds(0)
     inner = tf.keras.Sequential([conv("inner", quantizers.ReCU(tau=0.9))], name="nested")
     layers = [
@@ -30,15 +30,15 @@ def found():
     return model, observe.binary_kernels(model)
 
 
-def test_binary_kernels_in_order(found):
-    _, kernels_ = found
+def test_binary_kernels_in_order(kernels_of_model):
+    _, kernels_ = kernels_of_model
     assert [kernel.name for kernel in kernels_] == ["first", "inner", "last"]
     assert [kernel.has_slices for kernel in kernels_] == [False, True, True]
     assert [kernel.tau for kernel in kernels_] == pytest.approx([observe.REFERENCE_TAU, 0.9, 0.99])
 
 
-def test_signs_are_those_that_the_layer_uses(found):
-    model, kernels_ = found
+def test_signs_are_those_that_the_layer_uses(kernels_of_model):
+    model, kernels_ = kernels_of_model
     layer = model.get_layer("nested").get_layer("inner")
     np.testing.assert_array_equal(
         kernels_[1].signs,
@@ -47,8 +47,8 @@ def test_signs_are_those_that_the_layer_uses(found):
     assert set(np.unique(kernels_[0].signs)) == {-1, 1}
 
 
-def test_patterns_of_a_codebook(found):
-    _, kernels_ = found
+def test_patterns_of_a_codebook(kernels_of_model):
+    _, kernels_ = kernels_of_model
     sub_bit = kernels_[2]
     assert len(sub_bit.patterns) == 16
     counts = observe.pattern_counts(sub_bit.signs)
@@ -207,8 +207,8 @@ def test_a_damaged_line_ends_the_reading(tmp_path, line):
     assert observe.read(tmp_path / "d.jsonl") == [{"phase": "train", "epoch": 1, "layer": "a"}]
 
 
-def test_a_full_disk_is_one_clear_error(found):
-    model, _ = found
+def test_a_full_disk_is_one_clear_error(kernels_of_model):
+    model, _ = kernels_of_model
     callback = observe.KernelDiagnostics("/dev/full")
     callback.set_model(model)
     with pytest.raises(UserError, match="cannot write /dev/full: No space left on device"):

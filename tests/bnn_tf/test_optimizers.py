@@ -72,16 +72,16 @@ def test_sgd_is_pytorchs_under_a_changing_rate(start, gradients, momentum, neste
 
 
 def test_sgd_differs_from_keras_once_the_rate_changes(start, gradients):
-    ours, keras = (
+    own, keras = (
         descend(optimizer, start, gradients, RATES)
         for optimizer in (optimizers.SGD(1.0, 0.9), tf.keras.optimizers.legacy.SGD(1.0, 0.9))
     )
-    assert np.abs(ours - keras).max() > 0.01
-    ours, keras = (
+    assert np.abs(own - keras).max() > 0.01
+    own, keras = (
         descend(optimizer, start, gradients)
         for optimizer in (optimizers.SGD(0.1, 0.9), tf.keras.optimizers.legacy.SGD(0.1, 0.9))
     )
-    np.testing.assert_allclose(ours, keras, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(own, keras, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("graph", [False, True])
@@ -95,11 +95,11 @@ def test_adam_is_pytorchs(start, gradients, epsilon, decay, graph):
 
 
 def test_adam_differs_from_keras_where_epsilon_counts(start, gradients):
-    ours, keras = (
+    own, keras = (
         descend(cls(0.1, epsilon=0.3), start, gradients)
         for cls in (optimizers.Adam, tf.keras.optimizers.legacy.Adam)
     )
-    assert np.abs(ours - keras).max() > 0.01
+    assert np.abs(own - keras).max() > 0.01
 
 
 def test_defaults_are_pytorchs():

@@ -23,26 +23,26 @@ def python(code: str, **environment: str) -> subprocess.CompletedProcess:
 
 def test_tensorflow_first_with_keras_3_is_one_clear_error():
     # The order matters to Keras even where tf.keras was not used yet.
-    found = python(
+    process = python(
         "import tensorflow\ntry:\n    import bnn_tf\nexcept ImportError as error:\n    print(error)"
     )
-    assert found.stdout.startswith("bnn-tf needs Keras 2")
-    assert "TF_USE_LEGACY_KERAS=1" in found.stdout
-    assert len(found.stdout.splitlines()) == 1
+    assert process.stdout.startswith("bnn-tf needs Keras 2")
+    assert "TF_USE_LEGACY_KERAS=1" in process.stdout
+    assert len(process.stdout.splitlines()) == 1
 
 
 def test_tensorflow_first_with_keras_2_is_fine():
-    found = python(
+    process = python(
         "import tensorflow as tf\nimport bnn_tf.layers\n"
         "print(issubclass(bnn_tf.layers.HardTanh, tf.keras.layers.Layer), tf.keras.Model.__module__)",
         TF_USE_LEGACY_KERAS="1",
     )
-    assert found.stdout.split()[0] == "True", found.stderr
-    assert found.stdout.split()[1].startswith("tf_keras.")
+    assert process.stdout.split()[0] == "True", process.stderr
+    assert process.stdout.split()[1].startswith("tf_keras.")
 
 
 def test_imports_are_lazy_and_quiet():
-    found = python(
+    process = python(
         "import sys\n"
         "import bnn_tf\n"
         "from bnn_tf.cli import app\n"
@@ -55,9 +55,9 @@ def test_imports_are_lazy_and_quiet():
         "import tensorflow\n"
         "assert tensorflow.keras.Model.__module__.startswith('tf_keras.')\n"
     )
-    assert found.returncode == 0, found.stderr
-    assert found.stdout.split("--- now TensorFlow")[1].strip() == ""
-    assert found.stderr.split("--- now TensorFlow")[1].strip() == ""
+    assert process.returncode == 0, process.stderr
+    assert process.stdout.split("--- now TensorFlow")[1].strip() == ""
+    assert process.stderr.split("--- now TensorFlow")[1].strip() == ""
 
 
 def test_unknown_names_are_attribute_errors():

@@ -26,7 +26,7 @@ ELF_AARCH64 = b"\x7fELF\x02\x01\x01" + bytes(9) + b"\x02\x00\xb7\x00"
 
 def commands():
     """The lines of the page's sh blocks under each heading."""
-    found, heading, inside = {}, "", False
+    pages, heading, inside = {}, "", False
     for line in PAGE.read_text().splitlines():
         title = re.match(r"#+ (.*)", line)
         if title and not inside:
@@ -34,10 +34,10 @@ def commands():
         elif line.startswith("```"):
             inside = line == "```sh"
         elif inside and line.startswith("  "):
-            found[heading][-1] = found[heading][-1].removesuffix("\\") + line
+            pages[heading][-1] = pages[heading][-1].removesuffix("\\") + line
         elif inside:
-            found.setdefault(heading, []).append(line)
-    return found
+            pages.setdefault(heading, []).append(line)
+    return pages
 
 
 def load(path):

@@ -102,7 +102,7 @@ def test_logits(name, golden):
 
     stages = [key for key in arrays.files if key.startswith("tap_layer")]
     taps = [model.get_layer(tap.format(key[-1])).output for key in stages]
-    *found, logits = tf.keras.Model(model.input, [*taps, model.output])(arrays["input"], training=False)
-    for key, value in zip(stages, found, strict=True):
+    *values, logits = tf.keras.Model(model.input, [*taps, model.output])(arrays["input"], training=False)
+    for key, value in zip(stages, values, strict=True):
         np.testing.assert_allclose(value, arrays[key], rtol=1e-4, atol=1e-4, err_msg=key)
     np.testing.assert_allclose(logits, arrays["logits"], rtol=1e-4, atol=1e-4)

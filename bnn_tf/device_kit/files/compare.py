@@ -27,12 +27,12 @@ def read_output(path: Path, expected: np.ndarray, quantization: list[float] | No
         ValueError: it holds something else.
     """
     if path.suffix == ".npy":
-        found = np.load(path, allow_pickle=False)
+        outputs = np.load(path, allow_pickle=False)
     else:
-        found = np.frombuffer(path.read_bytes(), "<f4" if quantization is None else np.int8)
-    if found.size != expected.size:
-        raise ValueError(f"{path} holds {found.size} numbers, the network has {expected.size} outputs")
-    return dequantized(found, quantization).reshape(expected.shape)
+        outputs = np.frombuffer(path.read_bytes(), "<f4" if quantization is None else np.int8)
+    if outputs.size != expected.size:
+        raise ValueError(f"{path} holds {outputs.size} numbers, the network has {expected.size} outputs")
+    return dequantized(outputs, quantization).reshape(expected.shape)
 
 
 def dequantized(outputs: np.ndarray, quantization: list[float] | None) -> np.ndarray:
@@ -43,9 +43,9 @@ def dequantized(outputs: np.ndarray, quantization: list[float] | None) -> np.nda
     return (outputs.astype(np.float32) - np.float32(zero)) * np.float32(scale)
 
 
-def difference(found: np.ndarray, expected: np.ndarray) -> float:
+def difference(outputs: np.ndarray, expected: np.ndarray) -> float:
     """The largest difference of an output; infinite where one is no number."""
-    gaps = np.abs(found.astype(np.float64) - expected.astype(np.float64))
+    gaps = np.abs(outputs.astype(np.float64) - expected.astype(np.float64))
     return float(np.where(np.isfinite(gaps), gaps, np.inf).max())
 
 
@@ -64,21 +64,21 @@ def main() -> int:
     parser.add_argument("output", type=Path)
     parser.add_argument("--tolerance", type=float, help="largest difference; default: see expected.json")
     parser.add_argument("--show", action="store_true", help="only name the likeliest classes")
-    given = parser.parse_args()
+    options = parser.parse_args()
     labels = (HERE / "labels.txt").read_text(encoding="utf-8").splitlines()
     expected = np.load(HERE / "expected_output.npy", allow_pickle=False)
     facts = json.loads((HERE / "expected.json").read_text())
     try:
-        found = read_output(given.output, expected, facts["quantization"])
+        outputs = read_output(options.output, expected, facts["quantization"])
     except (OSError, ValueError) as error:
         print(f"compare.py: {error}", file=sys.stderr)
         return 2
-    show(found, labels)
-    if given.show:
+    show(outputs, labels)
+    if options.show:
         return 0
-    tolerance = facts["tolerance"] if given.tolerance is None else given.tolerance
-    gap = difference(found, expected)
-    agrees = gap <= tolerance and found.argmax() == expected.argmax()
+    tolerance = facts["tolerance"] if options.tolerance is None else options.tolerance
+    gap = difference(outputs, expected)
+    agrees = gap <= tolerance and outputs.argmax() == expected.argmax()
     print(f"{'AGREES' if agrees else 'DISAGREES'}: largest difference {gap:.3g}, allowed {tolerance:.3g}")
     if not agrees:
         print("expected:")

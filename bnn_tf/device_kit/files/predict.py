@@ -32,11 +32,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Classifies a picture on this computer.")
     parser.add_argument("picture", type=Path, nargs="?", default=HERE / "reference_image.npy")
     parser.add_argument("-o", "--output", type=Path, help="file for the outputs, .npy or raw")
-    given = parser.parse_args()
+    options = parser.parse_args()
     try:
-        outputs = predict(preprocess(read_picture(given.picture), read_rule()))
-        if given.output is not None:
-            write_array(given.output, outputs)
+        outputs = predict(preprocess(read_picture(options.picture), read_rule()))
+        if options.output is not None:
+            write_array(options.output, outputs)
     except (ImportError, OSError, ValueError) as error:
         sys.exit(f"predict.py: {error}")
     quantization = json.loads((HERE / "expected.json").read_text())["quantization"]

@@ -147,9 +147,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Turns a picture into the network's input.")
     parser.add_argument("picture", type=Path)
     parser.add_argument("-o", "--output", type=Path, required=True)
-    given = parser.parse_args()
+    options = parser.parse_args()
     try:
-        write_array(given.output, preprocess(read_picture(given.picture), read_rule()))
+        write_array(options.output, preprocess(read_picture(options.picture), read_rule()))
     except (OSError, ValueError) as error:
         sys.exit(f"preprocess.py: {error}")
 

@@ -111,8 +111,8 @@ def test_wrong_usage(command, arguments, message):
 )
 def test_errors_are_one_line(command, failing, error, code, line):
     failing(error)
-    found, out, err = command("fail")
-    assert (found, out) == (code, "")
+    exit_code, out, err = command("fail")
+    assert (exit_code, out) == (code, "")
     assert line in err
     assert len(err.strip().splitlines()) == 1  # click ends the terminal's "^C" by an empty line
     assert "Traceback" not in err

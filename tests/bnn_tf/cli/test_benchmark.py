@@ -37,16 +37,16 @@ def test_a_run_compared(command, trained, tmp_path):
     options = (*QUICK, "--compare", "--calibration-images", "8", "-o", tmp_path / "built", "--json")
     code, out, err = command("benchmark", trained, *options)
     assert (code, err) == (0, "")
-    found = json.loads(out)
-    assert [candidate["form"] for candidate in found["candidates"]] == _FORMS
-    assert {candidate["name"] for candidate in found["candidates"]} == {str(trained)}
+    printed = json.loads(out)
+    assert [candidate["form"] for candidate in printed["candidates"]] == _FORMS
+    assert {candidate["name"] for candidate in printed["candidates"]} == {str(trained)}
     sizes = {
         f"{trained.name}{suffix}": candidate["size"]
-        for suffix, candidate in zip(_SUFFIXES, found["candidates"], strict=True)
+        for suffix, candidate in zip(_SUFFIXES, printed["candidates"], strict=True)
     }
     built = {path.name: path.stat().st_size for path in (tmp_path / "built").iterdir()}
     assert {name: size for name, size in built.items() if not name.endswith(".c")} == sizes
-    for candidate in found["candidates"]:
+    for candidate in printed["candidates"]:
         (measurement,) = candidate["measurements"]
         assert measurement["inferences"] == 2
         assert measurement["median_ms"] > 0
@@ -65,9 +65,9 @@ def test_a_converted_run_is_taken_as_it_is(command, trained):
 def test_a_saved_model_and_a_file(command, tiny, file, tmp_path):
     tiny().save(tmp_path / "model.keras")
     code, out, _ = command("benchmark", tmp_path / "model.keras", file, *QUICK, "--json")
-    found = json.loads(out)
+    printed = json.loads(out)
     assert code == 0
-    assert [candidate["name"] for candidate in found["candidates"]] == [
+    assert [candidate["name"] for candidate in printed["candidates"]] == [
         str(tmp_path / "model.keras"), str(file)
     ]  # fmt: skip
 
@@ -100,7 +100,7 @@ def test_ranges_of_noise_are_admitted(command, tiny, tmp_path):
 def test_wrong_usage(command, tmp_path, monkeypatch, arguments, code, message):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "text.tflite").write_text("not a model")
-    found, out, err = command("benchmark", *arguments)
-    assert (found, out) == (code, "")
+    exit_code, out, err = command("benchmark", *arguments)
+    assert (exit_code, out) == (code, "")
     assert message in err
     assert len(err.splitlines()) == 1

@@ -23,12 +23,12 @@ def test_a_run(command, trained):
 
 def test_json(command, trained, tmp_path):
     code, out, _ = command("convert", trained, "-o", tmp_path / "x.tflite", "--json", "--images", 30)
-    found = json.loads(out)
+    printed = json.loads(out)
     assert code == 0
-    assert found["path"] == str(tmp_path / "x.tflite")
-    assert found["size"] == (tmp_path / "x.tflite").stat().st_size
-    assert found["expected_binary_convs"] == found["actual_binary_convs"] == 1
-    assert [layer["layer"] for layer in found["parity"]["layers"]] == ["body_conv"]
+    assert printed["path"] == str(tmp_path / "x.tflite")
+    assert printed["size"] == (tmp_path / "x.tflite").stat().st_size
+    assert printed["expected_binary_convs"] == printed["actual_binary_convs"] == 1
+    assert [layer["layer"] for layer in printed["parity"]["layers"]] == ["body_conv"]
     assert not (trained / "model.tflite").exists()
 
 
@@ -94,8 +94,8 @@ def test_what_cannot_be_converted(command, tiny, tmp_path, monkeypatch, argument
     monkeypatch.chdir(tmp_path)
     tiny().save("model.keras")
     (tmp_path / "text.keras").write_text("not a model")
-    found, out, err = command("convert", *arguments)
-    assert (found, out) == (code, "")
+    exit_code, out, err = command("convert", *arguments)
+    assert (exit_code, out) == (code, "")
     assert message in err
     assert len(err.splitlines()) == 1
     assert sorted(path.name for path in tmp_path.iterdir()) == ["model.keras", "text.keras"]

@@ -11,11 +11,11 @@ FEW = ("--images", 32, "--calibration-images", 32)
 
 def test_int8_alone_means_mixed(command, trained):
     code, out, err = command("convert", trained, *FEW, "--int8", "--json")
-    found = json.loads(out)["int8"]
+    printed = json.loads(out)["int8"]
     assert (code, err) == (0, "")
-    assert (found["form"], found["calibration_images"]) == ("mixed", 32)
-    assert found["layers"] == ["stem_conv", "logits"]
-    assert (found["input_type"], found["output_type"]) == ("float32", "float32")
+    assert (printed["form"], printed["calibration_images"]) == ("mixed", 32)
+    assert printed["layers"] == ["stem_conv", "logits"]
+    assert (printed["input_type"], printed["output_type"]) == ("float32", "float32")
 
 
 def test_int8_input_and_output_are_evaluated(command, trained, tmp_path):

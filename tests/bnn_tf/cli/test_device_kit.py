@@ -85,11 +85,11 @@ def test_json_and_a_converted_file(command, trained, tmp_path):
         "--images",
         5,
     )
-    found = json.loads(out)
+    printed = json.loads(out)
     assert code == 0
-    assert found["size"] == (tmp_path / "own.tflite").stat().st_size
-    assert len(found["top"]) == 5
-    assert found["spread"] < 1
+    assert printed["size"] == (tmp_path / "own.tflite").stat().st_size
+    assert len(printed["top"]) == 5
+    assert printed["spread"] < 1
     assert (tmp_path / "kit" / "model.tflite").read_bytes() == (tmp_path / "own.tflite").read_bytes()
 
 
@@ -106,8 +106,8 @@ def test_int8_input_and_output(command, trained, tmp_path):
     assert "differs from Keras by" in out
     inputs = np.load(tmp_path / "kit" / "reference_input.npy")
     assert inputs.dtype == np.int8
-    found = Interpreter(tmp_path / "int8.tflite").predict(inputs)
-    np.testing.assert_array_equal(found, np.load(tmp_path / "kit" / "expected_output.npy"))
+    actual = Interpreter(tmp_path / "int8.tflite").predict(inputs)
+    np.testing.assert_array_equal(actual, np.load(tmp_path / "kit" / "expected_output.npy"))
 
 
 def test_class_names(command, trained, tmp_path):
@@ -165,8 +165,8 @@ def test_what_makes_no_kit(command, trained, tiny, tmp_path, monkeypatch, argume
     if "other.tflite" in arguments:
         tiny(num_classes=7).save("other.keras")
         assert command("convert", "other.keras", "-o", "other.tflite")[0] == 0
-    found, out, err = command("device-kit", *arguments)
-    assert (found, out) == (code, "")
+    exit_code, out, err = command("device-kit", *arguments)
+    assert (exit_code, out) == (code, "")
     assert message in err
     assert len(err.splitlines()) == 1
     assert not Path("kit").exists()

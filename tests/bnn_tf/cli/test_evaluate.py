@@ -25,12 +25,12 @@ def test_a_run(command, trained):
 
 def test_json(command, trained):
     code, out, _ = command("evaluate", trained, "--json", "--limit", 48, "--batch-size", 7)
-    found = json.loads(out)
+    printed = json.loads(out)
     assert code == 0
-    assert set(found) == {"target", "dataset", "images", "top1", "top5", "loss"}
-    assert (found["target"], found["dataset"], found["images"]) == (str(trained), "digits", 48)
-    assert found["top1"] == pytest.approx(float(Run.open(trained).metrics()[-1]["val_accuracy"]))
-    assert found["loss"] == pytest.approx(float(Run.open(trained).metrics()[-1]["val_loss"]), abs=0.05)
+    assert set(printed) == {"target", "dataset", "images", "top1", "top5", "loss"}
+    assert (printed["target"], printed["dataset"], printed["images"]) == (str(trained), "digits", 48)
+    assert printed["top1"] == pytest.approx(float(Run.open(trained).metrics()[-1]["val_accuracy"]))
+    assert printed["loss"] == pytest.approx(float(Run.open(trained).metrics()[-1]["val_loss"]), abs=0.05)
 
 
 def test_all_forms_agree(command, trained, saved, tmp_path):
@@ -50,11 +50,11 @@ def test_all_forms_agree(command, trained, saved, tmp_path):
 
 
 def test_another_normalization_is_another_result(command, trained):
-    found = [
+    losses = [
         json.loads(command("evaluate", trained, "--json", "--limit", 100, "--normalization", name)[1])["loss"]
         for name in ("unit", "imagenet")
     ]
-    assert found[0] != found[1]
+    assert losses[0] != losses[1]
 
 
 @pytest.mark.parametrize(
@@ -83,8 +83,8 @@ def test_what_cannot_be_evaluated(command, trained, saved, tmp_path, monkeypatch
     for name in ("text.keras", "text.tflite"):
         (tmp_path / name).write_text("not a model")
     monkeypatch.chdir(tmp_path)
-    found, out, err = command("evaluate", *arguments)
-    assert (found, out) == (code, "")
+    exit_code, out, err = command("evaluate", *arguments)
+    assert (exit_code, out) == (code, "")
     assert message in err
     assert len(err.splitlines()) == 1
 

@@ -69,9 +69,9 @@ def test_json(command, options, tmp_path):
     names.write_text("\n".join(f"bird {i}" for i in range(10)))
     code, out, _ = command("import-torch", *options, "--class-names", names, "--json")
     assert code == 0
-    found = json.loads(out)
-    assert found["matched"]["linear.weight"] == "logits/kernel"
-    assert found["method"] == {"name": "recu", "tau_min": 0.85, "tau_max": 0.99}
+    printed = json.loads(out)
+    assert printed["matched"]["linear.weight"] == "logits/kernel"
+    assert printed["method"] == {"name": "recu", "tau_min": 0.85, "tau_max": 0.99}
     config = json.loads((tmp_path / "run" / "config.json").read_text())
     assert config["class_names"] == names.read_text().split("\n")
 
@@ -146,8 +146,8 @@ def test_another_network(command, options, tmp_path):
     ],
 )
 def test_wrong_options(command, options, tmp_path, change, code, message):
-    found, _, err = command("import-torch", *options, *change)
-    assert (found, message in err) == (code, True), err
+    exit_code, _, err = command("import-torch", *options, *change)
+    assert (exit_code, message in err) == (code, True), err
     assert not (tmp_path / "run").exists()
 
 

@@ -27,16 +27,16 @@ def _build_once(monkeypatch, network):
 
 def test_summary(command):
     code, out, _ = command("summary", NAME, "--json")
-    found = json.loads(out)
+    printed = json.loads(out)
     assert code == 0
-    assert found["model"] == "quicknet_small"
-    assert found["total"]["binary_parameters"] > 4e6
+    assert printed["model"] == "quicknet_small"
+    assert printed["total"]["binary_parameters"] > 4e6
 
 
 def test_lint(command):
     code, out, _ = command("lint", NAME, "--json")
-    found = json.loads(out)
-    assert (code, found["model"], found["errors"]) == (0, "quicknet_small", 0)
+    printed = json.loads(out)
+    assert (code, printed["model"], printed["errors"]) == (0, "quicknet_small", 0)
 
 
 @pytest.mark.slow
@@ -73,9 +73,9 @@ def test_convert_evaluate_and_device_kit(command, tmp_path):
 
 def test_without_a_dataset_nothing_is_known_of_local_images():
     assert not Target.open(NAME).knows_images()
-    found = Target.open("larq-zoo:BiRealNet:random:96").images()
-    assert found.dataset == "imagenet2012"
-    assert found.pre().size == (96, 96)
+    pictures = Target.open("larq-zoo:BiRealNet:random:96").images()
+    assert pictures.dataset == "imagenet2012"
+    assert pictures.pre().size == (96, 96)
     assert Target.open(NAME).images(normalization="unit").pre().mean == (0.5, 0.5, 0.5)
 
 
@@ -88,8 +88,8 @@ def test_without_a_dataset_nothing_is_known_of_local_images():
     ],
 )
 def test_errors_are_one_line(command, arguments, code, message):
-    found, out, err = command(*arguments)
-    assert (found, out) == (code, "")
+    exit_code, out, err = command(*arguments)
+    assert (exit_code, out) == (code, "")
     assert message in err
     assert len(err.splitlines()) == 1
 

@@ -25,10 +25,10 @@ def test_a_broken_model_exits_with_1(command, broken):
 
 def test_json(command, broken):
     code, out, _ = command("lint", broken, "--json")
-    found = json.loads(out)
+    printed = json.loads(out)
     assert code == 1
-    assert (found["model"], found["errors"]) == ("broken", 1)
-    assert found["findings"][0]["layer"] == "strided"
+    assert (printed["model"], printed["errors"]) == ("broken", 1)
+    assert printed["findings"][0]["layer"] == "strided"
 
 
 def test_warnings_fail_only_when_strict(command, tiny):
@@ -71,7 +71,7 @@ def test_an_hdf5_file(command, tmp_path):
 def test_wrong_usage(command, tmp_path, monkeypatch, arguments, code, message):
     (tmp_path / "model.tflite").write_bytes(b"")
     monkeypatch.chdir(tmp_path)
-    found, out, err = command("lint", *arguments)
-    assert (found, out) == (code, "")
+    exit_code, out, err = command("lint", *arguments)
+    assert (exit_code, out) == (code, "")
     assert message in err
     assert len(err.splitlines()) == 1

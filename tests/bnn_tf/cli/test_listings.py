@@ -47,9 +47,9 @@ def test_recipes_are_one_line_each(command):
 
 
 def test_recipes_of_a_method_as_json(command):
-    found = json.loads(command("recipes", "--method", "recu", "--json")[1])
-    assert {row["method"]["name"] for row in found} == {"recu"}
-    assert len(found) == sum(recipe.method.name == "recu" for recipe in RECIPES)
+    printed = json.loads(command("recipes", "--method", "recu", "--json")[1])
+    assert {row["method"]["name"] for row in printed} == {"recu"}
+    assert len(printed) == sum(recipe.method.name == "recu" for recipe in RECIPES)
 
 
 @pytest.mark.parametrize(

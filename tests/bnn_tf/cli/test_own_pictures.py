@@ -28,19 +28,19 @@ def plan(command, *options):
 
 
 def test_a_folder_of_class_folders_needs_no_dataset(command, pictures):
-    found = plan(command, "--data-dir", pictures)
-    assert (found["recipe"]["dataset"], found["data"]["class_names"]) == ("folder", ["cat", "dog"])
-    assert (found["data"]["train"], found["data"]["test"], found["data"]["pixels"]) == (32, 8, [60, 70])
-    (phase,) = found["recipe"]["phases"]
-    assert (phase["batch_size"], phase["epochs"], found["steps"]) == (8, 60, 240)
+    planned = plan(command, "--data-dir", pictures)
+    assert (planned["recipe"]["dataset"], planned["data"]["class_names"]) == ("folder", ["cat", "dog"])
+    assert (planned["data"]["train"], planned["data"]["test"], planned["data"]["pixels"]) == (32, 8, [60, 70])
+    (phase,) = planned["recipe"]["phases"]
+    assert (phase["batch_size"], phase["epochs"], planned["steps"]) == (8, 60, 240)
 
 
 def test_what_is_typed_wins(command, pictures):
     options = ("--batch-size", 4, "--epochs", 3, "--image-size", 48, "--channels", 1)
-    found = plan(command, "--data-dir", pictures, *options)
-    (phase,) = found["recipe"]["phases"]
+    planned = plan(command, "--data-dir", pictures, *options)
+    (phase,) = planned["recipe"]["phases"]
     assert (phase["batch_size"], phase["epochs"]) == (4, 3)
-    assert (found["recipe"]["images"]["size"], found["recipe"]["images"]["channels"]) == ([48, 48], 1)
+    assert (planned["recipe"]["images"]["size"], planned["recipe"]["images"]["channels"]) == ([48, 48], 1)
 
 
 def test_what_does_not_fit_is_said(command, pictures):
@@ -53,11 +53,11 @@ def test_what_does_not_fit_is_said(command, pictures):
 
 
 def test_a_dataset_that_is_absent(command, tmp_path):
-    found = plan(command, "--dataset", "cifar10", "--data-dir", tmp_path)
-    assert (found["data"]["train"], found["data"]["test"], found["steps_per_epoch"]) == (
+    planned = plan(command, "--dataset", "cifar10", "--data-dir", tmp_path)
+    assert (planned["data"]["train"], planned["data"]["test"], planned["steps_per_epoch"]) == (
         50_000, 10_000, {"train": 196},
     )  # fmt: skip
-    assert len(found["data"]["class_names"]) == 10
+    assert len(planned["data"]["class_names"]) == 10
 
 
 def test_shipped_weights_are_the_start(command, pictures, monkeypatch):

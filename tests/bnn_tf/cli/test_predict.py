@@ -39,8 +39,8 @@ def test_top_classes(command, colours, model):
 
 
 def test_json(command, colours):
-    found = json.loads(command("predict", "model.keras", "red.png", "--normalization", "none", "--json")[1])
-    (image,) = found["images"]
+    printed = json.loads(command("predict", "model.keras", "red.png", "--normalization", "none", "--json")[1])
+    (image,) = printed["images"]
     best = image["classes"][0]
     assert (image["image"], best["class"], best["index"]) == ("red.png", "0", 0)
     assert best["logit"] == pytest.approx(5, rel=1e-3)
@@ -61,7 +61,7 @@ def test_json(command, colours):
 )
 def test_what_cannot_be_predicted(command, colours, arguments, code, message):
     (colours / "two.txt").write_text("a\nb\n")
-    found, out, err = command("predict", *arguments)
-    assert (found, out) == (code, "")
+    exit_code, out, err = command("predict", *arguments)
+    assert (exit_code, out) == (code, "")
     assert message in err
     assert len(err.splitlines()) == 1

@@ -66,9 +66,9 @@ def test_compare(command, folder):
 
 
 def test_compare_as_json(command, folder):
-    found = json.loads(command("compare", "runs/done", "runs/new", "--json")[1])
-    assert found["runs"][0]["curve"] == [50, 75, 70]
-    assert found["settings"] == {}
+    printed = json.loads(command("compare", "runs/done", "runs/new", "--json")[1])
+    assert printed["runs"][0]["curve"] == [50, 75, 70]
+    assert printed["settings"] == {}
 
 
 def test_a_damaged_run_is_not_compared(command, folder):

@@ -33,22 +33,22 @@ def test_larqs_own_table_is_an_option():
 
 
 def test_json():
-    found = json.loads(run("--model", "bireal_net18", "--json"))
-    assert found["total"]["memory_bits"] == 33_514_752
-    assert found["published"] == {"memory_bits": 33.6e6, "operations": 1.63e8}
-    assert found["layers"][0]["kernel"] == [7, 7, 3, 64]
+    printed = json.loads(run("--model", "bireal_net18", "--json"))
+    assert printed["total"]["memory_bits"] == 33_514_752
+    assert printed["published"] == {"memory_bits": 33.6e6, "operations": 1.63e8}
+    assert printed["layers"][0]["kernel"] == [7, 7, 3, 64]
 
 
 def test_options_of_method_and_model():
-    found = json.loads(
+    printed = json.loads(
         run(
             *("--model", "vgg_small", "--method", "subbit", "--set", "method.bits=4"),
             *("--set", "model.num_classes=7", "--input-size", "48x32", "--json"),
         )
     )
-    assert found["input_shape"] == [48, 32, 3]
-    assert found["layers"][-1]["output"] == [7]
-    assert found["total"]["bits_per_weight"] == pytest.approx(4 / 9)
+    assert printed["input_shape"] == [48, 32, 3]
+    assert printed["layers"][-1]["output"] == [7]
+    assert printed["total"]["bits_per_weight"] == pytest.approx(4 / 9)
 
 
 def test_bits_mean_the_sub_bit_method():
@@ -62,8 +62,8 @@ def test_saved_model(tmp_path):
     path = tmp_path / "net.keras"
     conv = lq.layers.QuantConv2D(4, 3, kernel_quantizer=ReCU(), use_bias=False)
     tf.keras.Sequential([tf.keras.Input((8, 8, 3)), conv]).save(path)
-    found = json.loads(run(str(path), "--json"))
-    assert found["total"]["binary_parameters"] == 4 * 27
+    printed = json.loads(run(str(path), "--json"))
+    assert printed["total"]["binary_parameters"] == 4 * 27
     larger = json.loads(run(str(path), "--input-size", "18", "--json"))
     assert larger["total"]["real_macs"] == 4 * 27 * 16 * 16
 
@@ -74,9 +74,9 @@ def test_run(tmp_path):
 
     names = tuple("0123456789")
     Run.create(RunConfig(recipe=recipes.find("subbit"), class_names=names), tmp_path / "run")
-    found = json.loads(run(str(tmp_path / "run"), "--input-size", "64", "--json"))
-    assert (found["model"], found["input_shape"]) == ("cifar_resnet20", [64, 64, 3])
-    assert found["total"]["codebook_bits"] > 0
+    printed = json.loads(run(str(tmp_path / "run"), "--input-size", "64", "--json"))
+    assert (printed["model"], printed["input_shape"]) == ("cifar_resnet20", [64, 64, 3])
+    assert printed["total"]["codebook_bits"] > 0
 
 
 @pytest.mark.parametrize(
@@ -102,7 +102,7 @@ def test_run(tmp_path):
 def test_wrong_usage(arguments, code, message, capsys, tmp_path, monkeypatch):
     (tmp_path / "net.tflite").write_bytes(b"")
     monkeypatch.chdir(tmp_path)
-    found, text = fails(capsys, *arguments)
+    exit_code, text = fails(capsys, *arguments)
     assert message in text
     assert text.count("\n") == 1
-    assert found == code
+    assert exit_code == code

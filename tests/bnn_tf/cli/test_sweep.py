@@ -118,9 +118,9 @@ def test_failures_are_reported_and_retried(run, here, trained, tmp_path):
 def test_json_has_every_figure(run, here, trained, tmp_path):
     code, out, err = run(*here, "--seeds", "1,2", "--epochs", "2", "--json")
     assert code == 0
-    found = json.loads(out)
-    (configuration,) = found.pop("configurations")
-    assert found == {
+    printed = json.loads(out)
+    (configuration,) = printed.pop("configurations")
+    assert printed == {
         "sweep_dir": str(tmp_path / "sweep"),
         "complete": 2,
         "running": 0,
@@ -158,8 +158,8 @@ def test_methods_and_phases_can_be_swept(run, tmp_path, trained):
     axes = ("--grid", "method=bireal,ovsw", "--grid", "epochs=[2],[3]", "--grid", "weight_decay=0.5")
     options = ("--model", "tiny", "--dataset", "digits", "--limit", "40", "--set", "image_size=[8,8]")
     assert run(*options, *axes, "--sweep-dir", tmp_path / "sweep")[0] == 0
-    found = [(call.config.recipe.method.name, call.config.recipe.epochs) for call in trained[0]]
-    assert found == [("bireal", 2), ("bireal", 3), ("ovsw", 2), ("ovsw", 3)]
+    settings = [(call.config.recipe.method.name, call.config.recipe.epochs) for call in trained[0]]
+    assert settings == [("bireal", 2), ("bireal", 3), ("ovsw", 2), ("ovsw", 3)]
     assert trained[0][2].config.recipe.phases[0].optimizer.weight_decay == 0.5
 
 

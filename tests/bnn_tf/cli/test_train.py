@@ -42,10 +42,10 @@ class TestOutput:
         code, out, err = command(
             "train", "--method", "bireal", *tiny_options, "--epochs", 2, "--run-dir", tmp_path / "x", "--json"
         )
-        found = json.loads(out)
+        printed = json.loads(out)
         assert code == 0
-        assert set(found) == {"run_dir", "images", "top1", "top5", "loss", "published_top1"}
-        assert (found["run_dir"], found["images"]) == (str(tmp_path / "x"), 48)
+        assert set(printed) == {"run_dir", "images", "top1", "top5", "loss", "published_top1"}
+        assert (printed["run_dir"], printed["images"]) == (str(tmp_path / "x"), 48)
         assert err.splitlines()[0] == f"Run directory: {tmp_path / 'x'}"
 
     def test_brackets_in_paths_are_no_markup(self, command, tiny_options, tmp_path, quick_fit):
@@ -59,9 +59,9 @@ class TestOutput:
             "train", "--method", "recu", *tiny_options, "--epochs", 1, "--run-dir", tmp_path / "run",
             "--set", f"schedule.warmup={warmup}",
         )  # fmt: skip
-        found = [line for line in out.splitlines() if line.startswith("Phase ")]
-        assert len(found) == remarks
-        assert all("train: its 1 epoch(s) end within its 2 warm-up epochs" in line for line in found)
+        lines = [line for line in out.splitlines() if line.startswith("Phase ")]
+        assert len(lines) == remarks
+        assert all("train: its 1 epoch(s) end within its 2 warm-up epochs" in line for line in lines)
 
     def test_the_default_folder(self, command, tiny_options, tmp_path, quick_fit, monkeypatch):
         monkeypatch.chdir(tmp_path)
@@ -89,17 +89,17 @@ class TestDryRun:
             "--set", "schedule.milestones=1,2", "--workers", 2,
             "--data-dir", "pictures", "--dry-run", "--json",
         )  # fmt: skip
-        found = json.loads(out)
-        (phase,) = found["recipe"]["phases"]
-        assert (found["seed"], found["deterministic"], found["workers"]) == (7, True, 2)
-        assert found["data_dir"] == os.path.join(os.getcwd(), "pictures")
+        printed = json.loads(out)
+        (phase,) = printed["recipe"]["phases"]
+        assert (printed["seed"], printed["deterministic"], printed["workers"]) == (7, True, 2)
+        assert printed["data_dir"] == os.path.join(os.getcwd(), "pictures")
         optimizer = phase["optimizer"]
         chosen = (optimizer["learning_rate"], optimizer["momentum"], optimizer["weight_decay"])
         assert chosen == (0.5, 0.8, 0.25)
         assert (phase["schedule"]["name"], phase["schedule"]["milestones"]) == ("multistep", [1, 2])
-        assert found["recipe"]["method"]["tau_min"] == 0.6
-        assert found["recipe"]["test_batch_size"] == 9
-        assert (found["steps_per_epoch"], found["steps"]) == ({"train": 3}, 3 * phase["epochs"])
+        assert printed["recipe"]["method"]["tau_min"] == 0.6
+        assert printed["recipe"]["test_batch_size"] == 9
+        assert (printed["steps_per_epoch"], printed["steps"]) == ({"train": 3}, 3 * phase["epochs"])
 
     def test_bits(self, command, tiny_options, tmp_path, monkeypatch):
         monkeypatch.chdir(tmp_path)
@@ -163,8 +163,8 @@ class TestWrongUsage:
         monkeypatch.chdir(tmp_path)
         if "--model" not in arguments and "--resume" not in arguments and "--variant" not in arguments:
             arguments = (*arguments, "--model", "tiny")
-        found, out, err = command("train", *arguments)
-        assert (found, out) == (code, "")
+        exit_code, out, err = command("train", *arguments)
+        assert (exit_code, out) == (code, "")
         assert message in err
         assert err.startswith("bnn-tf: ")
         assert len(err.splitlines()) == 1
@@ -342,8 +342,10 @@ def test_a_process_stopped_in_an_epoch(number, command, tiny_options, tmp_path):
         config.disable_op_determinism()
     resumed, at_once = ([{**row, "seconds": ""} for row in Run.open(path).metrics()] for path in (run, whole))
     assert resumed == at_once
-    for found, wanted in zip(*(Run.open(p).load_network().get_weights() for p in (run, whole)), strict=True):
-        np.testing.assert_array_equal(found, wanted)
+    for weights, wanted in zip(
+        *(Run.open(p).load_network().get_weights() for p in (run, whole)), strict=True
+    ):
+        np.testing.assert_array_equal(weights, wanted)
 
 
 def test_the_configuration_is_all_that_resuming_needs(trained):

@@ -156,8 +156,8 @@ def test_pad_crop_flip_shows_a_shifted_image_or_its_mirror_image():
     padded = np.pad(source.split("train").tensors[0], ((0, 0), (4, 4), (4, 4), (0, 0)))
     windows = np.lib.stride_tricks.sliding_window_view(padded[..., 0], (32, 32), axis=(1, 2))
     for image in np.round(seen[..., 0]):
-        found = (windows == image).all((-2, -1)) | (windows == image[:, ::-1]).all((-2, -1))
-        assert found.any()
+        matches = (windows == image).all((-2, -1)) | (windows == image[:, ::-1]).all((-2, -1))
+        assert matches.any()
 
 
 def test_model_fit_runs_through_the_epochs():

@@ -61,8 +61,8 @@ class TestReport:
     def report(self, files):
         candidate = Candidate.of_file(files["LCE"], "net")
         seconds = [number / 1000 for number in range(1, 11)]
-        found = tuple(Measurement(candidate, threads, seconds, 5_000_000) for threads in (1, 2))
-        return BenchmarkReport(Host("A CPU", 4, "x86_64", "Linux"), "LCE", 2, 5, found)
+        measured = tuple(Measurement(candidate, threads, seconds, 5_000_000) for threads in (1, 2))
+        return BenchmarkReport(Host("A CPU", 4, "x86_64", "Linux"), "LCE", 2, 5, measured)
 
     @pytest.mark.slow
     def test_latencies(self, report):
@@ -79,7 +79,7 @@ class TestReport:
         (candidate,) = plain["candidates"]
         assert (candidate["name"], candidate["form"]) == ("net", "LCE")
         assert candidate["size"] == files["LCE"].stat().st_size
-        assert [found["threads"] for found in candidate["measurements"]] == [1, 2]
+        assert [measured["threads"] for measured in candidate["measurements"]] == [1, 2]
         assert {"name": "LceBconv2d", "type": "bits→float32", "count": 2} in candidate["operators"]
 
 
@@ -123,17 +123,19 @@ def model():
 def files(model, tmp_path_factory):
     """The LCE file, and float32 and int8 builds of the real-valued form."""
     folder = tmp_path_factory.mktemp("files")
-    found = {form: folder / f"{form}.tflite" for form in ("LCE", "float32", "int8")}
-    convert(model, found["LCE"])
+    measured = {form: folder / f"{form}.tflite" for form in ("LCE", "float32", "int8")}
+    convert(model, measured["LCE"])
     real = real_valued(model)
-    found["float32"].write_bytes(plain_tflite(real))
+    measured["float32"].write_bytes(plain_tflite(real))
     images = np.random.default_rng(1).standard_normal((8, 8, 8, 3), np.float32)
-    found["int8"].write_bytes(plain_tflite(real, images))
-    return found
+    measured["int8"].write_bytes(plain_tflite(real, images))
+    return measured
 
 
 def counted(path):
-    return {(found.name, found.type): found.count for found in Candidate.of_file(path).operators()}
+    return {
+        (measured.name, measured.type): measured.count for measured in Candidate.of_file(path).operators()
+    }
 
 
 class TestCandidates:
@@ -141,18 +143,18 @@ class TestCandidates:
         candidate = Candidate.of_file(files["LCE"])
         assert (candidate.form, candidate.name) == ("LCE", str(files["LCE"]))
         assert candidate.size == files["LCE"].stat().st_size
-        found = counted(files["LCE"])
-        assert found["LceBconv2d", "bits→float32"] == 2
-        assert found["LceQuantize", "float32→bits"] == 2
-        assert found["CONV_2D", "float32"] == 1
+        counts = counted(files["LCE"])
+        assert counts["LceBconv2d", "bits→float32"] == 2
+        assert counts["LceQuantize", "float32→bits"] == 2
+        assert counts["CONV_2D", "float32"] == 1
 
     def test_plain_ones(self, files):
         assert Candidate.of_file(files["float32"]).form == "TFLite"
         assert counted(files["float32"])["CONV_2D", "float32"] == 3
-        found = counted(files["int8"])
-        assert found["CONV_2D", "int8"] == 3
-        assert found["QUANTIZE", "float32→int8"] == 1
-        assert not [name for name, kind in found if kind == "float32"]
+        counts = counted(files["int8"])
+        assert counts["CONV_2D", "int8"] == 3
+        assert counts["QUANTIZE", "float32→int8"] == 1
+        assert not [name for name, kind in counts if kind == "float32"]
 
     def test_sizes_follow_the_types(self, files):
         size = {form: path.stat().st_size for form, path in files.items()}
@@ -231,8 +233,8 @@ class TestWorkers:
         started = []
 
         class Remembered(Worker):
-            def __init__(self, *given):
-                super().__init__(*given)
+            def __init__(self, *arguments):
+                super().__init__(*arguments)
                 started.append(self.pid)
 
             def run(self, runs):

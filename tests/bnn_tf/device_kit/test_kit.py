@@ -73,21 +73,21 @@ class TestChoice:
         def keras(inputs):
             return inputs[:, 0, 0, :2] + np.array([[0.5], [0.2], [0.0], [0.1]])
 
-        found = device_kit.choose(lambda inputs: inputs[:, 0, 0, :2], keras, self.images, self.inputs)
-        assert found.image[0, 0, 0] == 2
-        assert found.outputs.tolist() == [[2, 2]]
-        assert found.inputs.shape == (1, 1, 1, 3)
-        assert found.spread == pytest.approx(2e-6, rel=0.2)
-        assert found.steady
-        assert (found.keras_gap, found.agreement) == (0, 1)
+        choice = device_kit.choose(lambda inputs: inputs[:, 0, 0, :2], keras, self.images, self.inputs)
+        assert choice.image[0, 0, 0] == 2
+        assert choice.outputs.tolist() == [[2, 2]]
+        assert choice.inputs.shape == (1, 1, 1, 3)
+        assert choice.spread == pytest.approx(2e-6, rel=0.2)
+        assert choice.steady
+        assert (choice.keras_gap, choice.agreement) == (0, 1)
 
     def test_where_keras_never_agrees_the_nudges_decide(self):
         def lite(inputs):
             return (inputs[:, 0, 0, :2] > np.array([[1], [2], [0]])).astype(np.float32)
 
-        found = device_kit.choose(lite, lambda x: lite(x) + 0.5, self.images[1:], self.inputs[1:])
-        assert found.image[0, 0, 0] == 3
-        assert (found.spread, found.keras_gap, found.agreement) == (0, 0.5, 1)
+        choice = device_kit.choose(lite, lambda x: lite(x) + 0.5, self.images[1:], self.inputs[1:])
+        assert choice.image[0, 0, 0] == 3
+        assert (choice.spread, choice.keras_gap, choice.agreement) == (0, 0.5, 1)
 
     @pytest.mark.parametrize("nudge", [5e-7, -5e-7])
     def test_not_one_at_a_threshold(self, nudge):
@@ -97,8 +97,8 @@ class TestChoice:
             return (inputs[:, 0, 0, :2] > 2 * (1 + nudge)).astype(np.float32)
 
         images, inputs = self.images[[2, 3]], self.inputs[[2, 3]]
-        found = device_kit.choose(lite, lite, images, inputs)
-        assert (found.image[0, 0, 0], found.spread) == (3, 0)
+        choice = device_kit.choose(lite, lite, images, inputs)
+        assert (choice.image[0, 0, 0], choice.spread) == (3, 0)
         assert device_kit.choose(lite, lite, images[:1], inputs[:1]).spread == 1
 
     def test_where_nothing_is_a_number(self):
@@ -124,18 +124,18 @@ class TestInt8:
         return folder
 
     def test_input(self, int8_kit):
-        found = np.load(int8_kit / "reference_input.npy")
+        actual = np.load(int8_kit / "reference_input.npy")
         pixels = np.load(int8_kit / "reference_image.npy").astype(np.float64)
         exact = (pixels / 127.5 - 1) / 0.008 - 3
-        assert found.dtype == np.int8
-        assert np.abs(found[0] - np.clip(exact, -128, 127)).max() < 0.5001
-        assert (int8_kit / "reference_input.bin").read_bytes() == found.tobytes()
+        assert actual.dtype == np.int8
+        assert np.abs(actual[0] - np.clip(exact, -128, 127)).max() < 0.5001
+        assert (int8_kit / "reference_input.bin").read_bytes() == actual.tobytes()
         rule = json.loads((int8_kit / "preprocessing.json").read_text())
         assert (rule["dtype"], rule["quantization"]) == ("int8", [0.008, -3])
 
-    @pytest.mark.parametrize(("found", "code"), [([6, -4, 16], 0), ([6, -4, 17], 1)])
-    def test_output(self, int8_kit, tmp_path, found, code):
-        (tmp_path / "out.bin").write_bytes(np.array(found, np.int8).tobytes())
+    @pytest.mark.parametrize(("actual", "code"), [([6, -4, 16], 0), ([6, -4, 17], 1)])
+    def test_output(self, int8_kit, tmp_path, actual, code):
+        (tmp_path / "out.bin").write_bytes(np.array(actual, np.int8).tobytes())
         command = [sys.executable, int8_kit / "compare.py", tmp_path / "out.bin"]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         assert done.returncode == code, done.stderr

@@ -44,10 +44,10 @@ def test_it_equals_the_evaluation_preprocessing(numpy_only, rng, pre, size):
     image = picture(rng, size)
     seen = pre.views(tf.constant(image[None]))[0]
     np.testing.assert_array_equal(numpy_only.view(image, rule(pre)), seen.numpy())
-    found = numpy_only.preprocess(image, rule(pre))
-    assert found.dtype == np.float32
-    np.testing.assert_array_equal(found[0], pre.normalize(seen.numpy()))
-    np.testing.assert_allclose(found[0], pre.normalize(seen).numpy(), atol=1e-6)
+    actual = numpy_only.preprocess(image, rule(pre))
+    assert actual.dtype == np.float32
+    np.testing.assert_array_equal(actual[0], pre.normalize(seen.numpy()))
+    np.testing.assert_allclose(actual[0], pre.normalize(seen).numpy(), atol=1e-6)
 
 
 @pytest.mark.parametrize("pre", RULES, ids=lambda pre: str(pre.evaluation))
@@ -62,8 +62,8 @@ def test_it_equals_what_the_pipeline_gives_for_files(numpy_only, rng, tmp_path, 
     images, labels = data.take(data.load("folder", tmp_path), pre, 2)
     for image, label in zip(images, labels, strict=True):
         path = tmp_path / "test" / ("ant", "bee")[label] / "0.png"
-        found = numpy_only.preprocess(numpy_only.read_picture(path), rule(pre))
-        np.testing.assert_allclose(found[0], image, atol=1e-6)
+        actual = numpy_only.preprocess(numpy_only.read_picture(path), rule(pre))
+        np.testing.assert_allclose(actual[0], image, atol=1e-6)
 
 
 def test_resizing_equals_tensorflow_exactly(numpy_only):
@@ -71,17 +71,17 @@ def test_resizing_equals_tensorflow_exactly(numpy_only):
     for _ in range(60):
         have, want = rng.integers(1, 150, 2), rng.integers(1, 150, 2)
         image = picture(rng, have)
-        theirs = tf.image.resize(image, want, antialias=True)
-        theirs = tf.saturate_cast(tf.round(theirs), tf.uint8).numpy()
-        np.testing.assert_array_equal(numpy_only.resize(image, tuple(want)), theirs)
+        resized = tf.image.resize(image, want, antialias=True)
+        resized = tf.saturate_cast(tf.round(resized), tf.uint8).numpy()
+        np.testing.assert_array_equal(numpy_only.resize(image, tuple(want)), resized)
 
 
 @pytest.mark.parametrize("shape", [(9, 11), (9, 11, 1)])
 def test_grey_pictures(numpy_only, rng, shape):
     grey = rng.integers(0, 256, shape, np.uint8)
     coloured = np.repeat(grey.reshape(9, 11, 1), 3, axis=2)
-    ours = rule(Images(size=8))
-    np.testing.assert_array_equal(numpy_only.preprocess(grey, ours), numpy_only.preprocess(coloured, ours))
+    sizes = rule(Images(size=8))
+    np.testing.assert_array_equal(numpy_only.preprocess(grey, sizes), numpy_only.preprocess(coloured, sizes))
 
 
 @pytest.mark.parametrize(

@@ -209,8 +209,8 @@ def test_a_missing_tool(script, program, tmp_path, name, tool, where):
     ],
 )
 def test_wrong_use(script, program, name, arguments, code, message):
-    found, _, err = script(name, *arguments)
-    assert found == code
+    exit_code, _, err = script(name, *arguments)
+    assert exit_code == code
     assert message in err
 
 

@@ -89,9 +89,11 @@ def test_agrees_with_the_authors_networks(name, golden_networks):
     assert total.binary_parameters == reference["binary_conv_params"]
     assert total.binary_macs == reference["macs_binary"]
     assert total.real_macs == reference["macs_real"]
-    ours = sorted(layer.cost.binary_macs + layer.cost.real_macs for layer in account.layers if layer.kernel)
-    theirs = [layer["macs"] for layer in reference["conv_layers"] + reference["linear_layers"]]
-    assert ours == sorted(theirs)
+    counted = sorted(
+        layer.cost.binary_macs + layer.cost.real_macs for layer in account.layers if layer.kernel
+    )
+    published = [layer["macs"] for layer in reference["conv_layers"] + reference["linear_layers"]]
+    assert counted == sorted(published)
     unused = sum(reference["params_never_used_in_forward"].values())
     assert total.real_parameters + total.binary_parameters == reference["total_trainable_params"] - unused
 

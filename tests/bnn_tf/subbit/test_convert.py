@@ -35,17 +35,17 @@ def convert(signs, pad_values=0, normalization=None):
     return larq_compute_engine.convert_keras_model(tf.keras.Model(inputs, x))
 
 
-def stored_words(model, found):
-    return np.frombuffer(model, "<i4", found.size // 4, found.offset).reshape(found.shape)
+def stored_words(model, filters):
+    return np.frombuffer(model, "<i4", filters.size // 4, filters.offset).reshape(filters.shape)
 
 
 @pytest.mark.parametrize(("cout", "cin"), [(8, 32), (16, 40), (3, 5)])
 def test_filter_layout(tools, rng, cout, cin):
     signs = rng.choice([-1, 1], (cout, 3, 3, cin))
     model = convert([signs])
-    (found,) = LceFile(model).binary_filters()
-    assert found.shape == (cout, 3, 3, -(-cin // 32))
-    np.testing.assert_array_equal(stored_words(model, found), tools.pack_filter(signs))
+    (filters,) = LceFile(model).binary_filters()
+    assert filters.shape == (cout, 3, 3, -(-cin // 32))
+    np.testing.assert_array_equal(stored_words(model, filters), tools.pack_filter(signs))
 
 
 @pytest.mark.sample(1)

@@ -24,18 +24,18 @@ class TestUnwrap:
             "arch": "resnet18",
             "optimizer": {"state": {}},
         }
-        found = unwrap(content, "net.pth")
-        assert dict(found.arrays) == ARRAYS
-        assert found.facts == {"epoch": 7, "best_prec1": 62.5, "arch": "resnet18"}
+        checkpoint = unwrap(content, "net.pth")
+        assert dict(checkpoint.arrays) == ARRAYS
+        assert checkpoint.facts == {"epoch": 7, "best_prec1": 62.5, "arch": "resnet18"}
 
     def test_a_name_under_model_is_a_fact(self):
-        found = unwrap({"model": "resnet20_1w1a", "state_dict": ARRAYS}, "net.pth")
-        assert dict(found.arrays) == ARRAYS
-        assert found.facts == {"model": "resnet20_1w1a"}
+        checkpoint = unwrap({"model": "resnet20_1w1a", "state_dict": ARRAYS}, "net.pth")
+        assert dict(checkpoint.arrays) == ARRAYS
+        assert checkpoint.facts == {"model": "resnet20_1w1a"}
 
     def test_bare(self):
-        found = unwrap(ARRAYS, "net.pth")
-        assert (dict(found.arrays), found.facts) == (ARRAYS, {})
+        checkpoint = unwrap(ARRAYS, "net.pth")
+        assert (dict(checkpoint.arrays), checkpoint.facts) == (ARRAYS, {})
 
     @pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "module._orig_mod."])
     def test_prefixes(self, prefix):
@@ -96,11 +96,11 @@ class TestFiles:
     def tensors(self, torch):
         return {name: torch.tensor(array) for name, array in ARRAYS.items()}
 
-    def same(self, found):
-        assert set(found.arrays) == set(ARRAYS)
+    def same(self, checkpoint):
+        assert set(checkpoint.arrays) == set(ARRAYS)
         for name, array in ARRAYS.items():
-            np.testing.assert_array_equal(found.arrays[name], array)
-            assert found.arrays[name].dtype == np.float32
+            np.testing.assert_array_equal(checkpoint.arrays[name], array)
+            assert checkpoint.arrays[name].dtype == np.float32
 
     @pytest.mark.parametrize("legacy", [False, True])
     def test_a_state_dict(self, torch, tensors, tmp_path, legacy):
@@ -119,10 +119,10 @@ class TestFiles:
             "best_prec1": torch.tensor(0.5),
         }
         torch.save(content, tmp_path / "net.pth")
-        found = read(tmp_path / "net.pth")
-        assert list(found.arrays) == list(net.state_dict())
-        assert found.arrays["1.num_batches_tracked"].shape == ()
-        assert found.facts == {"epoch": 3, "best_prec1": 0.5}
+        checkpoint = read(tmp_path / "net.pth")
+        assert list(checkpoint.arrays) == list(net.state_dict())
+        assert checkpoint.arrays["1.num_batches_tracked"].shape == ()
+        assert checkpoint.facts == {"epoch": 3, "best_prec1": 0.5}
 
     def test_half_precision_and_parameters(self, torch, tensors, tmp_path):
         tensors["conv1.weight"] = torch.nn.Parameter(tensors["conv1.weight"].bfloat16())
@@ -199,7 +199,7 @@ def test_the_authors_networks_in_numpy_pad_as_pytorch(torch, authors, rng):
     np.testing.assert_array_equal(authors.max_pool(x, 3, 2, 1), expected)
     np.testing.assert_allclose(authors.average_pool(x), functional.avg_pool2d(torch.tensor(x), 2))
     net = authors.Network()
-    found = net.batch_norm(x, "bn")
+    normalized = net.batch_norm(x, "bn")
     names = ("running_mean", "running_var", "weight", "bias")
     values = [torch.tensor(net.state[f"bn.{name}"], dtype=torch.float64) for name in names]
-    np.testing.assert_allclose(found, functional.batch_norm(torch.tensor(x), *values), atol=1e-10)
+    np.testing.assert_allclose(normalized, functional.batch_norm(torch.tensor(x), *values), atol=1e-10)

@@ -121,20 +121,22 @@ def test_names_of_the_authors_networks(name, golden_networks, authors):
     network = golden_networks[name]
     _, model, options = full(authors)[name]
     method = options.get("method", "subbit" if "step2" in name else name.split("_")[0])
-    given = {"shortcut": "conv"} if name == "ovsw_cResNet18_1w1a" else {}
+    build_options = {"shortcut": "conv"} if name == "ovsw_cResNet18_1w1a" else {}
     if name == "ovsw_VGGSmall_1w1a":
-        given = {"last_activation": "prelu"}
+        build_options = {"last_activation": "prelu"}
     build_network = zoo.get_model(model)
-    ours = variables(
-        build_network(method=method, input_shape=(32, 32, 3), num_classes=network["num_classes"], **given)
+    expected = variables(
+        build_network(
+            method=method, input_shape=(32, 32, 3), num_classes=network["num_classes"], **build_options
+        )
     )
-    found = {}
+    placed = {}
     for torch_name, shape in listed(network):
         key = our_key(model, torch_name)
-        assert key in ours, torch_name
-        if shape is not None and len(ours[key].shape) == len(shape):
-            assert tuple(ours[key].shape) == shape
-        found[key] = torch_name
+        assert key in expected, torch_name
+        if shape is not None and len(expected[key].shape) == len(shape):
+            assert tuple(expected[key].shape) == shape
+        placed[key] = torch_name
     assert unused(next(iter(network["params_never_used_in_forward"]), "num_batches_tracked"))
-    left = {key for key in ours if key not in found and key != ("logits", "bias")}
+    left = {key for key in expected if key not in placed and key != ("logits", "bias")}
     assert {variable for _, variable in left} <= {"tau", "scale", "codebook", "memory", "step"}

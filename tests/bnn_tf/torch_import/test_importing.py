@@ -22,15 +22,15 @@ def test_what_is_known_of_the_network(imported):
     assert recipe.images.mean == data.NORMALIZATIONS["cifar"][0]
     assert len(recipe.phases) == 1
     assert recipe.note == "imported from net.pth; the paper's settings"
-    found = json.loads((result.run.path / "import.json").read_text())
-    assert found == json.loads(json.dumps(result.to_dict()))
-    assert found["source"] == {
+    stored = json.loads((result.run.path / "import.json").read_text())
+    assert stored == json.loads(json.dumps(result.to_dict()))
+    assert stored["source"] == {
         "epoch": 600,
         "best_acc1": 92.5,
         "file": str(result.run.path.parent / "net.pth"),
     }
-    assert found["classes"] == 20
-    assert found["matched"]["fc.bias"] == "logits/bias"
+    assert stored["classes"] == 20
+    assert stored["matched"]["fc.bias"] == "logits/bias"
 
 
 def test_options_override(imported):

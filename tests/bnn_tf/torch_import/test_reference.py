@@ -75,10 +75,10 @@ def test_the_networks_are_the_authors(name, golden, tensorflows):
     names, kinds = (list(map(str, arrays[key])) for key in ("names", "kinds"))
     net = tensorflows.Network()
     net.state = {names[i]: torch_layout(names[i], kinds[i], arrays[f"p{i:03d}"]) for i in range(len(names))}
-    given = {key for key in net.state if not key.endswith(".memory")}
+    expected = {key for key in net.state if not key.endswith(".memory")}
     logits = network(tensorflows, name)(net, arrays["input"].transpose(0, 3, 1, 2), arrays["logits"].shape[1])
     np.testing.assert_allclose(logits, arrays["logits"], rtol=1e-4, atol=1e-4)
     made = {
         key for key in net.state if not key.endswith((".memory", ".tau", "_tracked", ".tracker", "_prev"))
     }
-    assert made == given  # nothing had to be drawn
+    assert made == expected  # nothing had to be drawn

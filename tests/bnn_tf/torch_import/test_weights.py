@@ -34,12 +34,12 @@ def test_every_name_is_accounted_for(imported, built):
 
 def test_kernels_are_turned_and_the_clamp_is_kept(imported, built):
     arrays = built(SMALL)[0]
-    found = variables(network(imported(SMALL)))
-    kernel = found["stage1_block1a_conv", "kernel"]
+    by_name = variables(network(imported(SMALL)))
+    kernel = by_name["stage1_block1a_conv", "kernel"]
     kernel = np.asarray(tf.convert_to_tensor(getattr(kernel, "latent_variable", kernel)))
     expected = arrays["layer1.0.conv1.weight"].transpose(2, 3, 1, 0)[::-1, ::-1]
     np.testing.assert_array_equal(kernel, expected)
-    assert float(found["stage1_block1a_conv", "tau"]) == pytest.approx(0.97)
+    assert float(by_name["stage1_block1a_conv", "tau"]) == pytest.approx(0.97)
 
 
 def test_the_clamp_may_be_missing(imported, built):
@@ -54,8 +54,8 @@ class TestCodebooks:
         arrays[name] = arrays[name].copy()
         arrays[name][2, 0] = -5e-4
         result = imported("snn_4", arrays)
-        found = variables(network(result))
-        latent, memory = (found["stage1_block1_conv", key].numpy() for key in ("codebook", "memory"))
+        by_name = variables(network(result))
+        latent, memory = (by_name["stage1_block1_conv", key].numpy() for key in ("codebook", "memory"))
         np.testing.assert_array_equal(latent, arrays[name][:, ::-1])
         np.testing.assert_array_equal(memory, np.where(latent >= 0, 1, -1))
         (note,) = (note for note in result.matching.notes if "patterns in force" in note)
@@ -66,8 +66,8 @@ class TestCodebooks:
         memory = np.sign(arrays["layer1.0.binary_conv.binarize.patterns"])
         memory[0] *= -1
         arrays["layer1.0.binary_conv.binarize.memory"] = memory
-        found = variables(network(imported("snn_4", arrays)))
-        np.testing.assert_array_equal(found["stage1_block1_conv", "memory"], memory[:, ::-1])
+        by_name = variables(network(imported("snn_4", arrays)))
+        np.testing.assert_array_equal(by_name["stage1_block1_conv", "memory"], memory[:, ::-1])
 
     def test_all_patterns_are_the_plain_sign(self, imported, built):
         matching = imported("snn_9").matching
@@ -152,10 +152,10 @@ def test_other_shapes(array, variable, shape):
 
 def test_a_flattened_map(rng):
     maps = rng.normal(size=(5, 3, 2, 4))  # classes, channels, rows, columns
-    found = from_torch(maps.reshape(5, -1), "kernel", (24, 5), (2, 4))
+    dense = from_torch(maps.reshape(5, -1), "kernel", (24, 5), (2, 4))
     image = rng.normal(size=(3, 2, 4))
     turned = image[:, ::-1, ::-1].transpose(1, 2, 0)
-    np.testing.assert_allclose(turned.ravel() @ found, maps.reshape(5, -1) @ image.ravel())
+    np.testing.assert_allclose(turned.ravel() @ dense, maps.reshape(5, -1) @ image.ravel())
 
 
 @pytest.mark.parametrize(

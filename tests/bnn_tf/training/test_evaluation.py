@@ -13,24 +13,24 @@ from bnn_tf.training.evaluation import score
 def test_equals_keras(rng):
     logits = rng.normal(size=(200, 10)).astype("f") * 3
     labels = rng.integers(0, 10, 200)
-    found = score(logits, labels)
+    result = score(logits, labels)
     loss = tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True)(labels, logits)
     top5 = tf.keras.metrics.sparse_top_k_categorical_accuracy(labels, logits, 5)
-    assert found.images == 200
-    assert found.top1 == np.mean(logits.argmax(1) == labels)
-    assert found.top5 == pytest.approx(np.mean(top5))
-    assert found.loss == pytest.approx(float(loss), rel=1e-5)
+    assert result.images == 200
+    assert result.top1 == np.mean(logits.argmax(1) == labels)
+    assert result.top5 == pytest.approx(np.mean(top5))
+    assert result.loss == pytest.approx(float(loss), rel=1e-5)
 
 
 def test_large_logits_do_not_overflow():
-    found = score(np.array([[1e4, 0.0], [0.0, 1e4]], "f"), np.array([0, 0]))
-    assert (found.top1, found.loss) == (0.5, 5000.0)
+    result = score(np.array([[1e4, 0.0], [0.0, 1e4]], "f"), np.array([0, 0]))
+    assert (result.top1, result.loss) == (0.5, 5000.0)
 
 
 def test_equal_logits_are_not_all_correct():
     """A dead network, which says the same of everything, knows one class in ten."""
-    found = score(np.zeros((10, 10), "f"), np.arange(10))
-    assert (found.top1, found.top5) == (0.1, 0.5)
+    result = score(np.zeros((10, 10), "f"), np.arange(10))
+    assert (result.top1, result.top5) == (0.1, 0.5)
 
 
 def test_nan_is_never_correct():
@@ -38,9 +38,9 @@ def test_nan_is_never_correct():
     logits[0] = np.nan
     logits[1, 4] = np.nan  # a NaN elsewhere outranks the label as well
     with np.errstate(invalid="ignore"):
-        found = score(logits, np.array([0, 0, 0]))
-    assert found.top1 == pytest.approx(1 / 3)
-    assert found.top5 == pytest.approx(2 / 3)
+        result = score(logits, np.array([0, 0, 0]))
+    assert result.top1 == pytest.approx(1 / 3)
+    assert result.top5 == pytest.approx(2 / 3)
 
 
 def test_few_classes_have_no_top5():
@@ -58,8 +58,8 @@ def test_all_images_in_order_and_partial_batches(rng):
         sizes.append(len(batch))
         return np.eye(10, dtype="f")[[table[image.tobytes()] for image in batch]]
 
-    found = evaluate(oracle, source, data.Images(), batch_size=32)
-    assert (found.images, found.top1, found.top5) == (50, 1.0, 1.0)
+    result = evaluate(oracle, source, data.Images(), batch_size=32)
+    assert (result.images, result.top1, result.top5) == (50, 1.0, 1.0)
     assert sizes == [32, 18]
 
 
@@ -69,7 +69,7 @@ def test_more_classes_than_logits():
 
 
 def test_prints_and_lists():
-    found = score(np.eye(6, dtype="f") * 100, np.arange(6))
-    assert str(found) == "top-1 100.00%  top-5 100.00%  loss 0.0000  (6 images)"
-    assert found.to_dict() == {"images": 6, "top1": 1.0, "top5": 1.0, "loss": 0.0}
+    result = score(np.eye(6, dtype="f") * 100, np.arange(6))
+    assert str(result) == "top-1 100.00%  top-5 100.00%  loss 0.0000  (6 images)"
+    assert result.to_dict() == {"images": 6, "top1": 1.0, "top5": 1.0, "loss": 0.0}
     assert "top-5" not in str(score(np.eye(3, dtype="f"), np.arange(3)))

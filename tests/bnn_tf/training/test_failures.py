@@ -20,8 +20,8 @@ def weights_of(run):
     return run.load_network().get_weights()
 
 
-def assert_equal(found, wanted):
-    for one, other in zip(found, wanted, strict=True):
+def assert_equal(actual, wanted):
+    for one, other in zip(actual, wanted, strict=True):
         np.testing.assert_array_equal(one, other)
 
 

@@ -16,10 +16,10 @@ def recipe():
 def test_keras_teacher_sees_its_own_preprocessing(recipe, rng):
     teacher = start.keras_application("MobileNetV2", recipe, weights=None)
     pixels = rng.integers(0, 256, (2, 32, 32, 3)).astype(np.uint8)
-    ours = data.Images(normalization="imagenet")
-    theirs = tf.keras.applications.mobilenet_v2.preprocess_input(pixels.astype(np.float32))
+    images = data.Images(normalization="imagenet")
+    original = tf.keras.applications.mobilenet_v2.preprocess_input(pixels.astype(np.float32))
     np.testing.assert_allclose(
-        teacher(ours.normalize(pixels)), teacher.get_layer(index=-1)(theirs), rtol=1e-4, atol=1e-7
+        teacher(images.normalize(pixels)), teacher.get_layer(index=-1)(original), rtol=1e-4, atol=1e-7
     )
     assert teacher.output_shape == (None, 1000)
 

@@ -32,9 +32,9 @@ def bireal():
 
 
 def test_all_of_larq_zoo_is_known():
-    import larq_zoo as theirs
+    import larq_zoo as original
 
-    assert set(start.larq_zoo_builders()) == {*theirs.literature.__all__, *theirs.sota.__all__}
+    assert set(start.larq_zoo_builders()) == {*original.literature.__all__, *original.sota.__all__}
 
 
 @pytest.mark.parametrize(
@@ -90,52 +90,52 @@ def test_downloaded_weights_are_those_of_larq_zoo(monkeypatch, bireal, tmp_path)
     """The download is faked by a file that a Larq Zoo network wrote."""
     from larq_zoo import literature
 
-    theirs = literature.BiRealNet(weights=None, input_shape=(224, 224, 3))
-    shake(theirs, np.random.default_rng(2))
-    theirs.save_weights(tmp_path / "weights.h5")
+    original = literature.BiRealNet(weights=None, input_shape=(224, 224, 3))
+    shake(original, np.random.default_rng(2))
+    original.save_weights(tmp_path / "weights.h5")
     monkeypatch.setattr(tf.keras.utils, "get_file", lambda **_: str(tmp_path / "weights.h5"))
-    ours = start.load_larq_zoo("larq-zoo:BiRealNet")
+    network = start.load_larq_zoo("larq-zoo:BiRealNet")
     image = np.random.default_rng(3).standard_normal((1, 224, 224, 3)).astype(np.float32)
-    probabilities = theirs.predict(image, verbose=0)
-    np.testing.assert_allclose(tf.nn.softmax(ours.predict(image, verbose=0)), probabilities, atol=1e-6)
-    assert abs(ours.predict(image, verbose=0).sum(axis=1) - 1).min() > 0.1  # logits, no probabilities
+    probabilities = original.predict(image, verbose=0)
+    np.testing.assert_allclose(tf.nn.softmax(network.predict(image, verbose=0)), probabilities, atol=1e-6)
+    assert abs(network.predict(image, verbose=0).sum(axis=1) - 1).min() > 0.1  # logits, no probabilities
     smaller = start.load_larq_zoo("larq-zoo:BiRealNet:64x32")
     assert smaller.input_shape == (None, 64, 32, 3)
-    for found, expected in zip(smaller.get_weights(), theirs.get_weights(), strict=True):
-        np.testing.assert_array_equal(found, expected)
+    for actual, expected in zip(smaller.get_weights(), original.get_weights(), strict=True):
+        np.testing.assert_array_equal(actual, expected)
 
 
 class TestOurBiRealNet:
     """BiRealNet18 with Larq Zoo's weights."""
 
     def test_gives_larq_zoos_logits(self, bireal, rng):
-        ours = zoo.BiRealNet18(input_shape=(64, 64, 3))
-        shake(ours, rng)
-        report = start.transfer_in_order(bireal, ours)
+        network = zoo.BiRealNet18(input_shape=(64, 64, 3))
+        shake(network, rng)
+        report = start.transfer_in_order(bireal, network)
         assert (report.missing, report.unused, report.mismatched) == ((), (), ())
-        assert len(report.matched) == len(bireal.weights) == len(ours.weights)
+        assert len(report.matched) == len(bireal.weights) == len(network.weights)
         first = next(layer for layer in bireal.layers if isinstance(layer, lq.layers.QuantConv2D))
-        kernel = ours.get_layer("stage1_block1_conv").kernel
+        kernel = network.get_layer("stage1_block1_conv").kernel
         np.testing.assert_array_equal(getattr(kernel, "latent_variable", kernel), first.weights[0])
         images = rng.standard_normal((4, 64, 64, 3)).astype(np.float32)
-        theirs = bireal.predict(images, verbose=0)
-        assert theirs.std() > 0.1
+        original = bireal.predict(images, verbose=0)
+        assert original.std() > 0.1
         np.testing.assert_allclose(
-            ours.predict(images, verbose=0), theirs, rtol=0, atol=1e-4 * np.abs(theirs).max()
+            network.predict(images, verbose=0), original, rtol=0, atol=1e-4 * np.abs(original).max()
         )
 
     def test_another_method_and_other_classes_start_from_them(self, bireal, monkeypatch):
         monkeypatch.setattr(start, "load_larq_zoo", {"larq-zoo:BiRealNet": bireal}.get)
-        ours = zoo.BiRealNet18(input_shape=(64, 64, 3), method="recu", num_classes=10)
-        before = ours.get_layer("logits").kernel.numpy()
+        network = zoo.BiRealNet18(input_shape=(64, 64, 3), method="recu", num_classes=10)
+        before = network.get_layer("logits").kernel.numpy()
         config = RunConfig(recipes.find("recu", "bireal_net18"), init_from="larq-zoo:BiRealNet")
-        report = start.take_weights(ours, config, 0, None)
-        norms = [layer for layer in ours.layers if isinstance(layer, tf.keras.layers.BatchNormalization)]
+        report = start.take_weights(network, config, 0, None)
+        norms = [layer for layer in network.layers if isinstance(layer, tf.keras.layers.BatchNormalization)]
         assert all(f"{norm.name}/gamma" in report.matched for norm in norms)
         assert report.mismatched == ("logits/kernel (512, 1000) -> (512, 10)",)
         assert {"logits/bias", "logits/kernel"} <= set(report.missing)
         assert len(report.unused) == 2
-        np.testing.assert_array_equal(ours.get_layer("logits").kernel, before)
+        np.testing.assert_array_equal(network.get_layer("logits").kernel, before)
 
     def test_other_networks_are_refused(self, bireal, tiny):
         with pytest.raises(UserError, match="one has 16 of the kind binary convolution, the other 1$"):
@@ -163,10 +163,10 @@ class TestTeacher:
         recipe = recipes.override(config.recipe, "normalization", normalization)
         teacher = start.load_teacher(dataclasses.replace(config, recipe=recipe))
         pixels = rng.integers(0, 256, (2, 64, 64, 3), np.uint8)
-        own, given = (data.Images(normalization=name) for name in ("imagenet", normalization))
+        own, own_images = (data.Images(normalization=name) for name in ("imagenet", normalization))
         expected = bireal.predict(own.normalize(pixels), verbose=0)
-        found = teacher.predict(given.normalize(pixels), verbose=0)
-        assert np.median(np.abs(found - expected)) < 1e-3 * expected.std()  # rounding may flip signs
+        actual = teacher.predict(own_images.normalize(pixels), verbose=0)
+        assert np.median(np.abs(actual - expected)) < 1e-3 * expected.std()  # rounding may flip signs
 
     def test_the_classes_must_agree(self, config, bireal, monkeypatch):
         monkeypatch.setattr(start, "load_larq_zoo", lambda _: bireal)
@@ -181,8 +181,8 @@ def test_preprocessing_cuts_out_what_larq_zoos_does(rng):
     coarse = rng.uniform(0, 255, (1, 8, 10, 3)).astype(np.float32)
     picture = tf.saturate_cast(tf.image.resize(coarse, (300, 400), method="bicubic")[0], tf.uint8).numpy()
     pre = start.larq_zoo_images((224, 224))
-    ours = pre.normalize(pre.views(tf.constant(picture[None]))[0].numpy())
-    theirs = preprocess_input(picture.astype(np.float32))
-    assert ours.shape == theirs.shape
-    assert np.abs(ours - theirs).mean() < 0.03
-    assert np.corrcoef(ours.ravel(), theirs.ravel())[0, 1] > 0.999
+    network = pre.normalize(pre.views(tf.constant(picture[None]))[0].numpy())
+    original = preprocess_input(picture.astype(np.float32))
+    assert network.shape == original.shape
+    assert np.abs(network - original).mean() < 0.03
+    assert np.corrcoef(network.ravel(), original.ravel())[0, 1] > 0.999

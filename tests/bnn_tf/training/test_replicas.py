@@ -51,8 +51,8 @@ def test_two_replicas_train_as_one(method):
         [sys.executable, "-c", TRAIN, method], capture_output=True, text=True, check=False
     )
     assert process.returncode == 0, process.stderr
-    found = json.loads(process.stdout.splitlines()[-1])
-    (metrics, weights), (expected_metrics, expected_weights) = found["two"], found["one"]
+    printed = json.loads(process.stdout.splitlines()[-1])
+    (metrics, weights), (expected_metrics, expected_weights) = printed["two"], printed["one"]
     assert len(metrics) == 2
     for row, expected in zip(metrics, expected_metrics, strict=True):
         assert row == pytest.approx(expected, rel=1e-4)

@@ -29,9 +29,9 @@ def test_from_real_to_any_method(tiny, method):
     assert {name.split("/")[-1] for name in report.missing} == FRESH[method]
     assert report.unused == report.mismatched == ()
     require_complete(report, FRESH[method])
-    given = weights(source)
+    source_weights = weights(source)
     for name, value in weights(target).items():
-        np.testing.assert_array_equal(value, given.get(name, start[name]), err_msg=name)
+        np.testing.assert_array_equal(value, source_weights.get(name, start[name]), err_msg=name)
 
 
 @pytest.mark.parametrize("method", FRESH)
@@ -73,8 +73,8 @@ def test_nested_models_are_entered():
     source, target = (tf.keras.Sequential([tf.keras.Input((2,)), dense("a", "b")]) for _ in range(2))
     report = transfer(source, target)
     assert report.matched == ("a/bias", "a/kernel", "b/bias", "b/kernel")
-    for found, wanted in zip(target.get_weights(), source.get_weights(), strict=True):
-        np.testing.assert_array_equal(found, wanted)
+    for loaded, wanted in zip(target.get_weights(), source.get_weights(), strict=True):
+        np.testing.assert_array_equal(loaded, wanted)
 
 
 def test_names_that_are_not_unique_are_refused():

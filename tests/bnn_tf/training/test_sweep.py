@@ -78,8 +78,8 @@ def start(configure, tmp_path):
     return make
 
 
-def states(found):
-    return [outcome.state for outcome in found.outcomes()]
+def states(sweep):
+    return [outcome.state for outcome in sweep.outcomes()]
 
 
 class TestPlan:
@@ -178,24 +178,24 @@ class TestWork:
 
     @pytest.mark.slow
     def test_what_another_process_trains_is_left_to_it(self, start, session):
-        found = start()
-        run = Run.create(found.tasks[0].config, found.run_path(found.tasks[0]))
+        sweep = start()
+        run = Run.create(sweep.tasks[0].config, sweep.run_path(sweep.tasks[0]))
         holder = subprocess.Popen(
             [sys.executable, "-c", HOLD, run.path / "config.json"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
         )
         holder.stdout.readline()
-        assert states(found)[0] == "running"
-        assert [outcome.task.name for outcome in found.work(session, {})] == [t.name for t in found.tasks[1:]]
+        assert states(sweep)[0] == "running"
+        assert [outcome.task.name for outcome in sweep.work(session, {})] == [t.name for t in sweep.tasks[1:]]
         holder.kill()
         holder.wait()
-        assert states(found)[0] == "waiting"  # the system frees the lock of a killed process at once
+        assert states(sweep)[0] == "waiting"  # the system frees the lock of a killed process at once
 
     def test_paths_may_be_different_here(self, start, session):
-        found = start()
-        next(found.work(session, {"workers": 3}))
-        assert Run.open(found.run_path(found.tasks[0])).config.workers == 3
+        sweep = start()
+        next(sweep.work(session, {"workers": 3}))
+        assert Run.open(sweep.run_path(sweep.tasks[0])).config.workers == 3
 
 
 HOLD = """

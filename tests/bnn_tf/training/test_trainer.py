@@ -38,14 +38,14 @@ def assert_same_run(actual, expected):
     assert rows(actual) == rows(expected)
     assert records(actual) == records(expected)
     for phase in range(len(expected.config.recipe.phases)):
-        found, wanted = checkpoint(actual, phase), checkpoint(expected, phase)
-        assert found.keys() == wanted.keys()
+        result, wanted = checkpoint(actual, phase), checkpoint(expected, phase)
+        assert result.keys() == wanted.keys()
         for name, value in wanted.items():
-            np.testing.assert_array_equal(found[name], value, err_msg=name)
-    for found, wanted in zip(
+            np.testing.assert_array_equal(result[name], value, err_msg=name)
+    for result, wanted in zip(
         actual.load_network().get_weights(), expected.load_network().get_weights(), strict=True
     ):
-        np.testing.assert_array_equal(found, wanted)
+        np.testing.assert_array_equal(result, wanted)
 
 
 MID_EPOCH = {
@@ -61,8 +61,8 @@ MID_EPOCH = {
 @pytest.mark.parametrize("method", MID_EPOCH)
 def test_stopped_by_a_signal_and_resumed(method, step, recipe, new_run, session, send, reference):
     """Running means, telemetry, codebooks, trackers and averages go on where they were."""
-    given = recipe(method, **MID_EPOCH[method])
-    run = new_run(given, deterministic=True)
+    argument = recipe(method, **MID_EPOCH[method])
+    run = new_run(argument, deterministic=True)
     send("train", 1, step, signal.SIGTERM)
     with pytest.raises(StoppedError, match="stopped by SIGTERM after . of 3 steps of epoch 2") as stopped:
         train(run, session)
@@ -70,20 +70,20 @@ def test_stopped_by_a_signal_and_resumed(method, step, recipe, new_run, session,
     assert run.position() == Position(0, 1, 3 if step == -1 else step + 1)
     assert [row["epoch"] for row in run.metrics()] == ["1"]
     train(Run.open(run.path), session)
-    assert_same_run(run, reference(given))
+    assert_same_run(run, reference(argument))
     assert [row["epoch"] for row in run.metrics()] == ["1", "2"]
 
 
 @pytest.mark.slow
 def test_a_killed_epoch_is_trained_again(recipe, new_run, session, interrupt, reference):
-    given = recipe("subbit", **MID_EPOCH["subbit"])
-    run = new_run(given, deterministic=True)
+    argument = recipe("subbit", **MID_EPOCH["subbit"])
+    run = new_run(argument, deterministic=True)
     interrupt("train", 1, 1)
     with pytest.raises(KeyboardInterrupt):
         train(run, session)
     assert run.position() == Position(0, 1)
     train(Run.open(run.path), session)
-    assert_same_run(run, reference(given))
+    assert_same_run(run, reference(argument))
 
 
 REAL = methods.Real("relu")
@@ -212,8 +212,8 @@ def test_a_finished_run_only_returns(recipe, new_run, session, quick_fit, monkey
     before = {path: path.stat().st_mtime_ns for path in run.path.rglob("*") if path.is_file()}
     monkeypatch.setattr(trainer, "prepare", None)
     again = train(run, session)
-    for found, wanted in zip(again.network.get_weights(), first.network.get_weights(), strict=True):
-        np.testing.assert_array_equal(found, wanted)
+    for result, wanted in zip(again.network.get_weights(), first.network.get_weights(), strict=True):
+        np.testing.assert_array_equal(result, wanted)
     assert again.evaluation.top1 == first.evaluation.top1 == pytest.approx(0.4)
     assert {path: path.stat().st_mtime_ns for path in run.path.rglob("*") if path.is_file()} == before
 
@@ -311,8 +311,8 @@ def test_averaged_weights_are_validated_and_saved(recipe, reference):
     assert any(np.array_equal(stem, value) for name, value in saved.items() if name.startswith("average/"))
     weights = averaged.get_weights()
     run.load_weights(averaged)
-    for found, wanted in zip(averaged.get_weights(), weights, strict=True):
-        np.testing.assert_array_equal(found, wanted)
+    for result, wanted in zip(averaged.get_weights(), weights, strict=True):
+        np.testing.assert_array_equal(result, wanted)
 
 
 def test_gradients_are_clipped(recipe, new_run, session):

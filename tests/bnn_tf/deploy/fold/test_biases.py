@@ -17,9 +17,9 @@ def assert_same(model, images):
     folded = fold(model)
     expected = tf.nest.flatten(model(images, training=False))
     results = tf.nest.flatten(folded(images, training=False))
-    for ours, theirs in zip(expected, results, strict=True):
-        difference = np.abs(ours - theirs).max(axis=tuple(range(1, ours.shape.rank)))
-        assert np.median(difference) < 1e-5 * np.std(ours)
+    for before, after in zip(expected, results, strict=True):
+        difference = np.abs(before - after).max(axis=tuple(range(1, before.shape.rank)))
+        assert np.median(difference) < 1e-5 * np.std(before)
     return folded
 
 

@@ -110,9 +110,9 @@ def test_outputs_stay_the_same(seed):
     images = rng.standard_normal((24, 7, 7, 3), np.float32)
     expected = [np.asarray(y) for y in tf.nest.flatten(model(images, training=False))]
     results = [np.asarray(y) for y in tf.nest.flatten(fold(model)(images, training=False))]
-    for ours, theirs in zip(expected, results, strict=True):
-        size = np.abs(ours).max() + 1e-6
-        moved = np.abs(ours - theirs).reshape(len(images), -1).max(axis=1) / size
+    for before, after in zip(expected, results, strict=True):
+        size = np.abs(before).max() + 1e-6
+        moved = np.abs(before - after).reshape(len(images), -1).max(axis=1) / size
         # rounding may flip a sign of an image, an error flips signs of all
         assert np.median(moved) < 1e-5
         assert np.mean(moved > 1e-4) <= 0.1

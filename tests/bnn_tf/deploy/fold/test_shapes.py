@@ -78,5 +78,5 @@ def test_the_head_of_cifar_resnets_is_one_layer(randomized, rng):
     folded = fold(model)
     assert "head_bn" not in {layer.name for layer in folded.layers}
     images = rng.standard_normal((8, 16, 16, 3), np.float32)
-    ours, theirs = (np.asarray(net(images, training=False)) for net in (model, folded))
-    assert np.median(np.abs(ours - theirs).max(axis=1)) < 1e-5 * ours.std()
+    before, after = (np.asarray(net(images, training=False)) for net in (model, folded))
+    assert np.median(np.abs(before - after).max(axis=1)) < 1e-5 * before.std()

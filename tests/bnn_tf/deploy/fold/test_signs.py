@@ -19,8 +19,8 @@ def kinds(model):
 
 def assert_same(model, images):
     folded = fold(model)
-    ours, theirs = (np.asarray(net(images, training=False)) for net in (model, folded))
-    assert np.median(np.abs(ours - theirs).max(axis=1)) < 1e-5 * ours.std()
+    before, after = (np.asarray(net(images, training=False)) for net in (model, folded))
+    assert np.median(np.abs(before - after).max(axis=1)) < 1e-5 * before.std()
     return folded
 
 
@@ -112,8 +112,8 @@ def pooled(conv, pad_values, pool=layers.MaxPooling2D):
 
 
 def order(model, *names):
-    found = [layer.name for layer in model.layers]
-    return sorted(names, key=found.index)
+    present = [layer.name for layer in model.layers]
+    return sorted(names, key=present.index)
 
 
 @pytest.mark.parametrize("scale", ["positive", "zeros", "mixed"])
@@ -173,8 +173,8 @@ def test_vgg_small_stays_bit_packed(randomized, rng):
             gamma = np.abs(layer.gamma)
             layer.gamma.assign(gamma * np.where(np.arange(gamma.size) % 16, 1, -1))
     folded = assert_same(model, rng.standard_normal((8, 16, 16, 3), np.float32))
-    found = [operator.name for operator in LceFile(to_flatbuffer(folded)).operators]
-    assert found == [
+    operators = [operator.name for operator in LceFile(to_flatbuffer(folded)).operators]
+    assert operators == [
         "CONV_2D", "LceQuantize", "LceBconv2d", "LceBMaxPool2d", "LceBconv2d", "LceBconv2d", "LceBMaxPool2d",
         "LceBconv2d", "LceBconv2d", "MAX_POOL_2D", "RESHAPE", "FULLY_CONNECTED",
     ]  # fmt: skip

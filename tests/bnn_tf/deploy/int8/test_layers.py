@@ -26,12 +26,12 @@ def test_gradient_is_one_inside_the_range():
     "ends", [(-1.0, 1.0), (-0.37, 2.9), (0.0, 6.0), (-3.0, 0.0), (-1e-9, 1.0), (-7.3, 1e-4)]
 )
 def test_ranges_on_the_grid_hold_the_range_and_zero_exactly(ends):
-    found = Range(*ends).on_grid()
+    rounded = Range(*ends).on_grid()
     half = (ends[1] - ends[0]) / 510  # ends that are nearly 0 become 0
-    assert found.minimum <= ends[0] + half
-    assert found.maximum >= ends[1] - half
-    assert (found.maximum - found.minimum) < 1.02 * (ends[1] - ends[0])
-    layer = FakeQuant(found.minimum, found.maximum)
+    assert rounded.minimum <= ends[0] + half
+    assert rounded.maximum >= ends[1] - half
+    assert (rounded.maximum - rounded.minimum) < 1.02 * (ends[1] - ends[0])
+    layer = FakeQuant(rounded.minimum, rounded.maximum)
     near_zero = np.linspace(-0.49, 0.49, 11, dtype=np.float32) * np.float32(layer.step)
     np.testing.assert_array_equal(layer(near_zero), np.zeros(11))
     levels = np.unique(layer(np.linspace(*ends, 5000, dtype=np.float32)))

@@ -79,9 +79,9 @@ def count(content):
 def test_what_stays_float(network, conv, code, settings):
     model = network(normalized(conv("bad", **settings)))
     assert codes(bnn_tf.lint(model).errors) == [(code, "bad")]
-    found = count(deployed(model))
-    assert found["LceBconv2d"] == 0
-    assert found["CONV_2D"] == 2
+    counts = count(deployed(model))
+    assert counts["LceBconv2d"] == 0
+    assert counts["CONV_2D"] == 2
 
 
 def test_channels_first(conv):

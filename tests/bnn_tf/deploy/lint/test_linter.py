@@ -20,11 +20,11 @@ def errors(model):
 
 @pytest.fixture
 def report():
-    found = [
+    findings = [
         Finding("bad", Severity.ERROR, "a", "it breaks", "Mend it"),
         *(Finding("slow", Severity.WARNING, f"l{i}", "it is slow", "Speed it up") for i in range(6)),
     ]
-    return LintReport("net", tuple(found))
+    return LintReport("net", tuple(findings))
 
 
 def test_report_is_readable(report):

@@ -18,7 +18,7 @@ def norm(x, name=None):
     return layers.BatchNormalization(name=name)(x)
 
 
-def found(model, severity="warnings"):
+def lint_codes(model, severity="warnings"):
     return [(finding.code, finding.layer) for finding in getattr(bnn_tf.lint(model), severity)]
 
 
@@ -60,7 +60,7 @@ def test_a_clean_network(pooled, conv):
 )
 def test_settings(pooled, conv, settings, code):
     model = pooled(lambda x: norm(conv("layer", 128, **settings)(x)))
-    assert found(model) == ([(code, "layer")] if code else [])
+    assert lint_codes(model) == ([(code, "layer")] if code else [])
     assert not bnn_tf.lint(model).errors
 
 
@@ -75,7 +75,7 @@ def test_settings(pooled, conv, settings, code):
 )
 def test_channels(pooled, conv, inputs, outputs, codes):
     model = pooled(lambda x: norm(conv("layer", outputs)(x)), channels=inputs)
-    assert [code.replace("channels", "") for code, _ in found(model)] == [
+    assert [code.replace("channels", "") for code, _ in lint_codes(model)] == [
         code.replace("channels", "") for code in codes
     ]
 
@@ -83,13 +83,13 @@ def test_channels(pooled, conv, inputs, outputs, codes):
 @pytest.mark.parametrize(("channels", "noted"), [(128, False), (64, False), (32, True)])
 def test_kernel_volume(pooled, conv, channels, noted):
     model = pooled(lambda x: norm(conv("layer", 32)(x)), channels=channels)
-    assert found(model, "infos") == ([("kernel-volume", "layer")] if noted else [])
+    assert lint_codes(model, "infos") == ([("kernel-volume", "layer")] if noted else [])
 
 
 @pytest.mark.parametrize(("axes", "warned"), [([1, 2], False), (None, True), ([1], True)])
 def test_prelu_axes(pooled, conv, axes, warned):
     model = pooled(lambda x: layers.PReLU(shared_axes=axes, name="prelu")(norm(conv("layer", 128)(x))))
-    assert found(model) == ([("prelu-axes", "prelu")] if warned else [])
+    assert lint_codes(model) == ([("prelu-axes", "prelu")] if warned else [])
 
 
 def prelu(x):
@@ -114,7 +114,7 @@ ORDERS = {
 def test_activation_order(network, conv, trunk, warned, operator):
     """The operator that the order costs stands in the file exactly where lint warns."""
     model = network(lambda x: trunk(conv("layer"), x))
-    assert (("activation-order", "act") in found(model)) == warned
+    assert (("activation-order", "act") in lint_codes(model)) == warned
     assert (operator in count(model)) == warned
 
 
@@ -123,8 +123,8 @@ def test_clips_before_signs_are_folded_away(pooled, conv):
         x = HardTanh(name="clip")(norm(conv("first", 128)(x)))
         return norm(conv("second", 128)(x))
 
-    assert found(pooled(trunk)) == []
-    assert ("clip-before-sign", "clip") in found(pooled(trunk), "infos")
+    assert lint_codes(pooled(trunk)) == []
+    assert ("clip-before-sign", "clip") in lint_codes(pooled(trunk), "infos")
 
 
 def test_clips_that_others_read_are_not_reported(pooled, conv):
@@ -132,7 +132,7 @@ def test_clips_that_others_read_are_not_reported(pooled, conv):
         x = HardTanh(name="clip")(x)
         return layers.add([x, norm(conv("first", 128)(x))])
 
-    assert ("clip-before-sign", "clip") not in found(pooled(trunk), "infos")
+    assert ("clip-before-sign", "clip") not in lint_codes(pooled(trunk), "infos")
 
 
 POOLS = (
@@ -160,5 +160,5 @@ def test_global_pooling(network, make):
 
 def test_padding_before_a_pool(network):
     model = network(lambda x: layers.MaxPool2D(3, 2)(layers.ZeroPadding2D(1, name="pad")(x)))
-    assert ("explicit-padding", "pad") in found(model, "infos")
+    assert ("explicit-padding", "pad") in lint_codes(model, "infos")
     assert "PAD" in count(model)
