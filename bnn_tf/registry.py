@@ -10,10 +10,13 @@ from __future__ import annotations
 
 import importlib
 import importlib.metadata
+import importlib.util
 import re
+import sys
 from collections.abc import Callable, Iterator
 from typing import Generic, TypeVar
 
+from bnn_tf._tensorflow import tf
 from bnn_tf.errors import UserError, first_line, unknown
 
 T = TypeVar("T")
@@ -156,6 +159,8 @@ class Registry(Generic[T]):
                 f"the {self.kind} {name!r} is in the module {module!r}, which is not installed; it is only "
                 f"imported if you name the {self.kind} yourself in this command or program"
             )
+        if module not in sys.modules and importlib.util.find_spec(module.partition(".")[0]) is not None:
+            _ = tf.Module  # such modules import TensorFlow: it is loaded here, without its start-up noise
         try:
             return getattr(importlib.import_module(module), attribute)
         except AttributeError:

@@ -54,9 +54,7 @@ class _Threads(click.ParamType):
     show_default=True,
     help="Use TFLite's XNNPACK kernels for what is not binary.",
 )
-@options.dataset
-@options.data_dir
-@options.normalization
+@options.pictures
 @click.option(
     "--calibration-images",
     type=click.IntRange(min=1),
@@ -67,9 +65,7 @@ class _Threads(click.ParamType):
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path, file_okay=False), help="Folder to keep built files in."
 )
-@options.door
-@options.trust_model
-@options.json_option
+@options.opening
 def benchmark(
     files: tuple[Path, ...],
     compare: bool,

@@ -33,9 +33,7 @@ class _Form(click.Choice):
 @options.command()
 @click.argument("target", type=options.PATH)
 @click.option("-o", "--output", type=options.PATH, help="File to write; default: model.tflite in the run.")
-@options.dataset
-@options.data_dir
-@options.normalization
+@options.pictures
 @options.images
 @click.option("--no-fold", is_flag=True, help="Keep scales and biases as operators of their own.")
 @click.option(
@@ -72,9 +70,7 @@ class _Form(click.Choice):
     help="Write the file although less than 95 % of the images are classified as by Keras.",
 )
 @click.option("--layers", is_flag=True, help="Show how many signs of each layer differ from Keras'.")
-@options.door
-@options.trust_model
-@options.json_option
+@options.opening
 @click.pass_context
 def convert(
     context: click.Context,
@@ -99,12 +95,7 @@ def convert(
     Then the first layer that differs is named, and the flipped signs of each layer are shown.
     """
     opened = Target.open(target)
-    if output is None:
-        if opened.kind != "run":
-            raise UsageError("name the file to write with -o")
-        output = target / "model.tflite"
-    if not output.parent.is_dir():
-        raise UsageError(f"there is no folder {output.parent} to write {output.name} to")
+    path = opened.output(output, "model.tflite")
     if int8["form"] is None:
         orphans = ("calibration_images", "int8_input", "int8_output")
         options.refuse(context, orphans, "these options need --int8")
@@ -131,7 +122,7 @@ def convert(
     try:
         report = convert_model(
             network,
-            output,
+            path,
             images=samples,
             fold=not no_fold,
             int8=settings,
@@ -147,11 +138,11 @@ def convert(
             options.emit({"parity": error.report.to_dict()}, as_json, error.report.table())
         raise
     if opened.kind == "run":  # for the report
-        record = {"sha256": files.checksum(output), **report.to_dict(), "agreement": str(report.parity)}
-        record["path"] = str(output.resolve())
+        record = {"sha256": files.checksum(path), **report.to_dict(), "agreement": str(report.parity)}
+        record["path"] = str(path.resolve())
         files.write_text(target / CONVERSION, json.dumps(record, indent=2) + "\n")
     if image_set is not None:
-        files.write_text(sidecar(output), json.dumps(report.contract, indent=2) + "\n")
+        files.write_text(sidecar(path), json.dumps(report.contract, indent=2) + "\n")
     table = f"\n{report.parity.table()}" if layers and report.parity else ""
     options.emit(report.to_dict(), as_json, f"{report}{table}")
 

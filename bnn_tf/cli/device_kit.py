@@ -30,14 +30,10 @@ _CANDIDATES = 32  # images among which the reference is chosen
     help="Take this converted file instead of converting TARGET.",
 )
 @click.option("--force", is_flag=True, help="Write into a folder that holds something; replace our files.")
-@options.dataset
-@options.data_dir
-@options.normalization
+@options.pictures
 @options.images
 @options.class_names
-@options.door
-@options.trust_model
-@options.json_option
+@options.opening
 def device_kit(
     target: Path,
     output: Path,

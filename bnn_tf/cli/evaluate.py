@@ -10,9 +10,7 @@ from bnn_tf.cli.target import Target
 
 @options.command()
 @click.argument("target", type=options.PATH)
-@options.dataset
-@options.data_dir
-@options.normalization
+@options.pictures
 @click.option(
     "--batch-size",
     "--bs",
@@ -22,9 +20,7 @@ from bnn_tf.cli.target import Target
     help="Images per step.",
 )
 @options.limit
-@options.door
-@options.trust_model
-@options.json_option
+@options.opening
 def evaluate(
     target: Path,
     dataset: str | None,

@@ -6,7 +6,6 @@ import click
 
 from bnn_tf.cli import options
 from bnn_tf.cli.target import Target, read_class_names
-from bnn_tf.errors import UsageError
 
 
 @options.command()
@@ -25,14 +24,10 @@ from bnn_tf.errors import UsageError
     help="Compile and run the program and compare it with Keras, layer by layer; "
     "default: where there is a C compiler.",
 )
-@options.dataset
-@options.data_dir
-@options.normalization
+@options.pictures
 @options.images
 @options.class_names
-@options.door
-@options.trust_model
-@options.json_option
+@options.opening
 def export(
     target: Path,
     output: Path | None,
@@ -54,12 +49,7 @@ def export(
     where a layer cannot be exported or the program does not compute what Keras does.
     """
     opened = Target.open(target)
-    if output is None:
-        if opened.kind != "run":
-            raise UsageError("name the file to write with -o")
-        output = target / "model.c"
-    if not output.parent.is_dir():
-        raise UsageError(f"there is no folder {output.parent} to write {output.name} to")
+    path = opened.output(output, "model.c")
 
     from bnn_tf import data, export_c
 
@@ -79,7 +69,7 @@ def export(
         mean, std = settings.mean, settings.std
     report = export_c(
         network,
-        output,
+        path,
         name=name,
         classes=names,
         mean=mean,

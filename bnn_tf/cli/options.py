@@ -320,7 +320,7 @@ class_names = click.option(
 )
 
 
-_trusted = click.option(
+door = click.option(
     "--method",
     "--model",
     metavar="package.module:NAME",
@@ -329,13 +329,6 @@ _trusted = click.option(
     callback=lambda context, parameter, values: _trust_paths(values),
     help="Import the method or network that the run names from its module, also from the current folder.",
 )
-
-
-def door(function: Any) -> Any:
-    """Adds --method and --model to a command that works on a run: the user names its modules again."""
-    return _trusted(function)
-
-
 _TRUST_MODEL = "bnn_tf.trust_model"
 
 trust_model = click.option(
@@ -345,6 +338,16 @@ trust_model = click.option(
     callback=lambda context, parameter, value: context.meta.update({_TRUST_MODEL: value}),
     help="Load saved models unchecked: code in the file runs with your rights.",
 )
+
+
+def pictures(function: Any) -> Any:
+    """Adds the options that say which images a target is used with, and how they are normalised."""
+    return dataset(data_dir(normalization(function)))
+
+
+def opening(function: Any) -> Any:
+    """Adds the options of a command that opens a target and prints a result."""
+    return door(trust_model(json_option(function)))
 
 
 def model_is_trusted() -> bool:

@@ -21,9 +21,7 @@ if TYPE_CHECKING:
 @click.option("--top", type=click.IntRange(min=1), default=3, show_default=True, help="Classes to show.")
 @options.normalization
 @options.class_names
-@options.door
-@options.trust_model
-@options.json_option
+@options.opening
 def predict(
     target: Path,
     images: tuple[Path, ...],

@@ -295,6 +295,20 @@ class Target:
         """Height and width of the images that it takes."""
         return self._predictor[1]
 
+    def output(self, path: Path | None, name: str) -> Path:
+        """Where a command writes: `path`, or the file `name` in a run.
+
+        Raises:
+            UsageError: there is no such folder, or nothing is named and the target is no run.
+        """
+        if path is None:
+            if self.kind != "run":
+                raise UsageError("name the file to write with -o")
+            return self.path / name
+        if not path.parent.is_dir():
+            raise UsageError(f"there is no folder {path.parent} to write {path.name} to")
+        return path
+
     def knows_images(self) -> bool:
         """Whether a run, a converted file or the file beside a model says which images it takes."""
         return self.kind != "larq-zoo" and self._own_images(None) is not None

@@ -6,7 +6,6 @@ import click
 
 from bnn_tf.cli import options
 from bnn_tf.cli.target import Target
-from bnn_tf.errors import UsageError
 
 
 @options.command()
@@ -14,9 +13,7 @@ from bnn_tf.errors import UsageError
 @click.option(
     "-o", "--output", metavar="FILE.npz", type=options.PATH, required=True, help="The NumPy file to write."
 )
-@options.door
-@options.trust_model
-@options.json_option
+@options.opening
 def weights(target: Path, output: Path, as_json: bool) -> None:
     """Write the arrays of TARGET (a run or a saved Keras model) for other hardware and software.
 
@@ -25,17 +22,16 @@ def weights(target: Path, output: Path, as_json: bool) -> None:
     and layouts.
     """
     opened = Target.open(target)
-    if not output.parent.is_dir():
-        raise UsageError(f"there is no folder {output.parent} to write {output.name} to")
+    path = opened.output(output, "weights.npz")
 
     from bnn_tf import deploy
 
-    arrays = deploy.weights(opened.network(), output)
+    arrays = deploy.weights(opened.network(), path)
     listed = {name: {"shape": list(array.shape), "dtype": str(array.dtype)} for name, array in arrays.items()}
     binary = sum(name.endswith("/bits") for name in arrays)
     size = sum(array.nbytes for array in arrays.values())
     options.emit(
-        {"path": str(output), "arrays": listed},
+        {"path": str(path), "arrays": listed},
         as_json,
-        f"{output}: {len(arrays)} arrays of {binary} binary layers and all others, {size:,} bytes unpacked",
+        f"{path}: {len(arrays)} arrays of {binary} binary layers and all others, {size:,} bytes unpacked",
     )
