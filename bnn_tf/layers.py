@@ -23,6 +23,10 @@ class OutputScale(tf.keras.layers.Layer):
     Args:
         initializer: Start of α, shape `(channels,)`; uniform in [0, 1) by default.
         **kwargs: Arguments of `tf.keras.layers.Layer`.
+
+    Example:
+        >>> OutputScale("ones")(tf.constant([[1.0, -2.0]])).numpy()
+        array([[ 1., -2.]], dtype=float32)
     """
 
     def __init__(self, initializer: Any = None, **kwargs: Any) -> None:
@@ -51,7 +55,12 @@ class OutputScale(tf.keras.layers.Layer):
 
 @_serializable
 class LearnableBias(tf.keras.layers.Layer):
-    """Learned shift per channel: `y = x + b_c`, `b` starting at 0 (ReActNet's generalised activations)."""
+    """Learned shift per channel: `y = x + b_c`, `b` starting at 0 (ReActNet's generalised activations).
+
+    Example:
+        >>> LearnableBias()(tf.constant([[1.0, -2.0]])).numpy()
+        array([[ 1., -2.]], dtype=float32)
+    """
 
     def build(self, input_shape: Any) -> None:
         """Creates b with one element per channel."""
@@ -69,7 +78,12 @@ class LearnableBias(tf.keras.layers.Layer):
 
 @_serializable
 class HardTanh(tf.keras.layers.Layer):
-    """`min(max(x, -1), 1)`; gradient in training 1 inside the open interval (-1, 1), 0 at ±1 and beyond."""
+    """`min(max(x, -1), 1)`; gradient in training 1 inside the open interval (-1, 1), 0 at ±1 and beyond.
+
+    Example:
+        >>> HardTanh()(tf.constant([-3.0, 0.5, 3.0])).numpy()
+        array([-1. ,  0.5,  1. ], dtype=float32)
+    """
 
     def call(self, inputs: tf.Tensor, training: bool | None = None) -> tf.Tensor:
         """Clips to [-1, 1]."""
@@ -83,6 +97,11 @@ class BatchNormalization(tf.keras.layers.BatchNormalization):
     Everything else is Keras': arguments, variables, inference, training on accelerators, eagerly, or with
     settings that TensorFlow's fused operation does not take either (`renorm`, `synchronized`, another axis).
     Running averages take the unbiased variance, as Keras' fused path does.
+
+    Example:
+        >>> norm = BatchNormalization(epsilon=0.0)
+        >>> norm(tf.constant([[[[1.0]], [[3.0]]]]), training=True).numpy().ravel()
+        array([-1.,  1.], dtype=float32)
     """
 
     def call(self, inputs: tf.Tensor, training: Any = None, mask: Any = None) -> tf.Tensor:
@@ -104,7 +123,19 @@ class BatchNormalization(tf.keras.layers.BatchNormalization):
 
 @_serializable
 class LeakyClip(tf.keras.layers.Layer):
-    """Identity inside [-1, 1], slope 0.1 outside (Bi-Real Net's first softened sign)."""
+    """Identity inside [-1, 1], `slope` outside (Bi-Real Net's first softened sign).
+
+    Args:
+        slope: Slope outside, at least 0.
+        **kwargs: Arguments of `tf.keras.layers.Layer`.
+
+    Raises:
+        UsageError: the slope is negative or no number.
+
+    Example:
+        >>> LeakyClip(0.5)(tf.constant([-3.0, 0.5, 3.0])).numpy()
+        array([-2. ,  0.5,  2. ], dtype=float32)
+    """
 
     def __init__(self, slope: float = 0.1, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -126,6 +157,10 @@ class Flip(tf.keras.layers.Layer):
     With every kernel turned as well, a network computes what it did before, except for the padding of
     strided layers: TensorFlow's `same` pads even sizes at the bottom and right, PyTorch's `padding` at the
     top and left. Behind a `Flip`, a network with turned kernels is the PyTorch network exactly.
+
+    Example:
+        >>> Flip()(tf.constant([[[[1.0], [2.0]], [[3.0], [4.0]]]])).numpy().ravel()
+        array([4., 3., 2., 1.], dtype=float32)
     """
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
@@ -138,6 +173,18 @@ class ChannelPad(tf.keras.layers.Layer):
     """Zero channels on both sides: `(…, c)` becomes `(…, before + c + after)`.
 
     The parameter-free shortcut of the CIFAR networks.
+
+    Args:
+        before: Channels of zeros in front.
+        after: Channels of zeros behind.
+        **kwargs: Arguments of `tf.keras.layers.Layer`.
+
+    Raises:
+        UsageError: a number is negative or no whole number.
+
+    Example:
+        >>> ChannelPad(1, 2)(tf.constant([[5.0]])).numpy()
+        array([[0., 5., 0., 0.]], dtype=float32)
     """
 
     def __init__(self, before: int, after: int, **kwargs: Any) -> None:

@@ -91,6 +91,14 @@ class SGD(_Transforming):
 
     Raises:
         UsageError: a number is not finite or out of its range.
+
+    Example:
+        >>> optimizer = SGD(0.1, momentum=0.9)
+        >>> weight = tf.Variable(1.0)
+        >>> for _ in range(2):
+        ...     _ = optimizer.apply_gradients([(tf.constant(1.0), weight)])
+        >>> round(float(weight), 4)  # 1 - 0.1 - 0.1 · (1 + 0.9)
+        0.71
     """
 
     def __init__(
@@ -171,6 +179,14 @@ class Adam(_Transforming, tf.keras.optimizers.legacy.Adam):
 
     Raises:
         UsageError: a number is not finite or out of its range.
+
+    Example:
+        >>> from bnn_tf import transforms
+        >>> optimizer = Adam(0.1, transforms=[transforms.WeightDecay(1e-4)])
+        >>> weight = tf.Variable(1.0)
+        >>> _ = optimizer.apply_gradients([(tf.constant(4.0), weight)])
+        >>> round(float(weight), 4)  # the first step has the size of the rate
+        0.9
     """
 
     def __init__(

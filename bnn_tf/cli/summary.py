@@ -7,6 +7,7 @@ import click
 
 from bnn_tf.cli import options
 from bnn_tf.cli.target import named_network, target_or_model
+from bnn_tf.errors import UsageError
 
 if TYPE_CHECKING:
     from bnn_tf.report import Account, Cost, LayerCost
@@ -25,6 +26,8 @@ def summary(larq: bool, as_json: bool, **chosen: Any) -> None:
     operations.
     """
     network = named_network(**chosen)
+    if any(len(tensor.shape) == 4 and None in tensor.shape[1:3] for tensor in network.inputs):
+        raise UsageError("the network takes images of any size; name one with --input-size HEIGHTxWIDTH")
     from bnn_tf.report import accounting
 
     counted = accounting.account(network)

@@ -314,7 +314,7 @@ def _pixels(layer: tf.keras.layers.Layer, call: Any, name: str) -> int:
     first = getattr(layer, "data_format", "channels_last") == "channels_first"
     places = shape[2:] if first else shape[1:-1]
     if None in places:
-        raise UserError(f"{name} has images of unknown size; say which with --input-size HEIGHTxWIDTH")
+        raise UserError(f"{name} has images of unknown size: build it for one size to count its operations")
     return math.prod(places)
 
 

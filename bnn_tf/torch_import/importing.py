@@ -20,7 +20,7 @@ from zoo.blocks import get_model
 from zoo.recipes import Recipe
 
 _SMALL = {10: "cifar10", 100: "cifar100", 200: "tiny_imagenet"}  # datasets by their number of classes
-_NO_NAMES = "the classes are numbered: no {dataset} is at hand to name them; --data-dir or --class-names does"
+_NO_NAMES = "the classes are numbered, as no {dataset} is at hand; name its folder, or the classes"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -244,8 +244,8 @@ def _method(arrays: Mapping[str, np.ndarray], model: str) -> str:
         return "bireal"
     if model.startswith("react"):
         raise UsageError(
-            "the checkpoint does not show its method; name it: --method bireal (ReActNet's second step), or "
-            "--method real --set method.activation_name=sign (the first step: real weights)"
+            "the checkpoint does not show its method; name it: bireal for ReActNet's second step, or real "
+            "with method.activation_name=sign for the first (real weights)"
         )
     return "ovsw"
 
