@@ -1,13 +1,14 @@
 #!/usr/bin/env python
 """Draws the pictures of the documentation with the library's own formulas, as SVG files into docs/pictures.
 
-    python scripts/draw_docs_pictures.py [--run RUN]
+    python scripts/draw_docs_pictures.py [--run RUN] [--only NAME]
 
 With `--run`, the training curve of that run directory is drawn as well (`training_curve.svg`).
 """
 
 import argparse
 import csv
+import json
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -148,13 +149,24 @@ def pipeline() -> plt.Figure:
 
 
 def training_curve(run: Path) -> plt.Figure:
-    """Test accuracy after every epoch of a run."""
+    """Accuracy on the training and the test images after every epoch of a run."""
+    recipe = json.loads((run / "config.json").read_text())["recipe"]
     with (run / "metrics.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
-    figure, ax = plt.subplots(figsize=(6, 3))
-    ax.plot(range(1, len(rows) + 1), [100 * float(row["val_accuracy"]) for row in rows], color=BLUE)
-    ax.set(xlabel="epoch", ylabel="test accuracy (%)")
+    figure, ax = plt.subplots(figsize=(6.5, 3))
+    for column, color, label in (
+        ("accuracy", GREY, "training images"),
+        ("val_accuracy", BLUE, "test images"),
+    ):
+        shares = [100 * float(row[column]) for row in rows]
+        ax.plot(range(1, len(rows) + 1), shares, color=color, marker="o", ms=3, label=label)
+    ax.annotate(
+        f"{shares[-1]:.1f} %", (len(rows), shares[-1]), (0, 6), textcoords="offset points", ha="center"
+    )
+    title = f"{recipe['method']['name']} × {recipe['model']} on {recipe['dataset']}, {len(rows)} epochs"
+    ax.set(title=title, xlabel="epoch", ylabel="accuracy (%)", xlim=(0.5, len(rows) + 0.7))
     ax.grid(alpha=0.3)
+    ax.legend(frameon=False, loc="lower right")
     return figure
 
 
@@ -162,7 +174,9 @@ def main() -> None:
     """Draws all pictures."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--run", type=Path, help="run directory whose training curve is drawn")
-    run = parser.parse_args().run
+    parser.add_argument("--only", metavar="NAME", help="draw this picture only")
+    options = parser.parse_args()
+    run = options.run
     pictures = {
         "approx_sign": approx_sign,
         "recu_clamp": recu_clamp,
@@ -176,6 +190,8 @@ def main() -> None:
         pictures["training_curve"] = lambda: training_curve(run)
     plt.rcParams["svg.hashsalt"] = "bnn-tf"  # the same picture gives the same file
     for name, draw in pictures.items():
+        if options.only not in (None, name):
+            continue
         figure = draw()
         figure.savefig(
             FOLDER / f"{name}.svg", bbox_inches="tight", transparent=False, metadata={"Date": None}
