@@ -359,7 +359,8 @@ def model_is_trusted() -> bool:
 def parse_setting(text: str) -> tuple[str, Any]:
     """Key and value of `KEY=VALUE`.
 
-    The value is read as JSON where it is JSON, a list may lack its brackets, anything else is text.
+    The value is read as JSON where it is JSON, a list may lack its brackets, numbers may be written as in
+    Python (`.9`, `1.`), anything else is text.
 
     Raises:
         UsageError: there is no equals sign.
@@ -371,6 +372,8 @@ def parse_setting(text: str) -> tuple[str, Any]:
     for form in (value, f"[{value}]") if "," in value else (value,):
         with contextlib.suppress(ValueError):
             return key, json.loads(form)
+    if re.fullmatch(r"[+-]?(\d+\.\d*|\.\d+)([eE][+-]?\d+)?", value.strip()):
+        return key, float(value)
     return key, {"none": None, "None": None, "True": True, "False": False}.get(value, value)
 
 

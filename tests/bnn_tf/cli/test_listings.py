@@ -57,6 +57,9 @@ def test_recipes_of_a_method_as_json(command):
     [
         ("batch_size=64", ("batch_size", 64)),
         ("learning_rate=1e-3", ("learning_rate", 1e-3)),
+        ("learning_rate=.9", ("learning_rate", 0.9)),
+        ("learning_rate=1.", ("learning_rate", 1.0)),
+        ("teacher=runs/.9", ("teacher", "runs/.9")),
         ("method.delta=none", ("method.delta", None)),
         ("method.delta=null", ("method.delta", None)),
         ("method.telemetry=False", ("method.telemetry", False)),
