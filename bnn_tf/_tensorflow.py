@@ -8,6 +8,7 @@ where a listing must stay fast.
 
 from __future__ import annotations
 
+import functools
 import importlib
 import logging
 import os
@@ -49,7 +50,28 @@ def _import_tensorflow() -> None:
 
         tensorflow.config.list_physical_devices()  # looks for GPUs, and complains where there is none
     logging.getLogger("larq.layers_base").addFilter(_is_for_the_user)
+    _take_quantizers_as_activations()
     _imported = True
+
+
+def _take_quantizers_as_activations() -> None:
+    """Makes `Activation("ste_sign")`, as Larq documents it, work with this Keras.
+
+    Keras looks the name up, finds the class that Larq registered, and would call it with the tensor as its
+    first argument. Here the class becomes an object first, as Keras itself does with its own classes.
+    """
+    import larq
+    from tf_keras.src import activations
+
+    deserialize = activations.deserialize
+
+    @functools.wraps(deserialize)
+    def with_quantizers(*args: Any, **kwargs: Any) -> Any:
+        activation = deserialize(*args, **kwargs)
+        is_class = isinstance(activation, type) and issubclass(activation, larq.quantizers.Quantizer)
+        return activation() if is_class else activation
+
+    activations.deserialize = with_quantizers
 
 
 def _is_for_the_user(record: logging.LogRecord) -> bool:

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from bnn_tf._tensorflow import tf
+from bnn_tf._tensorflow import lq, tf
 from bnn_tf.deploy import facts
 from bnn_tf.deploy.fold import affine_of, split_activation
 from bnn_tf.deploy.graph import Call, ConversionError, Graph, Spec, Tensor, unique_name
@@ -132,15 +132,18 @@ def choose(graph: Graph) -> tuple[str, str]:
 
 
 def _multiplications(call: Call) -> int:
-    return math.prod(call.layer.weights["kernel"].shape) * math.prod(filter(None, call.outputs[0].shape[1:3]))
+    transposed = call.layer.kind in _TRANSPOSED
+    pixels = (call.inputs if transposed else call.outputs)[0].shape[1:-1]
+    return math.prod(_kernel(call.layer).shape) * math.prod(filter(None, pixels))
 
 
 def quantize_graph(graph: Graph, images: Sequence[np.ndarray], settings: Int8) -> Int8Report:
     """Puts fake quantization into a folded graph; returns what became int8.
 
-    Batch normalisation behind real-valued convolutions is folded into their kernels first. Kernels get
-    ranges symmetric around 0 (convolutions one per output channel), activations one range each. From here
-    on the folded network is the one that the file is compared with, not what its layers read before.
+    Batch normalisation behind real-valued convolutions is folded into their kernels first, and a layer that
+    is used several times becomes several layers, because biases are multiples of the inputs' steps. Kernels
+    get ranges symmetric around 0 (convolutions one per output channel), activations one range each. From
+    here on the folded network is the one that the file is compared with, not what its layers read before.
 
     Args:
         graph: A graph that `fold_graph` has folded; it is changed.
@@ -163,6 +166,7 @@ def quantize_graph(graph: Graph, images: Sequence[np.ndarray], settings: Int8) -
         _check_padding(graph)
     for call in graph.calls:
         call.restores = []
+    _unshare(graph)
     for call in list(graph.calls):
         if is_real(graph, call):
             split_activation(graph, call)
@@ -178,7 +182,7 @@ def quantize_graph(graph: Graph, images: Sequence[np.ndarray], settings: Int8) -
         call.layer = _with_int8_kernel(call.layer)
     _insert(graph, sites, measured)
     for call in sites.layers:
-        _round_bias(graph, call)
+        _round_constants(graph, call)
     return Int8Report(form, reason, len(images[0]), [call.layer.name for call in sites.layers])
 
 
@@ -191,32 +195,112 @@ def _check_padding(graph: Graph) -> None:
         )
 
 
+def _unshare(graph: Graph) -> None:
+    """Gives every call of a real layer that is used several times a layer of its own."""
+    for number, call in enumerate(graph.calls):
+        layer = call.layer
+        if not _has_real_kernel(graph, call) or all(
+            other.layer is not layer for other in graph.calls[:number]
+        ):
+            continue
+        config = {**layer.config, "name": unique_name(graph, layer.name)}
+        call.layer = Spec(layer.kind, config, dict(layer.weights), layer.origin)
+
+
 def _fold_into_kernel(graph: Graph, call: Call) -> None:
     """Makes the affine maps directly behind a real-valued layer part of its kernel and bias."""
     layer = call.layer
     while (reader := graph.sole_consumer(call.outputs[0])) and (affine := affine_of(reader)):
-        kernel, bias = layer.weights["kernel"], layer.weights.get("bias", np.float32(0))
-        layer.weights["kernel"] = (kernel * affine.scale).astype(np.float32)
-        layer.weights["bias"] = (bias * affine.scale + affine.bias).astype(np.float32)
+        kernel, bias = _kernel(layer), layer.weights.get("bias", np.float32(0))
+        scale = np.broadcast_to(affine.scale, call.outputs[0].channels)
+        layer.weights[_KERNELS[layer.kind].name] = (kernel * _per_channel(layer, scale)).astype(np.float32)
+        layer.weights["bias"] = (bias * scale + affine.bias).astype(np.float32)
         layer.config["use_bias"] = True
         graph.remove(reader)
 
 
 def _with_int8_kernel(layer: Spec) -> Spec:
-    dense = issubclass(layer.kind, _layers.Dense)
-    kind = FakeQuantDense if dense else FakeQuantConv2D
-    plain = _layers.Dense(1) if dense else _layers.Conv2D(1, 1)
+    """The layer with a rounded kernel.
+
+    Two kinds tell the converter the kernel's range. It takes that of the others from the largest values, so
+    that these are rounded where they stand.
+    """
+    kind = _FAKE_QUANT.get(layer.kind)
+    if kind is None or layer.config.get("groups", 1) > 1 or layer.config.get("pad_values", 0):
+        step = _per_channel(layer, kernel_range(layer)) / 127
+        weights = {_KERNELS[layer.kind].name: (np.round(_kernel(layer) / step) * step).astype(np.float32)}
+        return dataclasses.replace(layer, weights={**layer.weights, **weights})
+    plain = _layers.Dense(1) if kind is FakeQuantDense else _layers.Conv2D(1, 1)
     weights = {**layer.weights, "kernel_range": np.asarray(kind.range_of(layer.weights["kernel"]))}
     return Spec(kind, {key: layer.config[key] for key in plain.get_config()}, weights)
 
 
-def _round_bias(graph: Graph, call: Call) -> None:
-    """Makes the bias a multiple of the steps of input and kernel, as the file's int32 bias is one."""
-    weights = call.layer.weights
+def _round_constants(graph: Graph, call: Call) -> None:
+    """Makes the bias a multiple of the steps of input and kernel, as the file's int32 bias is one.
+
+    What a layer pads with becomes one of its input's levels.
+    """
+    config, weights = call.layer.config, call.layer.weights
     origin = graph.producer(source(graph, call.inputs[0]))
-    if "bias" in weights and origin.layer.kind is FakeQuant:
-        own = origin.layer.build().step * weights["kernel_range"].astype(np.float64) / 127
+    if origin.layer.kind is not FakeQuant:
+        return
+    rounding = origin.layer.build()
+    if config.get("pad_values", 0):
+        level = np.round(config["pad_values"] / rounding.step) * rounding.step
+        config["pad_values"] = float(np.clip(level, rounding.minimum, rounding.maximum))
+    if "bias" in weights:
+        own = rounding.step * kernel_range(call.layer) / 127
         weights["bias"] = (np.round(weights["bias"] / own) * own).astype(np.float32)
+
+
+# Kernels ----------------------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True)
+class Kernel:
+    """Where a kind of layer has its kernel.
+
+    Attributes:
+        name: The weight's name.
+        channels: The axes of the output channels; each channel has a range of its own. Dense layers have
+            one range for all.
+    """
+
+    name: str
+    channels: tuple[int, ...]
+
+
+_DEPTHWISE = (_layers.DepthwiseConv2D, lq.layers.QuantDepthwiseConv2D)
+_TRANSPOSED = (_layers.Conv2DTranspose, lq.layers.QuantConv2DTranspose)
+_ONE_DIMENSIONAL = (_layers.Conv1D, lq.layers.QuantConv1D)
+_KERNELS = {
+    **dict.fromkeys((*facts.CONVOLUTIONS, *_ONE_DIMENSIONAL, *facts.DENSE), Kernel("kernel", (-1,))),
+    **dict.fromkeys(_DEPTHWISE, Kernel("depthwise_kernel", (-2, -1))),
+    **dict.fromkeys(_TRANSPOSED, Kernel("kernel", (-2,))),
+}
+"""The kinds of layers that can get an int8 kernel."""
+
+
+def _kernel(layer: Spec) -> np.ndarray:
+    return layer.weights["kernel" if "kernel_range" in layer.weights else _KERNELS[layer.kind].name]
+
+
+def _per_channel(layer: Spec, values: np.ndarray) -> np.ndarray:
+    """Values for the output channels, or one for all, in a shape that goes with the kernel's."""
+    shape, axes = _kernel(layer).shape, _KERNELS[layer.kind].channels
+    if not np.ndim(values):
+        return values
+    return values.reshape([size if n - len(shape) in axes else 1 for n, size in enumerate(shape)])
+
+
+def kernel_range(layer: Spec) -> np.ndarray:
+    """The largest magnitude of a kernel, for each output channel of a convolution; above 0."""
+    if "kernel_range" in layer.weights:
+        return layer.weights["kernel_range"].astype(np.float64)
+    magnitude, axes = np.abs(_kernel(layer)).astype(np.float64), _KERNELS[layer.kind].channels
+    others = tuple(n for n in range(magnitude.ndim) if n - magnitude.ndim not in axes)
+    largest = magnitude.max() if layer.kind in facts.DENSE else magnitude.max(axis=others).ravel()
+    return np.maximum(largest, 1e-6)
 
 
 # Where a network computes with 8-bit numbers ----------------------------------------------------------
@@ -338,20 +422,16 @@ _FORMS = {"classifier": classifier, "mixed": mixed, "plus": plus, "full": full}
 
 def is_real(graph: Graph, call: Call) -> bool:
     """Whether a call is of a real-valued convolution or dense layer that can get an int8 kernel."""
-    layer = call.layer
-    config, kernel = layer.config, layer.weights.get("kernel")
-    if layer.kind not in facts.CONVOLUTIONS + facts.DENSE or kernel is None or graph.is_shared(layer):
+    return _has_real_kernel(graph, call) and not graph.is_shared(call.layer)
+
+
+def _has_real_kernel(graph: Graph, call: Call) -> bool:
+    config = call.layer.config
+    if call.layer.kind not in _KERNELS or config.get("input_quantizer") or config.get("kernel_quantizer"):
         return False
-    if config.get("input_quantizer") or config.get("kernel_quantizer"):
+    if config.get("depthwise_quantizer") or config.get("data_format", "channels_last") != "channels_last":
         return False
-    if layer.kind in facts.DENSE:
-        return len(call.inputs[0].shape) == 2
-    return (
-        config["data_format"] == "channels_last"
-        and config.get("groups", 1) == 1
-        and not (config["padding"] == "same" and config.get("pad_values", 0))
-        and not is_binary(graph, call)
-    )
+    return not is_binary(graph, call)
 
 
 def is_binary(graph: Graph, call: Call) -> bool:
@@ -374,7 +454,9 @@ def without_one_padding(graph: Graph) -> list[str]:
 
 
 def _is_convolution(graph: Graph, call: Call) -> bool:
-    return call.layer.kind in facts.CONVOLUTIONS and is_real(graph, call)
+    """Whether a call is of a real convolution; a dense layer on a map is one too."""
+    on_map = call.layer.kind not in facts.DENSE or len(call.inputs[0].shape) > 2
+    return on_map and is_real(graph, call)
 
 
 def _is_slow(call: Call) -> bool:
@@ -397,7 +479,7 @@ def _keeps_values(call: Call) -> bool:
 def _stem(graph: Graph, tensor: Tensor) -> Call | None:
     """The convolution that takes an input, perhaps padded."""
     for reader in graph.forwards(tensor):
-        if reader.layer.kind in facts.CONVOLUTIONS:
+        if reader.layer.kind in _KERNELS and reader.layer.kind not in facts.DENSE:
             return reader if is_real(graph, reader) else None
         if not (_keeps_values(reader) or facts.of(reader).affine):
             return None
@@ -438,7 +520,7 @@ def _spreads_backwards(graph: Graph, tensor: Tensor) -> bool:
     values, and through those that join tensors. The values of a map also exceed those of its mean.
     """
     maker = graph.producer(tensor)
-    if maker.layer.kind in facts.CONVOLUTIONS + facts.DENSE:
+    if maker.layer.kind in _KERNELS:
         return False
     known = facts.of(maker)
     if len(maker.inputs) > 1:
@@ -465,7 +547,7 @@ _ARITHMETIC = (_layers.Multiply, _layers.Subtract)
 
 
 def _fuses(call: Call) -> bool:
-    return call.layer.kind in facts.CONVOLUTIONS + facts.DENSE or call.layer.kind is _layers.Add
+    return call.layer.kind in _KERNELS or call.layer.kind is _layers.Add
 
 
 def _fusion(graph: Graph, call: Call) -> list[Tensor]:
@@ -540,13 +622,13 @@ def _rounding(name: str, limits: Range) -> Spec:
 
 def _halve(call: Call) -> None:
     weights = call.layer.weights
-    for key in ("kernel", "kernel_range"):
+    for key in {"kernel", "depthwise_kernel", "kernel_range"} & set(weights):
         weights[key] = weights[key] / np.float32(_GUARD)
 
 
 def _double(call: Call) -> None:
     weights = call.layer.weights
-    for key in {"kernel", "kernel_range", "bias"} & set(weights):
+    for key in {"kernel", "depthwise_kernel", "kernel_range", "bias"} & set(weights):
         weights[key] = weights[key] * np.float32(_GUARD)
 
 
@@ -690,11 +772,14 @@ class FakeQuantDense(_FakeQuantKernel, tf.keras.layers.Dense):
     """
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
-        """`(n, features)` becomes `(n, units)`."""
+        """`(n, …, features)` becomes `(n, …, units)`."""
         rounded = tf.quantization.fake_quant_with_min_max_vars(
             self.kernel, -self.kernel_range, self.kernel_range, narrow_range=True
         )
-        outputs = tf.matmul(inputs, rounded)
+        outputs = tf.matmul(inputs, rounded) if inputs.shape.rank == 2 else tf.tensordot(inputs, rounded, 1)
         if self.use_bias:
             outputs = tf.nn.bias_add(outputs, self.bias)
         return self.activation(outputs)
+
+
+_FAKE_QUANT = dict.fromkeys(facts.CONVOLUTIONS, FakeQuantConv2D) | dict.fromkeys(facts.DENSE, FakeQuantDense)

@@ -13,6 +13,11 @@ logits cannot, and shows where a wrong conversion first goes wrong. A binary sea
 would need `log n` conversions, each of them fused otherwise than the file, and would miss the errors of
 fusion. Here the file itself runs, once, with its bit-packed tensors (32 channels to an element, bit 1 for -1)
 as additional outputs: nothing is converted again, so every fusion stays as it is on the device.
+
+Integer arithmetic may round a value to the neighbouring level of an 8-bit tensor, and what is computed of it
+may then be off by more than one level, because a kernel adds up its inputs. So the levels in the file go into
+the layers behind them, just as signs do. From the same levels before, the next ones are off by one level at
+most, whatever the kernel is.
 """
 
 from __future__ import annotations
@@ -288,6 +293,23 @@ class Place:
 
 
 @dataclasses.dataclass(frozen=True)
+class Levels:
+    """Where a network rounds to 8 bits, as far as it helps to recognise the tensor in a file.
+
+    Attributes:
+        layer: Name of the layer that rounds.
+        shape: Shape of the tensor, `(batch, …)`.
+        step: Distance of two levels.
+        zero: The level of 0.
+    """
+
+    layer: str
+    shape: tuple[int | None, ...]
+    step: float
+    zero: int
+
+
+@dataclasses.dataclass(frozen=True)
 class Taken:
     """What a file has at such a place.
 
@@ -303,11 +325,19 @@ class Taken:
 
 @dataclasses.dataclass(frozen=True)
 class _Cut:
-    """A tensor of the original graph whose signs are taken, and what the file has for it."""
+    """A tensor of the original graph whose signs are taken or that is rounded, and what the file has for it.
 
-    layer: str
+    Attributes:
+        place: What messages call it.
+        tensor: The tensor.
+        taken: What the file has.
+        layer: Name of the layer that takes the signs; empty where the tensor is rounded to 8 bits.
+    """
+
+    place: str
     tensor: Tensor
     taken: Taken
+    layer: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -315,7 +345,8 @@ class _Steps:
     """The steps of the int8 tensors between two cuts; 0 in a graph without.
 
     Integer arithmetic may round each of them to the neighbouring level, pools with ties often do. So single
-    values may be off by all steps together, but not the average one by more than the largest.
+    values may be off by all steps together, but not the average one by more than the largest. Between two
+    cuts there is more than one such tensor only where one was not recognised in the file.
     """
 
     largest: float
@@ -348,8 +379,8 @@ def prove(
     steps = _steps(segments)
     count = len(cuts)
     differences = [
-        _signs_differ(f"the input of '{cut.layer}'", cut.taken, values, step)
-        or _values_differ(f"the input of '{cut.layer}'", cut.taken.values, values, step)
+        _signs_differ(cut.place, cut.taken, values, step)
+        or _values_differ(cut.place, cut.taken.values, values, step)
         for cut, values, step in zip(cuts, expected[:count], steps[:count], strict=True)
     ]
     name = "the output" if len(outputs) == 1 else "output {}"
@@ -365,7 +396,11 @@ def prove(
         before = {name for tensor in segments.outputs[:first] for name in _sources(segments, tensor)}
         sources = [name for name in _sources(segments, segments.outputs[first]) if name not in before]
         divergence = dataclasses.replace(divergence, sources=tuple(sources))
-    layers = tuple(map(_layer_signs, cuts, expected[:count], steps[:count]))
+    layers = tuple(
+        _layer_signs(cut, values, step)
+        for cut, values, step in zip(cuts, expected[:count], steps[:count], strict=True)
+        if cut.layer
+    )
     return Proof(layers, divergence)
 
 
@@ -412,20 +447,45 @@ def _rounding(expected: np.ndarray, step: float) -> float:
 def _cuts(
     original: Graph, deployed: Graph, content: bytes, inputs: Sequence[np.ndarray]
 ) -> tuple[list[_Cut], list[np.ndarray]]:
-    """What the file has for each tensor of `original` whose signs are taken, and the file's outputs."""
-    calls = _sign_calls(deployed)
+    """What the file has for the tensors of `original` whose signs are taken or that are rounded, in order.
+
+    Also returns the file's outputs.
+    """
+    calls, rounding = _sign_calls(deployed), _roundings(deployed)
     places = [_place(deployed, call) for call in calls.values()]
-    seen, outputs = look(content, places, inputs)
+    levels = [_levels(call) for call in rounding.values()]
+    seen, outputs = look(content, [*places, *levels], inputs)
+    signs, rounded = seen[: len(places)], seen[len(places) :]
     taken = {
         key: _restored(call, one)
-        for (key, call), one in zip(calls.items(), seen, strict=True)
+        for (key, call), one in zip(calls.items(), signs, strict=True)
         if one is not None
     }
     cuts: dict[Tensor, _Cut] = {}
     for key, call in _sign_calls(original).items():
         if key in taken:
-            cuts.setdefault(call.inputs[0], _Cut(call.layer.name, call.inputs[0], taken[key]))
-    return list(cuts.values()), outputs
+            name = call.layer.name
+            cut = _Cut(f"the input of '{name}'", call.inputs[0], taken[key], name)
+            cuts.setdefault(call.inputs[0], cut)
+    known = {name: one for name, one in zip(rounding, rounded, strict=True) if one is not None}
+    for name, call in _roundings(original).items():
+        if name in known:
+            maker = original.producer(call.inputs[0]).layer.name
+            cut = _Cut(f"the 8-bit output of '{maker}'", call.outputs[0], known[name])
+            cuts.setdefault(call.outputs[0], cut)
+    order = {tensor: number for number, call in enumerate(original.calls) for tensor in call.outputs}
+    return sorted(cuts.values(), key=lambda cut: order[cut.tensor]), outputs
+
+
+def _roundings(graph: Graph) -> dict[str, Call]:
+    """The calls that round to 8 bits, by layer."""
+    return {call.layer.name: call for call in graph.calls if call.layer.kind is FakeQuant}
+
+
+def _levels(call: Call) -> Levels:
+    layer = call.layer.build()
+    zero = -128 - round(layer.minimum / layer.step)
+    return Levels(layer.name, call.outputs[0].shape, layer.step, zero)
 
 
 def _restored(call: Call, taken: Taken) -> Taken:
@@ -481,7 +541,7 @@ def _sources(segments: Graph, tensor: Tensor) -> tuple[str, ...]:
     """The layers with kernels that make a tensor from the inputs of its segment."""
     call = segments.producer(tensor)
     names = [name for source in call.inputs for name in _sources(segments, source)]
-    own = [call.layer.name] if "kernel" in call.layer.weights else []
+    own = [call.layer.name] if any(name.endswith("kernel") for name in call.layer.weights) else []
     return tuple(dict.fromkeys([*names, *own]))
 
 
@@ -502,7 +562,7 @@ def _steps(segments: Graph) -> list[_Steps]:
 
 
 def look(
-    content: bytes, places: list[Place], inputs: Sequence[np.ndarray]
+    content: bytes, places: Sequence[Place | Levels], inputs: Sequence[np.ndarray]
 ) -> tuple[list[Taken | None], list[np.ndarray]]:
     """Runs a file; returns what it has at each place (None where it has none), and its outputs."""
     file = LceFile(content)
@@ -513,14 +573,26 @@ def look(
     extra = list(dict.fromkeys(tensor for tensor in wanted if tensor not in outputs))
     results = interpreter.run(file.with_outputs(extra), inputs)
     values = dict(zip([*outputs, *extra], results, strict=True))
-    taken = [pair and _taken(file, place, pair, values) for place, pair in zip(places, pairs, strict=True)]
+    taken = [
+        None if pair is None else _taken(file, place, pair, values)
+        for place, pair in zip(places, pairs, strict=True)
+    ]
     return taken, [_real(file, tensor, values[tensor]) for tensor in outputs]
 
 
-def _taken(file: LceFile, place: Place, pair: tuple[int, int | None], values: dict[int, np.ndarray]) -> Taken:
+def _taken(
+    file: LceFile,
+    place: Place | Levels,
+    pair: tuple[int | None, int | None],
+    values: dict[int, np.ndarray],
+) -> Taken:
     signs, source = pair
-    bits = _unpack(values[signs], place.shape[-1])
     before = None if source is None else _real(file, source, values[source])
+    if signs is None:
+        assert before is not None
+        before = before.reshape(-1, *place.shape[1:])
+        return Taken(np.where(before >= 0, np.float32(1), np.float32(-1)), before)
+    bits = _unpack(values[signs], place.shape[-1])
     return Taken(1 - 2 * bits.astype(np.float32), before)
 
 
@@ -548,7 +620,10 @@ def _same_filters(one: np.ndarray, other: np.ndarray) -> bool:
 
 
 class _Finder:
-    """Recognises places in a file: by the kernel that reads the signs, or else by the layer's name."""
+    """Recognises places in a file.
+
+    Signs by the kernel that reads them, or else by the layer's name; rounded tensors by their steps.
+    """
 
     def __init__(self, file: LceFile) -> None:
         self._file, self._makers = file, file.makers()
@@ -557,8 +632,10 @@ class _Finder:
     def _by_name(self, name: str) -> list[Operator]:
         return [operator for operator in self._file.operators if operator.name == name]
 
-    def find(self, place: Place) -> tuple[int, int | None] | None:
-        """The tensors of the signs and of what they were taken of."""
+    def find(self, place: Place | Levels) -> tuple[int | None, int | None] | None:
+        """The tensors of the signs, and of what they were taken of or of the rounded values."""
+        if isinstance(place, Levels):
+            return self._by_step(place)
         signs = self._by_kernel(place)
         signs = self._by_layer(place) if signs is None else signs
         if signs is None:
@@ -567,6 +644,21 @@ class _Finder:
         if maker is None or maker.name != _QUANTIZE:
             return signs, None
         return signs, maker.inputs[0].index
+
+    def _by_step(self, place: Levels) -> tuple[None, int] | None:
+        """The only 8-bit tensor of this shape with these levels; or of this size, where it is reshaped."""
+        fitting = [
+            tensor
+            for tensor in self._file.tensors
+            if tensor.type == "INT8"
+            and not tensor.is_constant
+            and math.prod(tensor.shape[1:]) == math.prod(place.shape[1:])
+            and len(tensor.scales) == 1
+            and math.isclose(tensor.scales[0], place.step, rel_tol=1e-6)
+            and tensor.zero_points == (place.zero,)
+        ]
+        fitting = [tensor for tensor in fitting if tensor.shape[1:] == place.shape[1:]] or fitting
+        return (None, fitting[0].index) if len(fitting) == 1 else None
 
     def _by_kernel(self, place: Place) -> int | None:
         if place.kernel is None:
