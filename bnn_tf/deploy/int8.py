@@ -140,10 +140,10 @@ def _multiplications(call: Call) -> int:
 def quantize_graph(graph: Graph, images: Sequence[np.ndarray], settings: Int8) -> Int8Report:
     """Puts fake quantization into a folded graph; returns what became int8.
 
-    Batch normalisation behind real-valued convolutions is folded into their kernels first, and a layer that
-    is used several times becomes several layers, because biases are multiples of the inputs' steps. Kernels
-    get ranges symmetric around 0 (convolutions one per output channel), activations one range each. From
-    here on the folded network is the one that the file is compared with, not what its layers read before.
+    Batch normalisation behind real-valued convolutions is folded into their kernels first. In `plus` and
+    `full` a layer used several times becomes several, because biases are multiples of the inputs' steps.
+    Kernels get ranges symmetric around 0 (convolutions one per output channel), activations one range each.
+    From here on the folded network is the one that the file is compared with, not what its layers read before.
 
     Args:
         graph: A graph that `fold_graph` has folded; it is changed.
@@ -166,7 +166,8 @@ def quantize_graph(graph: Graph, images: Sequence[np.ndarray], settings: Int8) -
         _check_padding(graph)
     for call in graph.calls:
         call.restores = []
-    _unshare(graph)
+    if form in ("plus", "full"):
+        _unshare(graph)
     for call in list(graph.calls):
         if is_real(graph, call):
             split_activation(graph, call)
@@ -199,9 +200,8 @@ def _unshare(graph: Graph) -> None:
     """Gives every call of a real layer that is used several times a layer of its own."""
     for number, call in enumerate(graph.calls):
         layer = call.layer
-        if not _has_real_kernel(graph, call) or all(
-            other.layer is not layer for other in graph.calls[:number]
-        ):
+        is_first = all(other.layer is not layer for other in graph.calls[:number])
+        if is_first or not _has_real_kernel(graph, call):
             continue
         config = {**layer.config, "name": unique_name(graph, layer.name)}
         call.layer = Spec(layer.kind, config, dict(layer.weights), layer.origin)

@@ -45,6 +45,8 @@ def evaluate(
 ) -> Evaluation:
     """Runs `predict` (images to logits) over all of the dataset's held-out images.
 
+    A network with one output tells two classes apart, see `two_classes`.
+
     Raises:
         UserError: the dataset cannot be read, or has more classes than there are logits.
     """
@@ -53,10 +55,27 @@ def evaluate(
         for images, truth in data.evaluation_batches(source, settings, batch_size).as_numpy_iterator():
             logits.append(predict(images))
             labels.append(truth)
-    classes = logits[0].shape[1]
-    if classes < source.num_classes:
-        raise UserError(f"{source.name} has {source.num_classes} classes, the model knows {classes}")
-    return score(np.concatenate(logits), np.concatenate(labels))
+    values = np.concatenate(logits)
+    if values.shape[1] == 1:
+        values = two_classes(values)
+    if values.shape[1] < source.num_classes:
+        raise UserError(f"{source.name} has {source.num_classes} classes, the model knows {values.shape[1]}")
+    return score(values, np.concatenate(labels))
+
+
+def two_classes(values: np.ndarray) -> np.ndarray:
+    """The logits `(n, 2)` that one output `(n, 1)` stands for.
+
+    Values that all lie between 0 and 1 are probabilities of class 1, as of a sigmoid; others are its logits.
+
+    Example:
+        >>> two_classes(np.array([[0.2], [0.9]])).argmax(axis=1)
+        array([0, 1])
+    """
+    if not ((values >= 0) & (values <= 1) | np.isnan(values)).all():
+        return np.concatenate([np.zeros_like(values), values], axis=1)
+    probabilities = np.clip(np.concatenate([1 - values, values], axis=1), 1e-7, 1.0)
+    return np.log(probabilities)
 
 
 def score(logits: np.ndarray, labels: np.ndarray) -> Evaluation:

@@ -135,6 +135,8 @@ _MULTISTEP_CIFAR = replace(
     note="ours: recipe B's five steps with CIFAR's augmentation; the paper has no CIFAR result",
 )
 _QUICK = "with QuickNet's stem and parameter-free shortcuts; no paper trained it"
+_QUICKNETS = ("quicknet", "quicknet_small", "quicknet_large")
+_LARQS = "on Larq's QuickNet; Larq's own training has other quantizers and is no part of this package"
 _SMALL_CIFAR_MODELS = ("cifar_resnet20", "cifar_resnet18", "vgg_small")
 
 BIREAL = (
@@ -167,6 +169,7 @@ BIREAL = (
         "bireal_net18_quick",
         "bireal_net34_quick",
     ),
+    *_each(_unpublished(_BIREAL, note=f"ours: recipe A {_LARQS}"), "model", *_QUICKNETS),
     *_each(_MULTISTEP_CIFAR, "model", *_SMALL_CIFAR_MODELS),
     replace(
         _MULTISTEP_CIFAR,
@@ -272,6 +275,11 @@ RECU = (
         "resnet34_quick",
     ),
     *_each(
+        _unpublished(_RECU_IMAGENET, note=f"ours: the paper's ImageNet settings {_LARQS}"),
+        "model",
+        *_QUICKNETS,
+    ),
+    *_each(
         replace(_TWO_STAGE, note=f"ours: the authors' two-stage script on a network {_QUICK}"),
         "model",
         "react_resnet18_quick",
@@ -348,6 +356,7 @@ SUBBIT = (
         "react_resnet18_quick",
         "react_resnet34_quick",
     ),
+    *_each(_unpublished(_SUBBIT, note=f"ours: the paper's settings {_LARQS}"), "model", *_QUICKNETS),
     *_each(_SUBBIT_CIFAR, "model", *_SMALL_CIFAR_MODELS),
     replace(_SUBBIT_CIFAR, dataset="cifar100"),
     replace(
@@ -410,6 +419,11 @@ OVSW = (
         "model",
         "resnet18_quick",
         "resnet34_quick",
+    ),
+    *_each(
+        _unpublished(_OVSW_IMAGENET, note=f"ours: the paper's ImageNet settings {_LARQS}"),
+        "model",
+        *_QUICKNETS,
     ),
     replace(
         _OVSW,

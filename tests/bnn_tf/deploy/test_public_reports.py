@@ -67,6 +67,25 @@ def test_augmentation_inside_the_model(layer, rng, tmp_path):
     assert report.parity.agreement == 1
 
 
+@pytest.mark.parametrize("name", ["ste_sign", "approx_sign", "magnitude_aware_sign", "swish_sign"])
+def test_a_sign_by_its_name_as_larq_documents_it(name, tmp_path):
+    """Keras called the class that Larq registered with the tensor, and an error without sense came."""
+    image = tf.keras.Input((4,))
+    model = tf.keras.Model(image, layers.Activation(name)(image))
+    assert isinstance(model.layers[-1].activation, lq.quantizers.Quantizer)
+    values = np.float32([[-2, -0.1, 0.1, 2]])
+    np.testing.assert_array_equal(np.sign(model(values)), [[-1, -1, 1, 1]])
+    for file in ("model.keras", "model.h5"):
+        model.save(tmp_path / file)
+        np.testing.assert_array_equal(bnn_tf.load_model(tmp_path / file)(values), model(values))
+
+
+def test_a_sign_by_its_name_runs_on_bits(network, conv, tmp_path):
+    model = network(lambda x: conv("a", input_quantizer=None)(layers.Activation("ste_sign")(x)))
+    report = convert(model, tmp_path / "model.tflite")
+    assert report.actual_binary_convs == report.expected_binary_convs == 1
+
+
 def test_lstm_that_lce_computes_wrongly(tmp_path):
     def model(layer):
         image = tf.keras.Input((6, 4))

@@ -7,7 +7,7 @@ from bnn_tf import data
 from bnn_tf._tensorflow import tf
 from bnn_tf.errors import UserError
 from bnn_tf.training import evaluate
-from bnn_tf.training.evaluation import score
+from bnn_tf.training.evaluation import score, two_classes
 
 
 def test_equals_keras(rng):
@@ -73,3 +73,24 @@ def test_prints_and_lists():
     assert str(result) == "top-1 100.00%  top-5 100.00%  loss 0.0000  (6 images)"
     assert result.to_dict() == {"images": 6, "top1": 1.0, "top5": 1.0, "loss": 0.0}
     assert "top-5" not in str(score(np.eye(3, dtype="f"), np.arange(3)))
+
+
+@pytest.mark.parametrize(
+    "values", [[0.1, 0.8, 0.4, 0.5001], [-3.0, 2.0, -0.1, 0.1]], ids=["probabilities", "logits"]
+)
+def test_one_output_tells_two_classes_apart(values):
+    values, labels = np.float32(values)[:, None], np.array([0, 1, 1, 1])
+    logits = bool((values < 0).any())
+    result = score(two_classes(values), labels)
+    assert result.top1 == 0.75
+    loss = tf.keras.losses.BinaryCrossentropy(from_logits=logits)(labels[:, None], values)
+    assert result.loss == pytest.approx(float(loss), rel=1e-5)
+
+
+def test_a_network_with_one_sigmoid_unit():
+    images, labels = np.zeros((6, 4, 4, 3), np.uint8), np.array([0, 1, 1, 0, 1, 1])
+    images[labels == 1] = 255
+    split = data.ArraySplit(images, labels)
+    source = data.Source(["no", "yes"], split, split)
+    result = evaluate(lambda x: (x.mean(axis=(1, 2, 3)) > 0)[:, None].astype("f"), source, data.Images())
+    assert (result.images, result.top1) == (6, 1.0)
