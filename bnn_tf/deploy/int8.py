@@ -143,7 +143,7 @@ def quantize_graph(graph: Graph, images: Sequence[np.ndarray], settings: Int8) -
     Batch normalisation behind real-valued convolutions is folded into their kernels first. In `plus` and
     `full` a layer used several times becomes several, because biases are multiples of the inputs' steps.
     Kernels get ranges symmetric around 0 (convolutions one per output channel), activations one range each.
-    From here on the folded network is the one that the file is compared with, not what its layers read before.
+    From here on the file is compared with the folded network, not with what its layers read before.
 
     Args:
         graph: A graph that `fold_graph` has folded; it is changed.
