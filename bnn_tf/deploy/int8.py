@@ -212,7 +212,7 @@ def _fold_into_kernel(graph: Graph, call: Call) -> None:
     layer = call.layer
     while (reader := graph.sole_consumer(call.outputs[0])) and (affine := affine_of(reader)):
         kernel, bias = _kernel(layer), layer.weights.get("bias", np.float32(0))
-        scale = np.broadcast_to(affine.scale, call.outputs[0].channels)
+        scale = np.broadcast_to(affine.scale, call.outputs[0].channels or 1)
         layer.weights[_KERNELS[layer.kind].name] = (kernel * _per_channel(layer, scale)).astype(np.float32)
         layer.weights["bias"] = (bias * scale + affine.bias).astype(np.float32)
         layer.config["use_bias"] = True

@@ -652,7 +652,7 @@ class _Finder:
             for tensor in self._file.tensors
             if tensor.type == "INT8"
             and not tensor.is_constant
-            and math.prod(tensor.shape[1:]) == math.prod(place.shape[1:])
+            and math.prod(tensor.shape[1:]) == math.prod(filter(None, place.shape[1:]))
             and len(tensor.scales) == 1
             and math.isclose(tensor.scales[0], place.step, rel_tol=1e-6)
             and tensor.zero_points == (place.zero,)
