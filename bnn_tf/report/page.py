@@ -428,7 +428,7 @@ class _Part:
         rows = [
             ("bits per binary weight", bits, "bits_per_weight", 1.0, ""),
             ("binary parameters", f"{total.binary_parameters:,}", "", 1.0, ""),
-            ("their bits", f"{total.binary_bits / 1e6:.4g} Mbit", "binary_bits", 1e6, "Mbit"),
+            ("binary bits", f"{total.binary_bits / 1e6:.4g} Mbit", "binary_bits", 1e6, "Mbit"),
             ("real parameters", f"{total.real_parameters:,}", "", 1.0, ""),
             ("memory", f"{total.memory_bits / 1e6:.4g} Mbit", "memory_bits", 1e6, "Mbit"),
             ("bit operations", f"{total.bit_operations / 1e9:.4g} G", "bit_operations", 1e9, "G"),
