@@ -140,7 +140,7 @@ class Target:
             known = options.same_name(name, list_models())
             if known in list_models():
                 return cls.of_architecture(known)
-        raise UserError(f"there is no run and no model at {name}{_near(path)}")
+        raise UserError(f"there is no run and no model at {name}{near(path)}")
 
     @classmethod
     def of_architecture(
@@ -379,7 +379,7 @@ class Target:
         return None
 
 
-def _near(path: Path) -> str:
+def near(path: Path) -> str:
     """A hint at what lies beside a path that does not exist."""
     try:
         names = [entry.name for entry in path.parent.iterdir()]

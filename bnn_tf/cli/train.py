@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bnn_tf.cli import options
+from bnn_tf.cli.target import near
 from bnn_tf.errors import UsageError, UserError, unknown
 
 if TYPE_CHECKING:
@@ -82,6 +83,8 @@ def train(context: click.Context, **chosen: Any) -> None:
     if chosen["resume"]:
         fixed = [name for name in chosen if name not in _SESSION]
         options.refuse(context, fixed, "--resume continues a run as it was configured")
+        if not (folder := Path(chosen["resume"])).exists():  # said before TensorFlow is loaded
+            raise UserError(f"{folder} is no run directory: it does not exist{near(folder)}")
     elif chosen["restart_from_weights"]:
         raise UsageError("--restart-from-weights goes with --resume RUN")
     run_dir = chosen["run_dir"]
