@@ -81,6 +81,13 @@ def write_source(program: Program, name: str, labels: Labels, subbit: bool = Fal
     return _Writer(program, name, labels, subbit).source()
 
 
+def runtime(piece: str, name: str) -> str:
+    """A file of C functions that programs are made of, with the prefix `name`."""
+    text = resources.files("bnn_tf.export").joinpath(f"runtime/{piece}.c").read_text()
+    text = re.sub(r"\bnet_(?=\w)", f"{name}_", text)
+    return re.sub(r"\bNET_(?=\w)", f"{name.upper()}_", text)
+
+
 class _Writer:
     def __init__(self, program: Program, name: str, labels: Labels, subbit: bool) -> None:
         self._program, self._name, self._labels, self._subbit = program, name, labels, subbit
@@ -95,8 +102,8 @@ class _Writer:
 
     def source(self) -> Source:
         steps = [self._step(number, step) for number, step in enumerate(self._program.steps)]
-        entry, main = self._entry(), self._piece("main")
-        pieces = "\n".join(self._piece(piece) for piece in _PIECES if piece in self._pieces)
+        entry, main = self._entry(), runtime("main", self._name)
+        pieces = "\n".join(runtime(piece, self._name) for piece in PIECES if piece in self._pieces)
         network = self._program.network
         shape = self._shapes[network.input]
         text = "\n".join(
@@ -128,11 +135,6 @@ class _Writer:
             ]
         )
         return Source(text, header, self._flash, self._expanded)
-
-    def _piece(self, name: str) -> str:
-        text = resources.files("bnn_tf.export").joinpath(f"runtime/{name}.c").read_text()
-        text = re.sub(r"\bnet_(?=\w)", f"{self._name}_", text)
-        return re.sub(r"\bNET_(?=\w)", f"{self._name.upper()}_", text)
 
     def _defines(self, shape: Shape) -> str:
         outputs = [self._shapes[tensor] for tensor in self._program.network.outputs]
@@ -715,7 +717,8 @@ class _Block:
         self._lines.add("}")
 
 
-_PIECES = ("common", "strip", "window", "expand", "counts", "dots", "pack", "softmax")
+PIECES = ("common", "strip", "window", "expand", "counts", "dots", "pack", "softmax")
+"""The files of functions, in the order in which they stand in a program that needs them."""
 
 
 def pack_filters(kernel: np.ndarray) -> np.ndarray:
