@@ -21,8 +21,8 @@ from bnn_tf.cli.target import Target, read_class_names
 @click.option(
     "--check/--no-check",
     default=None,
-    help="Compile and run the program and compare it with Keras, layer by layer; "
-    "default: where there is a C compiler.",
+    help="Compile and run the program and compare it with Keras (a converted file: with LCE's interpreter), "
+    "layer by layer; default: where there is a C compiler.",
 )
 @options.pictures
 @options.images
@@ -42,7 +42,10 @@ def export(
     images: int,
     as_json: bool,
 ) -> None:
-    """Write TARGET (a run or a saved Keras model) as one C file that needs nothing but a C compiler.
+    """Write TARGET as one C file that needs nothing but a C compiler.
+
+    TARGET is a run, a saved Keras model, or a .tflite file (or a .snn file of the sub-bit method) that
+    `convert` or LCE's converter wrote, with float values.
 
     The file runs on a Raspberry Pi, a phone, a microcontroller or in a browser, without Larq Compute Engine.
     What is printed includes the flash and the RAM that it takes. Nothing is written, and the exit code is 1,
@@ -53,7 +56,8 @@ def export(
 
     from bnn_tf import data, export_c
 
-    network = opened.network()
+    converted = opened.kind in ("tflite", "snn")
+    network = opened.content() if converted else opened.network()
     names = read_class_names(class_names) if class_names is not None else []
     samples = None
     mean: tuple[float, ...] = (0.0,)

@@ -12,7 +12,7 @@ import dataclasses
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +21,7 @@ import numpy as np
 from bnn_tf._tensorflow import tf
 from bnn_tf.errors import UserError, first_line
 from bnn_tf.export.operations import Tensor
-from bnn_tf.export.program import Program
+from bnn_tf.export.program import Border, Program
 
 if TYPE_CHECKING:
     from bnn_tf.deploy.graph import Graph
@@ -36,15 +36,22 @@ _HEAD = """
 #include <stdio.h>
 #include <stdlib.h>
 static int traced;
+static FILE *forced;
 static void keep(const void *from, size_t size)
 {
     if (fwrite(from, 1, size, stdout) != size) {
         exit(1);
     }
 }
+static void force(void *to, size_t size)
+{
+    if (forced == NULL || fread(to, 1, size, forced) != size) {
+        exit(1);
+    }
+}
 """
 _PART = """
-static void {name}_after(int step, const uint8_t *arena)
+static void {name}_after(int step, uint8_t *arena)
 {{
     (void)arena;
     if (traced <= 0) {{
@@ -56,7 +63,7 @@ static void {name}_after(int step, const uint8_t *arena)
         break;
     }}
 }}
-#define {upper}_AFTER(n) {name}_after(n, (const uint8_t *)(const void *){name}_arena);
+#define {upper}_AFTER(n) {name}_after(n, (uint8_t *)(void *){name}_arena);
 {include}
 static int {name}_check(const char *path)
 {{
@@ -174,12 +181,23 @@ def run(
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-    """A program to run on images: its C text, the prefix of its functions, `(n, height, width, channels)`."""
+    """A program to run on images.
+
+    Attributes:
+        program: The program.
+        text: Its C text.
+        name: The prefix of its functions.
+        images: `(n, height, width, channels)`.
+        forced: For tensors of the program: values `(n, height, width, channels)`, signs as -1 and +1, that
+            replace what it has computed, once that is kept, so that what follows starts from them. They are
+            for the images whose maps are kept.
+    """
 
     program: Program
     text: str
     name: str
     images: np.ndarray
+    forced: Mapping[Tensor, np.ndarray] = dataclasses.field(default_factory=dict)
 
 
 def run_several(
@@ -202,15 +220,23 @@ def run_several(
     places = [_places(job.program) for job in jobs]
     with tempfile.TemporaryDirectory() as folder:
         source, binary = Path(folder, f"check{suffix}"), Path(folder, "check")
-        parts = [_part(job, kept) for job, kept in zip(jobs, places, strict=True)]
+        texts = [_part(job, kept) for job, kept in zip(jobs, places, strict=True)]
         calls = [
-            f"    traced = atoi(argv[1]);\n    if ({job.name}_check(argv[{number}]) != 0) {{ return 1; }}"
+            f'    traced = atoi(argv[1]);\n    forced = fopen("{number - 2}.forced", "rb");\n'
+            f"    if ({job.name}_check(argv[{number}]) != 0) {{ return 1; }}"
             for number, job in enumerate(jobs, 2)
         ]
         main = _MAIN.format(count=len(jobs), calls="\n".join(calls))
-        source.write_text("\n".join([_HEAD, *parts, main]))
+        source.write_text("\n".join([_HEAD, *texts, main]))
         for number, job in enumerate(jobs):
             Path(folder, str(number)).write_bytes(np.ascontiguousarray(job.images, "<f4").tobytes())
+            if job.forced:
+                parts = [
+                    _stored(job.program, p.tensor, job.forced[p.tensor])
+                    for p in places[number]
+                    if p.tensor in job.forced
+                ]
+                Path(folder, f"{number}.forced").write_bytes(np.concatenate(parts, axis=1).tobytes())
         _call([*command, str(source), "-o", str(binary), "-lm"], "the compiler")
         names = [str(number) for number in range(len(jobs))]
         raw = _call([*launcher, str(binary), str(trace), *names], "the compiled program", folder)
@@ -298,6 +324,11 @@ def _part(job: Job, places: Sequence[_Kept]) -> str:
     cases = []
     for step in dict.fromkeys(place.step for place in places):
         lines = [f"        keep(arena + {p.offset}, {p.size});" for p in places if p.step == step]
+        lines += [
+            f"        force(arena + {p.offset}, {p.size});"
+            for p in places
+            if p.step == step and p.tensor in job.forced
+        ]
         cases += [f"    case {step}:", *lines, "        break;"]
     sizes = [network.shapes[tensor].pixels * network.shapes[tensor].channels for tensor in network.outputs]
     shape = network.shapes[network.input]
@@ -355,6 +386,17 @@ def _parsed(program: Program, places: Sequence[_Kept], raw: bytes, count: int, t
     ends = np.cumsum(sizes)[:-1]
     outputs = [np.ascontiguousarray(part).view("<f4") for part in np.split(table, ends, axis=1)]
     return Outcome(outputs, values, signs)
+
+
+def _stored(program: Program, tensor: Tensor, array: np.ndarray) -> np.ndarray:
+    """Values or signs `(n, height, width, channels)` as they lie in the arena, `(n, bytes)`."""
+    count = len(array)
+    if not program.network.shapes[tensor].signs:
+        return np.ascontiguousarray(array, "<f4").reshape(count, -1).view(np.uint8)
+    border = program.borders.get(tensor, Border())
+    bits = np.packbits(array < 0, axis=-1, bitorder="little")
+    margins = ((0, 0), (border.top, border.bottom), (border.left, border.right), (0, 0))
+    return np.pad(bits, margins).reshape(count, -1)
 
 
 def _unpacked(program: Program, tensor: Tensor, part: np.ndarray) -> np.ndarray:

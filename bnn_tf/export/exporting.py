@@ -14,11 +14,13 @@ import numpy as np
 from bnn_tf import files
 from bnn_tf._tensorflow import tf
 from bnn_tf.deploy import proof as proofs
+from bnn_tf.deploy.lce_file import LceFile
 from bnn_tf.errors import UsageError, UserError
 from bnn_tf.export import check as checks
+from bnn_tf.export.file_lowering import forced, lower_file, prove_file, reference
 from bnn_tf.export.lowering import lower
 from bnn_tf.export.operations import Convolution
-from bnn_tf.export.program import compile_network
+from bnn_tf.export.program import Program, compile_network
 from bnn_tf.export.source import Labels, write_source
 from bnn_tf.values import InNotebooks
 
@@ -45,9 +47,11 @@ class ExportReport(InNotebooks):
         steps: Fused steps.
         binary_convolutions: Convolutions and dense layers that are computed on bits.
         real_convolutions: Convolutions and dense layers that are computed on float values.
-        parity: Comparison of the outputs with Keras; None where nothing was compared.
+        parity: Comparison of the outputs with Keras (of a `.tflite` file: with LCE's interpreter); None
+            where nothing was compared.
         proof: Comparison layer by layer; None where nothing was compared.
         unchecked: Why nothing was compared; empty where it was.
+        reference: What it was compared with, `"Keras"` or `"LCE's interpreter"`.
     """
 
     path: Path
@@ -61,6 +65,7 @@ class ExportReport(InNotebooks):
     parity: proofs.ParityReport | None = None
     proof: checks.LayerProof | None = None
     unchecked: str = ""
+    reference: str = "Keras"
 
     def to_dict(self) -> dict[str, Any]:
         """The report with plain values, for JSON."""
@@ -79,8 +84,8 @@ class ExportReport(InNotebooks):
             f"flash: {self.flash:,} bytes of constants; RAM: {self.ram:,} bytes, no allocation",
         ]
         if self.parity is None:
-            return "\n".join([*lines, f"agreement with Keras: not checked ({self.unchecked})"])
-        lines.append(f"agreement with Keras: {self.parity}")
+            return "\n".join([*lines, f"agreement with {self.reference}: not checked ({self.unchecked})"])
+        lines.append(f"agreement with {self.reference}: {self.parity}")
         if self.proof is not None:
             lines.append(
                 f"layer by layer: {self.proof.tensors} maps agree, "
@@ -90,7 +95,7 @@ class ExportReport(InNotebooks):
 
 
 def export_c(
-    model: tf.keras.Model,
+    model: tf.keras.Model | LceFile | bytes | str | os.PathLike[str],
     path: str | os.PathLike[str],
     *,
     name: str | None = None,
@@ -112,7 +117,8 @@ def export_c(
     SIMD), and plain C otherwise.
 
     Args:
-        model: A functional or built Sequential model with one image as input.
+        model: A functional or built Sequential model with one image as input; or a `.tflite` file that
+            `convert` or LCE's converter wrote, with float values, or its path or content.
         path: The file to write; an existing one is replaced.
         name: Prefix of the functions; by default the file's name without its ending.
         classes: Names of the classes, for `NAME_class_names`; numbers by default.
@@ -120,7 +126,7 @@ def export_c(
         std: Deviation of the pixels. `NAME_run_u8` gives the network `(pixel / 255 - mean) / std`.
         images: Preprocessed images to compare on; 16 images of noise by default.
         check: Whether to compile the program, run it and compare it with Keras, layer by layer; by
-            default where a C compiler is there.
+            default where a C compiler is there. A `.tflite` file is compared with LCE's interpreter.
         header: Whether to write a header file beside it.
         subbit: Whether to store binary 3×3 filters of few patterns, as the sub-bit method trains them, as
             indices into a codebook. That takes b/9 of the flash for b bits an index; the first run expands
@@ -140,7 +146,16 @@ def export_c(
     """
     path = Path(path)
     name = _name(path, name)
-    network, graph = lower(model)
+    file = None
+    graph: Any = None
+    if isinstance(model, LceFile | bytes | str | os.PathLike):
+        file = model if isinstance(model, LceFile) else LceFile(model)
+        network = lower_file(file)
+        if file.inputs[0].type == "UINT8":  # it normalizes pixels itself
+            mean, std = 0.0, 1.0 / 255.0
+    else:
+        keras: Any = model
+        network, graph = lower(keras)
     channels = network.shapes[network.input].channels
     labels = Labels(tuple(classes), _per_channel("mean", mean, channels), _per_channel("std", std, channels))
     outputs = network.shapes[network.outputs[0]].channels
@@ -159,32 +174,58 @@ def export_c(
         steps=len(program.steps),
         binary_convolutions=binary,
         real_convolutions=len(convolutions) - binary,
+        reference="Keras" if file is None else "LCE's interpreter",
     )
     if check is None and checks.compiler() is None:
         report = dataclasses.replace(report, unchecked="there is no C compiler on this machine")
     elif check is False:
         report = dataclasses.replace(report, unchecked="not asked for")
     else:
-        samples = _samples(images, graph.inputs[0].shape[1:])
-        outcome = checks.run(program, source.text, name, samples, trace=_PROVED)
-        proof = checks.prove(program, graph, outcome, samples[:_PROVED])
-        report = dataclasses.replace(report, proof=proof, parity=_compared(model, samples, outcome, proof))
+        if file is not None:
+            samples = _samples(images, file.inputs[0].shape[1:])
+            parity, proof = _compared_with_file(file, program, source.text, name, samples)
+        else:
+            samples = _samples(images, graph.inputs[0].shape[1:])
+            outcome = checks.run(program, source.text, name, samples, trace=_PROVED)
+            proof = checks.prove(program, graph, outcome, samples[:_PROVED])
+            expected = keras.predict(samples, verbose=0)
+            parity = _judged(tf.nest.flatten(expected), outcome.outputs, proof, "Keras")
+        report = dataclasses.replace(report, proof=proof, parity=parity)
     files.write_text(path, source.text)
     if report.header is not None:
         files.write_text(report.header, source.header)
     return report
 
 
-def _compared(
-    model: tf.keras.Model, images: np.ndarray, outcome: checks.Outcome, proof: checks.LayerProof
+def _compared_with_file(
+    file: LceFile, program: Program, text: str, name: str, images: np.ndarray
+) -> tuple[proofs.ParityReport, checks.LayerProof]:
+    """Compares with LCE's interpreter: each step from LCE's values before it, and the outputs as they are."""
+    if file.inputs[0].type == "UINT8":
+        images = np.random.default_rng(0).integers(0, 256, images.shape).astype(np.float32)
+    traced = min(_PROVED, len(images))
+    expected = reference(file, program, images, traced)
+    job = checks.Job(
+        program, text, name, np.concatenate([images[:traced], images]), forced(program, expected)
+    )
+    (outcome,) = checks.run_several([job], trace=traced)
+    proof = prove_file(file, program, outcome, expected, traced)
+    plain = [output[traced:] for output in outcome.outputs]
+    return _judged(expected.outputs, plain, proof, "LCE's interpreter"), proof
+
+
+def _judged(
+    expected: Sequence[np.ndarray], outputs: Sequence[np.ndarray], proof: checks.LayerProof, other: str
 ) -> proofs.ParityReport:
     """Compares the outputs; where rounding has moved many, the layers decide."""
-    expected = model.predict(images, verbose=0)
-    expected = np.concatenate([part.reshape(len(images), -1) for part in tf.nest.flatten(expected)], axis=1)
-    report = proofs.compare(expected, np.concatenate(outcome.outputs, axis=1))
+    flat = [
+        np.concatenate([part.reshape(len(part), -1) for part in parts], axis=1)
+        for parts in (expected, outputs)
+    ]
+    report = proofs.compare(*flat)
     if proof.difference is not None:
         problem = f"{proof.difference}" + (f"; {report.problem}" if report.problem else "")
-        raise proofs.Disagreement(f"The exported program disagrees with Keras: {problem}.", report)
+        raise proofs.Disagreement(f"The exported program disagrees with {other}: {problem}.", report)
     return report if report.agrees else dataclasses.replace(report, layers_agree=True)
 
 

@@ -41,12 +41,12 @@ from bnn_tf.layers import Flip as FlipLayer
 
 layers = tf.keras.layers
 
-_AFFINE = "t * {0} + {1}"
-_CLAMP = "t < {0} ? {0} : (t > {1} ? {1} : t)"
+AFFINE = "t * {0} + {1}"
+CLAMP = "t < {0} ? {0} : (t > {1} ? {1} : t)"
 _RELU = "t > 0.0f ? t : 0.0f"
-_PRELU = "t >= 0.0f ? t : {0} * t"
+PRELU = "t >= 0.0f ? t : {0} * t"
 
-_FUNCTIONS = {
+FUNCTIONS = {
     "relu": _RELU,
     "relu6": "t < 0.0f ? 0.0f : (t > 6.0f ? 6.0f : t)",
     "tanh": "tanhf(t)",
@@ -68,7 +68,7 @@ _FUNCTIONS = {
 }
 """Functions of one value: Keras' activations and TensorFlow's operators, by their names."""
 
-_COMBINATIONS = {
+COMBINATIONS = {
     "add": ("t + {u}", "{u} + t"),
     "subtract": ("t - {u}", "{u} - t"),
     "multiply": ("t * {u}", "{u} * t"),
@@ -190,7 +190,7 @@ class _Lowering:
         self._shape(call.outputs[0])
         affine = affine_of(call)
         if affine is not None:
-            return self._map(layer.name, self._float(call), _AFFINE, affine.scale, affine.bias)
+            return self._map(layer.name, self._float(call), AFFINE, affine.scale, affine.bias)
         if facts.of(call).no_op:
             return self._tensors[call.inputs[0]]
         if (padding := facts.padding_of(call)) is not None:
@@ -231,10 +231,10 @@ class _Lowering:
         if key == "softmax":
             return self.add(Softmax, name, [tensor], self._network.shapes[tensor])
         if key in ("hard_tanh", "clip_by_value_activation") and _is_clip(function):
-            return self._map(name, tensor, _CLAMP, -1.0, 1.0)
+            return self._map(name, tensor, CLAMP, -1.0, 1.0)
         home = str(getattr(function, "__module__", "")).split(".")[0]
-        if key in _FUNCTIONS and (isinstance(function, str) or home in ("keras", "tf_keras", "tensorflow")):
-            return self._map(name, tensor, _FUNCTIONS[key])
+        if key in FUNCTIONS and (isinstance(function, str) or home in ("keras", "tf_keras", "tensorflow")):
+            return self._map(name, tensor, FUNCTIONS[key])
         raise _refuser(call.layer)(f"there is no C for its activation '{key}'")
 
     # Layers with kernels
@@ -288,7 +288,7 @@ class _Lowering:
         if bias is None and (scale == 1).all():
             return result
         return self._map(
-            layer.name, result, _AFFINE, scale, np.zeros(output.channels) if bias is None else bias
+            layer.name, result, AFFINE, scale, np.zeros(output.channels) if bias is None else bias
         )
 
     def _size(self, tensor: Tensor) -> tuple[int, int]:
@@ -439,7 +439,7 @@ class _Lowering:
         return self._activation(call, self._tensors[call.inputs[0]], call.layer.config["activation"])
 
     def hard_tanh(self, call: Call) -> Tensor:
-        return self._map(call.layer.name, self._float(call), _CLAMP, -1.0, 1.0)
+        return self._map(call.layer.name, self._float(call), CLAMP, -1.0, 1.0)
 
     def leaky_clip(self, call: Call) -> Tensor:
         expression = "t > 1.0f ? 1.0f + {0} * (t - 1.0f) : (t < -1.0f ? {0} * (t + 1.0f) - 1.0f : t)"
@@ -454,7 +454,7 @@ class _Lowering:
         return tensor if top is None else self._map(name, tensor, "t > {0} ? {0} : t", top)
 
     def leaky_relu(self, call: Call) -> Tensor:
-        return self._map(call.layer.name, self._float(call), _PRELU, call.layer.config["alpha"])
+        return self._map(call.layer.name, self._float(call), PRELU, call.layer.config["alpha"])
 
     def elu(self, call: Call) -> Tensor:
         return self._map(
@@ -468,7 +468,7 @@ class _Lowering:
         else:
             whole = alpha.reshape([1] * (3 - alpha.ndim) + list(alpha.shape))
             alpha = np.broadcast_to(whole, (shape.height, shape.width, shape.channels)).reshape(-1)
-        return self._map(call.layer.name, self._float(call), _PRELU, alpha)
+        return self._map(call.layer.name, self._float(call), PRELU, alpha)
 
     def softmax(self, call: Call) -> Tensor:
         if call.layer.config["axis"] not in (-1, len(call.inputs[0].shape) - 1):
@@ -492,7 +492,7 @@ class _Lowering:
 
     def rescaling(self, call: Call) -> Tensor:
         config = call.layer.config
-        return self._map(call.layer.name, self._float(call), _AFFINE, config["scale"], config["offset"])
+        return self._map(call.layer.name, self._float(call), AFFINE, config["scale"], config["offset"])
 
     def merge(self, call: Call) -> Tensor:
         kind = call.layer.kind.__name__.lower()
@@ -508,7 +508,7 @@ class _Lowering:
         return tensor
 
     def _combine(self, call: Call, kind: str, first: Tensor, second: Tensor) -> Tensor:
-        expression, swapped = _COMBINATIONS[kind]
+        expression, swapped = COMBINATIONS[kind]
         shapes = [self._network.shapes[tensor] for tensor in (first, second)]
         if shapes[0].pixels < shapes[1].pixels or shapes[0].channels < shapes[1].channels:
             first, second, expression, swapped = second, first, swapped, expression
@@ -533,14 +533,14 @@ class _Lowering:
                 return self._combine(call, kind, first, second)
             if len(marks) == 1:
                 constant = np.asarray(operands[positions.index(None)], np.float32)
-                expression = _COMBINATIONS[kind][positions.index(0)]
+                expression = COMBINATIONS[kind][positions.index(0)]
                 if constant.size in (1, self._shape(call.inputs[0]).channels):
                     return self._map(
                         call.layer.name, self._float(call), expression.format(u="{0}"), constant.reshape(-1)
                     )
         short = function.split(".")[-1]
-        if function.split(".")[0] in ("nn", "math", "keras") and short in _FUNCTIONS and len(operands) == 1:
-            return self._map(call.layer.name, self._float(call), _FUNCTIONS[short])
+        if function.split(".")[0] in ("nn", "math", "keras") and short in FUNCTIONS and len(operands) == 1:
+            return self._map(call.layer.name, self._float(call), FUNCTIONS[short])
         raise refuse(f"there is no C for '{function}'")
 
 

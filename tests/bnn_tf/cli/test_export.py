@@ -28,3 +28,19 @@ def test_json_and_a_name(command, trained, tmp_path):
 
 def test_needs_a_file_to_write(command, trained, tmp_path):
     assert command("export", trained, "-o", tmp_path / "none" / "x.c")[0] == 2
+
+
+@pytest.mark.skipif(check.compiler() is None, reason="there is no C compiler on this machine")
+def test_writes_and_checks_a_converted_file(command, trained, tmp_path):
+    path = tmp_path / "model.tflite"
+    assert command("convert", trained, "-o", path)[0] == 0
+    code, out, err = command("export", path, "-o", tmp_path / "net.c", "--images", 8)
+    assert code == 0, err
+    assert "agreement with LCE's interpreter" in out
+    assert command("export", trained, "-o", tmp_path / "run.c", "--name", "net", "--no-check")[0] == 0
+    labels = [
+        (tmp_path / name).read_text().split("class_names[] = {")[1].split("net_run")[0]
+        for name in ("net.c", "run.c")
+    ]
+    assert labels[0] == labels[1]  # names, mean and deviation
+    assert command("export", path)[0] == 2  # where to write is not said
