@@ -104,7 +104,7 @@ def benchmark(
         if as_json:
             options.emit(report.to_dict(), True, "")
         else:
-            _print(report)
+            _print(report, xnnpack)
 
 
 def _stems(files: tuple[Path, ...], folder: Path) -> list[Path]:
@@ -198,7 +198,7 @@ def _progress(rounds: int) -> Any:
     return show
 
 
-def _print(report: "BenchmarkReport") -> None:
+def _print(report: "BenchmarkReport", xnnpack: bool) -> None:
     from bnn_tf.deploy.benchmark import MEMORY, OPERATORS
 
     columns = ["candidate", "form", "size", "threads", "median ms", "p90 ms", "× first", "peak memory"]
@@ -207,7 +207,8 @@ def _print(report: "BenchmarkReport") -> None:
     click.echo()
     for candidate in report.candidates:
         listed = ", ".join(map(str, candidate.operators())) or "one compiled program, one thread"
-        click.echo(f"{candidate.name} ({candidate.form}): {listed}")
+        taken = candidate.delegated() if xnnpack else None
+        click.echo(f"{candidate.name} ({candidate.form}): {listed}" + (f"; {taken}" if taken else ""))
     click.echo()
     click.echo(f"Host: {report.host}")
     click.echo(f"Interpreter: {report.interpreter}; {report.rounds} rounds of {report.runs} inferences.")

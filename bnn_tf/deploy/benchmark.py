@@ -47,6 +47,48 @@ class OperatorCount:
 
 
 @dataclasses.dataclass(frozen=True)
+class Delegated:
+    """How much of a file XNNPACK computes.
+
+    Attributes:
+        taken: Operators that it takes.
+        operators: Operators of the file.
+        left: The others by name, which TFLite's own kernels compute.
+    """
+
+    taken: int
+    operators: int
+    left: tuple[str, ...]
+
+    def __str__(self) -> str:
+        others = f" (not {', '.join(dict.fromkeys(self.left))})" if self.left else ""
+        return f"XNNPACK takes {self.taken} of {self.operators} operators{others}"
+
+
+def delegated(content: bytes) -> Delegated:
+    """What XNNPACK takes of a plain TFLite file, as TensorFlow's own interpreter hands it over."""
+    with quiet_native_stderr():
+        interpreter = tf.lite.Interpreter(model_content=content, num_threads=1)
+        interpreter.allocate_tensors()
+        nodes = interpreter._get_ops_details()
+    parts = [node for node in nodes if node["op_name"] == "DELEGATE"]
+    own = [node for node in nodes if node["op_name"] != "DELEGATE"]
+    makers = {int(tensor): number for number, node in enumerate(own) for tensor in node["outputs"]}
+    taken: set[int] = set()
+    for part in parts:  # it stands for all that lies between its inputs and its outputs
+        known, waiting = set(map(int, part["inputs"])), list(map(int, part["outputs"]))
+        while waiting:
+            tensor = waiting.pop()
+            if tensor in known or tensor not in makers:
+                continue
+            known.add(tensor)
+            taken.add(makers[tensor])
+            waiting += map(int, own[makers[tensor]]["inputs"])
+    left = tuple(node["op_name"] for number, node in enumerate(own) if number not in taken)
+    return Delegated(len(taken), len(own), left)
+
+
+@dataclasses.dataclass(frozen=True)
 class Candidate:
     """A `.tflite` file, or another program, to measure.
 
@@ -81,6 +123,14 @@ class Candidate:
         """Its operators by type, the most frequent first."""
         counts = collections.Counter((op.name, _type(op)) for op in LceFile(self.path).operators)
         return [OperatorCount(name, kind, count) for (name, kind), count in counts.most_common()]
+
+    def delegated(self) -> Delegated | None:
+        """What XNNPACK takes of a plain TFLite file; None of others, whose operators TFLite does not know."""
+        if self.form not in ("float32", "int8", "TFLite"):
+            return None
+        with contextlib.suppress(ValueError, RuntimeError):  # TensorFlow's interpreter refuses it
+            return delegated(self.path.read_bytes())
+        return None
 
     def worker(self, threads: int, xnnpack: bool) -> Runner:
         """A process that runs it."""
@@ -239,6 +289,7 @@ class BenchmarkReport:
             "form": candidate.form,
             "size": candidate.size,
             "operators": [dataclasses.asdict(count) for count in candidate.operators()],
+            "xnnpack": dataclasses.asdict(taken) if (taken := candidate.delegated()) else None,
             "measurements": [
                 {**m.to_dict(), "times_the_first": self.ratio(m)}
                 for m in self.measurements
@@ -388,7 +439,8 @@ def plain_tflite(model: tf.keras.Model, calibration: np.ndarray | None = None) -
     Args:
         model: A functional or Sequential model with one input of fixed size and one output.
         calibration: Preprocessed images `(n, height, width, channels)` to measure ranges on. With them
-            weights and activations are int8 (input and output stay float32), without they are float32.
+            weights (a scale for each output channel), activations, input and output are int8, as XNNPACK
+            computes them; without they are float32.
 
     Raises:
         UserError: TFLite's converter refuses the model.
@@ -401,6 +453,7 @@ def plain_tflite(model: tf.keras.Model, calibration: np.ndarray | None = None) -
     if calibration is not None:
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+        converter.inference_input_type = converter.inference_output_type = tf.int8
         converter.representative_dataset = functools.partial(_one_by_one, calibration)
     with quiet_native_stderr():
         try:

@@ -153,12 +153,20 @@ class TestCandidates:
         assert counted(files["float32"])["CONV_2D", "float32"] == 3
         counts = counted(files["int8"])
         assert counts["CONV_2D", "int8"] == 3
-        assert counts["QUANTIZE", "float32→int8"] == 1
+        assert not any(name == "QUANTIZE" for name, _ in counts)  # images and logits are int8
         assert not [name for name, kind in counts if kind == "float32"]
 
     def test_sizes_follow_the_types(self, files):
         size = {form: path.stat().st_size for form, path in files.items()}
         assert size["LCE"] < size["int8"] < size["float32"]
+
+    def test_what_xnnpack_takes(self, files):
+        taken = Candidate("net", "int8", files["int8"]).delegated()
+        assert taken.taken + len(taken.left) == taken.operators == len(LceFile(files["int8"]).operators)
+        assert taken.taken >= 4  # its convolutions and the dense layer
+        assert "CONV_2D" not in taken.left
+        assert str(taken).startswith(f"XNNPACK takes {taken.taken} of {taken.operators} operators")
+        assert Candidate("net", "LCE", files["LCE"]).delegated() is None
 
     def test_text(self):
         assert str(OperatorCount("CONV_2D", "int8", 3)) == "3 CONV_2D int8"
