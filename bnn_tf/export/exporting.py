@@ -124,7 +124,8 @@ def export_c(
         classes: Names of the classes, for `NAME_class_names`; numbers by default.
         mean: Mean of the training images' pixels (0 to 1), one value or one per channel.
         std: Deviation of the pixels. `NAME_run_u8` gives the network `(pixel / 255 - mean) / std`.
-        images: Preprocessed images to compare on; 16 images of noise by default.
+        images: Preprocessed images to compare on; 16 images of noise by default. Files that take raw pixels
+            are compared on random ones.
         check: Whether to compile the program, run it and compare it with Keras, layer by layer; by
             default where a C compiler is there. A `.tflite` file is compared with LCE's interpreter.
         header: Whether to write a header file beside it.
