@@ -14,6 +14,7 @@ import functools
 import importlib.metadata
 import os
 import platform
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
@@ -67,7 +68,8 @@ class Delegated:
 
 def delegated(content: bytes) -> Delegated:
     """What XNNPACK takes of a plain TFLite file, as TensorFlow's own interpreter hands it over."""
-    with quiet_native_stderr():
+    with quiet_native_stderr(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # TensorFlow speaks of the package that will replace this one
         interpreter = tf.lite.Interpreter(model_content=content, num_threads=1)
         interpreter.allocate_tensors()
         nodes = interpreter._get_ops_details()
