@@ -44,6 +44,9 @@ def _import_tensorflow() -> None:
         return
     use_legacy_keras()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    # TensorFlow turns oneDNN on by itself only for some of Intel's processors. On AMD's, a training step of
+    # `cifar_resnet20` takes about half the time with it.
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
     with quiet_native_stderr():
         import larq  # noqa: F401
         import tensorflow

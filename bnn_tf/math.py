@@ -234,10 +234,17 @@ def leaky_clip(x: tf.Tensor, slope: float = 0.1) -> tf.Tensor:
 def channel_sums(x: tf.Tensor) -> tf.Tensor:
     """Sums over all axes but the last, shape `(channels,)`, in float32 for narrower types.
 
-    A product with a row of ones runs at the speed of memory, several times that of `tf.reduce_sum`.
+    Products with rows of ones run at the speed of memory, several times that of `tf.reduce_sum`. The first
+    adds up the images, the second their places: two short chains of additions round less than a long one.
     """
-    rows = tf.reshape(widen(x), (-1, x.shape[-1]))
-    return tf.linalg.matmul(tf.ones((1, tf.shape(rows)[0]), rows.dtype), rows)[0]
+    shape = tf.shape(x)
+    of_images = tf.reshape(widen(x), (shape[0], tf.reduce_prod(shape[1:])))
+    of_places = tf.reshape(_column_sums(of_images), (-1, x.shape[-1]))
+    return _column_sums(of_places)[0]
+
+
+def _column_sums(matrix: tf.Tensor) -> tf.Tensor:
+    return tf.linalg.matmul(tf.ones((1, tf.shape(matrix)[0]), matrix.dtype), matrix)
 
 
 def channel_scale(x: tf.Tensor, scale: tf.Tensor) -> tf.Tensor:

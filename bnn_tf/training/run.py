@@ -489,6 +489,7 @@ def environment() -> dict[str, Any]:
         "python": platform.python_version(),
         "platform": platform.platform(),
         "cpus": os.cpu_count(),
+        "onednn": os.environ.get("TF_ENABLE_ONEDNN_OPTS") != "0",
         "gpus": [device.name for device in tf.config.list_physical_devices("GPU")],
         "packages": {name: _version(name) for name in _PACKAGES},
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),

@@ -216,3 +216,12 @@ def test_gradients_of_the_clips(value_and_gradients):
     _, (leaky,) = value_and_gradients(math.leaky_clip, x, upstream=upstream)
     np.testing.assert_array_equal(hard, [0, 0, 1, 1, 0, 0])  # PyTorch's: the open interval
     np.testing.assert_allclose(leaky, [0.1, 1, 1, 1, 1, 0.1])
+
+
+@pytest.mark.parametrize("shape", [(64, 32, 32, 4), (256, 16), (0, 8, 8, 3), (2, 0, 8, 3)])
+def test_channel_sums_round_little_and_take_no_images(shape, rng):
+    x = rng.normal(3, 1, shape).astype(np.float32)
+    exact = x.astype(float).sum(tuple(range(len(shape) - 1)))
+    np.testing.assert_allclose(tf.function(math.channel_sums)(x), exact, rtol=1e-6)
+    half = math.channel_sums(tf.cast(x, tf.float16))
+    assert half.dtype == tf.float32

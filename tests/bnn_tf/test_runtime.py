@@ -14,7 +14,7 @@ def python(code: str, **environment: str) -> subprocess.CompletedProcess:
     kept = {
         key: value
         for key, value in os.environ.items()
-        if key not in ("TF_USE_LEGACY_KERAS", "TF_CPP_MIN_LOG_LEVEL")
+        if key not in ("TF_USE_LEGACY_KERAS", "TF_CPP_MIN_LOG_LEVEL", "TF_ENABLE_ONEDNN_OPTS")
     }
     return subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, env={**kept, **environment}, check=False
@@ -39,6 +39,15 @@ def test_tensorflow_first_with_keras_2_is_fine():
     )
     assert process.stdout.split()[0] == "True", process.stderr
     assert process.stdout.split()[1].startswith("tf_keras.")
+
+
+def test_onednn_is_on_unless_the_environment_says_otherwise():
+    code = (
+        "import bnn_tf.layers\nfrom tensorflow.python.util import _pywrap_util_port\n"
+        "print(_pywrap_util_port.IsMklEnabled())"
+    )
+    assert python(code).stdout.strip() == "True"
+    assert python(code, TF_ENABLE_ONEDNN_OPTS="0").stdout.strip() == "False"
 
 
 def test_imports_are_lazy_and_quiet():
