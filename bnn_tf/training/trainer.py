@@ -426,10 +426,12 @@ class _Training:
             options["jit_compile"] = True
         if phase.loss.needs_teacher:
             fitted = Distiller(network, self.prepared.teacher)
-            fitted.compile(optimizer=optimizer, metrics=self.metrics, **options)
-            return fitted
-        network.compile(optimizer=optimizer, loss=phase.loss.build(), metrics=self.metrics, **options)
-        return network
+        else:
+            fitted, options["loss"] = network, phase.loss.build()
+        fitted.compile(optimizer=optimizer, metrics=self.metrics, **options)
+        # A step's metrics are those of all replicas already; over several machines Keras adds them up again.
+        fitted.distribute_reduction_method = "first"
+        return fitted
 
     def train_epoch(
         self,
