@@ -10,11 +10,13 @@ older than its records fails a test.
 """
 
 import json
+import re
 import statistics
 import subprocess
 import sys
 import tempfile
 from collections import defaultdict
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -99,7 +101,7 @@ def _row(group: list[dict[str, Any]]) -> list[Any]:
     return [
         f"`{recipe.model}`",
         recipe.method.name,
-        recipe.variant,
+        ", ".join([recipe.variant, *_changes(recipe)]),
         recipe.epochs,
         f"{statistics.mean(accuracies):.1f}{spread} %",
         len(group),
@@ -109,6 +111,27 @@ def _row(group: list[dict[str, Any]]) -> list[Any]:
         f"{seconds:.0f}",
         published,
     ]
+
+
+def _changes(recipe: recipes.Recipe) -> list[str]:
+    """The settings that differ from the recipe's own, but for the epochs."""
+    own = recipes.find(recipe.method.name, recipe.model, recipe.dataset, recipe.variant)
+    own = recipes.with_epochs(own, [phase.epochs for phase in recipe.phases])
+    changes = _differences(recipe.to_dict(), own.to_dict())
+    return [change for change in changes if not change.startswith(("note=", "published_top"))]
+
+
+def _differences(new: Any, old: Any, place: str = "") -> Iterator[str]:
+    """What differs in nested values, as the command line's `--set` writes it."""
+    if new == old:
+        return
+    if isinstance(new, list) and isinstance(old, list) and len(new) == len(old) == 1:
+        yield from _differences(new[0], old[0])  # the only phase
+    elif isinstance(new, dict) and isinstance(old, dict) and new.get("name") == old.get("name"):
+        for key in new:
+            yield from _differences(new[key], old.get(key), f"{place}.{key}" if place else key)
+    else:
+        yield f"{place}={new['name'] if isinstance(new, dict) and 'name' in new else json.dumps(new)}"
 
 
 def _machine(environment: dict[str, Any]) -> str:
@@ -163,9 +186,9 @@ def main(add: tuple[Path, ...], shipped: tuple[Path, ...], data_dir: str | None)
     for folder in add:
         entry = record(folder, data_dir)
         recipe = recipes.Recipe.from_dict(entry["config"]["recipe"])
-        name = (
-            f"{recipe.model}-{recipe.method.name}-{recipe.variant}-{recipe.epochs}-{entry['config']['seed']}"
-        )
+        labels = [recipe.model, recipe.method.name, recipe.variant, *_changes(recipe)]
+        labels += [str(recipe.epochs), f"seed{entry['config']['seed']}"]
+        name = re.sub(r"[^\w.=-]+", "_", "-".join(labels))
         (RECORDS / f"{name}.json").write_text(json.dumps(entry, indent=1) + "\n")
         click.echo(f"docs/records/{name}.json")
     PAGE.write_text(page(read_records()))

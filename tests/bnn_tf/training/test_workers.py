@@ -92,4 +92,4 @@ def test_two_processes_and_two_replicas_equal_one_device(method, tmp_path):
     for state in (replicas, first, second):
         assert state.keys() == one.keys()
         for name, value in one.items():
-            np.testing.assert_allclose(state[name], value, rtol=0, atol=1e-5, err_msg=name)
+            np.testing.assert_allclose(state[name], value, rtol=1e-5, atol=1e-5, err_msg=name)
