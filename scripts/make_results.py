@@ -9,6 +9,7 @@ accuracy and size of the converted `.tflite`, the size of the `.snn` of sub-bit 
 older than its records fails a test.
 """
 
+import functools
 import json
 import re
 import statistics
@@ -48,8 +49,9 @@ def bnn_tf(*arguments: Any) -> dict[str, Any]:
     return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
 
 
+@functools.cache
 def record(folder: Path, data_dir: str | None) -> dict[str, Any]:
-    """What is worth keeping of a run."""
+    """What is worth keeping of a run; measured once, which takes minutes."""
     run = Run.open(folder)
     config = run.config
     place = ["--data-dir", data_dir] if data_dir else []
@@ -148,7 +150,7 @@ def read_records() -> dict[str, dict[str, Any]]:
 def ship(folder: Path, data_dir: str | None) -> str:
     """Puts the weights of a run into the package; returns what they reach there."""
     place = ["--data-dir", data_dir] if data_dir else []
-    entry, run = record(folder, data_dir), Run.open(folder)
+    entry, run = dict(record(folder, data_dir)), Run.open(folder)
     recipe = run.config.recipe
     name = f"{recipe.model}-{recipe.method.name}"
     pretrained.FOLDER.mkdir(exist_ok=True)

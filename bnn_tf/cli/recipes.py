@@ -9,8 +9,12 @@ from bnn_tf.cli import options
 @options.method
 @options.json_option
 def recipes(method: str | None, as_json: bool) -> None:
-    """List the recipes: method × network × dataset, with the papers' accuracies."""
+    """List the recipes: method × network × dataset, with the papers' accuracies.
+
+    `zoo top-1` is that of the weights that come with the package, and how many epochs they were trained.
+    """
     from bnn_tf import methods
+    from zoo import pretrained
     from zoo.recipes import RECIPES
 
     kind = None if method is None else type(methods.get(method))
@@ -18,11 +22,21 @@ def recipes(method: str | None, as_json: bool) -> None:
     if as_json:
         options.emit([recipe.to_dict() for recipe in chosen], True, "")
         return
-    columns = ["method", "model", "dataset", "variant", "epochs", "paper top-1", "note"]
-    options.print_table(columns, [_row(recipe) for recipe in chosen])
+    columns = ["method", "model", "dataset", "variant", "epochs", "paper top-1", "zoo top-1", "note"]
+    trained = {}
+    for record in map(pretrained.record, pretrained.names()):
+        recipe = record["config"]["recipe"]
+        epochs = sum(phase["epochs"] for phase in recipe["phases"])
+        trained[_key(recipe)] = f"{100 * record['accuracy']['keras']:.1f} % ({epochs} epochs)"
+    rows = [_row(recipe, trained.get(_key(recipe.to_dict()), "")) for recipe in chosen]
+    options.print_table(columns, rows)
 
 
-def _row(recipe: Any) -> list[str]:
+def _key(recipe: dict[str, Any]) -> tuple[str, ...]:
+    return recipe["method"]["name"], recipe["model"], recipe["dataset"], recipe["variant"]
+
+
+def _row(recipe: Any, trained: str) -> list[str]:
     published = "" if recipe.published_top1 is None else f"{recipe.published_top1:g} %"
     return [
         recipe.method.name,
@@ -31,5 +45,6 @@ def _row(recipe: Any) -> list[str]:
         recipe.variant,
         "+".join(str(phase.epochs) for phase in recipe.phases),
         published,
+        trained,
         recipe.note,
     ]

@@ -65,8 +65,12 @@ def test_a_killed_process_ends_the_job_and_resume_goes_on(tmp_path):
     assert len(last) == 2
     assert last[0].split("test accuracy")[0][4:] == last[1].split("test accuracy")[0][4:]
     runs = [Run.open(tmp_path / name) for name in ("killed", "whole")]
-    for value, expected in zip(*(run.load_network().get_weights() for run in runs), strict=True):
-        np.testing.assert_array_equal(value, expected)
-    figures = [[{k: v for k, v in row.items() if k != "seconds"} for row in run.metrics()] for run in runs]
-    assert figures[0] == figures[1]
-    assert all(0 <= float(row["accuracy"]) <= 1 for row in figures[1])
+    killed, undisturbed = (run.load_network() for run in runs)
+    for variable, value in zip(killed.weights, undisturbed.get_weights(), strict=True):
+        # A checkpoint holds the mean of what the processes averaged: the running means round differently.
+        rounding = 1e-6 if "moving" in variable.name else 0
+        np.testing.assert_allclose(variable, value, rtol=rounding, atol=rounding, err_msg=variable.name)
+    for row, expected in zip(*(run.metrics() for run in runs), strict=True):
+        for name in ("loss", "accuracy", "learning_rate"):
+            assert row[name] == expected[name]
+        assert 0 <= float(row["accuracy"]) <= 1
