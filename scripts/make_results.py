@@ -35,7 +35,8 @@ every epoch. `python scripts/make_results.py` writes this page from them. The im
 of CIFAR-10 (quality about 75), which costs accuracy, and the trainings are far shorter than the papers':
 the papers' figures stand beside them for orientation only. After ten epochs of their own settings on these
 images, the authors' PyTorch code reaches 61.5 % (ReCU) and 63.9 % (OvSW), n = 1 each. `±` is the sample
-standard deviation over n seeds. Other programs ran beside the trainings, so that seconds per epoch are upper bounds.
+standard deviation over n seeds. Other programs ran beside the trainings, so that seconds
+per epoch are upper bounds.
 """
 COLUMNS = (
     "network", "method", "recipe", "epochs", "accuracy", "n", "`.tflite` accuracy", "`.tflite` size",
