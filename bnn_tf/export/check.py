@@ -36,13 +36,15 @@ _HEAD = """
 #include <stdio.h>
 #include <stdlib.h>
 static int traced;
-static FILE *forced;
 static void keep(const void *from, size_t size)
 {
     if (fwrite(from, 1, size, stdout) != size) {
         exit(1);
     }
 }
+"""
+_FORCE = """
+static FILE *forced;
 static void force(void *to, size_t size)
 {
     if (forced == NULL || fread(to, 1, size, forced) != size) {
@@ -222,12 +224,14 @@ def run_several(
         source, binary = Path(folder, f"check{suffix}"), Path(folder, "check")
         texts = [_part(job, kept) for job, kept in zip(jobs, places, strict=True)]
         calls = [
-            f'    traced = atoi(argv[1]);\n    forced = fopen("{number - 2}.forced", "rb");\n'
-            f"    if ({job.name}_check(argv[{number}]) != 0) {{ return 1; }}"
+            "    traced = atoi(argv[1]);\n"
+            + (f'    forced = fopen("{number - 2}.forced", "rb");\n' if job.forced else "")
+            + f"    if ({job.name}_check(argv[{number}]) != 0) {{ return 1; }}"
             for number, job in enumerate(jobs, 2)
         ]
         main = _MAIN.format(count=len(jobs), calls="\n".join(calls))
-        source.write_text("\n".join([_HEAD, *texts, main]))
+        head = [_HEAD, _FORCE] if any(job.forced for job in jobs) else [_HEAD]
+        source.write_text("\n".join([*head, *texts, main]))
         for number, job in enumerate(jobs):
             Path(folder, str(number)).write_bytes(np.ascontiguousarray(job.images, "<f4").tobytes())
             if job.forced:

@@ -104,9 +104,7 @@ def test_without_torch_padding_nothing_is_exact(imported):
 
 
 def test_react_networks_hide_their_method(imported):
-    with pytest.raises(
-        UsageError, match="name it: --method bireal .* or --method real --set method.activation"
-    ):
+    with pytest.raises(UsageError, match="name it: bireal .* or real with method.activation_name=sign"):
         imported("reactnet", method=None)
 
 
