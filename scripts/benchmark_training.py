@@ -105,14 +105,14 @@ def cases(model: str, batch_size: int, names: list[str]) -> dict[str, Step]:
     """One step for each row of the table, the plain one first."""
     build = zoo.get_model(model)
     real = tf.keras.models.clone_model(build(method=methods.Real("relu")), clone_function=plain)
-    found = {"plain": make_step(real, tf.keras.optimizers.SGD(1e-3, momentum=0.9), batch_size)}
+    steps = {"plain": make_step(real, tf.keras.optimizers.SGD(1e-3, momentum=0.9), batch_size)}
     for name in names:
         method = methods.get(name.removeprefix("larq "))
         network = build(method=method)
         if name.startswith("larq "):
             network = tf.keras.models.clone_model(network, clone_function=naive)
-        found[name] = make_step(network, optimizer_of(method), batch_size)
-    return found
+        steps[name] = make_step(network, optimizer_of(method), batch_size)
+    return steps
 
 
 def measure(steps: dict[str, Step], rounds: int) -> list[dict[str, Any]]:

@@ -44,6 +44,8 @@ def launch(processes: int, command: tuple[str, ...]) -> None:
     except KeyboardInterrupt:
         _stop(workers, signal.SIGINT)
         code = 130
+    if code == 2:
+        raise UsageError("the command was refused, see above")
     if code:
         raise UserError(f"a process ended with exit code {code}; `bnn-tf train --resume RUN` goes on")
 

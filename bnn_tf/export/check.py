@@ -215,10 +215,10 @@ def run_several(
         UserError: They do not compile, or end with an error.
     """
     if command is None:
-        found = compiler()
-        if found is None:
+        own = compiler()
+        if own is None:
             raise UserError("there is no C compiler (cc, gcc or clang) to check the program with")
-        command = [found, *FLAGS]
+        command = [own, *FLAGS]
     places = [_places(job.program) for job in jobs]
     with tempfile.TemporaryDirectory() as folder:
         source, binary = Path(folder, f"check{suffix}"), Path(folder, "check")

@@ -508,7 +508,7 @@ def _fast(recipe: Recipe, *phases: Phase) -> tuple[Recipe, ...]:
         variant="fast",
         phases=phases,
         images=_FAST_IMAGES,
-        note="ours: for budgets of 10 to 100 epochs; docs/results.md has what each ingredient gave",
+        note="ours: for budgets of 10 to 100 epochs; docs/results.md has what was reached",
     )
     return *_each(fast, "model", *_SMALL_CIFAR_MODELS), replace(fast, dataset="cifar100")
 

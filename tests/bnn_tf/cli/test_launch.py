@@ -32,6 +32,13 @@ def test_wrong_usage(arguments, message):
     assert len(done.stderr.splitlines()) == 1
 
 
+def test_a_wrong_command_is_wrong_usage_of_launch_too(tmp_path):
+    done = bnn_tf("launch", "train", "--methd", "recu", "-o", tmp_path / "run")
+    assert done.returncode == 2
+    assert "did you mean --method?" in done.stdout
+    assert done.stderr == "bnn-tf: the command was refused, see above\n"
+
+
 def test_an_error_of_a_process_ends_all(tmp_path):
     done = bnn_tf("launch", "train", "--resume", tmp_path / "absent")
     assert done.returncode == 1

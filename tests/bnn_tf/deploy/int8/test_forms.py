@@ -67,9 +67,9 @@ def test_mixed_leaves_the_trunk_alone(network, residual, images, calibration, tm
         model, tmp_path / "model.tflite", images=images, int8="mixed", calibration=calibration
     )
     assert report.int8.layers == ["stem", "logits"]
-    found = [op.name for op in LceFile(report.path).operators]
-    assert found[:2] == ["QUANTIZE", "CONV_2D"]
-    assert found[-3:] == ["QUANTIZE", "FULLY_CONNECTED", "DEQUANTIZE"]
+    names = [op.name for op in LceFile(report.path).operators]
+    assert names[:2] == ["QUANTIZE", "CONV_2D"]
+    assert names[-3:] == ["QUANTIZE", "FULLY_CONNECTED", "DEQUANTIZE"]
     trunk = LceFile(report.path).operators[3:-3]
     assert {op.name for op in trunk} == {"LceQuantize", "LceBconv2d", "ADD", "AVERAGE_POOL_2D", "MUL"}
     assert not any(tensor.type == "INT8" for op in trunk for tensor in op.outputs)
@@ -83,12 +83,12 @@ def test_full_leaves_no_float_tensor_inside(network, conv, images, calibration, 
         model, tmp_path / "model.tflite", images=images, int8="full", calibration=calibration
     )
     assert report.int8.layers == ["stem", "shortcut", "logits"]
-    found = kinds(report.path)
-    assert found["LceBconv2d:INT8"] == 3
-    assert found["LceBconv2d:INT32"] == 1  # only a sign reads conv3
-    assert found["ADD:INT8"] == 2
-    assert found["QUANTIZE:INT8"] == found["DEQUANTIZE:FLOAT32"] == 1  # input and output
-    assert not any(name.endswith("FLOAT32") for name in found if not name.startswith("DEQUANTIZE"))
+    operators = kinds(report.path)
+    assert operators["LceBconv2d:INT8"] == 3
+    assert operators["LceBconv2d:INT32"] == 1  # only a sign reads conv3
+    assert operators["ADD:INT8"] == 2
+    assert operators["QUANTIZE:INT8"] == operators["DEQUANTIZE:FLOAT32"] == 1  # input and output
+    assert not any(name.endswith("FLOAT32") for name in operators if not name.startswith("DEQUANTIZE"))
 
 
 def test_plus_leaves_sums_float(network, conv, images, calibration, tmp_path):
@@ -286,9 +286,9 @@ def test_int8_input_and_output_are_real(network, residual, images, calibration, 
     interpreter = Interpreter(report.path)
     assert (report.int8.input_type, report.int8.output_type) == tuple(names[end] for end in ends)
     assert (interpreter.input_type, interpreter.output_type) == tuple(names[end] for end in ends)
-    found = LceFile(report.path).operators
-    assert found[0].inputs[0].type == names[ends[0]].upper()
-    assert found[-1].outputs[0].type == names[ends[1]].upper()
+    operators = LceFile(report.path).operators
+    assert operators[0].inputs[0].type == names[ends[0]].upper()
+    assert operators[-1].outputs[0].type == names[ends[1]].upper()
     logits = interpreter.predict(images)
     assert logits.dtype == np.float32
     np.testing.assert_array_equal(logits, Interpreter(plain.path).predict(images))
@@ -418,8 +418,8 @@ def test_prelus_stay_float(network, conv, images, calibration, tmp_path):
     report = bnn_tf.convert(
         model, tmp_path / "model.tflite", images=images, int8="full", calibration=calibration
     )
-    found = kinds(report.path)
-    assert found["PRELU:FLOAT32"] == 1
-    assert found["PRELU:INT8"] == found["ADD:INT8"] == 0
+    operators = kinds(report.path)
+    assert operators["PRELU:FLOAT32"] == 1
+    assert operators["PRELU:INT8"] == operators["ADD:INT8"] == 0
     assert (report.int8.form, report.int8.layers) == ("plus", ["stem", "logits"])
     assert "PReLU stays float" in report.int8.reason
