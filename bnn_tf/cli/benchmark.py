@@ -177,8 +177,6 @@ def _calibration(
     """Images of the dataset; noise where nothing says which."""
     import numpy as np
 
-    from bnn_tf import data
-
     if dataset is None and not target.knows_images():
         click.echo(
             f"{target}: int8 ranges are measured on noise; name a --dataset and a --normalization",
@@ -187,7 +185,7 @@ def _calibration(
         shape = (calibration_images, *network.input_shape[1:])
         return np.random.default_rng(0).standard_normal(shape, np.float32)
     image_set = target.images(dataset, data_dir, normalization)
-    return data.take(image_set.source(), image_set.pre(), calibration_images)[0]
+    return image_set.pre().normalize(image_set.samples(calibration_images)[0])
 
 
 def _progress(rounds: int) -> Any:

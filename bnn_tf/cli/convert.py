@@ -91,7 +91,8 @@ def convert(
     """Convert TARGET (a run or a saved Keras model) to a .tflite file for Larq Compute Engine.
 
     Nothing is written, and the exit code is 1, where a binary convolution would stay float or the file
-    does not compute what Keras does on held-out images (on noise, for a Keras model without --dataset).
+    does not compute what Keras does on held-out images (on random ones, where the dataset is not on this
+    machine; on noise, for a Keras model without --dataset).
     Then the first layer that differs is named, and the flipped signs of each layer are shown.
     """
     opened = Target.open(target)
@@ -103,15 +104,17 @@ def convert(
         raise UsageError("--int8 needs folding; leave out --no-fold")
 
     from bnn_tf import convert as convert_model
-    from bnn_tf import data
     from bnn_tf.deploy import Normalization
     from bnn_tf.deploy.proof import Disagreement
 
     network = opened.network()
     image_set, samples, settings, calibration = None, None, None, None
+    compared_on = "noise"
     if dataset is not None or opened.knows_images():
         image_set = opened.images(dataset, data_dir, normalization)
-        samples, _ = data.take(image_set.source(), image_set.pre(), images)
+        shown, source = image_set.samples(images, required=int8["form"] is not None)
+        samples = image_set.pre().normalize(shown)
+        compared_on = "random images" if source is None else source.name
     if int8["form"] is not None:
         settings, calibration = _int8(image_set, **int8)
     pixels = None
@@ -137,14 +140,16 @@ def convert(
         if as_json or error.report.layers:
             options.emit({"parity": error.report.to_dict()}, as_json, error.report.table())
         raise
+    result = {**report.to_dict(), "compared_on": compared_on}
     if opened.kind == "run":  # for the report
-        record = {"sha256": files.checksum(path), **report.to_dict(), "agreement": str(report.parity)}
+        agreement = f"{report.parity}, compared on {compared_on}"
+        record = {"sha256": files.checksum(path), **result, "agreement": agreement}
         record["path"] = str(path.resolve())
         files.write_text(target / CONVERSION, json.dumps(record, indent=2) + "\n")
     if image_set is not None:
         files.write_text(sidecar(path), json.dumps(report.contract, indent=2) + "\n")
     table = f"\n{report.parity.table()}" if layers and report.parity else ""
-    options.emit(report.to_dict(), as_json, f"{report}{table}")
+    options.emit(result, as_json, f"{report}{table}")
 
 
 def _int8(

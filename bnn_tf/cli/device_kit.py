@@ -56,13 +56,14 @@ def device_kit(
     _require_empty(output, force)
     names = None if class_names is None else read_class_names(class_names)
 
-    from bnn_tf import convert, data, device_kit
+    from bnn_tf import convert, device_kit
     from bnn_tf.deploy import Interpreter
 
     network = opened.network()
     image_set = opened.images(dataset, data_dir, normalization)
-    source, pre = image_set.source(), image_set.pre()
-    pixels, _ = data.take(source, pre, images, normalize=False)
+    pre = image_set.pre()
+    pixels, source = image_set.samples(images)
+    known = image_set.class_names or (list(source.class_names) if source else [])
     with tempfile.TemporaryDirectory() as folder:
         file = tflite or Path(folder) / "model.tflite"
         if tflite is None:
@@ -74,7 +75,7 @@ def device_kit(
         report = device_kit.write(
             output,
             file,
-            _labels(names, image_set.class_names or list(source.class_names), reference.outputs.size),
+            _labels(names, known, reference.outputs.size),
             pre,
             reference,
             interpreter.input_quantization,

@@ -54,7 +54,7 @@ def export(
     opened = Target.open(target)
     path = opened.output(output, "model.c")
 
-    from bnn_tf import data, export_c
+    from bnn_tf import export_c
 
     converted = opened.kind in ("tflite", "snn")
     network = opened.content() if converted else opened.network()
@@ -67,7 +67,7 @@ def export(
         settings = image_set.pre()
         names, mean, std = names or image_set.class_names, settings.mean, settings.std
         if check is not False:
-            samples, _ = data.take(image_set.source(), settings, images)
+            samples = settings.normalize(image_set.samples(images)[0])
     elif normalization is not None:
         settings = opened.images("any", None, normalization).pre()
         mean, std = settings.mean, settings.std

@@ -37,18 +37,45 @@ class ImageSet:
         data_dir: Its folder.
         preprocessing: What `bnn_tf.data.Images.to_dict` returned.
         class_names: The labels' names, in order.
+        asked: Whether the command line names the dataset or its folder.
     """
 
     dataset: str
     data_dir: str | None
     preprocessing: dict[str, Any]
     class_names: list[str]
+    asked: bool = False
 
     def source(self, limit: int | None = None) -> "data.Source":
         """The dataset."""
         from bnn_tf import data
 
         return data.load(self.dataset, self.data_dir, limit=limit)
+
+    def samples(self, count: int, required: bool = False) -> "tuple[np.ndarray, data.Source | None]":
+        """Held-out images in the network's size, uint8, and the dataset that they come from.
+
+        Where the dataset is not on this machine, random images (of no dataset) do to compare a file with
+        Keras, and a line says so; nothing is downloaded for it.
+
+        Args:
+            count: How many images.
+            required: Whether only the dataset's own images will do, as where the command line names it.
+
+        Raises:
+            DataError: the dataset is required and absent, or its images cannot be read.
+        """
+        from bnn_tf import data
+
+        required = required or self.asked
+        try:
+            source = data.load(self.dataset, self.data_dir, download=required)
+        except data.DataError as error:
+            if required:
+                raise
+            click.echo(f"{error} {count} random images are used instead.", err=True)
+            return _random_pixels(self.pre().input_shape, count), None
+        return data.take(source, self.pre(), count, normalize=False)[0], source
 
     def pre(self) -> "data.Images":
         """The preprocessing."""
@@ -351,6 +378,7 @@ class Target:
             dataset=dataset or own.dataset,
             data_dir=data_dir or (None if dataset else own.data_dir),
             preprocessing={**own.preprocessing, **statistics},
+            asked=dataset is not None or data_dir is not None,
         )
 
     def _own_images(self, data_dir: str | None) -> ImageSet | None:
@@ -377,6 +405,17 @@ class Target:
             with contextlib.suppress(ValueError, KeyError, TypeError):  # not by this program
                 return ImageSet.of_contract(written or {})
         return None
+
+
+def _random_pixels(shape: tuple[int, int, int], count: int) -> "np.ndarray":
+    """Random images `(count, *shape)`, uint8: patches of one colour each, and noise."""
+    import numpy as np
+
+    rng = np.random.default_rng(0)
+    height, width, channels = shape
+    colours = rng.uniform(0, 255, (count, -(-height // 8), -(-width // 8), channels))
+    patches = colours.repeat(8, axis=1).repeat(8, axis=2)[:, :height, :width]
+    return np.clip(np.round(patches + rng.normal(0, 25, patches.shape)), 0, 255).astype(np.uint8)
 
 
 def near(path: Path) -> str:
