@@ -468,6 +468,11 @@ class Images:
         """How many uniform random numbers one image takes in training."""
         return max([_RESERVED, *(columns.stop for columns in self._columns())])
 
+    @property
+    def has_random_view(self) -> bool:
+        """Whether training's views take random numbers; operations on whole batches do not count."""
+        return any(operation.stage == "view" and operation.draws for operation in self.training)
+
     def _of_stage(self, stage: str) -> list[tuple[Operation, slice]]:
         pairs = zip(self.training, self._columns(), strict=True)
         return [(operation, columns) for operation, columns in pairs if operation.stage == stage]

@@ -29,6 +29,7 @@ from bnn_tf.data.source import (
 from bnn_tf.errors import UsageError
 
 AUTOTUNE = -1  # `tf.data.AUTOTUNE`
+_ROWS_AT_ONCE = 256  # of random numbers: one call for each image would cost more than decoding a small one
 
 
 def steps(source: Source, split: str, batch_size: int) -> int:
@@ -199,13 +200,21 @@ class _Pass:
         numbers = tf.data.Dataset.range(self.first, -(-split.size // self.batch_size))
         return numbers.map(batch, num_parallel_calls=self.workers, deterministic=True)
 
+    def _rows(self, start: int) -> tf.data.Dataset:
+        """The random numbers of each position from `start` on, `[n]`; zeros where no view needs them."""
+        if self.seed is None or not self.images.has_random_view:
+            return tf.data.Dataset.from_tensors(tf.zeros([self.images.draws])).repeat()
+        blocks = tf.data.Dataset.range(start, self.split.size, _ROWS_AT_ONCE)
+        return blocks.map(lambda first: self._draws(first, _ROWS_AT_ONCE)).unbatch()
+
     def _of_encoded(self, split: EncodedSplit) -> tf.data.Dataset:
         start = min(self.first * self.batch_size, split.size)
 
-        def example(position: tf.Tensor, item: Any) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        def example(
+            position: tf.Tensor, draws: tf.Tensor, item: Any
+        ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
             contents, label = split.fetch(item)
-            draws = None if self.seed is None else self._draws(position, 1)[0]
-            return position, self.images.view(contents, draws), label
+            return position, self.images.view(contents, None if self.seed is None else draws), label
 
         def batch(step: tf.Tensor, row: Any) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
             positions, views, labels = row
@@ -218,7 +227,7 @@ class _Pass:
         # A file that cannot be read fails without saying which it is. So failures are left out here and
         # noticed by the gap that they leave among the positions; one more element shows gaps at the very end.
         positions = tf.data.Dataset.range(start, split.size)
-        numbered = tf.data.Dataset.zip((positions, split.items(self.seed, start)))
+        numbered = tf.data.Dataset.zip((positions, self._rows(start), split.items(self.seed, start)))
         sound = numbered.map(example, num_parallel_calls=self.workers, deterministic=True).ignore_errors()
         end = (tf.constant(split.size, tf.int64), tf.zeros(self.images.input_shape, tf.uint8))
         end_element = tf.data.Dataset.from_tensors((*end, tf.constant(-1, tf.int64)))
