@@ -106,5 +106,7 @@ else:
 saved_model_pb2 = lazy("tensorflow.core.protobuf.saved_model_pb2")
 saved_metadata_pb2 = lazy("tf_keras.protobuf.saved_metadata_pb2")
 tf_export = lazy("tensorflow.python.util.tf_export")
+# For asking whether TensorFlow computes with oneDNN: `IsMklEnabled()`.
+util_port = lazy("tensorflow.python.util._pywrap_util_port")
 
-__all__ = ["lazy", "lq", "saved_metadata_pb2", "saved_model_pb2", "tf", "tf_export"]
+__all__ = ["lazy", "lq", "saved_metadata_pb2", "saved_model_pb2", "tf", "tf_export", "util_port"]

@@ -7,7 +7,7 @@ gradients of their own; the graphs that are converted or saved for inference hol
 from typing import Annotated, Any
 
 from bnn_tf import math
-from bnn_tf._tensorflow import tf
+from bnn_tf._tensorflow import tf, util_port
 from bnn_tf.values import NotNegative, Range, check
 
 _serializable = tf.keras.utils.register_keras_serializable(package="bnn_tf")
@@ -92,11 +92,13 @@ class HardTanh(tf.keras.layers.Layer):
 
 @_serializable
 class BatchNormalization(tf.keras.layers.BatchNormalization):
-    """Keras' layer, in training steps on the CPU by `math.batch_norm`, which takes a third of the time.
+    """Keras' layer, in training steps by `math.batch_norm` where the CPU has no faster kernel.
 
-    Everything else is Keras': arguments, variables, inference, training on accelerators, eagerly, or with
-    settings that TensorFlow's fused operation does not take either (`renorm`, `synchronized`, another axis).
-    Running averages take the unbiased variance, as Keras' fused path does.
+    TensorFlow's own CPU kernel takes three times as long, and no kernel of oneDNN computes narrower types on
+    every processor. Everything else is Keras': arguments, variables, inference, training in float32 with
+    oneDNN, on accelerators, eagerly, or with settings that TensorFlow's fused operation does not take either
+    (`renorm`, `synchronized`, another axis). Running averages take the unbiased variance, as Keras' fused
+    path does.
 
     Example:
         >>> norm = BatchNormalization(epsilon=0.0)
@@ -107,7 +109,8 @@ class BatchNormalization(tf.keras.layers.BatchNormalization):
     def call(self, inputs: tf.Tensor, training: Any = None, mask: Any = None) -> tf.Tensor:
         """Normalises, in training by the batch's statistics, otherwise by the running averages."""
         trains = training is True and self.trainable and self.center and self.scale and mask is None
-        if not (trains and self.fused and self._data_format == "NHWC" and math.compiles(inputs)):
+        fast = self.compute_dtype == "float32" and util_port.IsMklEnabled()
+        if fast or not (trains and self.fused and self._data_format == "NHWC" and math.compiles(inputs)):
             return super().call(inputs, training=training, mask=mask)
         inputs = tf.cast(inputs, self.compute_dtype)
         gamma, beta = tf.convert_to_tensor(self.gamma), tf.convert_to_tensor(self.beta)

@@ -490,12 +490,12 @@ GENERAL = (
 # ------------------------------------------------------------------------------------------- short budgets
 
 # For 10 to 100 epochs: twice the steps of the papers' batch of 256, no warm-up, and a rate that falls to
-# zero along a line, so that `epochs` is the only setting that changes with the budget.
+# zero along a cosine, so that `epochs` is the only setting that changes with the budget.
 _FAST = Phase(
     epochs=30,
     batch_size=128,
     optimizer=SGD(learning_rate=0.1, weight_decay=5e-4, nesterov=True),
-    schedule=Linear(offset=0),
+    schedule=Cosine(warmup=0),
 )
 _FAST_ADAM = replace(_FAST, optimizer=Adam(learning_rate=3e-3))
 _FAST_IMAGES = replace(CIFAR, training=(Flip(),))
