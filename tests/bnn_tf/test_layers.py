@@ -152,6 +152,14 @@ def test_sums_in_half_precision_are_single_precision(name, policy, rng):
         np.testing.assert_allclose(a, b, rtol=1e-2, atol=5)
 
 
+@pytest.fixture(params=[True, False], ids=["oneDNN", "own kernels"])
+def onednn(request, monkeypatch):
+    """Whether layers take it that TensorFlow computes with oneDNN."""
+    monkeypatch.setattr(layers.util_port, "IsMklEnabled", lambda: request.param)
+    return request.param
+
+
+@pytest.mark.usefixtures("onednn")
 def test_batch_normalization_is_keras(rng):
     x = rng.normal([3, -4, 0.1], [2, 0.5, 3], size=(8, 16, 16, 3)).astype(np.float32)
     upstream = rng.normal(size=x.shape).astype(np.float32)
@@ -174,6 +182,8 @@ def test_batch_normalization_is_keras(rng):
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.parametrize("onednn", [False], indirect=True)
+@pytest.mark.usefixtures("onednn")
 def test_batch_normalization_is_closer_than_keras(rng):
     """To the formulas in float64, also where gradients have a mean and sums cancel."""
     x, upstream = rng.normal([3, -4, 1, 0], [2, 0.5, 1, 3], size=(2, 64, 32, 32, 4)).astype(np.float32)
