@@ -12,6 +12,7 @@ older than its records fails a test.
 import functools
 import json
 import re
+import shlex
 import statistics
 import subprocess
 import sys
@@ -168,9 +169,10 @@ def ship(folder: Path, data_dir: str | None) -> str:
             "lce": bnn_tf("evaluate", tflite, *place)["top1"],
         }
     epochs = ",".join(str(phase.epochs) for phase in recipe.phases)
+    changes = (f" --set {shlex.quote(change)}" for change in _changes(recipe))
     entry["command"] = (
         f"bnn-tf train --method {recipe.method.name} --model {recipe.model} --dataset {recipe.dataset} "
-        f"--variant {recipe.variant} --epochs {epochs} --seed {run.config.seed}"
+        f"--variant {recipe.variant} --epochs {epochs} --seed {run.config.seed}{''.join(changes)}"
     )
     note.write_text(json.dumps(entry, indent=1) + "\n")
     return f"{path.name}: {path.stat().st_size / 1000:.0f} kB, {entry['accuracy']}"

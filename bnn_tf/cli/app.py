@@ -6,6 +6,7 @@ before it needs it, so that help and usage errors answer at once.
 
 import difflib
 import importlib.metadata
+import os
 import signal
 import sys
 import traceback
@@ -154,7 +155,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     warnings.formatwarning = _warning
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in words
-    sys.exit(run([word for word in words if word != "--debug"] or ["--help"], debug))
+    code = run([word for word in words if word != "--debug"] or ["--help"], debug)
+    if arguments is None and code - 128 in (signal.SIGINT, signal.SIGTERM):
+        # All is written. What is left is TensorFlow taking its graphs apart, for which nobody waits.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
 
 
 def _warning(
