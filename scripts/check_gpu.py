@@ -149,7 +149,8 @@ def resumes(name: str, device: str, folder: Path) -> bool:
         if process.returncode not in codes:
             raise click.ClickException(f"training with {name} ended with {process.returncode}:\n{errors}")
 
-    options = ("--method", name, "--model", MODEL, "--dataset", "digits", "--deterministic", "--epochs", 3)
+    options = ("--method", name, "--model", MODEL, "--dataset", "digits", "--limit", 320)
+    options += ("--deterministic", "--epochs", 3)
     whole, stopped = folder / f"{name}-whole", folder / f"{name}-stopped"
     finish(bnn_tf(*options, "-o", whole), 0)
     process = bnn_tf(*options, "-o", stopped)

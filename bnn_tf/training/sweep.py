@@ -25,7 +25,7 @@ from typing import Any
 
 from bnn_tf import files
 from bnn_tf._tensorflow import tf
-from bnn_tf.errors import UsageError, UserError, first_line
+from bnn_tf.errors import UnsafeModelError, UsageError, UserError, first_line
 from bnn_tf.training.run import ClaimedError, Run, RunConfig
 from bnn_tf.training.trainer import Session, StoppedError, last_evaluation, prepare, train
 
@@ -313,6 +313,8 @@ class Sweep:
                 raise
             except Exception as error:  # must not end a sweep that runs for days
                 message = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+                if isinstance(error, UnsafeModelError):  # commands and programs trust files in their own ways
+                    message = error.reason
                 files.write_text(self._failure(task), message + "\n")
             finally:
                 # Keras keeps the graphs and counts the layers of all networks that a process builds.

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from bnn_tf.errors import UsageError, UserError
+from bnn_tf.errors import UnsafeModelError, UsageError, UserError
 from bnn_tf.training import Position, Run, RunConfig, StoppedError, sweep, train
 from bnn_tf.training.sweep import Outcome, Range, Sweep, Task, counts, draw, grid, plan, summarize
 from zoo import recipes
@@ -147,7 +147,11 @@ class TestWork:
 
     @pytest.mark.slow
     def test_a_failure_does_not_end_the_work_and_is_retried(self, start, session, monkeypatch):
-        errors = [UserError("the loss is not finite any more"), ZeroDivisionError("division")]
+        errors = [
+            UserError("the loss is not finite any more"),
+            ZeroDivisionError("division"),
+            UnsafeModelError("teacher.keras holds code"),
+        ]
 
         def fail(*args):
             if errors:
@@ -156,12 +160,13 @@ class TestWork:
 
         monkeypatch.setattr(sweep, "train", fail)
         outcomes = list(start().work(session, {}))
-        assert [outcome.state for outcome in outcomes] == ["failed"] * 2 + ["complete"] * 6
-        assert [outcome.error for outcome in outcomes[:2]] == [
+        assert [outcome.state for outcome in outcomes] == ["failed"] * 3 + ["complete"] * 5
+        assert [outcome.error for outcome in outcomes[:3]] == [
             "the loss is not finite any more",
             "ZeroDivisionError: division",
+            "teacher.keras holds code",
         ]
-        assert [outcome.state for outcome in start().work(session, {})] == ["complete"] * 2
+        assert [outcome.state for outcome in start().work(session, {})] == ["complete"] * 3
 
     @pytest.mark.slow
     def test_a_stopped_task_goes_on_and_comes_last(self, start, session, send):
