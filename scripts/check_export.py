@@ -120,10 +120,10 @@ class Random:
             total += seen.astype(np.float64) @ kernel[row, column].astype(np.float64)
         return total
 
-    def affine(self, tensor: int) -> int:
-        """A scale and a bias per channel."""
+    def affine(self, tensor: int, size: float = 1.0) -> int:
+        """A scale, a tenth of 1 / size, and a bias per channel."""
         value = self.values[tensor]
-        scale = self.rng.uniform(0.05, 0.2, value.shape[-1]).astype(np.float32)
+        scale = (self.rng.uniform(0.05, 0.2, value.shape[-1]) / max(size, 1e-3)).astype(np.float32)
         bias = self.normal(value.shape[-1])
         return self.add(
             Map, [tensor], value * scale + bias, expression="t * {0} + {1}", parameters=(scale, bias)
@@ -147,23 +147,43 @@ class Random:
         raw = self.add(Convolution, [signs], result, window=window, kernel=kernel, ones=ones)
         return self.affine(raw)
 
+    def kernel(self, *shape: int) -> np.ndarray:
+        """A real kernel; every other one is 8-bit whole numbers."""
+        if self.rng.integers(2):
+            return self.normal(*shape)
+        return self.rng.integers(-127, 128, shape).astype(np.int8)
+
     def real(self, tensor: int) -> int:
-        """A real convolution."""
+        """A real convolution, one of four with groups."""
         window, count = self.window(tensor)
         value = self.values[tensor]
-        kernel = 0.2 * self.normal(*window.size, value.shape[-1], self.pick(1, 40))
-        result = self.convolve(value, kernel, window, count)
-        return self.affine(self.add(Convolution, [tensor], result, window=window, kernel=kernel))
+        groups = 1 if self.pick(0, 3) else self.pick(1, 4)
+        groups = groups if value.shape[-1] % groups == 0 else 1
+        inputs, outputs = value.shape[-1] // groups, groups * self.pick(1, 40 // groups)
+        kernel = self.kernel(*window.size, inputs, outputs)
+        parts = [
+            self.convolve(
+                value[..., n * inputs : (n + 1) * inputs],
+                kernel[..., n * outputs // groups : (n + 1) * outputs // groups],
+                window,
+                count,
+            )
+            for n in range(groups)
+        ]
+        result = np.concatenate(parts, axis=-1)
+        raw = self.add(Convolution, [tensor], result, window=window, kernel=kernel, groups=groups)
+        return self.affine(raw, float(np.abs(kernel.astype(np.float32)).mean()))
 
     def depthwise(self, tensor: int) -> int:
         """A depthwise convolution."""
         window, count = self.window(tensor)
         value = self.values[tensor]
-        kernel = self.normal(*window.size, value.shape[-1], self.pick(1, 2))
+        kernel = self.kernel(*window.size, value.shape[-1], self.pick(1, 2))
         total = np.zeros((*count, value.shape[-1] * kernel.shape[-1]))
         for row, column, seen in self.taps(value, window, count, 0.0):
             total += (seen[..., None] * kernel[row, column]).reshape(*count, -1)
-        return self.add(Depthwise, [tensor], total, window=window, kernel=kernel)
+        raw = self.add(Depthwise, [tensor], total, window=window, kernel=kernel)
+        return self.affine(raw, float(np.abs(kernel.astype(np.float32)).mean()))
 
     def pool(self, tensor: int) -> int:
         """A pool of any window."""

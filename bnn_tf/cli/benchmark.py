@@ -144,7 +144,7 @@ def _program(target: Target, network: "tf.keras.Model", stem: Path) -> "list[Can
 
     try:
         source = export_c(network, stem.with_name(f"{stem.name}.c"), name="net", check=False)
-        return [CompiledProgram.of(source.path, "net", len(network.outputs), str(target))]
+        return [CompiledProgram.of(source.path, "net", len(network.outputs), str(target), source.work)]
     except UserError as error:
         click.echo(f"{target}: no C program is measured: {error}", err=True)
         return []
@@ -208,6 +208,13 @@ def _print(report: "BenchmarkReport", xnnpack: bool) -> None:
         taken = candidate.delegated() if xnnpack else None
         click.echo(f"{candidate.name} ({candidate.form}): {listed}" + (f"; {taken}" if taken else ""))
     click.echo()
+    for measurement in report.measurements:
+        limit = report.limits.get(measurement.candidate)
+        if limit is not None:
+            times = 1e-3 * measurement.percentile(50) / limit.seconds
+            program = f"{measurement.candidate.name} ({measurement.candidate.form})"
+            shortest = f"the shortest time that it can take here, {1e3 * limit.seconds:.2f} ms"
+            click.echo(f"{program}: {times:.2f} times {shortest}: {limit.reason}.")
     click.echo(f"Host: {report.host}")
     click.echo(f"Interpreter: {report.interpreter}; {report.rounds} rounds of {report.runs} inferences.")
     for note in (report.host.caveat, MEMORY, OPERATORS):

@@ -19,6 +19,11 @@ from bnn_tf.cli.target import Target, read_class_names
     help="Store binary filters of few patterns as indices into a codebook; the first run expands them.",
 )
 @click.option(
+    "--int8-weights",
+    is_flag=True,
+    help="Store the weights of real layers as int8, with a step for each output channel.",
+)
+@click.option(
     "--check/--no-check",
     default=None,
     help="Compile and run the program and compare it with Keras (a converted file: with LCE's interpreter), "
@@ -34,6 +39,7 @@ def export(
     name: str | None,
     header: bool,
     subbit: bool,
+    int8_weights: bool,
     class_names: Path | None,
     check: bool | None,
     dataset: str | None,
@@ -82,5 +88,6 @@ def export(
         check=check,
         header=header,
         subbit=subbit,
+        int8_weights=int8_weights,
     )
     options.emit(report.to_dict(), as_json, str(report))

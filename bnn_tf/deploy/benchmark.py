@@ -15,7 +15,7 @@ import importlib.metadata
 import os
 import platform
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
@@ -91,6 +91,19 @@ def delegated(content: bytes) -> Delegated:
 
 
 @dataclasses.dataclass(frozen=True)
+class Limit:
+    """The shortest time that an inference can take on this machine.
+
+    Attributes:
+        seconds: That time.
+        reason: What it follows from.
+    """
+
+    seconds: float
+    reason: str
+
+
+@dataclasses.dataclass(frozen=True)
 class Candidate:
     """A `.tflite` file, or another program, to measure.
 
@@ -132,6 +145,10 @@ class Candidate:
             return None
         with contextlib.suppress(ValueError, RuntimeError):  # TensorFlow's interpreter refuses it
             return delegated(self.path.read_bytes())
+        return None
+
+    def limit(self) -> Limit | None:
+        """How fast it can be on this machine; None of files, of which that is not known."""
         return None
 
     def worker(self, threads: int, xnnpack: bool) -> Runner:
@@ -256,6 +273,7 @@ class BenchmarkReport:
         rounds: How often each candidate had its turn.
         runs: Inferences in each turn.
         measurements: One for each candidate and number of threads.
+        limits: How fast candidates can be, where that is known.
     """
 
     host: Host
@@ -263,6 +281,7 @@ class BenchmarkReport:
     rounds: int
     runs: int
     measurements: tuple[Measurement, ...]
+    limits: Mapping[Candidate, Limit] = dataclasses.field(default_factory=dict)
 
     @property
     def candidates(self) -> list[Candidate]:
@@ -291,6 +310,7 @@ class BenchmarkReport:
             "form": candidate.form,
             "size": candidate.size,
             "operators": [dataclasses.asdict(count) for count in candidate.operators()],
+            "limit": dataclasses.asdict(self.limits[candidate]) if candidate in self.limits else None,
             "xnnpack": dataclasses.asdict(taken) if (taken := candidate.delegated()) else None,
             "measurements": [
                 {**m.to_dict(), "times_the_first": self.ratio(m)}
@@ -364,7 +384,8 @@ def benchmark(
         Measurement(*pair, tuple(times), peak)
         for pair, times, peak in zip(pairs, seconds, memory, strict=True)
     ]
-    return BenchmarkReport(host, _interpreter(xnnpack), rounds, runs, tuple(measurements))
+    limits = {candidate: limit for candidate in candidates if (limit := candidate.limit()) is not None}
+    return BenchmarkReport(host, _interpreter(xnnpack), rounds, runs, tuple(measurements), limits)
 
 
 def interleave(

@@ -14,12 +14,14 @@ import numpy as np
 from bnn_tf import files
 from bnn_tf._tensorflow import tf
 from bnn_tf.deploy import proof as proofs
+from bnn_tf.deploy.interpreter import Interpreter
 from bnn_tf.deploy.lce_file import LceFile
 from bnn_tf.errors import UsageError, UserError
 from bnn_tf.export import check as checks
 from bnn_tf.export.file_lowering import forced, lower_file, prove_file, reference
+from bnn_tf.export.int8_weights import round_file, store_levels
 from bnn_tf.export.lowering import lower
-from bnn_tf.export.operations import Convolution
+from bnn_tf.export.operations import Convolution, Work
 from bnn_tf.export.program import Program, compile_network
 from bnn_tf.export.source import Labels, write_source
 from bnn_tf.values import InNotebooks
@@ -47,11 +49,16 @@ class ExportReport(InNotebooks):
         steps: Fused steps.
         binary_convolutions: Convolutions and dense layers that are computed on bits.
         real_convolutions: Convolutions and dense layers that are computed on float values.
+        work: The multiplications of an inference.
+        int8_kernels: Kernels that are stored as int8, depthwise ones among them.
         parity: Comparison of the outputs with Keras (of a `.tflite` file: with LCE's interpreter); None
             where nothing was compared.
         proof: Comparison layer by layer; None where nothing was compared.
         unchecked: Why nothing was compared; empty where it was.
-        reference: What it was compared with, `"Keras"` or `"LCE's interpreter"`.
+        reference: What it was compared with, `"Keras"` or `"LCE's interpreter"`; with int8 weights, on
+            kernels rounded the same way.
+        rounding: What rounding the kernels to int8 does to the outputs: those of the network before and
+            after it, compared; None with float weights, and where nothing was asked to be checked.
     """
 
     path: Path
@@ -62,10 +69,13 @@ class ExportReport(InNotebooks):
     steps: int
     binary_convolutions: int
     real_convolutions: int
+    work: Work
     parity: proofs.ParityReport | None = None
     proof: checks.LayerProof | None = None
     unchecked: str = ""
     reference: str = "Keras"
+    int8_kernels: int = 0
+    rounding: proofs.ParityReport | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """The report with plain values, for JSON."""
@@ -74,6 +84,7 @@ class ExportReport(InNotebooks):
             "path": str(self.path),
             "header": str(self.header) if self.header else None,
             "parity": self.parity.to_dict() if self.parity else None,
+            "rounding": self.rounding.to_dict() if self.rounding else None,
             "proof": dataclasses.asdict(self.proof) if self.proof else None,
         }
 
@@ -81,11 +92,16 @@ class ExportReport(InNotebooks):
         lines = [
             f"{self.path}: {self.name}_run(image, logits), {self.steps} steps, "
             f"{self.binary_convolutions} binary and {self.real_convolutions} real convolutions",
-            f"flash: {self.flash:,} bytes of constants; RAM: {self.ram:,} bytes, no allocation",
+            f"flash: {self.flash:,} bytes of constants; RAM: {self.ram:,} bytes, no allocation; {self.work}",
         ]
+        if self.int8_kernels:
+            lines[0] += f", {self.int8_kernels} kernels in int8"
+        if self.rounding is not None:
+            lines.append(f"rounding to int8: {self.rounding}")
+        reference = f"{self.reference} with kernels in int8" if self.int8_kernels else self.reference
         if self.parity is None:
-            return "\n".join([*lines, f"agreement with {self.reference}: not checked ({self.unchecked})"])
-        lines.append(f"agreement with {self.reference}: {self.parity}")
+            return "\n".join([*lines, f"agreement with {reference}: not checked ({self.unchecked})"])
+        lines.append(f"agreement with {reference}: {self.parity}")
         if self.proof is not None:
             lines.append(
                 f"layer by layer: {self.proof.tensors} maps agree, "
@@ -106,6 +122,7 @@ def export_c(
     check: bool | None = None,
     header: bool = False,
     subbit: bool = False,
+    int8_weights: bool = False,
 ) -> ExportReport:
     """Writes a model's folded network as one C99 file that needs nothing but a C compiler.
 
@@ -132,6 +149,10 @@ def export_c(
         subbit: Whether to store binary 3×3 filters of few patterns, as the sub-bit method trains them, as
             indices into a codebook. That takes b/9 of the flash for b bits an index; the first run expands
             them into memory, which `ram` includes.
+        int8_weights: Whether to store the kernels of real layers as int8 with a step for each output
+            channel, `max |W| / 127`, a quarter of their flash. Values stay float. The program is compared
+            with the network of which the kernels are rounded the same way, within the same limits; the
+            report says how far the rounding moves the outputs.
 
     Raises:
         ConversionError: A layer cannot be exported, or the program does not compute what Keras does.
@@ -149,14 +170,20 @@ def export_c(
     name = _name(path, name)
     file = None
     graph: Any = None
+    exact: Any = None  # the model or file before its kernels are rounded
     if isinstance(model, LceFile | bytes | str | os.PathLike):
         file = model if isinstance(model, LceFile) else LceFile(model)
+        if int8_weights:
+            exact, file = file, round_file(file)
         network = lower_file(file)
         if file.inputs[0].type == "UINT8":  # it normalizes pixels itself
             mean, std = 0.0, 1.0 / 255.0
     else:
         keras: Any = model
-        network, graph = lower(keras)
+        network, graph = lower(keras, rounded=int8_weights)
+        if int8_weights:
+            exact, keras = keras, graph.build()
+    int8_kernels = store_levels(network) if int8_weights else 0
     channels = network.shapes[network.input].channels
     labels = Labels(tuple(classes), _per_channel("mean", mean, channels), _per_channel("std", std, channels))
     outputs = network.shapes[network.outputs[0]].channels
@@ -175,23 +202,29 @@ def export_c(
         steps=len(program.steps),
         binary_convolutions=binary,
         real_convolutions=len(convolutions) - binary,
+        work=network.work(),
         reference="Keras" if file is None else "LCE's interpreter",
+        int8_kernels=int8_kernels,
     )
-    if check is None and checks.compiler() is None:
-        report = dataclasses.replace(report, unchecked="there is no C compiler on this machine")
-    elif check is False:
+    if check is False:
         report = dataclasses.replace(report, unchecked="not asked for")
     else:
-        if file is not None:
-            samples = _samples(images, file.inputs[0].shape[1:])
+        samples = _samples(images, graph.inputs[0].shape[1:] if file is None else file.inputs[0].shape[1:])
+        if file is not None and file.inputs[0].type == "UINT8":
+            samples = np.random.default_rng(0).integers(0, 256, samples.shape).astype(np.float32)
+        if exact is not None:
+            before, after = (_outputs(one, samples) for one in (exact, keras if file is None else file))
+            report = dataclasses.replace(report, rounding=proofs.compare(_joined(before), _joined(after)))
+        if check is None and checks.compiler() is None:
+            report = dataclasses.replace(report, unchecked="there is no C compiler on this machine")
+        elif file is not None:
             parity, proof = _compared_with_file(file, program, source.text, name, samples)
+            report = dataclasses.replace(report, proof=proof, parity=parity)
         else:
-            samples = _samples(images, graph.inputs[0].shape[1:])
             outcome = checks.run(program, source.text, name, samples, trace=_PROVED)
             proof = checks.prove(program, graph, outcome, samples[:_PROVED])
-            expected = keras.predict(samples, verbose=0)
-            parity = _judged(tf.nest.flatten(expected), outcome.outputs, proof, "Keras")
-        report = dataclasses.replace(report, proof=proof, parity=parity)
+            parity = _judged(_outputs(keras, samples), outcome.outputs, proof, "Keras")
+            report = dataclasses.replace(report, proof=proof, parity=parity)
     files.write_text(path, source.text)
     if report.header is not None:
         files.write_text(report.header, source.header)
@@ -202,8 +235,6 @@ def _compared_with_file(
     file: LceFile, program: Program, text: str, name: str, images: np.ndarray
 ) -> tuple[proofs.ParityReport, checks.LayerProof]:
     """Compares with LCE's interpreter: each step from LCE's values before it, and the outputs as they are."""
-    if file.inputs[0].type == "UINT8":
-        images = np.random.default_rng(0).integers(0, 256, images.shape).astype(np.float32)
     traced = min(_PROVED, len(images))
     expected = reference(file, program, images, traced)
     job = checks.Job(
@@ -219,15 +250,23 @@ def _judged(
     expected: Sequence[np.ndarray], outputs: Sequence[np.ndarray], proof: checks.LayerProof, other: str
 ) -> proofs.ParityReport:
     """Compares the outputs; where rounding has moved many, the layers decide."""
-    flat = [
-        np.concatenate([part.reshape(len(part), -1) for part in parts], axis=1)
-        for parts in (expected, outputs)
-    ]
-    report = proofs.compare(*flat)
+    report = proofs.compare(_joined(expected), _joined(outputs))
     if proof.difference is not None:
         problem = f"{proof.difference}" + (f"; {report.problem}" if report.problem else "")
         raise proofs.Disagreement(f"The exported program disagrees with {other}: {problem}.", report)
     return report if report.agrees else dataclasses.replace(report, layers_agree=True)
+
+
+def _outputs(network: Any, images: np.ndarray) -> list[np.ndarray]:
+    """All outputs of a Keras model or of a file, which takes pixels as whole numbers."""
+    if not isinstance(network, LceFile):
+        return tf.nest.flatten(network.predict(images, verbose=0))
+    pixels = network.inputs[0].type == "UINT8"
+    return list(Interpreter(network).predict_all([images.astype(np.uint8) if pixels else images]).values())
+
+
+def _joined(outputs: Sequence[np.ndarray]) -> np.ndarray:
+    return np.concatenate([part.reshape(len(part), -1) for part in outputs], axis=1)
 
 
 def _samples(images: np.ndarray | None, shape: tuple[int | None, ...]) -> np.ndarray:

@@ -17,28 +17,9 @@ from bnn_tf.deploy.graph import ConversionError
 from bnn_tf.deploy.interpreter import Interpreter
 from bnn_tf.deploy.lce_file import LceFile, Operator, TensorInfo
 from bnn_tf.errors import some
-from bnn_tf.export import lowering
+from bnn_tf.export import lowering, operations
 from bnn_tf.export.check import TOLERANCE, Difference, LayerProof, Outcome
-from bnn_tf.export.operations import (
-    Combine,
-    Concatenate,
-    Convolution,
-    Depthwise,
-    Flip,
-    Map,
-    Network,
-    Operation,
-    Place,
-    Pool,
-    Reshape,
-    Shape,
-    Sign,
-    Softmax,
-    Tensor,
-    Upsample,
-    Values,
-    Window,
-)
+from bnn_tf.export.operations import Builder, Network, Shape, Tensor, Window
 from bnn_tf.export.program import Program
 
 _ACTIVATIONS: dict[int, tuple[float | None, float | None]] = {
@@ -80,14 +61,14 @@ def lower_file(file: LceFile) -> Network:
     return _FileLowering(file).network()
 
 
-class _FileLowering:
+class _FileLowering(Builder):
     """Writes the operations of one file. `tensors` maps the file's tensors to the network's."""
 
     def __init__(self, file: LceFile) -> None:
+        super().__init__(file.label.strip("'"))
         self._file = file
         self._tensors: dict[int, Tensor] = {}
         self._constants: dict[int, np.ndarray] = {}
-        self._network = Network(file.label.strip("'"), [], {}, 0, [])
 
     def network(self) -> Network:
         file, network = self._file, self._network
@@ -115,7 +96,7 @@ class _FileLowering:
                 network.origins.setdefault(result, operator.outputs[0].index)
         if refused:
             raise ConversionError(f"{file.label} cannot be exported: {some(list(dict.fromkeys(refused)))}")
-        network.outputs = [self._values(self._tensors[tensor.index]) for tensor in file.outputs]
+        network.outputs = [self.values(self._tensors[tensor.index]) for tensor in file.outputs]
         return lowering.without_dead(lowering.pool_signs(network))
 
     def _shape(self, tensor: TensorInfo) -> Shape:
@@ -123,14 +104,6 @@ class _FileLowering:
             raise ConversionError(f"a tensor of shape {tensor.shape} is not the map of one image")
         height, width, channels = [1] * (4 - len(tensor.shape)) + list(tensor.shape[1:])
         return Shape(height, width, channels)
-
-    def add(
-        self, kind: type[Operation], operator: Operator, inputs: list[Tensor], shape: Shape, **options: Any
-    ) -> Tensor:
-        """Adds an operation and returns what it makes."""
-        output = self._network.new_tensor(shape)
-        self._network.operations.append(kind(_name(operator), inputs, output, **options))
-        return output
 
     def constant(self, tensor: TensorInfo) -> np.ndarray | None:
         """The value of a tensor that does not depend on the image; None for others."""
@@ -147,25 +120,11 @@ class _FileLowering:
             raise _refused(operator, f"its parameters are {values.dtype}")
         return values.astype(np.float32)
 
-    def _values(self, tensor: Tensor) -> Tensor:
-        shape = self._network.shapes[tensor]
-        if not shape.signs:
-            return tensor
-        output = self._network.new_tensor(Shape(shape.height, shape.width, shape.channels))
-        self._network.operations.append(Values("signs", [tensor], output))
-        return output
-
     def floats(self, operator: Operator, position: int = 0) -> Tensor:
         """An input as float values."""
         if operator.inputs[position].index not in self._tensors:
             raise _refused(operator, "it reads a constant where a map is expected")
-        return self._values(self._tensors[operator.inputs[position].index])
-
-    def map(self, operator: Operator, tensor: Tensor, expression: str, *parameters: Any) -> Tensor:
-        """A function of each value."""
-        arrays = tuple(np.atleast_1d(np.asarray(values, np.float32)) for values in parameters)
-        shape = self._network.shapes[tensor]
-        return self.add(Map, operator, [tensor], shape, expression=expression, parameters=arrays)
+        return self.values(self._tensors[operator.inputs[position].index])
 
     def activated(self, operator: Operator, tensor: Tensor, number: int) -> Tensor:
         """The fused activation of an operator."""
@@ -175,7 +134,7 @@ class _FileLowering:
         if low is not None:
             expression = "t < {0} ? {0} : t" if high is None else "t < {0} ? {0} : (t > {1} ? {1} : t)"
             limits = [low] if high is None else [low, high]
-            tensor = self.map(operator, tensor, expression, *limits)
+            tensor = self.map(_name(operator), tensor, expression, *limits)
         return tensor
 
     def _lower(self, operator: Operator) -> Tensor | None:
@@ -193,9 +152,9 @@ class _FileLowering:
             raise _refused(operator, "it computes with int8 values; export the run, with float values")
         if operator.name in _FUNCTIONS:
             function = lowering.FUNCTIONS[_FUNCTIONS[operator.name]]
-            return self.map(operator, self.floats(operator), function)
+            return self.map(_name(operator), self.floats(operator), function)
         if operator.name in _COMBINATIONS:
-            return self.combine(operator)
+            return self.combination(operator)
         if operator.name not in _LOWERINGS:
             raise _refused(operator, "no operation of the exported program computes it")
         return _LOWERINGS[operator.name](self, operator)
@@ -228,7 +187,7 @@ class _FileLowering:
         shape = self._network.shapes[tensor]
         if shape.signs:
             return tensor
-        return self.add(Sign, operator, [tensor], dataclasses.replace(shape, signs=True))
+        return self.add(operations.Sign, _name(operator), [tensor], dataclasses.replace(shape, signs=True))
 
     def dequantize(self, operator: Operator) -> Tensor:
         return self.floats(operator)
@@ -253,10 +212,10 @@ class _FileLowering:
         window = lowering.same_window((shape.height, shape.width), _size(kernel), stride, dilation, same)
         output = self._map_shape(operator, kernel.shape[3])
         one = int(options["pad_values"]) == 1
-        padded = _reaches_over(window, shape, output)
+        padded = window.reaches_over(shape, output)
         counts = self.add(
-            Convolution,
-            operator,
+            operations.Convolution,
+            _name(operator),
             [tensor],
             output,
             window=window,
@@ -270,11 +229,17 @@ class _FileLowering:
                 raise _refused(operator, "its thresholds are not known")
             least = float(np.prod(kernel.shape[:3])) - 2.0 * thresholds.astype(np.float64)
             least = np.clip(least, -_LARGEST_COUNT, _LARGEST_COUNT)
-            margin = self.map(operator, counts, "t - {0}", least)
-            return self.add(Sign, operator, [margin], dataclasses.replace(output, signs=True))
+            margin = self.map(_name(operator), counts, "t - {0}", least)
+            return self.add(
+                operations.Sign, _name(operator), [margin], dataclasses.replace(output, signs=True)
+            )
         result = self.activated(operator, counts, activation)
         return self.map(
-            operator, result, lowering.AFFINE, self.parameter(operator, 2), self.parameter(operator, 3)
+            _name(operator),
+            result,
+            operations.AFFINE,
+            self.parameter(operator, 2),
+            self.parameter(operator, 3),
         )
 
     def _map_shape(self, operator: Operator, channels: int) -> Shape:
@@ -290,7 +255,7 @@ class _FileLowering:
             (shape.height, shape.width), size, stride, (1, 1), int(options["padding"]) == 0
         )
         output = dataclasses.replace(self._map_shape(operator, shape.channels), signs=shape.signs)
-        return self.add(Pool, operator, [tensor], output, window=window, largest=True)
+        return self.add(operations.Pool, _name(operator), [tensor], output, window=window, largest=True)
 
     # Layers with kernels
 
@@ -305,7 +270,7 @@ class _FileLowering:
         if len(operator.inputs) > 2:
             bias = self.parameter(operator, 2)
             if bias.any():
-                tensor = self.map(operator, tensor, "t + {0}", bias)
+                tensor = self.map(_name(operator), tensor, operations.BIAS, bias)
         return self.activated(operator, tensor, activation)
 
     def convolution(self, operator: Operator) -> Tensor:
@@ -317,7 +282,13 @@ class _FileLowering:
         window = self._window(operator, _size(kernel), stride, dilation)
         output = self._shape(operator.outputs[0])
         result = self.add(
-            Convolution, operator, [tensor], output, window=window, kernel=kernel, groups=groups
+            operations.Convolution,
+            _name(operator),
+            [tensor],
+            output,
+            window=window,
+            kernel=kernel,
+            groups=groups,
         )
         return self._with_bias(operator, result, _option(operator, 3, "b"))
 
@@ -329,7 +300,9 @@ class _FileLowering:
         dilation = _option(operator, 6, default=1), _option(operator, 5, default=1)
         window = self._window(operator, _size(kernel), stride, dilation)
         output = self._shape(operator.outputs[0])
-        result = self.add(Depthwise, operator, [tensor], output, window=window, kernel=kernel)
+        result = self.add(
+            operations.Depthwise, _name(operator), [tensor], output, window=window, kernel=kernel
+        )
         return self._with_bias(operator, result, _option(operator, 4, "b"))
 
     def dense(self, operator: Operator) -> Tensor:
@@ -338,9 +311,11 @@ class _FileLowering:
         shape = self._network.shapes[tensor]
         if shape.channels != kernel.shape[2]:  # TFLite lets a map pass as a vector
             flat = Shape(1, 1, shape.pixels * shape.channels)
-            tensor = self.add(Reshape, operator, [tensor], flat)
+            tensor = self.add(operations.Reshape, _name(operator), [tensor], flat)
         window = Window((1, 1), (1, 1), (1, 1), (0, 0))
-        result = self.add(Convolution, operator, [tensor], output, window=window, kernel=kernel)
+        result = self.add(
+            operations.Convolution, _name(operator), [tensor], output, window=window, kernel=kernel
+        )
         return self._with_bias(operator, result, _option(operator, 0, "b"))
 
     # Pools and operators that move values
@@ -351,7 +326,9 @@ class _FileLowering:
         window = self._window(operator, size, stride, (1, 1))
         largest = operator.name == "MAX_POOL_2D"
         output = self._shape(operator.outputs[0])
-        result = self.add(Pool, operator, [self.floats(operator)], output, window=window, largest=largest)
+        result = self.add(
+            operations.Pool, _name(operator), [self.floats(operator)], output, window=window, largest=largest
+        )
         return self.activated(operator, result, _option(operator, 5, "b"))
 
     def reduce(self, operator: Operator) -> Tensor:
@@ -364,11 +341,18 @@ class _FileLowering:
         window = Window((shape.height, shape.width), (1, 1), (1, 1), (0, 0))
         output = Shape(1, 1, shape.channels)
         return self.add(
-            Pool, operator, [tensor], output, window=window, largest=operator.name == "REDUCE_MAX"
+            operations.Pool,
+            _name(operator),
+            [tensor],
+            output,
+            window=window,
+            largest=operator.name == "REDUCE_MAX",
         )
 
     def reshape(self, operator: Operator) -> Tensor:
-        return self.add(Reshape, operator, [self.floats(operator)], self._shape(operator.outputs[0]))
+        return self.add(
+            operations.Reshape, _name(operator), [self.floats(operator)], self._shape(operator.outputs[0])
+        )
 
     def pad(self, operator: Operator) -> Tensor:
         sides = self.constant(operator.inputs[1])
@@ -380,7 +364,9 @@ class _FileLowering:
 
     def _place(self, operator: Operator, before: tuple[int, int, int], value: float = 0.0) -> Tensor:
         shape = self._shape(operator.outputs[0])
-        return self.add(Place, operator, [self.floats(operator)], shape, before=before, value=value)
+        return self.add(
+            operations.Place, _name(operator), [self.floats(operator)], shape, before=before, value=value
+        )
 
     def slice(self, operator: Operator) -> Tensor:
         begin, steps = (self.constant(operator.inputs[position]) for position in (1, 3))
@@ -402,7 +388,9 @@ class _FileLowering:
         if first[2] or output.channels != shape[3]:
             raise _refused(operator, "it picks pixels and channels at once")
         window = Window((1, 1), stride, (1, 1), (-first[0], -first[1]))
-        return self.add(Pool, operator, [self.floats(operator)], output, window=window, largest=True)
+        return self.add(
+            operations.Pool, _name(operator), [self.floats(operator)], output, window=window, largest=True
+        )
 
     def concatenate(self, operator: Operator) -> Tensor:
         rank = len(operator.outputs[0].shape)
@@ -411,14 +399,16 @@ class _FileLowering:
             raise _refused(operator, "it joins images")
         inputs = [self.floats(operator, position) for position in range(len(operator.inputs))]
         shape = self._shape(operator.outputs[0])
-        result = self.add(Concatenate, operator, inputs, shape, axis=axis + 3 - rank)
+        result = self.add(operations.Concatenate, _name(operator), inputs, shape, axis=axis + 3 - rank)
         return self.activated(operator, result, _option(operator, 1, "b"))
 
     def reverse(self, operator: Operator) -> Tensor:
         axes = np.asarray(self.constant(operator.inputs[1])).reshape(-1) % 4
         if sorted(axes.tolist()) != [1, 2] or len(operator.inputs[0].shape) != 4:
             raise _refused(operator, "it does not turn maps around")
-        return self.add(Flip, operator, [self.floats(operator)], self._shape(operator.outputs[0]))
+        return self.add(
+            operations.Flip, _name(operator), [self.floats(operator)], self._shape(operator.outputs[0])
+        )
 
     def resize(self, operator: Operator) -> Tensor:
         bilinear = operator.name == "RESIZE_BILINEAR"
@@ -429,24 +419,26 @@ class _FileLowering:
         whole = (shape.height * factor[0], shape.width * factor[1]) == (output.height, output.width)
         if corners or not whole or min(factor) < 1 or (bilinear and not half):
             raise _refused(operator, "it resizes otherwise than by whole factors from the centres")
-        return self.add(Upsample, operator, [tensor], output, factor=factor, bilinear=bilinear)
+        return self.add(
+            operations.Upsample, _name(operator), [tensor], output, factor=factor, bilinear=bilinear
+        )
 
     # Functions of values
 
     def clip(self, operator: Operator) -> Tensor:
-        return self.map(operator, self.floats(operator), lowering.CLAMP, -1.0, 1.0)
+        return self.map(_name(operator), self.floats(operator), lowering.CLAMP, -1.0, 1.0)
 
     def hard_swish(self, operator: Operator) -> Tensor:
         expression = "t * (t < -3.0f ? 0.0f : (t > 3.0f ? 6.0f : t + 3.0f)) * (1.0f / 6.0f)"
-        return self.map(operator, self.floats(operator), expression)
+        return self.map(_name(operator), self.floats(operator), expression)
 
     def leaky_relu(self, operator: Operator) -> Tensor:
         alpha = _option(operator, 0, "f", 0.0)
-        return self.map(operator, self.floats(operator), lowering.PRELU, alpha)
+        return self.map(_name(operator), self.floats(operator), lowering.PRELU, alpha)
 
     def prelu(self, operator: Operator) -> Tensor:
         tensor, slopes = self.floats(operator), self.parameter(operator, 1)
-        return self.map(operator, tensor, lowering.PRELU, self._spread(tensor, slopes))
+        return self.map(_name(operator), tensor, lowering.PRELU, self._spread(tensor, slopes))
 
     def _spread(self, tensor: Tensor, values: np.ndarray) -> np.ndarray:
         """A constant as one value, a value per channel or a value per element of a map."""
@@ -461,8 +453,8 @@ class _FileLowering:
         tensor = self.floats(operator)
         beta = _option(operator, 0, "f", 0.0)
         if beta != 1:
-            tensor = self.map(operator, tensor, "t * {0}", beta)
-        return self.add(Softmax, operator, [tensor], self._network.shapes[tensor])
+            tensor = self.map(_name(operator), tensor, operations.SCALE, beta)
+        return self.add(operations.Softmax, _name(operator), [tensor], self._network.shapes[tensor])
 
     def cast(self, operator: Operator) -> Tensor:
         pixels = operator.inputs[0].type == "UINT8" and operator.inputs[0] == self._file.inputs[0]
@@ -470,7 +462,7 @@ class _FileLowering:
             raise _refused(operator, "it changes the type of values")
         return self._network.input
 
-    def combine(self, operator: Operator) -> Tensor:
+    def combination(self, operator: Operator) -> Tensor:
         kind = _COMBINATIONS[operator.name]
         constants = [self.constant(tensor) for tensor in operator.inputs]
         fused = kind in ("add", "subtract", "multiply", "divide")
@@ -480,20 +472,14 @@ class _FileLowering:
             values = self.parameter(operator, position)
             if self._shape(operator.outputs[0]) != self._network.shapes[tensor]:
                 raise _refused(operator, "it spreads a map over a larger constant")
-            expression = lowering.COMBINATIONS[kind][1 - position].format(u="{0}")
-            result = self.map(operator, tensor, expression, self._spread(tensor, values))
+            expression = operations.COMBINATIONS[kind][1 - position].format(u="{0}")
+            result = self.map(_name(operator), tensor, expression, self._spread(tensor, values))
         else:
             first, second = self.floats(operator, 0), self.floats(operator, 1)
-            expression, swapped = lowering.COMBINATIONS[kind]
-            shapes = [self._network.shapes[tensor] for tensor in (first, second)]
-            if shapes[0].pixels < shapes[1].pixels or shapes[0].channels < shapes[1].channels:
-                first, second, expression, swapped = second, first, swapped, expression
-                shapes.reverse()
-            if shapes[0] != shapes[1] and (shapes[1].pixels, shapes[1].channels) != (1, shapes[0].channels):
+            combined = self.combine(_name(operator), kind, first, second)
+            if combined is None:
                 raise _refused(operator, "it combines maps of different shapes")
-            result = self.add(
-                Combine, operator, [first, second], shapes[0], expression=expression, swapped=swapped
-            )
+            result = combined
         return self.activated(operator, result, _option(operator, 0, "b") if fused else 0)
 
 
@@ -512,15 +498,6 @@ def _refused(operator: Operator, reason: str) -> ConversionError:
 
 def _size(kernel: np.ndarray) -> tuple[int, int]:
     return kernel.shape[0], kernel.shape[1]
-
-
-def _reaches_over(window: Window, source: Shape, output: Shape) -> bool:
-    sizes = ((output.height, source.height), (output.width, source.width))
-    return any(
-        window.taps(axis, position, size)[1] < window.size[axis]
-        for axis, (count, size) in enumerate(sizes)
-        for position in range(count)
-    )
 
 
 _LOWERINGS: Mapping[str, Callable[[_FileLowering, Operator], Tensor]] = {

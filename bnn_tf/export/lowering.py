@@ -16,32 +16,14 @@ from bnn_tf.deploy.fold import affine_of, folded
 from bnn_tf.deploy.graph import Call, ConversionError, Graph
 from bnn_tf.deploy.graph import Tensor as Value
 from bnn_tf.errors import some
-from bnn_tf.export.operations import (
-    Combine,
-    Concatenate,
-    Convolution,
-    Depthwise,
-    Flip,
-    Map,
-    Network,
-    Operation,
-    Place,
-    Pool,
-    Reshape,
-    Shape,
-    Sign,
-    Softmax,
-    Tensor,
-    Upsample,
-    Values,
-    Window,
-)
+from bnn_tf.export import operations
+from bnn_tf.export.int8_weights import round_graph
+from bnn_tf.export.operations import AFFINE, BIAS, SCALE, Builder, Network, Operation, Shape, Tensor, Window
 from bnn_tf.layers import ChannelPad, HardTanh, LeakyClip
 from bnn_tf.layers import Flip as FlipLayer
 
 layers = tf.keras.layers
 
-AFFINE = "t * {0} + {1}"
 CLAMP = "t < {0} ? {0} : (t > {1} ? {1} : t)"
 _RELU = "t > 0.0f ? t : 0.0f"
 PRELU = "t >= 0.0f ? t : {0} * t"
@@ -68,14 +50,6 @@ FUNCTIONS = {
 }
 """Functions of one value: Keras' activations and TensorFlow's operators, by their names."""
 
-COMBINATIONS = {
-    "add": ("t + {u}", "{u} + t"),
-    "subtract": ("t - {u}", "{u} - t"),
-    "multiply": ("t * {u}", "{u} * t"),
-    "divide": ("t / {u}", "{u} / t"),
-    "maximum": ("t > {u} ? t : {u}", "t > {u} ? t : {u}"),
-    "minimum": ("t < {u} ? t : {u}", "t < {u} ? t : {u}"),
-}
 _OPERATORS = {
     "__operators__.add": "add",
     "math.add": "add",
@@ -89,24 +63,26 @@ _OPERATORS = {
 }
 
 
-def lower(model: tf.keras.Model) -> tuple[Network, Graph]:
-    """The operations of a model's folded graph, and the graph.
+def lower(model: tf.keras.Model, rounded: bool = False) -> tuple[Network, Graph]:
+    """The operations of a model's folded graph, and the graph; `rounded` rounds the kernels of real layers.
 
     Raises:
         ConversionError: Something in the model cannot be exported; the message names it.
     """
     graph = folded(model)
+    if rounded:
+        round_graph(graph)
     return _Lowering(graph).network(), graph
 
 
-class _Lowering:
+class _Lowering(Builder):
     """Writes the operations of one graph. `tensors` maps the graph's tensors to the network's."""
 
     def __init__(self, graph: Graph) -> None:
+        super().__init__(graph.name)
         self._graph = graph
         self._tensors: dict[Value, Tensor] = {}
         self._signs: dict[Tensor, Tensor] = {}
-        self._network = Network(graph.name, [], {}, 0, [])
 
     def network(self) -> Network:
         if len(self._graph.inputs) != 1:
@@ -132,7 +108,7 @@ class _Lowering:
             self._network.origins.setdefault(result, call.outputs[0])
         if refused:
             raise ConversionError(f"The model '{self._graph.name}' cannot be exported: {some(refused)}.")
-        self._network.outputs = [self._values(self._tensors[tensor]) for tensor in self._graph.outputs]
+        self._network.outputs = [self.values(self._tensors[tensor]) for tensor in self._graph.outputs]
         return without_dead(pool_signs(self._network))
 
     def _shape(self, tensor: Value) -> Shape:
@@ -145,23 +121,9 @@ class _Lowering:
     def _tensor(self, tensor: Value) -> Tensor:
         return self._network.new_tensor(self._shape(tensor))
 
-    def add(
-        self, kind: type[Operation], name: str, inputs: list[Tensor], shape: Shape, **options: Any
-    ) -> Tensor:
-        """Adds an operation and returns what it makes."""
-        output = self._network.new_tensor(shape)
-        self._network.operations.append(kind(name, inputs, output, **options))
-        return output
-
     def _float(self, call: Call, position: int = 0) -> Tensor:
         """An input as float values."""
-        return self._values(self._tensors[call.inputs[position]])
-
-    def _values(self, tensor: Tensor) -> Tensor:
-        shape = self._network.shapes[tensor]
-        if not shape.signs:
-            return tensor
-        return self.add(Values, "signs", [tensor], Shape(shape.height, shape.width, shape.channels))
+        return self.values(self._tensors[call.inputs[position]])
 
     def _sign(self, name: str, tensor: Tensor) -> Tensor:
         shape = self._network.shapes[tensor]
@@ -169,16 +131,10 @@ class _Lowering:
             return tensor
         if tensor not in self._signs:
             packed = Shape(shape.height, shape.width, shape.channels, signs=True)
-            self._signs[tensor] = self.add(Sign, name, [tensor], packed)
+            self._signs[tensor] = self.add(operations.Sign, name, [tensor], packed)
             if tensor in self._network.origins:
                 self._network.origins[self._signs[tensor]] = self._network.origins[tensor]
         return self._signs[tensor]
-
-    def _map(self, name: str, tensor: Tensor, expression: str, *parameters: Any) -> Tensor:
-        arrays = tuple(np.atleast_1d(np.asarray(values, np.float32)) for values in parameters)
-        return self.add(
-            Map, name, [tensor], self._network.shapes[tensor], expression=expression, parameters=arrays
-        )
 
     def _lower(self, call: Call) -> Tensor:
         layer = call.layer
@@ -190,7 +146,7 @@ class _Lowering:
         self._shape(call.outputs[0])
         affine = affine_of(call)
         if affine is not None:
-            return self._map(layer.name, self._float(call), AFFINE, affine.scale, affine.bias)
+            return self.map(layer.name, self._float(call), AFFINE, affine.scale, affine.bias)
         if facts.of(call).no_op:
             return self._tensors[call.inputs[0]]
         if (padding := facts.padding_of(call)) is not None:
@@ -225,16 +181,16 @@ class _Lowering:
         key = (
             function if isinstance(function, str) else getattr(function, "__name__", type(function).__name__)
         )
-        tensor = self._values(tensor)
+        tensor = self.values(tensor)
         if key in ("linear", None):
             return tensor
         if key == "softmax":
-            return self.add(Softmax, name, [tensor], self._network.shapes[tensor])
+            return self.add(operations.Softmax, name, [tensor], self._network.shapes[tensor])
         if key in ("hard_tanh", "clip_by_value_activation") and _is_clip(function):
-            return self._map(name, tensor, CLAMP, -1.0, 1.0)
+            return self.map(name, tensor, CLAMP, -1.0, 1.0)
         home = str(getattr(function, "__module__", "")).split(".")[0]
         if key in FUNCTIONS and (isinstance(function, str) or home in ("keras", "tf_keras", "tensorflow")):
-            return self._map(name, tensor, FUNCTIONS[key])
+            return self.map(name, tensor, FUNCTIONS[key])
         raise _refuser(call.layer)(f"there is no C for its activation '{key}'")
 
     # Layers with kernels
@@ -265,29 +221,22 @@ class _Lowering:
             kernel = np.where(kernel < 0, np.float32(-1), np.float32(1))
             scale = scales
         elif pad:
-            tensor, window = self._padded(call, self._values(tensor), window, pad)
+            tensor, window = self._padded(call, self.values(tensor), window, pad)
         else:
-            tensor = self._values(tensor)
-        padding = any(
-            window.taps(axis, position, size)[1] < window.size[axis]
-            for axis, (count, size) in enumerate(
-                zip((output.height, output.width), self._size(tensor), strict=True)
-            )
-            for position in range(count)
-        )
+            tensor = self.values(tensor)
         result = self.add(
-            Convolution,
+            operations.Convolution,
             layer.name,
             [tensor],
             output,
             window=window,
             kernel=kernel,
             groups=groups,
-            ones=bool(binary and pad == 1 and padding),
+            ones=bool(binary and pad == 1 and window.reaches_over(self._network.shapes[tensor], output)),
         )
         if bias is None and (scale == 1).all():
             return result
-        return self._map(
+        return self.map(
             layer.name, result, AFFINE, scale, np.zeros(output.channels) if bias is None else bias
         )
 
@@ -306,7 +255,7 @@ class _Lowering:
             max(r, size + b) for r, size, b in zip(reach, self._size(tensor), window.before, strict=True)
         ]
         padded = self.add(
-            Place,
+            operations.Place,
             call.layer.name,
             [tensor],
             Shape(larger[0], larger[1], shape.channels),
@@ -340,7 +289,7 @@ class _Lowering:
 
     def depthwise(self, call: Call, kernel: str = "depthwise_kernel") -> Tensor:
         layer = call.layer
-        tensor = self._values(self._quantized(call)[0])
+        tensor = self.values(self._quantized(call)[0])
         window = self._window(call, layer.config["kernel_size"])
         pad = layer.config.get("pad_values", 0.0) if layer.config["padding"] == "same" else 0.0
         if pad:
@@ -348,11 +297,11 @@ class _Lowering:
         output = self._shape(call.outputs[0])
         weights = layer.weights[kernel]
         shape = Shape(output.height, output.width, weights.shape[2] * weights.shape[3])
-        result = self.add(Depthwise, layer.name, [tensor], shape, window=window, kernel=weights)
+        result = self.add(operations.Depthwise, layer.name, [tensor], shape, window=window, kernel=weights)
         if "pointwise_kernel" in layer.weights:
             one = Window((1, 1), (1, 1), (1, 1), (0, 0))
             result = self.add(
-                Convolution,
+                operations.Convolution,
                 layer.name,
                 [result],
                 output,
@@ -360,7 +309,7 @@ class _Lowering:
                 kernel=layer.weights["pointwise_kernel"],
             )
         if layer.config["use_bias"]:
-            result = self._map(layer.name, result, "t + {0}", layer.weights["bias"])
+            result = self.map(layer.name, result, BIAS, layer.weights["bias"])
         return result
 
     # Pools and layers that move values
@@ -371,7 +320,7 @@ class _Lowering:
         output = self._shape(call.outputs[0])
         shape = Shape(output.height, output.width, output.channels, self._network.shapes[tensor].signs)
         window = self._window(call, call.layer.config["pool_size"])
-        return self.add(Pool, call.layer.name, [tensor], shape, window=window, largest=largest)
+        return self.add(operations.Pool, call.layer.name, [tensor], shape, window=window, largest=largest)
 
     def global_pool(self, call: Call) -> Tensor:
         largest = issubclass(call.layer.kind, layers.GlobalMaxPooling2D)
@@ -379,10 +328,12 @@ class _Lowering:
         shape = self._network.shapes[tensor]
         window = Window((shape.height, shape.width), (1, 1), (1, 1), (0, 0))
         output = Shape(1, 1, shape.channels, shape.signs)
-        return self.add(Pool, call.layer.name, [tensor], output, window=window, largest=largest)
+        return self.add(operations.Pool, call.layer.name, [tensor], output, window=window, largest=largest)
 
     def reshape(self, call: Call) -> Tensor:
-        return self.add(Reshape, call.layer.name, [self._float(call)], self._shape(call.outputs[0]))
+        return self.add(
+            operations.Reshape, call.layer.name, [self._float(call)], self._shape(call.outputs[0])
+        )
 
     def concatenate(self, call: Call) -> Tensor:
         rank = len(call.outputs[0].shape)
@@ -391,7 +342,11 @@ class _Lowering:
             raise _refuser(call.layer)("it joins images")
         inputs = [self._float(call, position) for position in range(len(call.inputs))]
         return self.add(
-            Concatenate, call.layer.name, inputs, self._shape(call.outputs[0]), axis=axis + 3 - rank
+            operations.Concatenate,
+            call.layer.name,
+            inputs,
+            self._shape(call.outputs[0]),
+            axis=axis + 3 - rank,
         )
 
     def cropping(self, call: Call) -> Tensor:
@@ -403,14 +358,16 @@ class _Lowering:
 
     def _place(self, call: Call, before: tuple[int, int, int], value: float = 0.0) -> Tensor:
         shape = self._shape(call.outputs[0])
-        return self.add(Place, call.layer.name, [self._float(call)], shape, before=before, value=value)
+        return self.add(
+            operations.Place, call.layer.name, [self._float(call)], shape, before=before, value=value
+        )
 
     def upsampling(self, call: Call) -> Tensor:
         config = call.layer.config
         if config["interpolation"] not in ("nearest", "bilinear"):
             raise _refuser(call.layer)(f"its interpolation is '{config['interpolation']}'")
         return self.add(
-            Upsample,
+            operations.Upsample,
             call.layer.name,
             [self._float(call)],
             self._shape(call.outputs[0]),
@@ -419,7 +376,7 @@ class _Lowering:
         )
 
     def flip(self, call: Call) -> Tensor:
-        return self.add(Flip, call.layer.name, [self._float(call)], self._shape(call.outputs[0]))
+        return self.add(operations.Flip, call.layer.name, [self._float(call)], self._shape(call.outputs[0]))
 
     def unknown_function(self, call: Call) -> Tensor:
         """A Lambda layer that changes nothing, as Larq Zoo has some."""
@@ -439,25 +396,23 @@ class _Lowering:
         return self._activation(call, self._tensors[call.inputs[0]], call.layer.config["activation"])
 
     def hard_tanh(self, call: Call) -> Tensor:
-        return self._map(call.layer.name, self._float(call), CLAMP, -1.0, 1.0)
+        return self.map(call.layer.name, self._float(call), CLAMP, -1.0, 1.0)
 
     def leaky_clip(self, call: Call) -> Tensor:
         expression = "t > 1.0f ? 1.0f + {0} * (t - 1.0f) : (t < -1.0f ? {0} * (t + 1.0f) - 1.0f : t)"
-        return self._map(call.layer.name, self._float(call), expression, call.layer.config["slope"])
+        return self.map(call.layer.name, self._float(call), expression, call.layer.config["slope"])
 
     def relu(self, call: Call) -> Tensor:
         config, tensor = call.layer.config, self._float(call)
         name, threshold, top = call.layer.name, config["threshold"], config["max_value"]
-        tensor = self._map(
-            name, tensor, "t >= {0} ? t : {1} * (t - {0})", threshold, config["negative_slope"]
-        )
-        return tensor if top is None else self._map(name, tensor, "t > {0} ? {0} : t", top)
+        tensor = self.map(name, tensor, "t >= {0} ? t : {1} * (t - {0})", threshold, config["negative_slope"])
+        return tensor if top is None else self.map(name, tensor, "t > {0} ? {0} : t", top)
 
     def leaky_relu(self, call: Call) -> Tensor:
-        return self._map(call.layer.name, self._float(call), PRELU, call.layer.config["alpha"])
+        return self.map(call.layer.name, self._float(call), PRELU, call.layer.config["alpha"])
 
     def elu(self, call: Call) -> Tensor:
-        return self._map(
+        return self.map(
             call.layer.name, self._float(call), "t > 0.0f ? t : {0} * expm1f(t)", call.layer.config["alpha"]
         )
 
@@ -468,13 +423,13 @@ class _Lowering:
         else:
             whole = alpha.reshape([1] * (3 - alpha.ndim) + list(alpha.shape))
             alpha = np.broadcast_to(whole, (shape.height, shape.width, shape.channels)).reshape(-1)
-        return self._map(call.layer.name, self._float(call), PRELU, alpha)
+        return self.map(call.layer.name, self._float(call), PRELU, alpha)
 
     def softmax(self, call: Call) -> Tensor:
         if call.layer.config["axis"] not in (-1, len(call.inputs[0].shape) - 1):
             raise _refuser(call.layer)("it is taken over another axis than the last")
         tensor = self._float(call)
-        return self.add(Softmax, call.layer.name, [tensor], self._network.shapes[tensor])
+        return self.add(operations.Softmax, call.layer.name, [tensor], self._network.shapes[tensor])
 
     def normalization(self, call: Call) -> Tensor:
         origin = call.layer.origin
@@ -488,18 +443,18 @@ class _Lowering:
         channels = self._shape(call.inputs[0]).channels
         if mean.size not in (1, channels) or call.layer.config.get("invert"):
             raise _refuser(call.layer)("it does not normalize channels")
-        return self._map(call.layer.name, self._float(call), "(t - {0}) / {1}", mean, deviation)
+        return self.map(call.layer.name, self._float(call), "(t - {0}) / {1}", mean, deviation)
 
     def rescaling(self, call: Call) -> Tensor:
         config = call.layer.config
-        return self._map(call.layer.name, self._float(call), AFFINE, config["scale"], config["offset"])
+        return self.map(call.layer.name, self._float(call), AFFINE, config["scale"], config["offset"])
 
     def merge(self, call: Call) -> Tensor:
         kind = call.layer.kind.__name__.lower()
         tensor = self._combined(call, "add" if kind == "average" else kind)
         if kind != "average":
             return tensor
-        return self._map(call.layer.name, tensor, "t * {0}", 1.0 / len(call.inputs))
+        return self.map(call.layer.name, tensor, SCALE, 1.0 / len(call.inputs))
 
     def _combined(self, call: Call, kind: str) -> Tensor:
         tensor = self._float(call)
@@ -508,16 +463,10 @@ class _Lowering:
         return tensor
 
     def _combine(self, call: Call, kind: str, first: Tensor, second: Tensor) -> Tensor:
-        expression, swapped = COMBINATIONS[kind]
-        shapes = [self._network.shapes[tensor] for tensor in (first, second)]
-        if shapes[0].pixels < shapes[1].pixels or shapes[0].channels < shapes[1].channels:
-            first, second, expression, swapped = second, first, swapped, expression
-            shapes.reverse()
-        if shapes[0] != shapes[1] and (shapes[1].pixels, shapes[1].channels) != (1, shapes[0].channels):
+        result = self.combine(call.layer.name, kind, first, second)
+        if result is None:
             raise _refuser(call.layer)("it combines maps of different shapes")
-        return self.add(
-            Combine, call.layer.name, [first, second], shapes[0], expression=expression, swapped=swapped
-        )
+        return result
 
     def operator(self, call: Call) -> Tensor:
         """An operator of TensorFlow in a functional model, such as `a + b` or `tf.nn.relu`."""
@@ -533,14 +482,14 @@ class _Lowering:
                 return self._combine(call, kind, first, second)
             if len(marks) == 1:
                 constant = np.asarray(operands[positions.index(None)], np.float32)
-                expression = COMBINATIONS[kind][positions.index(0)]
+                expression = operations.COMBINATIONS[kind][positions.index(0)]
                 if constant.size in (1, self._shape(call.inputs[0]).channels):
-                    return self._map(
+                    return self.map(
                         call.layer.name, self._float(call), expression.format(u="{0}"), constant.reshape(-1)
                     )
         short = function.split(".")[-1]
         if function.split(".")[0] in ("nn", "math", "keras") and short in FUNCTIONS and len(operands) == 1:
-            return self._map(call.layer.name, self._float(call), FUNCTIONS[short])
+            return self.map(call.layer.name, self._float(call), FUNCTIONS[short])
         raise refuse(f"there is no C for '{function}'")
 
 
@@ -609,21 +558,23 @@ _LOWERINGS: list[tuple[Any, Callable[[_Lowering, Call], Tensor]]] = [
 def pool_signs(network: Network) -> Network:
     """Takes signs before max pools where only signs are read behind them: `sign(max x) = max sign(x)`."""
     for pool in [
-        operation for operation in network.operations if isinstance(operation, Pool) and operation.largest
+        operation
+        for operation in network.operations
+        if isinstance(operation, operations.Pool) and operation.largest
     ]:
         readers = network.consumers(pool.output)
         if network.shapes[pool.output].signs or pool.output in network.outputs:
             continue
-        if not readers or not all(isinstance(reader, Sign) for reader in readers):
+        if not readers or not all(isinstance(reader, operations.Sign) for reader in readers):
             continue
         source = network.shapes[pool.inputs[0]]
-        same = [op for op in network.consumers(pool.inputs[0]) if isinstance(op, Sign)]
+        same = [op for op in network.consumers(pool.inputs[0]) if isinstance(op, operations.Sign)]
         position = network.operations.index(pool)
         if same and network.operations.index(same[0]) < position:
             packed = same[0].output
         else:
             packed = network.new_tensor(Shape(source.height, source.width, source.channels, signs=True))
-            network.operations.insert(position, Sign(pool.name, [pool.inputs[0]], packed))
+            network.operations.insert(position, operations.Sign(pool.name, [pool.inputs[0]], packed))
             if pool.inputs[0] in network.origins:
                 network.origins[packed] = network.origins[pool.inputs[0]]
         result = readers[0].output

@@ -11,6 +11,10 @@ from typing import Any
 
 import numpy as np
 
+AFFINE = "t * {0} + {1}"
+BIAS = "t + {0}"
+SCALE = "t * {0}"
+
 Tensor = int
 """Number of a tensor within its network."""
 
@@ -50,6 +54,15 @@ class Window:
         step = self.dilation[axis]
         inside = [tap for tap in range(self.size[axis]) if 0 <= start + tap * step < length]
         return (inside[0], len(inside)) if inside else (0, 0)
+
+    def reaches_over(self, source: Shape, output: Shape) -> bool:
+        """Whether a pixel of the output sees taps outside of the map."""
+        sizes = ((output.height, source.height), (output.width, source.width))
+        return any(
+            self.taps(axis, position, size)[1] < self.size[axis]
+            for axis, (count, size) in enumerate(sizes)
+            for position in range(count)
+        )
 
 
 @dataclasses.dataclass(eq=False)
@@ -136,6 +149,17 @@ class Combine(Operation):
     swapped: str
 
 
+COMBINATIONS = {
+    "add": ("t + {u}", "{u} + t"),
+    "subtract": ("t - {u}", "{u} - t"),
+    "multiply": ("t * {u}", "{u} * t"),
+    "divide": ("t / {u}", "{u} / t"),
+    "maximum": ("t > {u} ? t : {u}", "t > {u} ? t : {u}"),
+    "minimum": ("t < {u} ? t : {u}", "t < {u} ? t : {u}"),
+}
+"""Expressions of `Combine` by name, for the maps in their order and in the other one."""
+
+
 @dataclasses.dataclass(eq=False)
 class Softmax(Operation):
     """`exp(x_c) / sum exp(x)` over the channels."""
@@ -174,6 +198,22 @@ class Reshape(Operation):
     """The same values in the same order under another shape."""
 
 
+@dataclasses.dataclass(frozen=True)
+class Work:
+    """Multiplications of an inference, taps outside of a map not counted.
+
+    Attributes:
+        binary: Of signs with signs: an exclusive or, and a bit to count.
+        real: Of float values.
+    """
+
+    binary: int
+    real: int
+
+    def __str__(self) -> str:
+        return f"{self.binary / 1e6:,.1f} M binary and {self.real / 1e6:,.1f} M real multiplications"
+
+
 @dataclasses.dataclass(eq=False)
 class Network:
     """Operations in an order in which they can run.
@@ -203,3 +243,63 @@ class Network:
     def consumers(self, tensor: Tensor) -> list[Operation]:
         """The operations that read a tensor."""
         return [operation for operation in self.operations if tensor in operation.inputs]
+
+    def work(self) -> Work:
+        """The multiplications of convolutions and dense layers."""
+        counts = {True: 0, False: 0}
+        for operation in self.operations:
+            if isinstance(operation, Convolution | Depthwise):
+                source, output = self.shapes[operation.inputs[0]], self.shapes[operation.output]
+                taps = [
+                    sum(
+                        operation.window.size[axis]
+                        if isinstance(operation, Convolution) and operation.ones
+                        else operation.window.taps(axis, position, size)[1]
+                        for position in range(count)
+                    )
+                    for axis, (count, size) in enumerate(
+                        ((output.height, source.height), (output.width, source.width))
+                    )
+                ]
+                inputs = operation.kernel.shape[2] if isinstance(operation, Convolution) else 1
+                counts[source.signs] += taps[0] * taps[1] * inputs * output.channels
+        return Work(counts[True], counts[False])
+
+
+class Builder:
+    """Writes the operations of a network, one behind the other; what reads a model or a file extends it."""
+
+    def __init__(self, name: str) -> None:
+        self._network = Network(name, [], {}, 0, [])
+
+    def add(
+        self, kind: type[Operation], name: str, inputs: list[Tensor], shape: Shape, **options: Any
+    ) -> Tensor:
+        """Adds an operation and returns what it makes."""
+        output = self._network.new_tensor(shape)
+        self._network.operations.append(kind(name, inputs, output, **options))
+        return output
+
+    def values(self, tensor: Tensor) -> Tensor:
+        """A tensor as float values."""
+        shape = self._network.shapes[tensor]
+        if not shape.signs:
+            return tensor
+        return self.add(Values, "signs", [tensor], dataclasses.replace(shape, signs=False))
+
+    def map(self, name: str, tensor: Tensor, expression: str, *parameters: Any) -> Tensor:
+        """A function of each value; see `Map`."""
+        arrays = tuple(np.atleast_1d(np.asarray(values, np.float32)) for values in parameters)
+        shape = self._network.shapes[tensor]
+        return self.add(Map, name, [tensor], shape, expression=expression, parameters=arrays)
+
+    def combine(self, name: str, kind: str, first: Tensor, second: Tensor) -> Tensor | None:
+        """A function of two maps, one of `COMBINATIONS`; None where their shapes do not fit."""
+        expression, swapped = COMBINATIONS[kind]
+        shapes = [self._network.shapes[tensor] for tensor in (first, second)]
+        if shapes[0].pixels < shapes[1].pixels or shapes[0].channels < shapes[1].channels:
+            first, second, expression, swapped = second, first, swapped, expression
+            shapes.reverse()
+        if shapes[0] != shapes[1] and (shapes[1].pixels, shapes[1].channels) != (1, shapes[0].channels):
+            return None
+        return self.add(Combine, name, [first, second], shapes[0], expression=expression, swapped=swapped)

@@ -194,6 +194,11 @@ class _Writer:
             self._flash += values.nbytes
         return self._constants[key]
 
+    def _weights(self, kernel: np.ndarray) -> str:
+        """Name of the values of a real kernel, floats or 8-bit whole numbers."""
+        kind = _type(kernel)
+        return self._constant(kernel if kind == "int8_t" else kernel.astype(np.float32), kind)
+
     def _filters(self, kernel: np.ndarray) -> str:
         """Name of the packed filters of a binary convolution."""
         packed = pack_filters(kernel)
@@ -318,6 +323,7 @@ class _Writer:
         self._open_window(body, kernel, output, kernel.ones)
         n, channels = self._name, output.channels
         kind = "uint8_t" if source.signs else "float"
+        levels = kernel.kernel.dtype == np.int8
         stride = -(-channels // 32) * 32 if source.signs else -(-channels // 16) * 16
         if kernel.groups == 1:
             self._pieces |= {"window": None}
@@ -327,13 +333,11 @@ class _Writer:
             counts, codes, _ = strip_layout(kernel, output, True)
             body.add(f"uint16_t *const counts = (uint16_t *)(void *)(scratch + {counts // 4});")
         elif kernel.groups == 1:
-            self._pieces |= {"dots": None}
-            filters, depth = (
-                self._constant(block_filters(kernel.kernel), "float"),
-                int(np.prod(kernel.kernel.shape[:3])),
-            )
+            self._pieces |= {"dots": None, "levels" if levels else "floats": None}
+            filters = self._weights(block_filters(kernel.kernel))
+            depth = int(np.prod(kernel.kernel.shape[:3]))
         else:
-            filters, depth = self._constant(kernel.kernel, "float"), 0
+            filters, depth = self._weights(kernel.kernel), 0
         element = source.pixel_bytes if source.signs else source.channels
         with body.block("for (size_t r = 0; r < sizeof regions / sizeof regions[0]; ++r)"):
             body.add("const int pixels = (int)regions[r].height * (int)regions[r].width;")
@@ -356,7 +360,8 @@ class _Writer:
                     if source.signs:
                         body.add(f"{n}_count({call}, counts, {stride}, scratch + {codes // 4});")
                     else:
-                        body.add(f"{n}_dot({call}, scratch, {stride});")
+                        dot = f"{n}_dot_levels" if levels else f"{n}_dot"
+                        body.add(f"{dot}({call}, scratch, {stride});")
                 with body.block("for (int j = 0; j < count; ++j)"):
                     body.add("const size_t at = place[j];")
                     if source.signs:
@@ -383,8 +388,8 @@ class _Writer:
                 body.add(f"const int tap = (regions[r].row + row) * {width} + regions[r].column + column;")
                 group = f"c / {outputs // kernel.groups} * {depth}"
                 body.add(f"const float *const x = source + from[j] + pixel * {channels} + {group};")
-                body.add(f"const float *const f = {filters} + tap * {depth * outputs} + c;")
-                body.add(f"for (int i = 0; i < {depth}; ++i) {{ sum += x[i] * f[i * {outputs}]; }}")
+                body.add(f"const {_type(kernel.kernel)} *const f = {filters} + tap * {depth * outputs} + c;")
+                body.add(f"for (int i = 0; i < {depth}; ++i) {{ sum += x[i] * (float)f[i * {outputs}]; }}")
             body.add("values[c] = sum;")
 
     def _windowed(self, body: _Lines, step: Step, kernel: Depthwise | Pool) -> None:
@@ -395,7 +400,7 @@ class _Writer:
         kind, pixel = ("uint8_t", source.pixel_bytes) if source.signs else ("float", source.channels)
         if source.signs:
             body.add(f"uint8_t *const target = {self._target(kernel.output)};")
-        weights = self._constant(kernel.kernel, "float") if isinstance(kernel, Depthwise) else ""
+        weights = self._weights(kernel.kernel) if isinstance(kernel, Depthwise) else ""
         with body.block("for (size_t r = 0; r < sizeof regions / sizeof regions[0]; ++r)"):
             body.add(f"const {n}_region *const region = &regions[r];")
             body.add("const int pixels = (int)region->height * (int)region->width;")
@@ -427,9 +432,10 @@ class _Writer:
                                 width, multiplier = kernel.kernel.shape[1], kernel.kernel.shape[3]
                                 tap = f"(region->row + row) * {width} + region->column + column"
                                 body.add(f"const int tap = {tap};")
-                                body.add(f"const float *const f = {weights} + tap * {output.channels};")
+                                start = f"{weights} + tap * {output.channels}"
+                                body.add(f"const {_type(kernel.kernel)} *const f = {start};")
                                 index = "c" if multiplier == 1 else f"c / {multiplier}"
-                                action = f"values[c] += x[{index}] * f[c];"
+                                action = f"values[c] += x[{index}] * (float)f[c];"
                             elif source.signs:
                                 action = "values[c] = (uint8_t)(values[c] & x[c]);"
                             else:
@@ -717,7 +723,7 @@ class _Block:
         self._lines.add("}")
 
 
-PIECES = ("common", "strip", "window", "expand", "counts", "dots", "pack", "softmax")
+PIECES = ("common", "strip", "window", "expand", "counts", "dots", "floats", "levels", "pack", "softmax")
 """The files of functions, in the order in which they stand in a program that needs them."""
 
 
@@ -760,12 +766,12 @@ def codebook_of(kernel: np.ndarray) -> tuple[np.ndarray, int, np.ndarray] | None
 
 def block_filters(kernel: np.ndarray) -> np.ndarray:
     """Filters `(height, width, inputs, outputs)` in blocks of 16, the rest in blocks of 4, padded with 0."""
-    rows = kernel.reshape(-1, kernel.shape[-1]).astype(np.float32)
+    rows = kernel.reshape(-1, kernel.shape[-1])
     outputs = rows.shape[1]
     parts, start = [], 0
     while start < outputs:
         size = 16 if outputs - start >= 16 else 4
-        block = np.zeros((len(rows), size), np.float32)
+        block = np.zeros((len(rows), size), rows.dtype)
         chosen = rows[:, start : start + size]
         block[:, : chosen.shape[1]] = chosen
         parts.append(block.reshape(-1))
@@ -783,6 +789,10 @@ def _classes(window: Window, axis: int, count: int, size: int, full: bool) -> li
         else:
             runs.append((position, 1, *taps))
     return runs
+
+
+def _type(values: np.ndarray) -> str:
+    return "int8_t" if values.dtype == np.int8 else "float"
 
 
 def _float(value: float) -> str:

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import subprocess
+import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 
-from bnn_tf.deploy.benchmark import Candidate, OperatorCount
+from bnn_tf.deploy.benchmark import Candidate, Limit, OperatorCount
 from bnn_tf.errors import UserError
 from bnn_tf.export import check
+from bnn_tf.export.operations import Work
+from bnn_tf.export.source import runtime
 
+_FLAGS_OF_PEAKS = ("-std=gnu99", "-D_POSIX_C_SOURCE=199309L", "-O3", "-march=native")
 FLAGS = ("-O3", "-march=native", "-ffp-contract=off", "-D_POSIX_C_SOURCE=199309L")
 
 # Reads how many inferences to run, writes the seconds of each and the peak of resident kilobytes. getrusage
@@ -67,13 +72,62 @@ int main(void)
 
 
 @dataclasses.dataclass(frozen=True)
-class CompiledProgram(Candidate):
-    """An exported C file, compiled for this machine; `path` is the compiled program."""
+class Peaks:
+    """What one core of a processor does in a second at most, with the instructions of exported programs.
 
+    Attributes:
+        binary: Bits that it compares and counts.
+        real: Floats that it multiplies and adds.
+    """
+
+    binary: float
+    real: float
+
+    @classmethod
+    def measure(cls) -> Peaks:
+        """Of this machine: loops in which all operands lie in registers.
+
+        Raises:
+            UserError: There is no compiler, or it refuses the loops.
+        """
+        pieces = ("common", "window", "counts", "dots", "floats", "peaks")
+        text = "\n".join(["#include <stdint.h>\n#include <string.h>", *(runtime(p, "net") for p in pieces)])
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder, "peaks")
+            _compile(text, _FLAGS_OF_PEAKS, path, "what measures the processor's peak")
+            output = subprocess.run([str(path)], capture_output=True, text=True, check=True).stdout
+        binary, real = map(float, output.split())
+        return cls(binary, real)
+
+    def limit(self, work: Work) -> Limit:
+        """How fast a program of this work can be on the processor."""
+        reason = (
+            f"{work}; one core compares and counts {self.binary / 1e9:.0f} G bits, "
+            f"or multiplies and adds {self.real / 1e9:.1f} G floats, in a second at most"
+        )
+        return Limit(work.binary / self.binary + work.real / self.real, reason)
+
+
+@dataclasses.dataclass(frozen=True)
+class CompiledProgram(Candidate):
+    """An exported C file, compiled for this machine; `path` is the compiled program.
+
+    Attributes:
+        work: The multiplications of an inference; None where they are not known.
+    """
+
+    work: Work | None = None
     threaded = False
 
     @classmethod
-    def of(cls, source: Path, name: str, outputs: int = 1, label: str | None = None) -> CompiledProgram:
+    def of(
+        cls,
+        source: Path,
+        name: str,
+        outputs: int = 1,
+        label: str | None = None,
+        work: Work | None = None,
+    ) -> CompiledProgram:
         """Compiles an exported C file for this machine; the program lies beside it.
 
         Args:
@@ -81,38 +135,42 @@ class CompiledProgram(Candidate):
             name: What its functions begin with.
             outputs: How many outputs it has.
             label: What it is called in the report.
+            work: The multiplications of an inference.
 
         Raises:
             UserError: There is no compiler, or it refuses the file.
         """
-        compiler = check.compiler()
-        if compiler is None:
-            raise UserError("there is no C compiler (cc, gcc or clang) on this machine")
         upper, path = name.upper(), source.with_suffix(".program")
         others = [f"    static float output{n}[{upper}_OUTPUT{n}_SIZE];" for n in range(1, outputs)]
         arguments = "".join(f", output{n}" for n in range(1, outputs))
         text = _HARNESS.format(
             source=source.name, name=name, upper=upper, others="\n".join(others), arguments=arguments
         )
-        result = subprocess.run(
-            [compiler, *FLAGS, "-I", str(source.parent), "-x", "c", "-", "-o", str(path), "-lm"],
-            input=text,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if result.returncode:
-            reason = next((line for line in result.stderr.splitlines() if "error" in line), result.stderr)
-            raise UserError(f"{source} does not compile: {reason[:300]}")
-        return cls(label or str(source), "C", path)
+        _compile(text, (*FLAGS, "-I", str(source.parent)), path, str(source))
+        return cls(label or str(source), "C", path, work)
 
     def operators(self) -> list[OperatorCount]:
         """None: it is one program."""
         return []
 
+    def limit(self) -> Limit | None:
+        """The time of its multiplications at this processor's peak."""
+        return None if self.work is None else Peaks.measure().limit(self.work)
+
     def worker(self, threads: int, xnnpack: bool) -> Timer:
         """The program, started."""
         return Timer(self.path)
+
+
+def _compile(text: str, flags: Sequence[str], path: Path, what: str) -> None:
+    compiler = check.compiler()
+    if compiler is None:
+        raise UserError("there is no C compiler (cc, gcc or clang) on this machine")
+    command = [compiler, *flags, "-x", "c", "-", "-o", str(path), "-lm"]
+    result = subprocess.run(command, input=text, capture_output=True, text=True, check=False)
+    if result.returncode:
+        reason = next((line for line in result.stderr.splitlines() if "error" in line), result.stderr)
+        raise UserError(f"{what} does not compile: {reason[:300]}")
 
 
 class Timer:

@@ -3,6 +3,7 @@
  * out[j * stride + o] = sum_k window j [k] * filter o [k].
  *
  * Filters lie in blocks of 16, the rest in blocks of 4: element k of all filters of a block, then k + 1.
+ * They are of type TYPE; LOAD(f, v) makes vector v of NET_DOT_VECTORS of those at f.
  */
 #if defined(NET_AVX512)
 typedef __m512 net_float;
@@ -66,98 +67,104 @@ typedef float net_float;
 
 #if defined(NET_NEON) && defined(__aarch64__)
 /* Four elements of each pixel in a register, multiplied from its lanes. */
-#define NET_DOT_LANE(P, V, WIDTH, LANE)                                                                    \
-    NET_UNROLL for (v = 0; v < V; ++v)                                                                     \
+#define NET_DOT_LANE(LOAD, P, LANE)                                                                        \
+    NET_UNROLL for (v = 0; v < NET_DOT_VECTORS; ++v)                                                       \
     {                                                                                                      \
-        const float32x4_t weights = vld1q_f32(f + WIDTH * (LANE) + 4 * v);                                 \
-        NET_UNROLL for (j = 0; j < P; ++j) sums[j][v] = vfmaq_laneq_f32(sums[j][v], weights, pixels[j], LANE); \
+        const float32x4_t x = LOAD(f + 16 * (LANE), v);                                                    \
+        NET_UNROLL for (j = 0; j < P; ++j) sums[j][v] = vfmaq_laneq_f32(sums[j][v], x, pixels[j], LANE);   \
     }
-#define NET_DOT_FOURS(P, V, WIDTH)                                                                         \
-    for (; i + 4 <= w->length; i += 4, k += 4, f += 4 * WIDTH) {                                           \
+#define NET_DOT_FOURS(LOAD, P)                                                                             \
+    for (; i + 4 <= w->length; i += 4, k += 4, f += 64) {                                                  \
         float32x4_t pixels[P];                                                                             \
         NET_UNROLL for (j = 0; j < P; ++j) pixels[j] = vld1q_f32(patch[j] + k);                            \
-        NET_DOT_LANE(P, V, WIDTH, 0)                                                                       \
-        NET_DOT_LANE(P, V, WIDTH, 1)                                                                       \
-        NET_DOT_LANE(P, V, WIDTH, 2)                                                                       \
-        NET_DOT_LANE(P, V, WIDTH, 3)                                                                       \
+        NET_DOT_LANE(LOAD, P, 0)                                                                           \
+        NET_DOT_LANE(LOAD, P, 1)                                                                           \
+        NET_DOT_LANE(LOAD, P, 2)                                                                           \
+        NET_DOT_LANE(LOAD, P, 3)                                                                           \
     }
 #else
-#define NET_DOT_FOURS(P, V, WIDTH)
+#define NET_DOT_FOURS(LOAD, P)
 #endif
 
-/* P pixels against V vectors in blocks of WIDTH filters. */
-#define NET_DOT_BLOCK(NAME, P, V, WIDTH)                                                                   \
-    static void NAME(const float *const *patch, const net_window *w, const float *filters, float *out,     \
+/* P pixels against NET_DOT_VECTORS vectors in blocks of 16 filters. */
+#define NET_DOT_BLOCK(NAME, TYPE, LOAD, P)                                                                 \
+    static void NAME(const float *const *patch, const net_window *w, const TYPE *filters, float *out,      \
                      size_t stride)                                                                        \
     {                                                                                                      \
-        net_float sums[P][V];                                                                              \
+        net_float sums[P][NET_DOT_VECTORS];                                                                \
         int32_t row, tap, i;                                                                               \
         int j, v;                                                                                          \
-        NET_UNROLL for (j = 0; j < P; ++j) NET_UNROLL for (v = 0; v < V; ++v) sums[j][v] = NET_FLOAT_FILL(0.0f); \
+        NET_UNROLL for (j = 0; j < P; ++j) NET_UNROLL for (v = 0; v < NET_DOT_VECTORS; ++v)                \
+            sums[j][v] = NET_FLOAT_FILL(0.0f);                                                             \
         for (row = 0; row < w->rows; ++row) {                                                              \
             for (tap = 0; tap < w->taps; ++tap) {                                                          \
-                const float *f = filters + (w->weight + (size_t)row * w->weight_row + (size_t)tap * w->weight_tap) * WIDTH; \
+                const TYPE *f = filters + (w->weight + (size_t)row * w->weight_row + (size_t)tap * w->weight_tap) * 16; \
                 size_t k = (size_t)row * w->row + (size_t)tap * w->tap;                                    \
                 i = 0;                                                                                     \
-                NET_DOT_FOURS(P, V, WIDTH)                                                                 \
-                for (; i < w->length; ++i, ++k, f += WIDTH) {                                              \
-                    net_float x[V];                                                                        \
-                    NET_UNROLL for (v = 0; v < V; ++v)                                                     \
+                NET_DOT_FOURS(LOAD, P)                                                                     \
+                for (; i < w->length; ++i, ++k, f += 16) {                                                 \
+                    net_float x[NET_DOT_VECTORS];                                                          \
+                    NET_UNROLL for (v = 0; v < NET_DOT_VECTORS; ++v)                                       \
                     {                                                                                      \
-                        x[v] = NET_FLOAT_LOAD(f + NET_FLOATS * v);                                         \
+                        x[v] = LOAD(f, v);                                                                 \
                         NET_KEEP(x[v]);                                                                    \
                     }                                                                                      \
                     NET_UNROLL for (j = 0; j < P; ++j) {                                                   \
                         const net_float pixel = NET_FLOAT_FILL(patch[j][k]);                               \
-                        NET_UNROLL for (v = 0; v < V; ++v) sums[j][v] = NET_FLOAT_ADD(sums[j][v], x[v], pixel); \
+                        NET_UNROLL for (v = 0; v < NET_DOT_VECTORS; ++v)                                   \
+                            sums[j][v] = NET_FLOAT_ADD(sums[j][v], x[v], pixel);                           \
                     }                                                                                      \
                 }                                                                                          \
             }                                                                                              \
         }                                                                                                  \
-        NET_UNROLL for (j = 0; j < P; ++j) NET_UNROLL for (v = 0; v < V; ++v)                              \
+        NET_UNROLL for (j = 0; j < P; ++j) NET_UNROLL for (v = 0; v < NET_DOT_VECTORS; ++v)                \
             NET_FLOAT_STORE(out + (size_t)j * stride + NET_FLOATS * v, sums[j][v]);                        \
     }
 
-NET_DOT_BLOCK(net_dot_many, NET_DOTS, NET_DOT_VECTORS, 16)
-NET_DOT_BLOCK(net_dot_one, 1, NET_DOT_VECTORS, 16)
+/* The pixels against blocks of 4 filters. */
+#define NET_DOT_REST(NAME, TYPE)                                                                           \
+    static void NAME(const float *const *patch, int pixels, const net_window *w, const TYPE *filters,      \
+                     float *out, size_t stride)                                                            \
+    {                                                                                                      \
+        int j;                                                                                             \
+        for (j = 0; j < pixels; ++j) {                                                                     \
+            float a = 0.0f, b = 0.0f, c = 0.0f, d = 0.0f;                                                  \
+            int32_t row, tap, i;                                                                           \
+            for (row = 0; row < w->rows; ++row) {                                                          \
+                for (tap = 0; tap < w->taps; ++tap) {                                                      \
+                    const TYPE *f = filters + (w->weight + (size_t)row * w->weight_row + (size_t)tap * w->weight_tap) * 4; \
+                    const float *x = patch[j] + (size_t)row * w->row + (size_t)tap * w->tap;               \
+                    for (i = 0; i < w->length; ++i, f += 4) {                                              \
+                        a += x[i] * (float)f[0];                                                           \
+                        b += x[i] * (float)f[1];                                                           \
+                        c += x[i] * (float)f[2];                                                           \
+                        d += x[i] * (float)f[3];                                                           \
+                    }                                                                                      \
+                }                                                                                          \
+            }                                                                                              \
+            out[(size_t)j * stride] = a;                                                                   \
+            out[(size_t)j * stride + 1] = b;                                                               \
+            out[(size_t)j * stride + 2] = c;                                                               \
+            out[(size_t)j * stride + 3] = d;                                                               \
+        }                                                                                                  \
+    }
 
-static void net_dot_4(const float *const *patch, int pixels, const net_window *w, const float *filters, float *out,
-                      size_t stride)
-{
-    int j;
-    for (j = 0; j < pixels; ++j) {
-        float a = 0.0f, b = 0.0f, c = 0.0f, d = 0.0f;
-        int32_t row, tap, i;
-        for (row = 0; row < w->rows; ++row) {
-            for (tap = 0; tap < w->taps; ++tap) {
-                const float *f = filters + (w->weight + (size_t)row * w->weight_row + (size_t)tap * w->weight_tap) * 4;
-                const float *x = patch[j] + (size_t)row * w->row + (size_t)tap * w->tap;
-                for (i = 0; i < w->length; ++i, f += 4) {
-                    a += x[i] * f[0];
-                    b += x[i] * f[1];
-                    c += x[i] * f[2];
-                    d += x[i] * f[3];
-                }
-            }
-        }
-        out[(size_t)j * stride] = a;
-        out[(size_t)j * stride + 1] = b;
-        out[(size_t)j * stride + 2] = c;
-        out[(size_t)j * stride + 3] = d;
+/* The functions NAME(patch, pixels, window, filters, depth, channels, out, stride) for filters of a type. */
+#define NET_DOT_FUNCTIONS(NAME, TYPE, LOAD)                                                                \
+    NET_DOT_BLOCK(NAME##_many, TYPE, LOAD, NET_DOTS)                                                       \
+    NET_DOT_BLOCK(NAME##_one, TYPE, LOAD, 1)                                                               \
+    NET_DOT_REST(NAME##_rest, TYPE)                                                                        \
+    static void NAME(const float *const *patch, int pixels, const net_window *w, const TYPE *filters,      \
+                     size_t depth, int channels, float *out, size_t stride)                                \
+    {                                                                                                      \
+        int o = 0, part;                                                                                   \
+        for (; channels - o >= 16; o += 16) {                                                              \
+            for (part = 0; part < 16; part += NET_FLOATS * NET_DOT_VECTORS) {                              \
+                const TYPE *const f = filters + (size_t)o * depth + part;                                  \
+                (pixels == 1 ? NAME##_one : NAME##_many)(patch, w, f, out + o + part, stride);             \
+            }                                                                                              \
+        }                                                                                                  \
+        for (; o < channels; o += 4) {                                                                     \
+            NAME##_rest(patch, pixels, w, filters + (size_t)o * depth, out + o, stride);                   \
+        }                                                                                                  \
     }
-}
-
-static void net_dot(const float *const *patch, int pixels, const net_window *w, const float *filters, size_t depth,
-                    int channels, float *out, size_t stride)
-{
-    int o = 0, part;
-    for (; channels - o >= 16; o += 16) {
-        for (part = 0; part < 16; part += NET_FLOATS * NET_DOT_VECTORS) {
-            const float *const f = filters + (size_t)o * depth + part;
-            (pixels == 1 ? net_dot_one : net_dot_many)(patch, w, f, out + o + part, stride);
-        }
-    }
-    for (; o < channels; o += 4) {
-        net_dot_4(patch, pixels, w, filters + (size_t)o * depth, out + o, stride);
-    }
-}

@@ -17,6 +17,14 @@ def test_writes_and_checks_a_run(command, trained):
     assert (trained / "model.h").is_file()
 
 
+@pytest.mark.skipif(check.compiler() is None, reason="there is no C compiler on this machine")
+def test_int8_weights(command, trained, tmp_path):
+    code, out, err = command("export", trained, "-o", tmp_path / "x.c", "--images", 8, "--int8-weights")
+    assert code == 0, err
+    assert "rounding to int8: " in out
+    assert "agreement with Keras with kernels in int8: 100.00%" in out
+
+
 def test_json_and_a_name(command, trained, tmp_path):
     code, out, _ = command(
         "export", trained, "-o", tmp_path / "x.c", "--name", "mine", "--no-check", "--json"

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from bnn_tf.export import check
+from bnn_tf.export.int8_weights import store_levels
 from bnn_tf.export.lowering import lower
 from bnn_tf.export.program import compile_network
 from bnn_tf.export.source import Labels, write_source
@@ -34,8 +35,10 @@ def settled():
 def exported():
     """The program of a model: `(program, graph, text)`."""
 
-    def export(model, name="net", subbit=False):
-        network, graph = lower(model)
+    def export(model, name="net", subbit=False, int8_weights=False):
+        network, graph = lower(model, rounded=int8_weights)
+        if int8_weights:
+            store_levels(network)
         program = compile_network(network)
         return program, graph, write_source(program, name, Labels(), subbit).text
 
@@ -50,10 +53,10 @@ def agrees(exported):
     those of the whole model: rounding next to zero flips a sign, and one sign moves every logit.
     """
 
-    def compare(model, command=None, launcher=(), images=3, suffix=".c", subbit=False):
+    def compare(model, command=None, launcher=(), images=3, suffix=".c", **options):
         if command is None and check.compiler() is None:
             pytest.skip("there is no C compiler on this machine")
-        program, graph, text = exported(model, subbit=subbit)
+        program, graph, text = exported(model, **options)
         shape = model.input_shape[1:]
         samples = np.random.default_rng(1).standard_normal((images, *shape), np.float32)
         outcome = check.run(program, text, "net", samples, command, launcher, trace=images, suffix=suffix)

@@ -1,5 +1,6 @@
 """`export_c`: files, names, reports, and what the compiled command does."""
 
+import functools
 import json
 import subprocess
 
@@ -8,10 +9,13 @@ import pytest
 
 import bnn_tf
 import zoo
-from bnn_tf._tensorflow import tf
+from bnn_tf._tensorflow import lq, tf
 from bnn_tf.deploy import ConversionError
+from bnn_tf.deploy.lce_file import to_flatbuffer
 from bnn_tf.errors import UsageError, UserError
 from bnn_tf.export import check
+from bnn_tf.export.int8_weights import levels_of
+from bnn_tf.export.lowering import lower
 from bnn_tf.export.source import codebook_of
 
 needs_compiler = pytest.mark.skipif(check.compiler() is None, reason="there is no C compiler on this machine")
@@ -80,8 +84,10 @@ def test_sanitizers_have_nothing_to_report(sanitizer, settled, agrees):
     import zoo
 
     model = settled(zoo.CifarResNet20(method="recu", input_shape=(16, 16, 3), num_classes=10))
-    agrees(model, ["cc", "-O1", f"-fsanitize={sanitizer}", "-fno-sanitize-recover=all"])
-    agrees(model, ["cc", "-O1", "-march=native", f"-fsanitize={sanitizer}", "-fno-sanitize-recover=all"])
+    for flags in ([], ["-march=native"]):
+        command = ["cc", "-O1", *flags, f"-fsanitize={sanitizer}", "-fno-sanitize-recover=all"]
+        agrees(model, command)
+        agrees(model, command, int8_weights=True)
 
 
 def test_says_why_nothing_was_checked(model, tmp_path, monkeypatch):
@@ -162,3 +168,57 @@ def test_indices_of_patterns(patterns, outputs):
 def test_no_codebook_for_many_patterns():
     kernel = np.random.default_rng(0).choice([-1.0, 1.0], (3, 3, 64, 64)).astype(np.float32)
     assert codebook_of(kernel) is None
+
+
+@needs_compiler
+def test_int8_weights(model, tmp_path):
+    """The program computes what the network with rounded kernels does; the rounding is reported."""
+    report = bnn_tf.export_c(model, tmp_path / "net.c", int8_weights=True)
+    plain = bnn_tf.export_c(model, tmp_path / "plain.c", check=False)
+    assert report.parity.agrees
+    assert report.proof.difference is None
+    assert report.int8_kernels == report.real_convolutions
+    assert report.flash < plain.flash
+    assert report.ram == plain.ram
+    assert report.rounding.max_difference > 10 * report.parity.max_difference
+    assert "with kernels in int8: " in str(report)
+    assert json.loads(json.dumps(report.to_dict()))["rounding"]["images"] == 16
+
+
+@needs_compiler
+def test_int8_weights_of_a_converted_file(model, tmp_path):
+    content = to_flatbuffer(model)
+    report = bnn_tf.export_c(content, tmp_path / "net.c", int8_weights=True)
+    assert report.parity.agrees
+    assert report.proof.difference is None
+    assert report.int8_kernels == report.real_convolutions
+    assert report.rounding.max_difference > 10 * report.parity.max_difference
+
+
+@pytest.mark.parametrize(("shape", "axes"), [((3, 3, 5, 7), 1), ((3, 2, 5, 2), 2), ((40, 1), 1)])
+def test_levels(shape, axes):
+    rng = np.random.default_rng(0)
+    kernel = rng.standard_normal(shape).astype(np.float32) * rng.uniform(0.01, 100, shape[-axes:])
+    kernel.reshape(-1, int(np.prod(shape[-axes:])))[:, 0] = 0.0
+    levels, steps = levels_of(kernel, axes)
+    rounded = levels * steps.reshape(shape[-axes:])
+    assert levels.dtype == np.int8
+    assert (np.abs(rounded - kernel) <= 0.5001 * steps.reshape(shape[-axes:])).all()
+    again, same = levels_of(rounded.astype(np.float32), axes)
+    assert (again == levels).all()
+    np.testing.assert_allclose(same, steps, rtol=1e-6)
+
+
+def test_work_is_counted():
+    """Taps outside of the map count only where they are signs of one-padding."""
+    layers = tf.keras.layers
+    signs = {"input_quantizer": "ste_sign", "kernel_quantizer": "ste_sign"}
+    binary = functools.partial(lq.layers.QuantConv2D, kernel_size=3, padding="same", use_bias=False, **signs)
+    image = tf.keras.Input((4, 4, 3))
+    value = layers.Conv2D(8, 3, padding="same")(image)
+    ones = binary(6, pad_values=1.0)(value)
+    value = layers.DepthwiseConv2D(3, depth_multiplier=2)(binary(5)(ones))
+    network, _ = lower(tf.keras.Model(image, layers.Dense(7)(layers.Flatten()(value))))
+    inside = 10 * 10  # of 12 · 12 taps
+    assert network.work().binary == 16 * 9 * 8 * 6 + inside * 6 * 5
+    assert network.work().real == inside * 3 * 8 + 4 * 9 * 10 + 40 * 7

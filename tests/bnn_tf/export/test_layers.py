@@ -1,14 +1,20 @@
 """Each kind of layer, alone and fused, on sizes that leave remainders everywhere."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
+import bnn_tf
 from bnn_tf._tensorflow import lq, tf
 from bnn_tf.deploy.graph import ConversionError
+from bnn_tf.deploy.lce_file import to_flatbuffer
+from bnn_tf.export import check, file_lowering
 from bnn_tf.export.lowering import lower
 from bnn_tf.layers import ChannelPad, Flip, HardTanh, LeakyClip, LearnableBias
 
 L = tf.keras.layers
+needs_compiler = pytest.mark.skipif(check.compiler() is None, reason="there is no C compiler on this machine")
 CC = ["cc", "-std=c99", "-O1", "-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Werror"]
 
 
@@ -89,10 +95,62 @@ REAL = {
     "nothing": [L.Dropout(0.5)],
 }  # fmt: skip
 
+FUSED = {
+    "thresholds": [binary(40), L.BatchNormalization(), binary(24, pad_values=1.0), L.BatchNormalization(),
+                   binary(33, pad_values=1.0)],
+    "thresholds, valid, stride": [binary(40, padding="valid"), L.BatchNormalization(),
+                                  binary(24, strides=2, pad_values=1.0)],
+    "thresholds behind pooled signs": [binary(40), L.BatchNormalization(), L.MaxPooling2D(2),
+                                       binary(24, pad_values=1.0), L.BatchNormalization(), binary(8)],
+    "fused relu": [binary(16, pad_values=1.0), L.ReLU(), L.BatchNormalization()],
+    "fused clip": [binary(16, pad_values=1.0), HardTanh(), L.BatchNormalization()],
+    "constant filters": [binary(32, kernel_initializer="ones", pad_values=1.0)],
+    "strided slice": [L.MaxPooling2D(1, 2), L.Conv2D(3, 1)],
+    "relu6 and others": [L.Activation(a) for a in ("relu6", "swish", "sigmoid", "elu", "hard_sigmoid")],
+    "leaky": [L.LeakyReLU(0.2), L.Rescaling(2.0, -0.5)],
+}  # fmt: skip
+"""What LCE's converter fuses, or writes with other operators."""
 
-@pytest.mark.parametrize("case", [*BINARY, *REAL])
+
+CASES = {**FUSED, **BINARY, **REAL}
+
+
+@pytest.mark.parametrize("case", CASES)
 def test_layer(case, settled, agrees):
-    agrees(settled(network(*{**BINARY, **REAL}[case])), command=CC)
+    agrees(settled(network(*CASES[case])), command=CC)
+
+
+KERNELS = [
+    case for case in CASES if case.startswith(("conv", "one-padded", "depth", "sep", "dense", "bias", "real"))
+]
+
+
+@needs_compiler
+@pytest.mark.parametrize("case", KERNELS)
+@pytest.mark.parametrize(
+    "flags",
+    [["-O2", "-march=native"], pytest.param(["-O1"], marks=pytest.mark.slow)],
+    ids=["native", "portable"],
+)
+def test_layer_with_int8_weights(case, flags, settled, agrees):
+    _, text, _ = agrees(settled(network(*CASES[case])), command=[*CC, *flags], int8_weights=True)
+    assert ("const int8_t" in text) == (case != "bias")
+
+
+# `convert` refuses the first one, which LCE's interpreter computes wrongly; the others are written with operators
+# that a program does not have.
+NOT_CONVERTED = ("kernel larger than map", "relus", "activations", "more activations")
+
+
+@needs_compiler
+@pytest.mark.sample(len(FUSED))
+@pytest.mark.parametrize("case", [case for case in CASES if case not in NOT_CONVERTED])
+def test_layer_of_a_converted_file(case, settled, tmp_path):
+    """Against LCE's interpreter."""
+    content = to_flatbuffer(settled(network(*CASES[case])))
+    report = bnn_tf.export_c(content, tmp_path / "net.c")
+    assert report.proof.difference is None
+    assert report.proof.tensors
 
 
 @pytest.mark.sample(5)
@@ -218,3 +276,35 @@ def test_counts_are_exact(agrees):
     model.layers[-1].kernel.assign(np.ones((3, 3, 512, 64), np.float32))
     program, text, proof = agrees(model, command=[*CC, "-O3", "-march=native"])
     assert proof.difference is None
+
+
+@needs_compiler
+def test_a_wrong_threshold_is_found(settled, tmp_path, monkeypatch):
+    """A threshold decides whole numbers: one beside the right one is an error, however few signs it moves."""
+    content = to_flatbuffer(settled(network(*FUSED["thresholds"])))
+    lower = file_lowering._FileLowering.map
+
+    def shifted(self, operator, tensor, expression, *parameters):
+        if expression == "t - {0}":
+            parameters = (parameters[0] + 2.0,)
+        return lower(self, operator, tensor, expression, *parameters)
+
+    monkeypatch.setattr(file_lowering._FileLowering, "map", shifted)
+    with pytest.raises(ConversionError, match="disagrees with LCE's interpreter"):
+        bnn_tf.export_c(content, tmp_path / "net.c")
+
+
+@needs_compiler
+def test_values_are_forced(exported, settled):
+    """What stands in place of a tensor is what the next steps read."""
+    program, _, text = exported(settled(network(binary(8), L.BatchNormalization(), binary(5))))
+    images = np.random.default_rng(0).standard_normal((1, 9, 7, 5), np.float32)
+    free = check.run(program, text, "net", images, trace=1)
+    signs = {tensor: np.ones_like(array) for tensor, array in free.signs.items()}
+    job = check.Job(program, text, "net", images, signs)
+    (outcome,) = check.run_several([job], trace=1)
+    assert all((outcome.signs[tensor] == free.signs[tensor]).all() for tensor in list(signs)[:1])
+    assert (outcome.outputs[0] != free.outputs[0]).any()
+    job = dataclasses.replace(job, forced=free.signs)
+    (same,) = check.run_several([job], trace=1)
+    assert (same.outputs[0] == free.outputs[0]).all()

@@ -35,6 +35,7 @@ def test_under_emulation(target, network, agrees):
     if shutil.which(emulator) is None:
         pytest.skip(f"{emulator} is not installed (Debian: qemu-user)")
     agrees(network, [*_ZIG, *flags], launcher=[emulator], images=1)
+    agrees(network, [*_ZIG, *flags], launcher=[emulator], images=1, int8_weights=True)
 
 
 @needs_zig
@@ -52,6 +53,7 @@ def test_webassembly(network, agrees):
     simd = ["-Xclang", "-target-feature", "-Xclang", "+simd128", "-D__wasm_simd128__=1"]
     flags = ["-target", "wasm32-wasi", *simd]
     agrees(network, [*_ZIG, *flags], launcher=[sys.executable, "-c", script], images=1)
+    agrees(network, [*_ZIG, *flags], launcher=[sys.executable, "-c", script], images=1, int8_weights=True)
 
 
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="the branch is for x86-64")
@@ -64,6 +66,7 @@ def test_branches_of_x86(flags, network, agrees):
     if flags[0] == "-mavx2" and "avx2" not in Path("/proc/cpuinfo").read_text():
         pytest.skip("this processor has no AVX2")
     agrees(network, [check.compiler(), "-O2", *flags])
+    agrees(network, [check.compiler(), "-O2", *flags], int8_weights=True)
 
 
 # SIMDe computes every intrinsic in plain C. It lacks one that the program uses.
@@ -101,6 +104,7 @@ def test_avx512_emulated(network, agrees, tmp_path):
     features = ("F", "BW", "BITALG", "VPOPCNTDQ")
     flags = ["-std=gnu99", "-O1", "-w", f"-I{tmp_path}", *(f"-D__AVX512{name}__" for name in features)]
     agrees(network, [check.compiler(), *flags], images=1)
+    agrees(network, [check.compiler(), *flags], images=1, int8_weights=True)
 
 
 @pytest.mark.skipif(
@@ -109,12 +113,9 @@ def test_avx512_emulated(network, agrees, tmp_path):
 def test_avx512_compiles(tmp_path):
     """Real intrinsics, without a warning; few processors can run them."""
     runtime = Path(check.__file__).parent / "runtime"
-    pieces = "".join(
-        (runtime / f"{name}.c").read_text() for name in ("common", "window", "counts", "dots", "pack")
-    )
-    used = (
-        "int main(void) { return net_count != NULL && net_dot != NULL && net_pack != NULL && net_window_of; }"
-    )
+    names = ("common", "window", "counts", "dots", "floats", "levels", "pack")
+    pieces = "".join((runtime / f"{name}.c").read_text() for name in names)
+    used = "int main(void) { return net_count && net_dot && net_dot_levels && net_pack && net_window_of; }"
     (tmp_path / "all.c").write_text(f"#include <stdint.h>\n#include <string.h>\n{pieces}\n{used}\n")
     flags = ["-std=c99", "-O0", "-Wall", "-Wextra", "-Wconversion", "-Werror", "-Wno-address"]
     features = [f"-mavx512{name}" for name in ("f", "bw", "bitalg", "vpopcntdq")]

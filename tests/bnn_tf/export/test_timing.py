@@ -6,20 +6,31 @@ import bnn_tf
 from bnn_tf.deploy.benchmark import benchmark
 from bnn_tf.errors import UserError
 from bnn_tf.export import check
-from bnn_tf.export.timing import CompiledProgram
+from bnn_tf.export.timing import CompiledProgram, Peaks
 
 pytestmark = pytest.mark.skipif(check.compiler() is None, reason="there is no C compiler on this machine")
 
 
 def test_program_is_measured_with_one_thread(tiny, tmp_path):
-    bnn_tf.export_c(tiny(), tmp_path / "net.c", check=False)
-    program = CompiledProgram.of(tmp_path / "net.c", "net", label="tiny")
+    work = bnn_tf.export_c(tiny(), tmp_path / "net.c", check=False).work
+    program = CompiledProgram.of(tmp_path / "net.c", "net", label="tiny", work=work)
     report = benchmark([program], threads=(2, 1), rounds=2, runs=3, warmup=1)
     (measurement,) = report.measurements
     assert (measurement.threads, len(measurement.seconds)) == (1, 6)
     assert 100_000 < measurement.memory < 50_000_000
     assert report.to_dict()["candidates"][0]["form"] == "C"
     assert report.to_dict()["candidates"][0]["operators"] == []
+    limit = report.limits[program]
+    assert 0 < limit.seconds < 1
+    assert str(work) in limit.reason
+    assert report.to_dict()["candidates"][0]["limit"]["seconds"] == limit.seconds
+
+
+def test_peaks_of_this_machine():
+    """Between a slow board and a very large core."""
+    peaks = Peaks.measure()
+    assert 1e7 < peaks.binary < 1e14
+    assert 1e6 < peaks.real < 1e13
 
 
 def test_what_does_not_compile(tmp_path):
