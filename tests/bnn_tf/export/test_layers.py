@@ -137,7 +137,7 @@ def test_layer_with_int8_weights(case, flags, settled, agrees):
     assert ("const int8_t" in text) == (case != "bias")
 
 
-# `convert` refuses the first one, which LCE's interpreter computes wrongly. The others are written with operators
+# `convert` refuses the first one, which LCE computes wrongly. The others are written with operators
 # that programs do not have.
 NOT_CONVERTED = ("kernel larger than map", "relus", "activations", "more activations")
 
