@@ -68,6 +68,12 @@ typedef uint16_t net_code; /* where the tables of a byte lie */
 #define NET_CODE(byte) ((net_code)((byte) * 32u))
 #define NET_ZERO _mm256_setzero_si256()
 
+#if defined(__GNUC__) || defined(__clang__)
+#define NET_APART(x) __asm__("" : "+x"(x))
+#else
+#define NET_APART(x) (void)(x)
+#endif
+
 /* For each byte of a pixel: in how many bits its low and its high nibble differ from each of sixteen nibbles. */
 #define NET_BIT(a, b, i) (((a) >> (i) ^ (b) >> (i)) & 1)
 #define NET_N(a, b) (uint8_t)(NET_BIT(a, b, 0) + NET_BIT(a, b, 1) + NET_BIT(a, b, 2) + NET_BIT(a, b, 3))
@@ -94,6 +100,7 @@ static inline net_pixel net_tables_of(net_code code)
 static inline net_sums net_differ(net_sums sums, net_filters filters, net_pixel pixel)
 {
     sums = _mm256_add_epi8(sums, _mm256_shuffle_epi8(pixel.low, filters.low));
+    NET_APART(sums); /* adding the look-ups first would take a register more than there are */
     return _mm256_add_epi8(sums, _mm256_shuffle_epi8(pixel.high, filters.high));
 }
 
