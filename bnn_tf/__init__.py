@@ -7,9 +7,9 @@ selected right away, because that must happen before anything imports TensorFlow
 import importlib
 from typing import Any
 
-from bnn_tf._runtime import require_own_zoo, use_legacy_keras
+from bnn_tf._runtime import configure_tensorflow, require_own_zoo
 
-use_legacy_keras()
+configure_tensorflow()
 require_own_zoo()
 
 __version__ = "0.1.0"

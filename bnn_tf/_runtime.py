@@ -17,8 +17,11 @@ _KERAS_3_MESSAGE = (
 )
 
 
-def use_legacy_keras() -> None:
-    """Selects Keras 2 for a TensorFlow that is not imported yet.
+def configure_tensorflow() -> None:
+    """Sets what TensorFlow reads from the environment, whoever imports it later: Keras 2, no notices, oneDNN.
+
+    TensorFlow turns oneDNN on by itself only for some of Intel's processors. On AMD's, a training step of
+    `cifar_resnet20` takes about half the time with it. The user's own values of the last two stay.
 
     Raises:
         ImportError: TensorFlow is imported already and runs with Keras 3.
@@ -30,6 +33,8 @@ def use_legacy_keras() -> None:
     if not version.startswith("2."):
         raise ImportError(_KERAS_3_MESSAGE.format(version=version))
     os.environ["TF_USE_LEGACY_KERAS"] = "1"
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
 
 def require_own_zoo() -> None:

@@ -11,12 +11,11 @@ from __future__ import annotations
 import functools
 import importlib
 import logging
-import os
 import sys
 import types
 from typing import TYPE_CHECKING, Any
 
-from bnn_tf._runtime import quiet_native_stderr, use_legacy_keras
+from bnn_tf._runtime import configure_tensorflow, quiet_native_stderr
 
 
 class _Lazy(types.ModuleType):
@@ -42,11 +41,7 @@ def _import_tensorflow() -> None:
     global _imported
     if _imported:
         return
-    use_legacy_keras()
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    # TensorFlow turns oneDNN on by itself only for some of Intel's processors. On AMD's, a training step of
-    # `cifar_resnet20` takes about half the time with it.
-    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+    configure_tensorflow()
     with quiet_native_stderr():
         import larq  # noqa: F401
         import tensorflow
@@ -96,7 +91,7 @@ def _is_for_the_user(record: logging.LogRecord) -> bool:
 
 
 _imported = False
-use_legacy_keras()
+configure_tensorflow()
 if TYPE_CHECKING:
     import larq as lq
     import tensorflow as tf

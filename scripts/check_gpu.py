@@ -40,6 +40,7 @@ import zoo
 from bnn_tf import losses, methods
 from bnn_tf._tensorflow import lazy, tf
 from bnn_tf.cli.options import print_table
+from bnn_tf.training import Run
 from bnn_tf.training.strategies import precision
 
 METHODS = ("bireal", "recu", "ovsw", "subbit")
@@ -173,7 +174,7 @@ def _rows(run: Path) -> list[list[str]]:
 
 def _tensors(run: Path) -> dict[str, bytes]:
     """The bytes of every tensor of the newest checkpoint."""
-    reader = tf.train.load_checkpoint(tf.train.latest_checkpoint(run / "checkpoints"))
+    reader = tf.train.load_checkpoint(Run.open(run).checkpoints.all()[-1].prefix)
     return {key: np.asarray(reader.get_tensor(key)).tobytes() for key in reader.get_variable_to_shape_map()}
 
 

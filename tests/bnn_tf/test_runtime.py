@@ -48,6 +48,7 @@ def test_onednn_is_on_unless_the_environment_says_otherwise():
     )
     assert python(code).stdout.strip() == "True"
     assert python(code, TF_ENABLE_ONEDNN_OPTS="0").stdout.strip() == "False"
+    assert python(code.replace("import bnn_tf.layers", "import bnn_tf, tensorflow")).stdout.strip() == "True"
 
 
 def test_imports_are_lazy_and_quiet():
