@@ -12,6 +12,7 @@ import functools
 import importlib
 import logging
 import sys
+import threading
 import types
 from typing import TYPE_CHECKING, Any
 
@@ -39,17 +40,18 @@ def lazy(name: str) -> Any:
 def _import_tensorflow() -> None:
     """Imports TensorFlow and Larq quietly; does nothing the second time."""
     global _imported
-    if _imported:
-        return
-    configure_tensorflow()
-    with quiet_native_stderr():
-        import larq  # noqa: F401
-        import tensorflow
+    with _importing:  # several threads may be the first to use it, and none must see half of it
+        if _imported:
+            return
+        configure_tensorflow()
+        with quiet_native_stderr():
+            import larq  # noqa: F401
+            import tensorflow
 
-        tensorflow.config.list_physical_devices()  # looks for GPUs, and complains where there is none
-    logging.getLogger("larq.layers_base").addFilter(_is_for_the_user)
-    _take_quantizers_as_activations()
-    _imported = True
+            tensorflow.config.list_physical_devices()  # looks for GPUs, and complains where there is none
+        logging.getLogger("larq.layers_base").addFilter(_is_for_the_user)
+        _take_quantizers_as_activations()
+        _imported = True
 
 
 def _take_quantizers_as_activations() -> None:
@@ -90,7 +92,7 @@ def _is_for_the_user(record: logging.LogRecord) -> bool:
     return not binary or any(getattr(quantizer, "needs_constraint", True) for quantizer in binary)
 
 
-_imported = False
+_imported, _importing = False, threading.RLock()
 configure_tensorflow()
 if TYPE_CHECKING:
     import larq as lq

@@ -51,6 +51,18 @@ def test_onednn_is_on_unless_the_environment_says_otherwise():
     assert python(code.replace("import bnn_tf.layers", "import bnn_tf, tensorflow")).stdout.strip() == "True"
 
 
+def test_threads_may_be_the_first_to_use_tensorflow():
+    process = python(
+        "import time\nfrom concurrent.futures import ThreadPoolExecutor\nfrom bnn_tf._tensorflow import tf\n"
+        "def rank(n):\n"
+        "    time.sleep(n / 2)  # the first is still importing\n"
+        "    return int(tf.rank(tf.zeros([1] * n)))\n"
+        "with ThreadPoolExecutor(4) as pool:\n"
+        "    print(list(pool.map(rank, range(4))))"
+    )
+    assert process.stdout.strip() == "[0, 1, 2, 3]", process.stderr
+
+
 def test_imports_are_lazy_and_quiet():
     process = python(
         "import sys\n"
