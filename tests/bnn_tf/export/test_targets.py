@@ -69,7 +69,7 @@ def test_branches_of_x86(flags, network, agrees):
     agrees(network, [check.compiler(), "-O2", *flags], int8_weights=True)
 
 
-# SIMDe computes every intrinsic in plain C. It lacks one that the program uses.
+# SIMDe computes every intrinsic in plain C. It lacks three that programs use.
 _AVX512 = """
 #ifndef EMULATED
 #define EMULATED
@@ -90,6 +90,26 @@ static inline __m512i widen(__m256i bytes)
     return result;
 }
 #define _mm512_cvtepu8_epi16 widen
+static inline __m512i widen_levels(__m128i bytes)
+{
+    int8_t from[16];
+    int32_t to[16];
+    __m512i result;
+    memcpy(from, &bytes, sizeof from);
+    for (int i = 0; i < 16; ++i) { to[i] = from[i]; }
+    memcpy(&result, to, sizeof to);
+    return result;
+}
+static inline __m512 as_floats(__m512i numbers)
+{
+    int32_t from[16];
+    float to[16];
+    memcpy(from, &numbers, sizeof from);
+    for (int i = 0; i < 16; ++i) { to[i] = (float)from[i]; }
+    return _mm512_loadu_ps(to);
+}
+#define _mm512_cvtepi8_epi32 widen_levels
+#define _mm512_cvtepi32_ps as_floats
 #endif
 """
 
