@@ -377,7 +377,7 @@ class _Writer:
 
     def _grouped(self, body: _Lines, kernel: Convolution, channels: int, filters: str) -> None:
         height, width, depth, outputs = kernel.kernel.shape
-        with body.block(f"for (int c = 0; c < {outputs}; ++c)"):
+        with body.block(self._channels(outputs)):
             body.add("float sum = 0.0f;")
             with (
                 body.block("for (int row = 0; row < regions[r].rows; ++row)"),
@@ -441,7 +441,7 @@ class _Writer:
                             else:
                                 action = "values[c] += x[c];"
                             limit = pixel if source.signs else output.channels
-                            body.add(f"for (int c = 0; c < {limit}; ++c) {{ {action} }}")
+                            body.add(f"{self._channels(limit)} {{ {action} }}")
                     if not source.signs:
                         mean = isinstance(kernel, Pool) and not kernel.largest
                         value = "values[c] / (float)(rows * columns)" if mean else "values[c]"
@@ -458,13 +458,13 @@ class _Writer:
                 taps = [f"x[{tap * step} + c]" if tap else "x[c]" for tap in range(width)]
                 actions = " ".join(f"t = {tap} > t ? {tap} : t;" for tap in taps)
                 with body.block(f"if (columns == {width})"):
-                    loop = f"for (int c = 0; c < {channels}; ++c)"
+                    loop = self._channels(channels)
                     body.add(f"{loop} {{ float t = values[c]; {actions} values[c] = t; }}")
                     body.add("continue;")
             with body.block("for (int column = 0; column < columns; ++column)"):
                 body.add(f"const float *const y = x + column * {step};")
                 action = "values[c] = y[c] > values[c] ? y[c] : values[c];"
-                body.add(f"for (int c = 0; c < {channels}; ++c) {{ {action} }}")
+                body.add(f"{self._channels(channels)} {{ {action} }}")
 
     def _moved(self, body: _Lines, step: Step, kernel: Operation) -> None:
         """Kernels that read the values of a pixel from somewhere else."""
@@ -484,7 +484,7 @@ class _Writer:
                 body.add("float *const values = scratch;")
                 body.add(f"const uint8_t *const bits = source + {self._pixel(kernel.inputs[0])};")
                 body.add(
-                    f"for (int c = 0; c < {output.channels}; ++c) "
+                    f"{self._channels(output.channels)} "
                     "{ values[c] = ((bits[c >> 3] >> (c & 7)) & 1) != 0 ? -1.0f : 1.0f; }"
                 )
             elif isinstance(kernel, Softmax):
@@ -512,7 +512,7 @@ class _Writer:
         first, last = max(c, 0), min(c + shape.channels, output.channels)
         body.add("float *const values = scratch;")
         body.add(f"const int row = y - ({y}), column = x - ({x});")
-        body.add(f"for (int c = 0; c < {output.channels}; ++c) {{ values[c] = {_float(kernel.value)}; }}")
+        body.add(f"{self._channels(output.channels)} {{ values[c] = {_float(kernel.value)}; }}")
         inside = f"row >= 0 && row < {shape.height} && column >= 0 && column < {shape.width}"
         with body.block(f"if ({inside})"):
             start = f"(row * {shape.width} + column) * {shape.channels} + {first - c}"
@@ -565,10 +565,14 @@ class _Writer:
             (("row0", "column0"), ("row0", "column1"), ("row1", "column0"), ("row1", "column1"))
         ):
             body.add(f"const float *const p{number} = source + ({row} * {shape.width} + {column}) * {depth};")
-        with body.block(f"for (int c = 0; c < {shape.channels}; ++c)"):
+        with body.block(self._channels(shape.channels)):
             body.add("const float top = p0[c] + (p1[c] - p0[c]) * column_part;")
             body.add("const float bottom = p2[c] + (p3[c] - p2[c]) * column_part;")
             body.add("values[c] = top + (bottom - top) * row_part;")
+
+    def _channels(self, count: int) -> str:
+        """The head of a loop over channels `c`, for vector instructions."""
+        return f"{self._name.upper()}_VECTORS for (int c = 0; c < {count}; ++c)"
 
     # What happens to the values of a pixel
 
@@ -613,7 +617,7 @@ class _Writer:
                 else:
                     loop.add(f"{scratch}[c] = t;")
             if loop.lines:
-                with body.block(f"for (int c = 0; c < {channels}; ++c)"):
+                with body.block(self._channels(channels)):
                     body.lines += loop.lines
             if packed is not None:
                 self._pieces |= {"pack": None}

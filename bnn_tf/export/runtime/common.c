@@ -9,6 +9,13 @@
 #define NET_UNROLL
 #endif
 
+/* GCC would unroll short loops over channels whole, and then compute one value after the other. */
+#if defined(__GNUC__) && !defined(__clang__)
+#define NET_VECTORS _Pragma("GCC unroll 1")
+#else
+#define NET_VECTORS
+#endif
+
 /* What to do after step n of a run: for those who look at intermediate values. */
 #ifndef NET_AFTER
 #define NET_AFTER(n)
