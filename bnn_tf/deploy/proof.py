@@ -18,6 +18,11 @@ Integer arithmetic may round a value to the neighbouring level of an 8-bit tenso
 may then be off by more than one level, because a kernel adds up its inputs. So the levels in the file go into
 the layers behind them, just as signs do. From the same levels before, the next ones are off by one level at
 most, whatever the kernel is.
+
+A BatchNorm whose channel hardly varies (behind a ReLU that is nearly always 0) multiplies by up to
+`1 / sqrt(epsilon)`, and rounding with it: LCE adds `K` times that factor to the bias of a binary convolution
+of `K` inputs, which takes digits from every value of the channel. Each value may therefore be off by the last
+digit of the largest sum that its channel can have, times what it is multiplied with (`_lost_digits`).
 """
 
 from __future__ import annotations
@@ -32,6 +37,7 @@ import numpy as np
 
 from bnn_tf._tensorflow import lq, tf
 from bnn_tf.deploy import facts, interpreter
+from bnn_tf.deploy.fold import affine_of
 from bnn_tf.deploy.graph import Call, ConversionError, Graph, Spec, Tensor
 from bnn_tf.deploy.int8 import FakeQuant
 from bnn_tf.deploy.lce_file import BINARY_CONVOLUTION, LceFile, Operator
@@ -49,6 +55,8 @@ TOLERANCE = 1e-3
 """Largest difference of a value, in units of the deviation of the layer's values, that is rounding."""
 OUTLIERS = 1e-3
 """Largest share of values beyond the tolerance."""
+LAST_DIGIT = 2.0**-22
+"""How far, of the largest sum of a channel, float32 may round the sum, its factor and its bias in all."""
 WRONG_SIGNS = 1e-4
 """Largest share of signs that differ although the value is further from zero than the tolerance."""
 _IMAGES = 8
@@ -353,6 +361,19 @@ class _Steps:
     together: float
 
 
+@dataclasses.dataclass(frozen=True)
+class _Limits:
+    """How far a file may be from Keras at a place; one number, or one per channel.
+
+    Attributes:
+        mean: On average.
+        single: Single values.
+    """
+
+    mean: np.ndarray
+    single: np.ndarray
+
+
 def prove(
     original: Graph,
     deployed: Graph,
@@ -374,20 +395,18 @@ def prove(
     cuts, outputs = _cuts(original, deployed, content, taken)
     segments = _in_segments(original, cuts)
     fed = [cut.taken.signs if cut.taken.values is None else cut.taken.values for cut in cuts]
-    results = tf.nest.flatten(segments.build()(_as_input([*inputs, *fed]), training=False))
-    expected = list(map(np.asarray, results))
-    steps = _steps(segments)
+    expected, limits = _expected(segments, [*inputs, *fed])
     count = len(cuts)
     differences = [
-        _signs_differ(cut.place, cut.taken, values, step)
-        or _values_differ(cut.place, cut.taken.values, values, step)
-        for cut, values, step in zip(cuts, expected[:count], steps[:count], strict=True)
+        _signs_differ(cut.place, cut.taken, values, limit)
+        or _values_differ(cut.place, cut.taken.values, values, limit)
+        for cut, values, limit in zip(cuts, expected[:count], limits[:count], strict=True)
     ]
     name = "the output" if len(outputs) == 1 else "output {}"
     differences += [
-        _values_differ(name.format(number), logits, values, step)
-        for number, (logits, values, step) in enumerate(
-            zip(outputs, expected[count:], steps[count:], strict=True)
+        _values_differ(name.format(number), logits, values, limit)
+        for number, (logits, values, limit) in enumerate(
+            zip(outputs, expected[count:], limits[count:], strict=True)
         )
     ]
     first = next((number for number, divergence in enumerate(differences) if divergence), None)
@@ -397,8 +416,8 @@ def prove(
         sources = [name for name in _sources(segments, segments.outputs[first]) if name not in before]
         divergence = dataclasses.replace(divergence, sources=tuple(sources))
     layers = tuple(
-        _layer_signs(cut, values, step)
-        for cut, values, step in zip(cuts, expected[:count], steps[:count], strict=True)
+        _layer_signs(cut, values, limit)
+        for cut, values, limit in zip(cuts, expected[:count], limits[:count], strict=True)
         if cut.layer
     )
     return Proof(layers, divergence)
@@ -408,40 +427,55 @@ def _as_input(arrays: list[np.ndarray]) -> Any:
     return arrays if len(arrays) > 1 else arrays[0]
 
 
+def _expected(segments: Graph, inputs: list[np.ndarray]) -> tuple[list[np.ndarray], list[_Limits]]:
+    """What Keras computes of the inputs of all segments, and how far a file may be from it."""
+    kernels = [call for call in segments.calls if _sums_up(call) and not facts.takes_signs(call.layer)]
+    read = list(dict.fromkeys(call.inputs[0] for call in kernels))
+    network = dataclasses.replace(segments, outputs=[*segments.outputs, *read]).build()
+    results = list(map(np.asarray, tf.nest.flatten(network(_as_input(inputs), training=False))))
+    count = len(segments.outputs)
+    largest = {tensor: float(np.abs(one).max()) for tensor, one in zip(read, results[count:], strict=True)}
+    lost, steps = _lost_digits(segments, largest), _steps(segments)
+    limits = [
+        _Limits(
+            rounding + step.largest + TOLERANCE * deviation(values),
+            rounding + step.together + TOLERANCE * deviation(values),
+        )
+        for values, step, rounding in zip(results, steps, lost, strict=False)
+    ]
+    return results[:count], limits
+
+
 def _values_differ(
-    place: str, actual: np.ndarray | None, expected: np.ndarray, steps: _Steps
+    place: str, actual: np.ndarray | None, expected: np.ndarray, limits: _Limits
 ) -> Divergence | None:
     if actual is None:
         return None
     difference = np.abs(actual - expected)
-    share = float(np.mean(~(difference <= _rounding(expected, steps.together))))
-    if share <= OUTLIERS and difference.mean() <= _rounding(expected, steps.largest):
+    share = float(np.mean(~(difference <= limits.single)))
+    if share <= OUTLIERS and difference.mean() <= np.mean(limits.mean):
         return None
     return Divergence(place, share, float(difference.max()))
 
 
-def _signs_differ(place: str, taken: Taken, expected: np.ndarray, steps: _Steps) -> Divergence | None:
+def _signs_differ(place: str, taken: Taken, expected: np.ndarray, limits: _Limits) -> Divergence | None:
     flipped = _flipped(taken, expected)
-    wrong = flipped & ~(np.abs(expected) <= _rounding(expected, steps.together))
+    wrong = flipped & ~(np.abs(expected) <= limits.single)
     share = float(np.mean(wrong))
     if taken.values is not None or share <= WRONG_SIGNS:
         return None
     return Divergence(place, share, float(np.abs(expected[wrong]).max()))
 
 
-def _layer_signs(cut: _Cut, expected: np.ndarray, steps: _Steps) -> LayerSigns:
+def _layer_signs(cut: _Cut, expected: np.ndarray, limits: _Limits) -> LayerSigns:
     flipped = _flipped(cut.taken, expected)
-    near = np.abs(expected) <= _rounding(expected, steps.together)
+    near = np.abs(expected) <= limits.single
     largest = float(np.abs(expected[flipped]).max(initial=0.0))
     return LayerSigns(cut.layer, flipped.size, int(flipped.sum()), int((flipped & ~near).sum()), largest)
 
 
 def _flipped(taken: Taken, expected: np.ndarray) -> np.ndarray:
     return (taken.signs >= 0) != (expected >= 0)
-
-
-def _rounding(expected: np.ndarray, step: float) -> float:
-    return step + TOLERANCE * deviation(expected)
 
 
 def _cuts(
@@ -556,6 +590,47 @@ def _steps(segments: Graph) -> list[_Steps]:
         together = own + sum(one.together for one in before)
         steps.update(dict.fromkeys(call.outputs, _Steps(largest, together)))
     return [steps[tensor] for tensor in segments.outputs]
+
+
+def _lost_digits(segments: Graph, largest: dict[Tensor, float]) -> list[np.ndarray]:
+    """For each output of the segments, how far rounding to float32 may move it; per channel, or one for all.
+
+    Args:
+        segments: The network in segments.
+        largest: The largest magnitude of what layers with kernels read; 1 where that is signs.
+    """
+    lost: dict[Tensor, np.ndarray] = {}
+    for call in segments.calls:
+        before, known = [lost[tensor] for tensor in call.inputs], facts.of(call)
+        if _sums_up(call):
+            own = LAST_DIGIT * _largest_sums(call.layer) * largest.get(call.inputs[0], 1.0)
+        elif (affine := affine_of(call)) is not None:
+            own = np.abs(affine.scale) * before[0]
+        elif len(before) == 1 and (known.channels == "same" or known.clips):
+            own = before[0]
+        elif before and facts.is_sum(call.layer):
+            own = np.sum(np.broadcast_arrays(*before), axis=0)
+        elif known.moves_values:  # in other channels
+            own = np.max(before[0])
+        else:
+            own = np.float64(0)
+        lost.update(dict.fromkeys(call.outputs, own))
+    return [lost[tensor] for tensor in segments.outputs]
+
+
+def _sums_up(call: Call) -> bool:
+    """Whether a layer adds up products with a kernel whose last axis is the channels of its output."""
+    kind = call.layer.kind
+    return "kernel" in call.layer.weights and (
+        issubclass(kind, (tf.keras.layers.Conv1D, tf.keras.layers.Conv2D, *facts.DENSE))
+        and not issubclass(kind, tf.keras.layers.Conv2DTranspose)
+    )
+
+
+def _largest_sums(layer: Spec) -> np.ndarray:
+    """The largest sum of each channel for inputs of magnitude 1."""
+    kernel = np.abs(layer.weights["kernel"]).astype(np.float64)
+    return kernel.reshape(-1, kernel.shape[-1]).sum(axis=0)
 
 
 # Looking into a file ----------------------------------------------------------------------------------

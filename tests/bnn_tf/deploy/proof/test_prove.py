@@ -207,3 +207,34 @@ def test_the_table_stands_in_the_report(deep, images, tmp_path):
     assert report.table().count("signs flipped") == 4
     plain = json.loads(json.dumps(report.to_dict()))
     assert plain["layers"][0] == {"layer": "conv0", "signs": 16384, "flipped": 0, "wrong": 0, "largest": 0.0}
+
+
+def test_digits_lost_behind_a_dead_channel_are_no_error(network, conv, images, monkeypatch):
+    """A ReLU that is 0 throughout leaves BatchNorm a variance of 0, and LCE's bias a large factor to carry."""
+
+    def trunk(x):
+        x = layers.BatchNormalization(name="bn0")(x)
+        y = layers.ReLU()(conv("conv1")(x))
+        return conv("conv2")(layers.add([layers.BatchNormalization(name="bn1", epsilon=1e-5)(y), x]))
+
+    model = network(trunk)
+    first, kernel, norm = (model.get_layer(name) for name in ("bn0", "conv1", "bn1"))
+    many, one = np.arange(32) < 20, np.arange(32) == 7
+    for variable, where, value in (
+        (first.gamma, many, 0.01),  # these channels have the sign 1 everywhere
+        (first.beta, many, 1.0),
+        (kernel.kernel, one, -0.1),
+        (norm.gamma, one, 1000.0),
+        (norm.moving_variance, one, 0.0),
+        (norm.moving_mean, one, 0.0),
+        (norm.beta, one, 0.4321),
+    ):
+        variable.assign(np.where(where, value, variable.numpy()))
+    assert judge(model, images) is None
+
+    def shift(weights):
+        weights["beta"] = weights["beta"] + 9.0 * one.astype(np.float32)
+
+    assert judge(model, images, bn1=shift).place == "the input of 'conv2'"
+    monkeypatch.setattr(proof, "LAST_DIGIT", 0.0)
+    assert judge(model, images).place == "the input of 'conv2'"
