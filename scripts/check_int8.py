@@ -5,8 +5,9 @@ python scripts/check_int8.py RUN… [--forms classifier,mixed,plus,full] [--data
 A run is what `bnn-tf train` wrote; `zoo:NAME` and saved models with a file that names their images are taken
 too. *points* is the accuracy of the form less that of Keras; more than 0.3 below it is marked with `!`.
 *alike* compares the file with the fake-quantized network, *as float* with the network before quantization,
-both on `--images` test images. What is refused has its reason in place of figures. The exit code is 1 where a
-form loses more than 0.3 points.
+both on `--images` test images; below 95 % alike, marked with `!`, `bnn-tf convert` writes the file only with
+`--allow-disagreement`. What is refused for another reason has it in place of figures. The exit code is 1
+where a form loses more than 0.3 points.
 """
 
 import json
@@ -22,6 +23,7 @@ from bnn_tf import convert, data, training
 from bnn_tf.cli.options import print_table
 from bnn_tf.cli.target import Target
 from bnn_tf.deploy import Int8
+from bnn_tf.deploy.convert import LEAST_AGREEMENT
 from bnn_tf.errors import UserError
 
 ALLOWED = 0.3
@@ -75,6 +77,7 @@ def _row(
         images=samples,
         int8=Int8(form) if quantized else None,
         calibration=calibration if quantized else None,
+        allow_disagreement=True,
     )
     result = training.evaluate(Target.open(path).predict(), source, pre)
     row = {"network": name, "form": form, "top1": 100 * result.top1, "images": result.images}
@@ -92,7 +95,8 @@ def cells(row: dict[str, Any]) -> list[str]:
     form = row["form"] if became == row["form"] else f"{row['form']} → {became}"
     if "refused" in row:
         return [row["network"], form, f"refused: {row['refused']}", *[""] * 5]
-    shares = [f"{row[key]:.1f}" if key in row else "" for key in ("alike", "as_float")]
+    alike = f"{row['alike']:.1f}{' !' * (row['alike'] < 100 * LEAST_AGREEMENT)}" if "alike" in row else ""
+    shares = [alike, f"{row['as_float']:.1f}" if "as_float" in row else ""]
     mark = " !" if row["points"] < -ALLOWED else ""
     size = f"{row['bytes'] / 1e3:,.0f}" if "bytes" in row else ""
     points = f"{row['points']:+.2f}{mark}"

@@ -33,7 +33,8 @@ def predict(
     """Classify IMAGEs with TARGET: a run, a saved Keras model, a .tflite or a .snn file.
 
     An image is scaled, cut and normalised as in the evaluation of the training. JPEG, PNG, GIF and BMP are
-    read.
+    read. A network with one output tells two classes apart; probabilities of a softmax or sigmoid stay what
+    they are.
     """
     opened = Target.open(target)
     for path in images:
@@ -46,11 +47,14 @@ def predict(
 
     import numpy as np
 
+    from bnn_tf.training.evaluation import as_logits
+
     pre = chosen.pre()
     inputs = np.concatenate([pre.normalize(_pixels(path, pre)[None]) for path in images])
     logits = np.asarray(opened.predict()(inputs), np.float64)
     if logits.ndim != 2:
         raise UserError(f"{target} gives outputs of shape {logits.shape[1:]}, not one value for each class")
+    logits = as_logits(logits)
     if len(names) != logits.shape[1]:
         if class_names is not None:
             raise UserError(

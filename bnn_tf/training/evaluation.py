@@ -10,6 +10,8 @@ from bnn_tf import data
 from bnn_tf.errors import UserError
 from bnn_tf.values import InNotebooks
 
+_SUM_ERROR = 0.02  # five levels of 1/256
+
 
 @dataclasses.dataclass(frozen=True)
 class Evaluation(InNotebooks):
@@ -43,9 +45,9 @@ def evaluate(
     settings: data.Images,
     batch_size: int = 128,
 ) -> Evaluation:
-    """Runs `predict` (images to logits) over all of the dataset's held-out images.
+    """Runs `predict` (images to logits or probabilities) over all of the dataset's held-out images.
 
-    A network with one output tells two classes apart, see `two_classes`.
+    A network with one output tells two classes apart, see `as_logits`.
 
     Raises:
         UserError: the dataset cannot be read, or has more classes than there are logits.
@@ -55,27 +57,33 @@ def evaluate(
         for images, truth in data.evaluation_batches(source, settings, batch_size).as_numpy_iterator():
             logits.append(predict(images))
             labels.append(truth)
-    values = np.concatenate(logits)
-    if values.shape[1] == 1:
-        values = two_classes(values)
+    values = as_logits(np.concatenate(logits))
     if values.shape[1] < source.num_classes:
         raise UserError(f"{source.name} has {source.num_classes} classes, the model knows {values.shape[1]}")
     return score(values, np.concatenate(labels))
 
 
-def two_classes(values: np.ndarray) -> np.ndarray:
-    """The logits `(n, 2)` that one output `(n, 1)` stands for.
+def as_logits(values: np.ndarray) -> np.ndarray:
+    """The logits `(n, classes)` that a network's outputs `(n, …)` stand for.
 
-    Values that all lie between 0 and 1 are probabilities of class 1, as of a sigmoid; others are its logits.
+    One output tells two classes apart: values that all lie between 0 and 1 are probabilities of class 1, as
+    of a sigmoid, others are its logits. Several outputs between 0 and 1 that sum up to 1 for every image are
+    probabilities, as of a softmax; the sum may be off by what rounding to 8 bits costs.
 
     Example:
-        >>> two_classes(np.array([[0.2], [0.9]])).argmax(axis=1)
+        >>> as_logits(np.array([[0.2], [0.9]])).argmax(axis=1)
         array([0, 1])
+        >>> as_logits(np.array([[0.25, 0.75]])).round(2)
+        array([[-1.39, -0.29]])
     """
-    if not ((values >= 0) & (values <= 1) | np.isnan(values)).all():
-        return np.concatenate([np.zeros_like(values), values], axis=1)
-    probabilities = np.clip(np.concatenate([1 - values, values], axis=1), 1e-7, 1.0)
-    return np.log(probabilities)
+    shares = ((values >= 0) & (values <= 1) | np.isnan(values)).all()
+    if values.shape[1] == 1:
+        if not shares:
+            return np.concatenate([np.zeros_like(values), values], axis=1)
+        values = np.concatenate([1 - values, values], axis=1)
+    elif not shares or not (np.abs(values.sum(axis=1) - 1) < _SUM_ERROR).all():
+        return values
+    return np.log(np.clip(values, 1e-7, 1.0))
 
 
 def score(logits: np.ndarray, labels: np.ndarray) -> Evaluation:

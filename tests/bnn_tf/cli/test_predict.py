@@ -46,6 +46,25 @@ def test_json(command, colours):
     assert best["logit"] == pytest.approx(5, rel=1e-3)
 
 
+@pytest.mark.parametrize("activation", ["linear", "sigmoid", "softmax"])
+def test_what_the_outputs_mean(command, colours, activation):
+    """One unit has two classes, and probabilities are printed as they are."""
+    image = tf.keras.Input((8, 8, 3))
+    red = tf.keras.layers.Lambda(lambda x: 4 * x[..., :1] - 2)(
+        tf.keras.layers.GlobalAveragePooling2D()(image)
+    )
+    units = 2 if activation == "softmax" else 1
+    dense = tf.keras.layers.Dense(units, activation, use_bias=False)
+    model = tf.keras.Model(image, dense(red))
+    dense.set_weights([np.float32([[-1, 1]] if units == 2 else [[1]])])
+    (colours / "two.tflite").write_bytes(tf.lite.TFLiteConverter.from_keras_model(model).convert())
+    (colours / "two.txt").write_text("other\nred\n")
+    options = ("--normalization", "none", "--class-names", "two.txt", "--top", 1)
+    out = command("predict", "two.tflite", "red.png", "blue.png", *options)[1]
+    share = 1 / (1 + np.exp(-4 if activation == "softmax" else -2))
+    assert out.splitlines() == [f"red.png: red {share:.1%}", f"blue.png: other {share:.1%}"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [

@@ -7,7 +7,7 @@ from bnn_tf import data
 from bnn_tf._tensorflow import tf
 from bnn_tf.errors import UserError
 from bnn_tf.training import evaluate
-from bnn_tf.training.evaluation import score, two_classes
+from bnn_tf.training.evaluation import as_logits, score
 
 
 def test_equals_keras(rng):
@@ -78,13 +78,23 @@ def test_prints_and_lists():
 @pytest.mark.parametrize(
     "values", [[0.1, 0.8, 0.4, 0.5001], [-3.0, 2.0, -0.1, 0.1]], ids=["probabilities", "logits"]
 )
-def test_one_output_tells_two_classes_apart(values):
+def test_one_output_tells_as_logits_apart(values):
     values, labels = np.float32(values)[:, None], np.array([0, 1, 1, 1])
     logits = bool((values < 0).any())
-    result = score(two_classes(values), labels)
+    result = score(as_logits(values), labels)
     assert result.top1 == 0.75
     loss = tf.keras.losses.BinaryCrossentropy(from_logits=logits)(labels[:, None], values)
     assert result.loss == pytest.approx(float(loss), rel=1e-5)
+
+
+def test_probabilities_are_told_from_logits():
+    logits, labels = np.random.default_rng(0).normal(size=(9, 4)), np.arange(9) % 4
+    probabilities = tf.nn.softmax(logits).numpy()
+    rounded = np.round(probabilities * 256) / 256  # as an int8 file gives them
+    assert score(as_logits(probabilities), labels).loss == pytest.approx(score(logits, labels).loss)
+    assert score(as_logits(rounded), labels).loss == pytest.approx(score(logits, labels).loss, abs=0.05)
+    assert as_logits(logits) is logits
+    assert np.isnan(as_logits(np.full((2, 3), np.nan))).all()
 
 
 def test_a_network_with_one_sigmoid_unit():

@@ -210,7 +210,7 @@ def test_the_table_stands_in_the_report(deep, images, tmp_path):
 
 
 def test_digits_lost_behind_a_dead_channel_are_no_error(network, conv, images, monkeypatch):
-    """A ReLU that is 0 throughout leaves BatchNorm a variance of 0, and LCE's bias a large factor to carry."""
+    """Behind a ReLU that is always 0, BatchNorm has no variance, and LCE's bias a large factor to carry."""
 
     def trunk(x):
         x = layers.BatchNormalization(name="bn0")(x)
