@@ -11,11 +11,8 @@ from bnn_tf.cli.target import Target, read_class_names
 from bnn_tf.errors import UserError
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from bnn_tf._tensorflow import tf
     from bnn_tf.deploy import Interpreter
-    from bnn_tf.device_kit import Reference
 
 _CANDIDATES = 32  # images among which the reference is chosen
 
@@ -59,7 +56,7 @@ def device_kit(
     from bnn_tf import convert, device_kit
     from bnn_tf.deploy import Interpreter
 
-    network = opened.network()
+    network, keras = opened.network(), opened.predict()
     image_set = opened.images(dataset, data_dir, normalization)
     pre = image_set.pre()
     pixels, source = image_set.samples(images)
@@ -69,9 +66,9 @@ def device_kit(
         if tflite is None:
             convert(network, file, images=pre.normalize(pixels))
         interpreter = Interpreter(file)
-        reference = _reference(
-            network, interpreter, pixels[:_CANDIDATES], pre.normalize(pixels[:_CANDIDATES])
-        )
+        _check_shapes(interpreter, network)
+        few = pixels[:_CANDIDATES]
+        reference = device_kit.choose(interpreter.predict, keras, few, pre.normalize(few))
         report = device_kit.write(
             output,
             file,
@@ -92,17 +89,10 @@ def _require_empty(folder: Path, force: bool) -> None:
         raise UserError(f"{folder} is not empty; name another folder with -o, or add --force")
 
 
-def _reference(
-    network: "tf.keras.Model", interpreter: "Interpreter", pixels: "np.ndarray", inputs: "np.ndarray"
-) -> "Reference":
-    from bnn_tf import device_kit
-
+def _check_shapes(interpreter: "Interpreter", network: "tf.keras.Model") -> None:
     file_shape, network_shape = interpreter.output_shape[1:], tuple(network.output_shape[1:])
     if file_shape != network_shape:
         raise UserError(f"the .tflite file gives outputs of shape {file_shape}, the network {network_shape}")
-    return device_kit.choose(
-        interpreter.predict, lambda batch: network.predict(batch, verbose=0), pixels, inputs
-    )
 
 
 def _labels(chosen: list[str] | None, known: list[str], count: int) -> list[str]:

@@ -281,6 +281,18 @@ class Target:
     def _predictor(self) -> "tuple[Callable[[np.ndarray], np.ndarray], tuple[int, int]]":
         if self.kind not in ("tflite", "snn"):
             network = self.network()
+            several = [
+                f"{len(ends)} {what} ({', '.join(names)})"
+                for what, ends, names in (
+                    ("inputs", network.inputs, network.input_names),
+                    ("outputs", network.outputs, network.output_names),
+                )
+                if len(ends) > 1
+            ]
+            if several:
+                raise UserError(
+                    f"{self} has {' and '.join(several)}; this command takes networks with one of each"
+                )
             return lambda images: network.predict_on_batch(images), tuple(network.input_shape[1:3])
         from bnn_tf.deploy import Interpreter, Normalization
 

@@ -50,14 +50,18 @@ def evaluate(
     A network with one output tells two classes apart, see `as_logits`.
 
     Raises:
-        UserError: the dataset cannot be read, or has more classes than there are logits.
+        UserError: the dataset cannot be read, or has more classes than there are logits, or the outputs are
+            no logits of images.
     """
     logits, labels = [], []
     with data.clear_errors():
         for images, truth in data.evaluation_batches(source, settings, batch_size).as_numpy_iterator():
             logits.append(predict(images))
             labels.append(truth)
-    values = as_logits(np.concatenate(logits))
+    outputs = np.concatenate(logits)
+    if outputs.ndim != 2:
+        raise UserError(f"the model gives outputs of shape {outputs.shape[1:]}, not one value for each class")
+    values = as_logits(outputs)
     if values.shape[1] < source.num_classes:
         raise UserError(f"{source.name} has {source.num_classes} classes, the model knows {values.shape[1]}")
     return score(values, np.concatenate(labels))

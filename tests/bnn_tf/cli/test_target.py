@@ -3,12 +3,14 @@
 import dataclasses
 import json
 
+import numpy as np
 import pytest
 
 from bnn_tf import data
 from bnn_tf._tensorflow import tf
 from bnn_tf.cli.target import ImageSet, Target, sidecar
 from bnn_tf.errors import UserError
+from bnn_tf.report.page import png
 
 
 @pytest.fixture
@@ -101,3 +103,29 @@ def test_models_of_open_size_take_the_usual_one(tmp_path, size, expected):
     path = tmp_path / "model.keras"
     tf.keras.Model(image, logits).save(path)
     assert Target.open(path).images("digits", None, "unit").pre().size == expected
+
+
+@pytest.mark.parametrize("name", ["evaluate", "predict", "device-kit"])
+def test_networks_that_tell_no_classes_are_refused(command, tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "black.png").write_bytes(png(np.zeros((8, 8, 3), np.uint8)))
+    image = tf.keras.Input((8, 8, 3), name="photo")
+    heads = [tf.keras.layers.Conv2D(10, 1, name=label)(image) for label in ("scores", "boxes")]
+    tf.keras.Model(image, heads).save("two.keras")
+    tf.keras.Model(image, heads[0]).save("map.keras")
+    images = ("--normalization", "unit")
+    digits = ("--dataset", "digits", *images)
+    more = {
+        "evaluate": (*digits, "--limit", 8),
+        "predict": ("black.png", *images),
+        "device-kit": (*digits, "-o", "kit", "--images", 8),
+    }[name]
+    code, out, err = command(name, "two.keras", *more)
+    assert (code, out) == (1, "")
+    assert err == (
+        "bnn-tf: two.keras has 2 outputs (scores, boxes); this command takes networks with one of each\n"
+    )
+    if name != "device-kit":
+        code, out, err = command(name, "map.keras", *more)
+        assert (code, out) == (1, "")
+        assert err.endswith("gives outputs of shape (8, 8, 10), not one value for each class\n")
