@@ -609,11 +609,11 @@ def _lost_digits(segments: Graph, largest: dict[Tensor, float]) -> list[np.ndarr
         elif len(before) == 1 and (known.channels == "same" or known.clips):
             own = before[0]
         elif before and facts.is_sum(call.layer):
-            own = np.sum(np.broadcast_arrays(*before), axis=0)
+            own = np.asarray(np.sum(np.broadcast_arrays(*before), axis=0))
         elif known.moves_values:  # in other channels
-            own = np.max(before[0])
+            own = np.asarray(before[0].max())
         else:
-            own = np.float64(0)
+            own = np.zeros(())
         lost.update(dict.fromkeys(call.outputs, own))
     return [lost[tensor] for tensor in segments.outputs]
 
