@@ -63,14 +63,14 @@ class ImageSet:
             required: Whether only the dataset's own images will do, as where the command line names it.
 
         Raises:
-            DataError: the dataset is required and absent, or its images cannot be read.
+            DataError: the dataset is required and absent, or it is there and cannot be read.
         """
         from bnn_tf import data
 
         required = required or self.asked
         try:
             source = data.load(self.dataset, self.data_dir, download=required)
-        except data.DataError as error:
+        except (data.AbsentError, data.UnknownDatasetError) as error:
             if required:
                 raise
             click.echo(f"{error} {count} random images are used instead.", err=True)

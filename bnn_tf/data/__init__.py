@@ -19,6 +19,7 @@ from bnn_tf.data.images import (
 )
 from bnn_tf.data.pipeline import clear_errors, evaluation_batches, steps, take, training_batches
 from bnn_tf.data.source import (
+    AbsentError,
     ArraySplit,
     DataError,
     Facts,
@@ -31,6 +32,7 @@ from bnn_tf.data.source import (
 __all__ = [
     "NORMALIZATIONS",
     "OPERATIONS",
+    "AbsentError",
     "ArraySplit",
     "Cover",
     "DataError",

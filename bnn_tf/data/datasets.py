@@ -14,7 +14,7 @@ import numpy as np
 from bnn_tf import registry
 from bnn_tf._tensorflow import tf
 from bnn_tf.data import folder, tfds
-from bnn_tf.data.source import Arrays, ArraySplit, DataError, Facts, Source, describe
+from bnn_tf.data.source import AbsentError, Arrays, ArraySplit, DataError, Facts, Source, describe
 
 DATASETS: registry.Registry[Callable[..., Source]] = registry.Registry("dataset", "bnn_tf.datasets")
 """Functions that return a `Source`. They may take `data_dir` (a `Path` or None) and `download` (a bool)."""
@@ -51,7 +51,8 @@ def load(
 
     Raises:
         UnknownDatasetError: there is no dataset of that name.
-        DataError: the data are absent or cannot be read; the message says what and where.
+        AbsentError: the data are not on this machine, and not to be downloaded or not for download.
+        DataError: the data cannot be downloaded or read; the message says what and where.
 
     Example:
         >>> load("digits").size("train")
@@ -59,7 +60,7 @@ def load(
     """
     place = None if data_dir is None else Path(data_dir).expanduser()
     if place is not None and not place.is_dir():
-        raise DataError(f"The data directory {place} does not exist.")
+        raise AbsentError(f"The data directory {place} does not exist.")
     own = registry.is_path(name) or (name in DATASETS and name not in _BUILT_IN)
     if place is not None and not own and folder.is_image_folder(place):
         source = folder.load(place)
@@ -92,7 +93,9 @@ def facts(name: str, data_dir: str | PathLike[str] | None = None) -> Facts:
     """
     try:
         return describe(load(name, data_dir, download=False))
-    except tfds.AbsentError as error:
+    except AbsentError as error:
+        if error.facts is None:
+            raise
         return error.facts
 
 
@@ -142,7 +145,7 @@ def _of_tfds(name: str, data_dir: Path | None, download: bool) -> Source:
 
 def _of_folder(name: str, data_dir: Path | None) -> Source:
     if data_dir is None:
-        raise DataError(
+        raise AbsentError(
             f"The dataset {name} is read from an image folder with {folder.LAYOUT}; say where it is."
         )
     return folder.load(data_dir)

@@ -22,6 +22,12 @@ class DataError(UserError):
     """A dataset is missing, incomplete, corrupt or laid out in a way that cannot be read."""
 
 
+class AbsentError(DataError):
+    """A dataset is not on this machine; `facts` says what is known of it nevertheless."""
+
+    facts: Facts | None = None
+
+
 class UnknownDatasetError(DataError, UsageError):
     """No dataset has the name that was asked for (exit code 2)."""
 

@@ -23,6 +23,7 @@ from bnn_tf._runtime import quiet_native_stderr
 from bnn_tf._tensorflow import tf
 from bnn_tf.data import images
 from bnn_tf.data.source import (
+    AbsentError,
     Arrays,
     ArraySplit,
     DataError,
@@ -99,12 +100,6 @@ _SIZES = {
 
 # The archives without which TFDS prepares a part only, and says nothing.
 _ARCHIVES = {"imagenet2012": {"train": "ILSVRC2012_img_train.tar", "validation": "ILSVRC2012_img_val.tar"}}
-
-
-class AbsentError(DataError):
-    """The files of a dataset are absent; `facts` says what is known of it nevertheless."""
-
-    facts: Facts
 
 
 def load(

@@ -50,6 +50,21 @@ def test_who_names_the_images_gets_those_or_none(command, homeless, tmp_path, mo
     assert not (homeless / "model.tflite").exists()
 
 
+def test_damaged_images_are_not_replaced_by_random_ones(command, homeless, tmp_path):
+    (tmp_path / "empty" / "train" / "cat").mkdir(parents=True)
+    code, out, err = command("convert", homeless)
+    assert (code, out) == (1, "")
+    assert "holds one class only, cat" in err
+    assert "random" not in err
+
+
+def test_a_folder_that_is_gone_counts_as_absent(command, homeless, tmp_path):
+    (tmp_path / "empty").rmdir()
+    code, _, err = command("convert", homeless, "--images", 24)
+    assert code == 0, err
+    assert err == f"The data directory {tmp_path / 'empty'} does not exist. {SAYS}"
+
+
 def test_ranges_are_not_measured_on_random_images(command, homeless, monkeypatch):
     monkeypatch.setattr("urllib.request.urlopen", _no_network)
     code, out, err = command("convert", homeless, "--int8")
@@ -100,7 +115,7 @@ def nowhere(monkeypatch):
 
     def absent(dataset, data_dir=None, *, download=True, limit=None):
         assert not download
-        raise data.DataError(f"The dataset {dataset} is not here.")
+        raise data.AbsentError(f"The dataset {dataset} is not here.")
 
     monkeypatch.setattr(data, "load", absent)
 
