@@ -2,6 +2,7 @@
 
     python scripts/check_export.py --networks 5000 --seed 1
     python scripts/check_export.py --command "cc -O1 -fsanitize=address,undefined -fno-sanitize-recover"
+    python scripts/check_export.py --command "cc -O1 -DNET_THREADS=3 -pthread"
     python scripts/check_export.py --command "zig cc -target aarch64-linux-musl" --launcher qemu-aarch64
 
 Networks are compiled in batches. Sizes, strides, dilations, paddings, channels and branches are drawn so
@@ -239,13 +240,12 @@ def with_one_runtime(texts: dict[str, str]) -> dict[str, str]:
     shared = sorted(set(re.findall(r"\b(?:net|NET)_(\w+)", pieces)) - {"AFTER"})
     prefixes = "|".join([*texts, *map(str.upper, texts)])
     names = re.compile(rf"\b({prefixes})_({'|'.join(shared)})\b")
-    head = f"#include <math.h>\n#include <stdint.h>\n#include <string.h>\n{pieces}\n"
     result = {}
     for name, text in texts.items():
         for piece in PIECES:
             text = text.replace(runtime(piece, name), "")
         text = names.sub(lambda match: f"{'NET' if match[1].isupper() else 'net'}_{match[2]}", text)
-        result[name] = text if result else head + text
+        result[name] = text if result else f"{pieces}\n{text}"
     return result
 
 

@@ -17,7 +17,7 @@ import platform
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -111,13 +111,11 @@ class Candidate:
         name: What it is called in the report.
         form: `"LCE"`, `"C"`, `"float32"`, `"int8"`, or `"TFLite"`.
         path: The file.
-        threaded: Whether it can use several threads.
     """
 
     name: str
     form: str
     path: Path
-    threaded: ClassVar[bool] = True
 
     @classmethod
     def of_file(cls, path: Path, name: str | None = None) -> Candidate:
@@ -371,11 +369,7 @@ def benchmark(
         UserError: A file cannot be run.
     """
     host = Host.this()
-    pairs = [
-        (candidate, count)
-        for candidate in candidates
-        for count in (threads if candidate.threaded else sorted(threads)[:1])
-    ]
+    pairs = [(candidate, count) for candidate in candidates for count in threads]
     with contextlib.ExitStack() as stack:
         workers = [stack.enter_context(c.worker(count, xnnpack)) for c, count in pairs]
         seconds = interleave(workers, rounds, runs, warmup, progress)

@@ -65,7 +65,11 @@ static void {name}_after(int step, uint8_t *arena)
         break;
     }}
 }}
-#define {upper}_AFTER(n) {name}_after(n, (uint8_t *)(void *){name}_arena);
+#define {upper}_AFTER(n)                                     \\
+    if (part == 0) {{                                         \\
+        {name}_after(n, (uint8_t *)(void *){name}_arena);     \\
+    }}                                                        \\
+    {name}_meet();
 {include}
 static int {name}_check(const char *path)
 {{

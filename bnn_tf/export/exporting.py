@@ -46,6 +46,7 @@ class ExportReport(InNotebooks):
         flash: Bytes of constants: weights, thresholds, tables of the network. The code comes on top.
         ram: Bytes of the arena: all intermediate values, and the image made of raw pixels; with expanded
             filters, these as well.
+        ram_per_thread: What each thread beyond the first adds to it, where the file is compiled for several.
         steps: Fused steps.
         binary_convolutions: Convolutions and dense layers that are computed on bits.
         real_convolutions: Convolutions and dense layers that are computed on float values.
@@ -66,6 +67,7 @@ class ExportReport(InNotebooks):
     name: str
     flash: int
     ram: int
+    ram_per_thread: int
     steps: int
     binary_convolutions: int
     real_convolutions: int
@@ -92,7 +94,8 @@ class ExportReport(InNotebooks):
         lines = [
             f"{self.path}: {self.name}_run(image, logits), {self.steps} steps, "
             f"{self.binary_convolutions} binary and {self.real_convolutions} real convolutions",
-            f"flash: {self.flash:,} bytes of constants; RAM: {self.ram:,} bytes, no allocation; {self.work}",
+            f"flash: {self.flash:,} bytes of constants; RAM: {self.ram:,} bytes "
+            f"({self.ram_per_thread:,} more for each further thread), no allocation; {self.work}",
         ]
         if self.int8_kernels:
             lines[0] += f", {self.int8_kernels} kernels in int8"
@@ -199,6 +202,7 @@ def export_c(
         name=name,
         flash=source.flash,
         ram=program.arena + source.expanded,
+        ram_per_thread=program.scratch_size,
         steps=len(program.steps),
         binary_convolutions=binary,
         real_convolutions=len(convolutions) - binary,

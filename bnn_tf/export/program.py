@@ -136,6 +136,11 @@ class Program:
             tensor = self.views[tensor]
         return tensor
 
+    @property
+    def scratch_size(self) -> int:
+        """Bytes that a further thread keeps the pixels in that it works on."""
+        return max((scratch_bytes(step, self.network.shapes) for step in self.steps), default=0)
+
     def size(self, tensor: Tensor) -> int:
         """Bytes of a stored tensor, with its border."""
         shape, border = self.network.shapes[tensor], self.borders.get(tensor, Border())

@@ -98,24 +98,24 @@ class _Writer:
         self._declared: list[str] = []
         self._flash = 0
         self._calls: list[str] = []
-        self._pieces: dict[str, None] = {"common": None}
+        self._pieces: dict[str, None] = {"common": None, "threads": None}
 
     def source(self) -> Source:
         steps = [self._step(number, step) for number, step in enumerate(self._program.steps)]
         entry, main = self._entry(), runtime("main", self._name)
-        pieces = "\n".join(runtime(piece, self._name) for piece in PIECES if piece in self._pieces)
+        common, *pieces = (runtime(piece, self._name) for piece in PIECES if piece in self._pieces)
         network = self._program.network
         shape = self._shapes[network.input]
         text = "\n".join(
             [
                 f"/* {_comment(network.name)} as a C program, written by bnn-tf */",
                 f"/* {self._flash} bytes of constants, {self._program.arena} bytes of memory. */",
-                "#include <math.h>\n#include <stdint.h>\n#include <string.h>\n",
+                common,
                 self._defines(shape),
                 '#ifdef __cplusplus\nextern "C" {\n#endif',
                 *self._prototypes(),
                 "#ifdef __cplusplus\n}\n#endif\n",
-                pieces,
+                *pieces,
                 self._arena(),
                 *self._declared,
                 "",
@@ -171,9 +171,16 @@ class _Writer:
         ]
 
     def _arena(self) -> str:
+        n, upper = self._name, self._name.upper()
         return (
-            f"/* All intermediate values; the functions are not for several threads at once. */\n"
-            f"static float {self._name}_arena[{max(self._program.arena // 4, 1)}];\n"
+            "/* All intermediate values: one inference at a time. */\n"
+            f"static float {n}_arena[{max(self._program.arena // 4, 1)}];\n"
+            f"#if {upper}_THREADS > 1\n"
+            f"static float {n}_scratches[{upper}_THREADS - 1][{max(self._program.scratch_size // 4, 1)}];\n"
+            f"#define {upper}_SCRATCH(offset) (part == 0 ? {n}_arena + (offset) : {n}_scratches[part - 1])\n"
+            "#else\n"
+            f"#define {upper}_SCRATCH(offset) ({n}_arena + (offset))\n"
+            "#endif\n"
         )
 
     # Constants
@@ -253,27 +260,31 @@ class _Writer:
         arguments = ["const float *image"] if "image" in pointers else []
         arguments += [f"float *{output}" for output in self._output_names() if output in pointers]
         body = _Lines()
-        for tensor in step.writes:
-            if self._border(tensor) != Border():
-                body.add(f"memset({self._target(tensor)}, 0, {self._program.size(tensor)});")
+        bordered = [tensor for tensor in step.writes if self._border(tensor) != Border()]
+        if bordered:
+            with body.block("if (part == 0)"):
+                for tensor in bordered:
+                    body.add(f"memset({self._target(tensor)}, 0, {self._program.size(tensor)});")
+            body.add(f"{self._name}_meet();")
         work = _Lines()
         self._kernel(work, step)
         offset = self._program.scratch.get(number)
         if any("scratch" in line for line in work.lines):
-            body.add(f"float *const scratch = {self._name}_arena + {(offset or 0) // 4};")
+            body.add(f"float *const scratch = {self._name.upper()}_SCRATCH({(offset or 0) // 4});")
         body.lines += work.lines
         names = ", ".join(dict.fromkeys(step.names))
-        head = f"static void {self._name}_step{number}({', '.join(arguments) or 'void'})"
-        call = ", ".join(argument.split("*")[-1] for argument in arguments)
+        head = f"static void {self._name}_step{number}({', '.join(['int part', *arguments])})"
+        call = ", ".join(["part", *(argument.split("*")[-1] for argument in arguments)])
         self._calls.append(f"    {self._name}_step{number}({call});")
-        self._calls.append(f"    {self._name.upper()}_AFTER({number})")
+        self._calls.append(f"    {self._name}_meet();\n    {self._name.upper()}_AFTER({number})")
         return f"/* {_comment(names)} */\n{head}\n{{\n{body}\n}}\n"
 
     def _kernel(self, body: _Lines, step: Step) -> None:
         kernel = step.kernel
         if kernel is None:
             body.add(f"const float *const source = {self._pointer(step.source)};")
-            with body.block(f"for (size_t at = 0; at < {step.shape.pixels}; ++at)"):
+            with body.block(self._shared("pixel", step.shape.pixels)):
+                body.add("const size_t at = (size_t)pixel;")
                 body.add(f"const float *const values = source + at * {step.shape.channels};")
                 self._tail(body, step, "values[c]")
         elif isinstance(kernel, Convolution):
@@ -349,7 +360,7 @@ class _Writer:
                 size = f"{kernel.window.size[1]}, {element}"
                 body.add(f"const {n}_window window = {n}_window_of(&regions[r], &geometry, {size});")
             strip = f"{n.upper()}_DOTS" if kernel.groups == 1 and not source.signs else str(STRIP)
-            with body.block(f"for (int first = 0; first < pixels; first += {strip})"):
+            with body.block(self._shared("first", "pixels", strip)):
                 body.add(f"size_t place[{strip}], from[{strip}];")
                 place = f"{n}_strip(&regions[r], &geometry, first, {strip}, place, from)"
                 body.add(f"const int count = {place};")
@@ -405,7 +416,7 @@ class _Writer:
             body.add(f"const {n}_region *const region = &regions[r];")
             body.add("const int pixels = (int)region->height * (int)region->width;")
             body.add("const int rows = region->rows, columns = region->columns;")
-            with body.block(f"for (int first = 0; first < pixels; first += {STRIP})"):
+            with body.block(self._shared("first", "pixels", STRIP)):
                 body.add(f"size_t place[{STRIP}], from[{STRIP}];")
                 body.add(f"const int count = {n}_strip(region, &geometry, first, {STRIP}, place, from);")
                 with body.block("for (int j = 0; j < count; ++j)"):
@@ -476,7 +487,7 @@ class _Writer:
                 name = "source" if number == 0 else f"source{number}"
                 body.add(f"const float *const {name} = {self._pointer(tensor)};")
         with (
-            body.block(f"for (int y = 0; y < {output.height}; ++y)"),
+            body.block(self._shared("y", output.height)),
             body.block(f"for (int x = 0; x < {output.width}; ++x)"),
         ):
             body.add(f"const size_t at = (size_t)(y * {output.width} + x);")
@@ -569,6 +580,11 @@ class _Writer:
             body.add("const float top = p0[c] + (p1[c] - p0[c]) * column_part;")
             body.add("const float bottom = p2[c] + (p3[c] - p2[c]) * column_part;")
             body.add("values[c] = top + (bottom - top) * row_part;")
+
+    def _shared(self, index: str, count: int | str, strip: int | str = 1) -> str:
+        """The head of a loop over what thread `part` does of `count` pixels, or rows of them."""
+        first, last = (f"{self._name}_share({count}, {strip}, {part})" for part in ("part", "part + 1"))
+        return f"for (int {index} = {first}, last = {last}; {index} < last; {index} += {strip})"
 
     def _channels(self, count: int) -> str:
         """The head of a loop over channels `c`, for vector instructions."""
@@ -670,10 +686,7 @@ class _Writer:
                 f"const float {n}_mean[] = {{{', '.join(map(_float, mean))}}};",
                 f"const float {n}_std[] = {{{', '.join(map(_float, std))}}};",
                 "",
-                f"int {n}_run(const float *image, {self._arguments()})\n{{",
-                *self._start(),
-                *self._calls,
-                "    return 0;\n}\n",
+                *self._run(),
                 f"int {n}_run_u8(const uint8_t *pixels, {self._arguments()})\n{{",
                 f"    float *const image = {n}_arena + {self._program.image // 4};",
                 f"    for (int i = 0; i < {size}; i += {shape.channels}) {{",
@@ -683,6 +696,49 @@ class _Writer:
                 f"    return {n}_run(image, {', '.join(outputs)});\n}}\n",
             ]
         )
+
+    def _run(self) -> list[str]:
+        """The function that computes the steps, alone or with threads of its own."""
+        n, upper, outputs = self._name, self._name.upper(), self._output_names()
+        arguments, passed = f"const float *image, {self._arguments()}", ", ".join(["image", *outputs])
+        fields = ", ".join(f"job->{name}" for name in ("part", "image", *outputs))
+        return [
+            f"static void {n}_work(int part, {arguments})\n{{",
+            *self._calls,
+            "}\n",
+            f"#if {upper}_THREADS > 1",
+            "typedef struct {\n    int part;\n    const float *image;",
+            *(f"    float *{output};" for output in outputs),
+            f"}} {n}_job;\n",
+            f"static void *{n}_thread(void *argument)\n{{",
+            f"    const {n}_job *const job = (const {n}_job *)argument;",
+            f"    {n}_wait_for(&{n}_ready, 0u);",
+            f"    {n}_work({fields});",
+            "    return NULL;\n}\n#endif\n",
+            f"int {n}_run({arguments})\n{{",
+            *self._start(),
+            f"#if {upper}_THREADS > 1",
+            f"    pthread_t threads[{upper}_THREADS - 1];",
+            f"    {n}_job jobs[{upper}_THREADS - 1];",
+            f"    __atomic_store_n(&{n}_ready, 0u, __ATOMIC_RELAXED);",
+            f"    for ({n}_parts = 1; {n}_parts < {upper}_THREADS; ++{n}_parts) {{",
+            f"        {n}_job *const job = &jobs[{n}_parts - 1];",
+            f"        job->part = {n}_parts;",
+            *(f"        job->{name} = {name};" for name in ("image", *outputs)),
+            f"        if (pthread_create(&threads[{n}_parts - 1], NULL, {n}_thread, job) != 0) {{",
+            "            break; /* fewer threads do */",
+            "        }",
+            "    }",
+            f"    __atomic_store_n(&{n}_ready, 1u, __ATOMIC_RELEASE);",
+            f"    {n}_work(0, {passed});",
+            f"    for (int part = 1; part < {n}_parts; ++part) {{",
+            "        pthread_join(threads[part - 1], NULL);",
+            "    }",
+            "#else",
+            f"    {n}_work(0, {passed});",
+            "#endif",
+            "    return 0;\n}\n",
+        ]
 
     def _start(self) -> list[str]:
         """What the first run does: it expands the filters that are stored as indices."""
@@ -727,7 +783,19 @@ class _Block:
         self._lines.add("}")
 
 
-PIECES = ("common", "strip", "window", "expand", "counts", "dots", "floats", "levels", "pack", "softmax")
+PIECES = (
+    "common",
+    "threads",
+    "strip",
+    "window",
+    "expand",
+    "counts",
+    "dots",
+    "floats",
+    "levels",
+    "pack",
+    "softmax",
+)
 """The files of functions, in the order in which they stand in a program that needs them."""
 
 

@@ -91,7 +91,7 @@ class Peaks:
             UserError: There is no compiler, or it refuses the loops.
         """
         pieces = ("common", "window", "counts", "dots", "floats", "peaks")
-        text = "\n".join(["#include <stdint.h>\n#include <string.h>", *(runtime(p, "net") for p in pieces)])
+        text = "\n".join(runtime(piece, "net") for piece in pieces)
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder, "peaks")
             _compile(text, _FLAGS_OF_PEAKS, path, "what measures the processor's peak")
@@ -110,14 +110,17 @@ class Peaks:
 
 @dataclasses.dataclass(frozen=True)
 class CompiledProgram(Candidate):
-    """An exported C file, compiled for this machine; `path` is the compiled program.
+    """An exported C file, compiled for this machine; `path` is the program of one thread.
 
     Attributes:
+        prefix: What the names of its functions begin with.
+        text: The C file and what measures it.
         work: The multiplications of an inference; None where they are not known.
     """
 
+    prefix: str
+    text: str = dataclasses.field(repr=False)
     work: Work | None = None
-    threaded = False
 
     @classmethod
     def of(
@@ -146,8 +149,14 @@ class CompiledProgram(Candidate):
         text = _HARNESS.format(
             source=source.name, name=name, upper=upper, others="\n".join(others), arguments=arguments
         )
-        _compile(text, (*FLAGS, "-I", str(source.parent)), path, str(source))
-        return cls(label or str(source), "C", path, work)
+        program = cls(label or str(source), "C", path, name, text, work)
+        program._build(path, 1)
+        return program
+
+    def _build(self, path: Path, threads: int) -> None:
+        several = (f"-D{self.prefix.upper()}_THREADS={threads}", "-pthread") if threads > 1 else ()
+        flags = (*FLAGS, *several, "-I", str(self.path.parent))
+        _compile(self.text, flags, path, str(self.path.with_suffix(".c")))
 
     def operators(self) -> list[OperatorCount]:
         """None: it is one program."""
@@ -158,8 +167,16 @@ class CompiledProgram(Candidate):
         return None if self.work is None else Peaks.measure().limit(self.work)
 
     def worker(self, threads: int, xnnpack: bool) -> Timer:
-        """The program, started."""
-        return Timer(self.path)
+        """The program, started; it is compiled again for more than one thread.
+
+        Raises:
+            UserError: There are no POSIX threads.
+        """
+        if threads == 1:
+            return Timer(self.path)
+        path = self.path.with_suffix(f".{threads}-threads")
+        self._build(path, threads)
+        return Timer(path)
 
 
 def _compile(text: str, flags: Sequence[str], path: Path, what: str) -> None:

@@ -1,3 +1,18 @@
+/* How many threads compute an inference together; more than one needs POSIX threads (-pthread). */
+#ifndef NET_THREADS
+#define NET_THREADS 1
+#endif
+#if NET_THREADS > 1
+#ifndef _POSIX_C_SOURCE
+#define _POSIX_C_SOURCE 200112L
+#endif
+#include <pthread.h>
+#include <sched.h>
+#endif
+#include <math.h>
+#include <stdint.h>
+#include <string.h>
+
 #if defined(__GNUC__) || defined(__clang__)
 #define NET_RESTRICT __restrict__
 #define NET_UNROLL _Pragma("GCC unroll 16")
@@ -16,7 +31,7 @@
 #define NET_VECTORS
 #endif
 
-/* What to do after step n of a run: for those who look at intermediate values. */
+/* What to do after step n, when all threads have met: for those who look at intermediate values. */
 #ifndef NET_AFTER
 #define NET_AFTER(n)
 #endif

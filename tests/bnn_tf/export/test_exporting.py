@@ -39,10 +39,12 @@ def test_writes_a_checked_program(model, tmp_path):
 
 @needs_compiler
 @pytest.mark.parametrize("language", ["c", "c++"])
-def test_compiles_without_warnings(language, model, tmp_path):
+@pytest.mark.parametrize("threads", [1, 4])
+def test_compiles_without_warnings(language, threads, model, tmp_path):
     bnn_tf.export_c(model, tmp_path / "net.c", check=False)
     standard = {"c": "-std=c99", "c++": "-std=c++11"}[language]
     flags = ["-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Werror", "-DNET_MAIN", "-c", "-o", "net.o"]
+    flags.append(f"-DNET_THREADS={threads}")
     result = subprocess.run(
         [check.compiler(), "-x", language, standard, *flags, "net.c"],
         cwd=tmp_path,
@@ -72,9 +74,32 @@ def test_program_classifies_files(model, tmp_path):
     assert first.strip().startswith(names[best])
     assert subprocess.run([*command, "bad.ppm"], cwd=tmp_path, capture_output=True).returncode == 1
     assert subprocess.run(command, capture_output=True).returncode == 2
-    assert (
-        "median" in subprocess.run([*command, "-b", "3"], capture_output=True, text=True, check=True).stdout
-    )
+    timed = subprocess.run([*command, "-b", "3"], capture_output=True, text=True, check=True)
+    assert timed.stdout.startswith("3 runs, 1 thread(s): median ")
+
+
+@needs_compiler
+@pytest.mark.parametrize("threads", [2, 7])
+def test_threads(threads, model, agrees, exported):
+    """They compute every step right, and the same outputs to the last bit."""
+    command = [check.compiler(), "-O1", "-march=native", "-ffp-contract=off"]
+    flags = [f"-DNET_THREADS={threads}", "-pthread"]
+    agrees(model, [*command, *flags])
+    program, _, text = exported(model)
+    image = np.random.default_rng(2).standard_normal((2, 8, 8, 3), np.float32)
+    alone = check.run(program, text, "net", image, command)
+    together = check.run(program, text, "net", image, [*command, *flags])
+    np.testing.assert_array_equal(together.outputs[0], alone.outputs[0])
+
+
+@pytest.mark.slow
+@needs_compiler
+def test_threads_do_not_race(settled, exported):
+    model = settled(zoo.CifarResNet20(method="bireal", input_shape=(16, 16, 3), num_classes=10))
+    program, _, text = exported(model)
+    image = np.random.default_rng(2).standard_normal((2, 16, 16, 3), np.float32)
+    command = ["cc", "-O1", "-fsanitize=thread", "-DNET_THREADS=4", "-pthread"]
+    check.run(program, text, "net", image, command)
 
 
 @pytest.mark.slow

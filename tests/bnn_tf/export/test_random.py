@@ -19,7 +19,11 @@ def script():
 
 
 @pytest.mark.skipif(check.compiler() is None, reason="there is no C compiler on this machine")
-@pytest.mark.parametrize("flags", [[], ["-march=native"]], ids=["portable", "native"])
+@pytest.mark.parametrize(
+    "flags",
+    [[], ["-march=native"], ["-DNET_THREADS=3", "-pthread"]],
+    ids=["portable", "native", "threads"],
+)
 @pytest.mark.parametrize("seed", range(6))
 def test_random_network(seed, flags, script):
     assert script.differs(seed, [check.compiler(), "-std=c99", "-O0", *flags]) is None
