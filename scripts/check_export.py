@@ -245,6 +245,7 @@ def with_one_runtime(texts: dict[str, str]) -> dict[str, str]:
         for piece in PIECES:
             text = text.replace(runtime(piece, name), "")
         text = names.sub(lambda match: f"{'NET' if match[1].isupper() else 'net'}_{match[2]}", text)
+        text = f"#define {name}_meet net_meet\n{text}"  # what looks at intermediate values calls it
         result[name] = text if result else f"{pieces}\n{text}"
     return result
 
