@@ -51,7 +51,7 @@ def export(
     """Write TARGET as one C file that needs nothing but a C compiler.
 
     TARGET is a run, a saved Keras model, or a .tflite file (or a .snn file of the sub-bit method) that
-    `convert` or LCE's converter wrote, with float values.
+    `convert` or LCE's converter wrote, with int8 values or without.
 
     The file runs on a Raspberry Pi, a phone, a microcontroller or in a browser, without Larq Compute Engine.
     What is printed includes the flash and the RAM that it takes. Nothing is written, and the exit code is 1,

@@ -21,7 +21,7 @@ from bnn_tf.export import check as checks
 from bnn_tf.export.file_lowering import forced, lower_file, prove_file, reference
 from bnn_tf.export.int8_weights import round_file, store_levels
 from bnn_tf.export.lowering import lower
-from bnn_tf.export.operations import Convolution, Work
+from bnn_tf.export.operations import Convolution, Depthwise, Work
 from bnn_tf.export.program import Program, compile_network
 from bnn_tf.export.source import Labels, write_source
 from bnn_tf.values import InNotebooks
@@ -138,7 +138,7 @@ def export_c(
 
     Args:
         model: A functional or built Sequential model with one image as input; or a `.tflite` file that
-            `convert` or LCE's converter wrote, with float values, or its path or content.
+            `convert` or LCE's converter wrote, or its path or content.
         path: The file to write; an existing one is replaced.
         name: Prefix of the functions; by default the file's name without its ending.
         classes: Names of the classes, for `NAME_class_names`; numbers by default.
@@ -186,7 +186,8 @@ def export_c(
         network, graph = lower(keras, rounded=int8_weights)
         if int8_weights:
             exact, keras = keras, graph.build()
-    int8_kernels = store_levels(network) if int8_weights else 0
+    if int8_weights:
+        store_levels(network)
     channels = network.shapes[network.input].channels
     labels = Labels(tuple(classes), _per_channel("mean", mean, channels), _per_channel("std", std, channels))
     outputs = network.shapes[network.outputs[0]].channels
@@ -208,7 +209,9 @@ def export_c(
         real_convolutions=len(convolutions) - binary,
         work=network.work(),
         reference="Keras" if file is None else "LCE's interpreter",
-        int8_kernels=int8_kernels,
+        int8_kernels=sum(
+            op.kernel.dtype == np.int8 for op in network.operations if isinstance(op, Convolution | Depthwise)
+        ),
     )
     if check is False:
         report = dataclasses.replace(report, unchecked="not asked for")

@@ -3,6 +3,10 @@
 The numbers in a file are those that `convert` folded, so its program computes what the program of the Keras
 model computes. Where LCE has fused a normalization and a sign into a convolution, the file holds a threshold
 for each filter instead; it is compared with whole numbers, so nothing is rounded there.
+
+An int8 tensor of a file is a float map in the program that holds what its whole numbers stand for,
+`scale · (q - zero point)`; int8 kernels stay int8. TFLite rounds whole numbers where the program rounds
+floats, so values next to the middle between two steps may get the other one.
 """
 
 from __future__ import annotations
@@ -49,6 +53,15 @@ _COMBINATIONS = {
     "MAXIMUM": "maximum",
     "MINIMUM": "minimum",
 }
+_REQUANTIZED = "floorf(rintf(t * {0}) * {1} + 0.5f)"
+"""What TFLite makes of a kernel's sum `t`, which it first rounds to a multiple of 1 / {0} = {1}, in steps."""
+_ROUNDED = "copysignf(floorf(fabsf(t) + 0.5001f), t)"
+"""The nearest whole number; ties go away from zero. As a float, a tie may lie a little below the middle."""
+_MOVES = (
+    *("RESHAPE", "SQUEEZE", "EXPAND_DIMS", "PAD", "PADV2", "STRIDED_SLICE", "MAX_POOL_2D", "REDUCE_MAX"),
+    *("REVERSE_V2", "RESIZE_NEAREST_NEIGHBOR", "CONCATENATION"),
+)
+"""Operators that make no new values."""
 _LARGEST_COUNT = 2.0**20  # no count of bits is as large; whole numbers up to it are exact floats
 
 
@@ -79,6 +92,8 @@ class _FileLowering(Builder):
             raise ConversionError(
                 f"{file.label} takes {image.type.lower()} images; a program takes float values or pixels"
             )
+        if any(tensor.type == "INT8" for tensor in file.outputs):
+            raise ConversionError(f"{file.label} gives int8 values; a program gives float values")
         network.input = network.new_tensor(self._shape(image))
         self._tensors[image.index] = network.input
         refused = []
@@ -92,6 +107,7 @@ class _FileLowering(Builder):
                     if len(output.shape) in (2, 3, 4) and 0 not in output.shape:
                         result = network.new_tensor(self._shape(output))
             if result is not None:
+                result = self.quantized(operator, result)
                 self._tensors[operator.outputs[0].index] = result
                 network.origins.setdefault(result, operator.outputs[0].index)
         if refused:
@@ -116,9 +132,48 @@ class _FileLowering(Builder):
         values = self.constant(operator.inputs[position])
         if values is None:
             raise _refused(operator, "its parameters are computed, not constant")
+        tensor = operator.inputs[position]
+        if values.dtype.kind == "i" and tensor.scales:
+            return _real(tensor, values)
         if values.dtype.kind != "f":
             raise _refused(operator, f"its parameters are {values.dtype}")
         return values.astype(np.float32)
+
+    def filters(self, operator: Operator, axis: int) -> tuple[np.ndarray, np.ndarray | None]:
+        """The kernel as it lies in the file; whole numbers with the step of each filter where it is int8."""
+        kernel = operator.inputs[1]
+        if kernel.type != "INT8" or kernel.index in self._constants:
+            return self.parameter(operator, 1), None
+        levels = self.constant(kernel)
+        if levels is None or any(kernel.zero_points) or operator.inputs[0].type != "INT8":
+            raise _refused(operator, "its kernel is int8 in a way that is not known here")
+        steps = np.broadcast_to(np.asarray(kernel.scales, np.float32), levels.shape[axis])
+        return levels, steps
+
+    def quantized(self, operator: Operator, tensor: Tensor) -> Tensor:
+        """What an operator makes, rounded to the steps of its output if that is int8."""
+        (output,) = operator.outputs
+        if output.type != "INT8":
+            return tensor
+        same = all(
+            (one.scales, one.zero_points) == (output.scales, output.zero_points)
+            for one in operator.inputs
+            if one.type == "INT8"
+        )
+        if operator.name in _MOVES and same:
+            return tensor
+        (scale,), (zero,), name = output.scales, output.zero_points, _name(operator)
+        tensor = self.map(name, tensor, operations.SCALE, 1 / scale)
+        if operator.name in ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"):
+            # Whole numbers are multiplied by a number below 1, rounded, and shifted right with rounding.
+            source, kernel = operator.inputs[:2]
+            _, exponents = np.frexp(np.float64(source.scales[0]) * np.asarray(kernel.scales) / scale)
+            parts = 2.0 ** np.maximum(-exponents, 0)
+            tensor = self.map(name, tensor, _REQUANTIZED, parts, 1 / parts)
+        else:
+            tensor = self.map(name, tensor, _ROUNDED)
+        tensor = self.map(name, tensor, lowering.CLAMP, -128 - zero, 127 - zero)
+        return self.map(name, tensor, operations.SCALE, scale)
 
     def floats(self, operator: Operator, position: int = 0) -> Tensor:
         """An input as float values."""
@@ -148,8 +203,8 @@ class _FileLowering(Builder):
             for t in (*operator.inputs, *operator.outputs)
             if t.index in self._tensors or t in operator.outputs
         ]
-        if any(t.type in ("INT8", "INT16") for t in taken):
-            raise _refused(operator, "it computes with int8 values; export the run, with float values")
+        if any(t.type == "INT16" or (t.type == "INT8" and len(t.scales) != 1) for t in taken):
+            raise _refused(operator, "it computes with whole numbers in a way that is not known here")
         if operator.name in _FUNCTIONS:
             function = lowering.FUNCTIONS[_FUNCTIONS[operator.name]]
             return self.map(_name(operator), self.floats(operator), function)
@@ -171,8 +226,7 @@ class _FileLowering(Builder):
         elif operator.name == "DEQUANTIZE" and first.dtype == np.float16:
             result = first.astype(np.float32)
         elif operator.name == "DEQUANTIZE" and len(operator.inputs[0].scales) == 1:
-            (scale,), (zero,) = operator.inputs[0].scales, operator.inputs[0].zero_points
-            result = (first.astype(np.float32) - zero) * np.float32(scale)
+            result = _real(operator.inputs[0], first)
         elif operator.name == "RESHAPE":
             result = first.reshape(output.shape)
         else:
@@ -266,15 +320,21 @@ class _FileLowering(Builder):
         same = _option(operator, 0, "b") == 0
         return lowering.same_window((shape.height, shape.width), size, stride, dilation, same)
 
-    def _with_bias(self, operator: Operator, tensor: Tensor, activation: int) -> Tensor:
-        if len(operator.inputs) > 2:
-            bias = self.parameter(operator, 2)
-            if bias.any():
-                tensor = self.map(_name(operator), tensor, operations.BIAS, bias)
+    def _with_bias(
+        self, operator: Operator, tensor: Tensor, steps: np.ndarray | None, activation: int
+    ) -> Tensor:
+        bias = self.parameter(operator, 2) if len(operator.inputs) > 2 else np.zeros(1, np.float32)
+        if steps is not None and bias.any():
+            tensor = self.map(_name(operator), tensor, operations.AFFINE, steps, bias)
+        elif steps is not None:
+            tensor = self.map(_name(operator), tensor, operations.SCALE, steps)
+        elif bias.any():
+            tensor = self.map(_name(operator), tensor, operations.BIAS, bias)
         return self.activated(operator, tensor, activation)
 
     def convolution(self, operator: Operator) -> Tensor:
-        kernel = self.parameter(operator, 1).transpose(1, 2, 3, 0)
+        kernel, steps = self.filters(operator, 0)
+        kernel = kernel.transpose(1, 2, 3, 0)
         stride = _option(operator, 2), _option(operator, 1)
         dilation = _option(operator, 5, default=1), _option(operator, 4, default=1)
         tensor = self.floats(operator)
@@ -290,12 +350,12 @@ class _FileLowering(Builder):
             kernel=kernel,
             groups=groups,
         )
-        return self._with_bias(operator, result, _option(operator, 3, "b"))
+        return self._with_bias(operator, result, steps, _option(operator, 3, "b"))
 
     def depthwise(self, operator: Operator) -> Tensor:
-        tensor, weights = self.floats(operator), self.parameter(operator, 1)[0]
+        tensor, (weights, steps) = self.floats(operator), self.filters(operator, 3)
         channels = self._network.shapes[tensor].channels
-        kernel = weights.reshape(*weights.shape[:2], channels, -1)
+        kernel = weights.reshape(*weights.shape[1:3], channels, -1)
         stride = _option(operator, 2), _option(operator, 1)
         dilation = _option(operator, 6, default=1), _option(operator, 5, default=1)
         window = self._window(operator, _size(kernel), stride, dilation)
@@ -303,10 +363,11 @@ class _FileLowering(Builder):
         result = self.add(
             operations.Depthwise, _name(operator), [tensor], output, window=window, kernel=kernel
         )
-        return self._with_bias(operator, result, _option(operator, 4, "b"))
+        return self._with_bias(operator, result, steps, _option(operator, 4, "b"))
 
     def dense(self, operator: Operator) -> Tensor:
-        kernel = self.parameter(operator, 1).T[None, None]
+        kernel, steps = self.filters(operator, 0)
+        kernel = kernel.T[None, None]
         tensor, output = self.floats(operator), self._shape(operator.outputs[0])
         shape = self._network.shapes[tensor]
         if shape.channels != kernel.shape[2]:  # TFLite lets a map pass as a vector
@@ -316,7 +377,7 @@ class _FileLowering(Builder):
         result = self.add(
             operations.Convolution, _name(operator), [tensor], output, window=window, kernel=kernel
         )
-        return self._with_bias(operator, result, _option(operator, 0, "b"))
+        return self._with_bias(operator, result, steps, _option(operator, 0, "b"))
 
     # Pools and operators that move values
 
@@ -496,6 +557,12 @@ def _refused(operator: Operator, reason: str) -> ConversionError:
     return ConversionError(f"'{_name(operator)}' ({operator.name}): {reason}")
 
 
+def _real(tensor: TensorInfo, values: np.ndarray) -> np.ndarray:
+    """What the whole numbers of a tensor stand for, which has one scale, or one for each of a vector's."""
+    zeros = np.asarray(tensor.zero_points or (0,), np.float32)
+    return (values.astype(np.float32) - zeros) * np.asarray(tensor.scales, np.float32)
+
+
 def _size(kernel: np.ndarray) -> tuple[int, int]:
     return kernel.shape[0], kernel.shape[1]
 
@@ -503,6 +570,8 @@ def _size(kernel: np.ndarray) -> tuple[int, int]:
 _LOWERINGS: Mapping[str, Callable[[_FileLowering, Operator], Tensor]] = {
     "LceQuantize": _FileLowering.quantize,
     "LceDequantize": _FileLowering.dequantize,
+    "QUANTIZE": _FileLowering.dequantize,
+    "DEQUANTIZE": _FileLowering.dequantize,
     "LceBconv2d": _FileLowering.binary_convolution,
     "LceBMaxPool2d": _FileLowering.pool_signs,
     "CONV_2D": _FileLowering.convolution,
@@ -540,7 +609,8 @@ class Reference:
 
     Attributes:
         outputs: Each output, `(n, …)`.
-        values: Float tensors by their number in the file, `(n, …)`; of the first images only.
+        values: Float and int8 tensors by their number in the file, as what they stand for, `(n, …)`; of the
+            first images only.
         signs: Packed tensors the same way, `(n, height, width, words)`.
     """
 
@@ -570,7 +640,7 @@ def reference(file: LceFile, program: Program, images: np.ndarray, traced: int) 
     values: dict[int, np.ndarray] = {}
     signs: dict[int, np.ndarray] = {}
     for number, array in zip(numbers, arrays, strict=True):
-        (values if file.tensors[number].type == "FLOAT32" else signs)[number] = array
+        (signs if file.tensors[number].type == "INT32" else values)[number] = array
     return Reference(outputs, values, signs)
 
 
@@ -623,7 +693,8 @@ def prove_file(
             actual = outcome.values[tensor].reshape(target.shape)
             unit = _unit(target)
             gap = np.abs(actual - target)
-            wrong = ~(gap <= TOLERANCE * np.maximum(unit, np.abs(target)))
+            limit = np.maximum(TOLERANCE * np.maximum(unit, np.abs(target)), _step(file, number))
+            wrong = ~(gap <= limit)
             largest = float(gap.max())
         else:
             other = outcome.signs[tensor].reshape(target.shape) != target
@@ -634,19 +705,29 @@ def prove_file(
             values = expected.values.get(source) if source is not None else None
             size = np.ones_like(target) if values is None else np.abs(values).reshape(target.shape)
             unit = 0.0 if values is None else _unit(values)
-            wrong = other & ~(size <= TOLERANCE * unit)
+            wrong = other & ~(size <= max(TOLERANCE * unit, 0.0 if source is None else _step(file, source)))
             flipped, total = flipped + int(other.sum()), total + other.size
             largest = float(size[wrong].max(initial=0.0))
         if wrong.any() and difference is None:
             difference = Difference(name, float(wrong.mean()), largest)
-    for name, target, actual in zip(file.output_names, expected.outputs, outcome.outputs, strict=True):
+    for end, name, target, actual in zip(
+        file.outputs, file.output_names, expected.outputs, outcome.outputs, strict=True
+    ):
         target = target[:traced].reshape(traced, -1)
         gap = np.abs(actual[:traced].reshape(target.shape) - target)
-        wrong = ~(gap <= TOLERANCE * np.maximum(_unit(target), np.abs(target)))
+        limit = TOLERANCE * np.maximum(_unit(target), np.abs(target))
+        wrong = ~(gap <= np.maximum(limit, _step(file, end.index)))
         compared += 1
         if wrong.any() and difference is None:
             difference = Difference(name, float(wrong.mean()), float(gap.max()))
     return LayerProof(compared, flipped, total, difference)
+
+
+def _step(file: LceFile, number: int) -> float:
+    """By how much rounding may move a tensor: a step of one that is int8, or was just before."""
+    maker = file.makers().get(number)
+    whole = file.tensors[number] if maker is None or maker.name != "DEQUANTIZE" else maker.inputs[0]
+    return 1.001 * whole.scales[0] if whole.type == "INT8" else 0.0
 
 
 def _unit(values: np.ndarray) -> float:

@@ -52,7 +52,7 @@ def round_graph(graph: Graph) -> None:
 
 
 def round_file(file: LceFile) -> LceFile:
-    """The file with the kernels of its float convolutions and dense layers rounded.
+    """The file with the kernels of its float convolutions and dense layers rounded; int8 ones are so already.
 
     Raises:
         ConversionError: A kernel is stored as another type than float32.
@@ -63,6 +63,8 @@ def round_file(file: LceFile) -> LceFile:
             continue
         kernel = operator.inputs[1]
         values = file.data(kernel)
+        if kernel.type == "INT8":
+            continue
         if values is None or kernel.type != "FLOAT32":
             name = operator.outputs[0].name.split(";")[0]
             raise ConversionError(
@@ -80,21 +82,18 @@ def round_file(file: LceFile) -> LceFile:
     return result
 
 
-def store_levels(network: Network) -> int:
-    """Makes the kernels of a network's real layers int8; returns how many there are.
+def store_levels(network: Network) -> None:
+    """Makes the kernels of a network's real layers int8; those that are so already stay.
 
     The scale becomes part of an affine map that alone follows, or a map of its own.
     """
-    kernels = [
-        operation
-        for operation in network.operations
-        if isinstance(operation, Depthwise)
-        or (isinstance(operation, Convolution) and not network.shapes[operation.inputs[0]].signs)
-    ]
-    for operation in kernels:
+    for operation in list(network.operations):
+        if not isinstance(operation, Convolution | Depthwise) or operation.kernel.dtype == np.int8:
+            continue
+        if network.shapes[operation.inputs[0]].signs:
+            continue
         operation.kernel, steps = levels_of(operation.kernel, 2 if isinstance(operation, Depthwise) else 1)
         _scale(network, operation, steps)
-    return len(kernels)
 
 
 def _scale(network: Network, operation: Convolution | Depthwise, steps: np.ndarray) -> None:

@@ -7,7 +7,7 @@ import bnn_tf
 import zoo
 from bnn_tf._tensorflow import lq, tf
 from bnn_tf.deploy import ConversionError, Normalization
-from bnn_tf.deploy.lce_file import LceFile, to_flatbuffer
+from bnn_tf.deploy.lce_file import LceFile, to_flatbuffer, with_int8_ends
 from bnn_tf.export import check, exporting, file_lowering
 from bnn_tf.export.program import compile_network
 from bnn_tf.export.source import Labels, write_source
@@ -94,11 +94,58 @@ def test_refuses_what_it_does_not_know(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_refuses_int8_values(settled, tmp_path, tiny):
+def whole_numbers():
+    """A network of which every kind of operator computes with int8 values in the form `full`."""
+    image = tf.keras.Input((8, 8, 3))
+    a = L.Conv2D(16, 3, strides=2, padding="same", activation="relu", name="stem")(image)
+    b = L.DepthwiseConv2D(3, padding="same", name="depth")(a)
+    value = L.Concatenate()([L.Add()([a, b]), L.MaxPooling2D(3, 1, "same")(b)])
+    value = lq.layers.QuantConv2D(32, 3, padding="same", pad_values=1.0, use_bias=False, **SIGNS)(value)
+    value = L.AveragePooling2D(2)(L.BatchNormalization()(value))
+    value = L.Dense(20, activation="relu6", name="hidden")(L.Flatten()(value))
+    return tf.keras.Model(image, [L.Softmax()(L.Dense(5, name="logits")(value)), L.Dense(2)(value)])
+
+
+@pytest.mark.parametrize("form", ["classifier", "mixed", "plus", "full"])
+def test_int8_values(form, settled, tmp_path):
+    model = settled(whole_numbers())
+    images = np.random.default_rng(0).standard_normal((64, 8, 8, 3), np.float32)
+    bnn_tf.convert(model, tmp_path / "net.tflite", int8=form, calibration=images, parity=False)
+    types = [o.inputs[0].type for o in LceFile(tmp_path / "net.tflite").operators if o.name == "CONV_2D"]
+    assert types == (["FLOAT32"] if form == "classifier" else ["INT8"])
+    report = bnn_tf.export_c(tmp_path / "net.tflite", tmp_path / "net.c", images=images[:16])
+    assert report.proof.difference is None
+    assert report.parity.agrees
+    assert report.int8_kernels == {"classifier": 2, "mixed": 3, "plus": 4, "full": 5}[form]
+    plain = bnn_tf.export_c(model, tmp_path / "plain.c", check=False)
+    assert report.flash < plain.flash
+
+
+def test_int8_values_are_those_of_the_interpreter(settled, tmp_path, tiny):
+    """To the last step where each layer starts from LCE's values."""
+    model, images = settled(tiny()), np.random.default_rng(0).standard_normal((16, 8, 8, 3), np.float32)
+    bnn_tf.convert(model, tmp_path / "net.tflite", int8="mixed", calibration=images, parity=False)
+    file = LceFile(tmp_path / "net.tflite")
+    program = compile_network(file_lowering.lower_file(file))
+    expected = file_lowering.reference(file, program, images, len(images))
+    forced = file_lowering.forced(program, expected)
+    job = check.Job(program, write_source(program, "net", Labels()).text, "net", images, forced)
+    (outcome,) = check.run_several([job], trace=len(images))
+    whole = {t: n for t, n in program.network.origins.items() if file.tensors[n].type == "INT8"}
+    compared = whole.keys() & forced.keys() & outcome.values.keys()
+    assert compared
+    for tensor in compared:
+        gap = np.abs(outcome.values[tensor].reshape(forced[tensor].shape) - forced[tensor])
+        assert (gap > 0.5 * file.tensors[whole[tensor]].scales[0]).mean() < 1e-3
+
+
+def test_refuses_int8_ends(settled, tmp_path, tiny):
     images = np.random.default_rng(0).standard_normal((16, 8, 8, 3), np.float32)
     bnn_tf.convert(settled(tiny()), tmp_path / "net.tflite", int8="mixed", calibration=images, parity=False)
-    with pytest.raises(ConversionError, match="int8 values"):
-        bnn_tf.export_c(tmp_path / "net.tflite", tmp_path / "net.c")
+    content = (tmp_path / "net.tflite").read_bytes()
+    for ends in ((True, False), (False, True)):
+        with pytest.raises(ConversionError, match="int8 (images|values); a program"):
+            bnn_tf.export_c(with_int8_ends(content, *ends), tmp_path / "net.c")
 
 
 def test_refuses_other_files(tmp_path):
