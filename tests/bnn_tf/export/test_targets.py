@@ -15,6 +15,7 @@ from bnn_tf.export import check
 _ZIG = [sys.executable, "-m", "ziglang", "cc", "-O2"]
 _TARGETS = {
     "aarch64": (["-target", "aarch64-linux-musl"], "qemu-aarch64"),
+    "aarch64, threads": (["-target", "aarch64-linux-musl", "-DNET_THREADS=2", "-pthread"], "qemu-aarch64"),
     "armv7": (["-target", "arm-linux-musleabihf", "-mcpu=cortex_a7"], "qemu-arm"),
     "armv7, plain C": (["-target", "arm-linux-musleabihf", "-DNET_PORTABLE"], "qemu-arm"),
 }
