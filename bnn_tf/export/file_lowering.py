@@ -265,16 +265,11 @@ class _FileLowering(Builder):
         dilation = int(options["dilation_height_factor"]), int(options["dilation_width_factor"])
         window = lowering.same_window((shape.height, shape.width), _size(kernel), stride, dilation, same)
         output = self._map_shape(operator, kernel.shape[3])
-        one = int(options["pad_values"]) == 1
+        one, name = int(options["pad_values"]) == 1, _name(operator)
         padded = window.reaches_over(shape, output)
+        ones = padded and same and one
         counts = self.add(
-            operations.Convolution,
-            _name(operator),
-            [tensor],
-            output,
-            window=window,
-            kernel=kernel,
-            ones=padded and same and one,
+            operations.Convolution, name, [tensor], output, window=window, kernel=kernel, ones=ones
         )
         activation = int(options["fused_activation_function"])
         if operator.outputs[0].type == "INT32":
@@ -283,18 +278,11 @@ class _FileLowering(Builder):
                 raise _refused(operator, "its thresholds are not known")
             least = float(np.prod(kernel.shape[:3])) - 2.0 * thresholds.astype(np.float64)
             least = np.clip(least, -_LARGEST_COUNT, _LARGEST_COUNT)
-            margin = self.map(_name(operator), counts, "t - {0}", least)
-            return self.add(
-                operations.Sign, _name(operator), [margin], dataclasses.replace(output, signs=True)
-            )
+            margin = self.map(name, counts, "t - {0}", least)
+            return self.add(operations.Sign, name, [margin], dataclasses.replace(output, signs=True))
         result = self.activated(operator, counts, activation)
-        return self.map(
-            _name(operator),
-            result,
-            operations.AFFINE,
-            self.parameter(operator, 2),
-            self.parameter(operator, 3),
-        )
+        multiplier, bias = (self.parameter(operator, position) for position in (2, 3))
+        return self.map(name, result, operations.AFFINE, multiplier, bias)
 
     def _map_shape(self, operator: Operator, channels: int) -> Shape:
         """The shape of the output; that of a packed map does not say how many channels it has."""
@@ -340,15 +328,9 @@ class _FileLowering(Builder):
         tensor = self.floats(operator)
         groups = self._network.shapes[tensor].channels // kernel.shape[2]
         window = self._window(operator, _size(kernel), stride, dilation)
-        output = self._shape(operator.outputs[0])
+        name, output = _name(operator), self._shape(operator.outputs[0])
         result = self.add(
-            operations.Convolution,
-            _name(operator),
-            [tensor],
-            output,
-            window=window,
-            kernel=kernel,
-            groups=groups,
+            operations.Convolution, name, [tensor], output, window=window, kernel=kernel, groups=groups
         )
         return self._with_bias(operator, result, steps, _option(operator, 3, "b"))
 

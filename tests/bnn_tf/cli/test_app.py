@@ -12,18 +12,6 @@ from bnn_tf.errors import UsageError, UserError, unknown
 
 
 @pytest.fixture
-def command(capsys):
-    """`command("train", …)` runs the command line and returns exit code, output and errors."""
-
-    def run(*arguments):
-        with pytest.raises(SystemExit) as stopped:
-            cli.main([str(argument) for argument in arguments])
-        return stopped.value.code, *capsys.readouterr()
-
-    return run
-
-
-@pytest.fixture
 def failing(monkeypatch):
     """`failing(error)` adds a command `fail` that raises it."""
 
