@@ -33,6 +33,8 @@ STRIP = 4
 """Output pixels that a binary convolution computes at once."""
 REAL_STRIP = 6
 """Output pixels that a real convolution computes at once, at most."""
+_NEAREST_CACHE = 2**15
+"""Bytes of the nearest cache of common processors."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -263,9 +265,22 @@ def _find_borders(program: Program) -> None:
         )
 
 
-def strip_pixels(shape: Shape, binary: bool) -> int:
+def real_strips(kernel: Convolution, shape: Shape) -> int:
+    """Strips of pixels for which a real convolution takes a block of its filters in turn.
+
+    Several where the nearest cache does not hold all filters, but the values of so many pixels.
+    """
+    if 4 * kernel.kernel.size <= _NEAREST_CACHE // 2 or kernel.groups > 1:
+        return 1
+    fitting = _NEAREST_CACHE // (4 * REAL_STRIP * shape.channels)
+    return max(1, min(4, fitting, shape.pixels // REAL_STRIP))
+
+
+def _strip_pixels(kernel: Convolution, shape: Shape, binary: bool) -> int:
     """Pixels that a convolution computes at once: a strip, of which the last may be repeated, or one."""
-    return 1 if shape.pixels == 1 else STRIP if binary else REAL_STRIP
+    if shape.pixels == 1:
+        return 1
+    return STRIP if binary else REAL_STRIP * real_strips(kernel, shape)
 
 
 def strip_layout(kernel: Convolution, shape: Shape, binary: bool) -> tuple[int, int, int]:
@@ -273,7 +288,7 @@ def strip_layout(kernel: Convolution, shape: Shape, binary: bool) -> tuple[int, 
 
     The values are floats, the counts (of a binary convolution) and the codes of its windows 16-bit numbers.
     """
-    pixels = strip_pixels(shape, binary)
+    pixels = _strip_pixels(kernel, shape, binary)
     counts = _aligned(-(-shape.channels // 16) * 16 * 4 * pixels)
     if not binary:
         return counts, counts, counts

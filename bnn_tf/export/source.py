@@ -35,6 +35,7 @@ from bnn_tf.export.program import (
     Step,
     Store,
     binary_depth,
+    real_strips,
     strip_layout,
 )
 
@@ -359,7 +360,10 @@ class _Writer:
             if kernel.groups == 1:
                 size = f"{kernel.window.size[1]}, {element}"
                 body.add(f"const {n}_window window = {n}_window_of(&regions[r], &geometry, {size});")
-            strip = f"{n.upper()}_DOTS" if kernel.groups == 1 and not source.signs else str(STRIP)
+            strip = str(STRIP)
+            if kernel.groups == 1 and not source.signs:
+                strips = real_strips(kernel, output)
+                strip = f"{n.upper()}_DOTS" if strips == 1 else f"({strips} * {n.upper()}_DOTS)"
             with body.block(self._shared("first", "pixels", strip)):
                 body.add(f"size_t place[{strip}], from[{strip}];")
                 place = f"{n}_strip(&regions[r], &geometry, first, {strip}, place, from)"

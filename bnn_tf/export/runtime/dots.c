@@ -149,7 +149,10 @@ typedef float net_float;
         }                                                                                                  \
     }
 
-/* The functions NAME(patch, pixels, window, filters, depth, channels, out, stride) for filters of a type. */
+/*
+ * The functions NAME(patch, pixels, window, filters, depth, channels, out, stride) for filters of a type. There
+ * may be several strips of pixels, which share a block of filters while it is in the nearest cache.
+ */
 #define NET_DOT_FUNCTIONS(NAME, TYPE, LOAD)                                                                \
     NET_DOT_BLOCK(NAME##_many, TYPE, LOAD, NET_DOTS)                                                       \
     NET_DOT_BLOCK(NAME##_one, TYPE, LOAD, 1)                                                               \
@@ -157,11 +160,16 @@ typedef float net_float;
     static void NAME(const float *const *patch, int pixels, const net_window *w, const TYPE *filters,      \
                      size_t depth, int channels, float *out, size_t stride)                                \
     {                                                                                                      \
-        int o = 0, part;                                                                                   \
+        int o = 0, part, j;                                                                                \
         for (; channels - o >= 16; o += 16) {                                                              \
             for (part = 0; part < 16; part += NET_FLOATS * NET_DOT_VECTORS) {                              \
                 const TYPE *const f = filters + (size_t)o * depth + part;                                  \
-                (pixels == 1 ? NAME##_one : NAME##_many)(patch, w, f, out + o + part, stride);             \
+                if (pixels == 1) {                                                                         \
+                    NAME##_one(patch, w, f, out + o + part, stride);                                       \
+                }                                                                                          \
+                for (j = 0; j < pixels && pixels > 1; j += NET_DOTS) {                                     \
+                    NAME##_many(patch + j, w, f, out + (size_t)j * stride + o + part, stride);             \
+                }                                                                                          \
             }                                                                                              \
         }                                                                                                  \
         for (; o < channels; o += 4) {                                                                     \

@@ -63,6 +63,7 @@ BINARY = {
 }  # fmt: skip
 
 REAL = {
+    "conv of large filters": [L.Conv2D(50, 5, padding="same")],  # several strips take turns
     "convolution": [L.Conv2D(37, 3)],
     "convolution, same, stride": [L.Conv2D(20, 5, 2, "same", activation="relu")],
     "convolution, dilation": [L.Conv2D(6, 3, dilation_rate=2, padding="same")],
