@@ -127,6 +127,7 @@ KERNELS = [
 
 
 @needs_compiler
+@pytest.mark.sample(10)
 @pytest.mark.parametrize("case", KERNELS)
 @pytest.mark.parametrize(
     "flags",
