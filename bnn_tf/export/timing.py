@@ -19,9 +19,10 @@ _FLAGS_OF_PEAKS = ("-std=gnu99", "-D_POSIX_C_SOURCE=199309L", "-O3", "-march=nat
 FLAGS = ("-O3", "-march=native", "-ffp-contract=off", "-D_POSIX_C_SOURCE=199309L")
 
 # Reads how many inferences to run, writes the seconds of each and the peak of resident kilobytes. getrusage
-# may count the process that started this one, so /proc is asked first.
+# may count the process that started this one, so /proc is asked first. A file in quotes would be looked for
+# in the current folder first, where another one may have its name.
 _HARNESS = """
-#include "{source}"
+#include <{source}>
 #include <stdio.h>
 #include <sys/resource.h>
 #include <time.h>

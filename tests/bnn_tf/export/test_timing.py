@@ -33,6 +33,14 @@ def test_peaks_of_this_machine():
     assert 1e6 < peaks.real < 1e13
 
 
+def test_a_file_of_that_name_in_the_current_folder_is_another_one(tiny, tmp_path, monkeypatch):
+    (tmp_path / "here").mkdir()
+    (tmp_path / "here" / "net.c").write_text("no C")
+    monkeypatch.chdir(tmp_path / "here")
+    bnn_tf.export_c(tiny(), tmp_path / "net.c", check=False)
+    assert CompiledProgram.of(tmp_path / "net.c", "net").path == tmp_path / "net.program"
+
+
 def test_what_does_not_compile(tmp_path):
     (tmp_path / "net.c").write_text("no C")
     with pytest.raises(UserError, match=r"net\.c does not compile: .*error"):
