@@ -90,10 +90,14 @@ class _FileLowering(Builder):
         (image,) = file.inputs
         if image.type not in ("FLOAT32", "UINT8"):
             raise ConversionError(
-                f"{file.label} takes {image.type.lower()} images; a program takes float values or pixels"
+                f"{file.label} takes {image.type.lower()} images, but a program takes float values or "
+                "pixels; convert the network with float32 or uint8 input"
             )
         if any(tensor.type == "INT8" for tensor in file.outputs):
-            raise ConversionError(f"{file.label} gives int8 values; a program gives float values")
+            raise ConversionError(
+                f"{file.label} gives int8 values, but a program gives float values; "
+                "convert the network with float32 output"
+            )
         network.input = network.new_tensor(self._shape(image))
         self._tensors[image.index] = network.input
         refused = []

@@ -144,7 +144,7 @@ def test_refuses_int8_ends(settled, tmp_path, tiny):
     bnn_tf.convert(settled(tiny()), tmp_path / "net.tflite", int8="mixed", calibration=images, parity=False)
     content = (tmp_path / "net.tflite").read_bytes()
     for ends in ((True, False), (False, True)):
-        with pytest.raises(ConversionError, match="int8 (images|values); a program"):
+        with pytest.raises(ConversionError, match="int8 (images|values), but a program"):
             bnn_tf.export_c(with_int8_ends(content, *ends), tmp_path / "net.c")
 
 
