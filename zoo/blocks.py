@@ -258,7 +258,13 @@ def architecture(
             for key, value in values.items():
                 if value is inspect.Parameter.empty:
                     raise UsageError(f"model {name} needs its option {key!r}")
-            return _network(name, body, head, initializers, values, [option.name for option in own])
+            parts = (name, body, head, initializers, values, [option.name for option in own])
+            # AutoGraph lets layers branch on tensors, and takes a third of the time of building. Nothing here
+            # needs it, but somebody's own layer or quantizer may.
+            try:
+                return tf.autograph.experimental.do_not_convert(_network)(*parts)
+            except (TypeError, tf.errors.OperatorNotAllowedInGraphError):
+                return _network(*parts)
 
         keyword = inspect.Parameter.KEYWORD_ONLY
         signature = inspect.Signature(

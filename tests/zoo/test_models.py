@@ -1,10 +1,12 @@
 """Every network with any method, in Larq Zoo's style."""
 
+import dataclasses
 import inspect
 import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -18,6 +20,26 @@ from bnn_tf.training.start import variables
 from zoo import blocks
 
 ROOT = Path(__file__).parents[2]
+
+
+@dataclasses.dataclass(frozen=True)
+class Branching(methods.Method):
+    """Its quantizer branches on a tensor, as AutoGraph allows."""
+
+    name: ClassVar[str] = "branching"
+
+    class Sign(lq.quantizers.SteSign):
+        def call(self, inputs):
+            if tf.reduce_max(tf.abs(inputs)) > 100.0:
+                inputs = inputs / 100.0
+            return super().call(inputs)
+
+    def input_quantizer(self):
+        return self.Sign()
+
+    def kernel_quantizer(self, kernel_size, name):
+        return lq.quantizers.SteSign()
+
 
 PROMISED = ("method", "input_shape", "num_classes", "pad_values", "weights")
 
@@ -83,6 +105,11 @@ def test_any_method_in_any_network(name, method, options, convolutions, rng):
         assert logits.dtype == tf.float32
         assert np.isfinite(logits).all()
     assert np.ptp(logits, axis=0).max() > 0
+
+
+def test_a_quantizer_may_branch_on_tensors():
+    model = zoo.CifarResNet20(method=Branching(), input_shape=(8, 8, 3))
+    assert np.isfinite(model.predict(np.full((2, 8, 8, 3), 1e6, np.float32), verbose=0)).all()
 
 
 def test_all_networks_have_their_turn():
