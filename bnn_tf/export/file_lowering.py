@@ -54,9 +54,10 @@ _COMBINATIONS = {
     "MINIMUM": "minimum",
 }
 _REQUANTIZED = "floorf(rintf(t * {0}) * {1} + 0.5f)"
-"""What TFLite makes of a kernel's sum `t`, which it first rounds to a multiple of 1 / {0} = {1}, in steps."""
-_ROUNDED = "copysignf(floorf(fabsf(t) + 0.5001f), t)"
-"""The nearest whole number; ties go away from zero. As a float, a tie may lie a little below the middle."""
+"""What TFLite makes of a sum `t` in steps, which it first rounds to a multiple of 1 / {0} = {1}."""
+_REQUANTIZES = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "QUANTIZE")
+_ROUNDED = "copysignf(floorf(fabsf(t + {0}) + 0.5001f), t + {0}) - {0}"
+"""The nearest whole number; ties go away from -{0}. As a float, a tie may lie a little below the middle."""
 _MOVES = (
     *("RESHAPE", "SQUEEZE", "EXPAND_DIMS", "PAD", "PADV2", "STRIDED_SLICE", "MAX_POOL_2D", "REDUCE_MAX"),
     *("REVERSE_V2", "RESIZE_NEAREST_NEIGHBOR", "CONCATENATION"),
@@ -167,15 +168,19 @@ class _FileLowering(Builder):
         if operator.name in _MOVES and same:
             return tensor
         (scale,), (zero,), name = output.scales, output.zero_points, _name(operator)
-        tensor = self.map(name, tensor, operations.SCALE, 1 / scale)
-        if operator.name in ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"):
+        tensor = self.map(name, tensor, "t / {0}", scale)
+        source = operator.inputs[0]
+        if source.type != "INT8":
+            tensor = self.map(name, tensor, "roundf(t)")
+        elif operator.name in _REQUANTIZES:
             # Whole numbers are multiplied by a number below 1, rounded, and shifted right with rounding.
-            source, kernel = operator.inputs[:2]
-            _, exponents = np.frexp(np.float64(source.scales[0]) * np.asarray(kernel.scales) / scale)
+            steps = operator.inputs[1].scales if len(operator.inputs) > 1 else (1.0,)
+            _, exponents = np.frexp(np.float64(source.scales[0]) * np.asarray(steps) / scale)
             parts = 2.0 ** np.maximum(-exponents, 0)
             tensor = self.map(name, tensor, _REQUANTIZED, parts, 1 / parts)
         else:
-            tensor = self.map(name, tensor, _ROUNDED)
+            stored = operator.name == "AVERAGE_POOL_2D"  # it rounds the numbers with their zero point
+            tensor = self.map(name, tensor, _ROUNDED, zero if stored else 0)
         tensor = self.map(name, tensor, lowering.CLAMP, -128 - zero, 127 - zero)
         return self.map(name, tensor, operations.SCALE, scale)
 
