@@ -56,6 +56,7 @@ _COMBINATIONS = {
 _REQUANTIZED = "floorf(rintf(t * {0}) * {1} + 0.5f)"
 """What TFLite makes of a sum `t` in steps, which it first rounds to a multiple of 1 / {0} = {1}."""
 _REQUANTIZES = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "QUANTIZE")
+"""Operators that do so with int8 values."""
 _ROUNDED = "copysignf(floorf(fabsf(t + {0}) + 0.5001f), t + {0}) - {0}"
 """The nearest whole number; ties go away from -{0}. As a float, a tie may lie a little below the middle."""
 _MOVES = (
@@ -320,13 +321,12 @@ class _FileLowering(Builder):
     def _with_bias(
         self, operator: Operator, tensor: Tensor, steps: np.ndarray | None, activation: int
     ) -> Tensor:
-        bias = self.parameter(operator, 2) if len(operator.inputs) > 2 else np.zeros(1, np.float32)
-        if steps is not None and bias.any():
-            tensor = self.map(_name(operator), tensor, operations.AFFINE, steps, bias)
-        elif steps is not None:
+        if steps is not None:
             tensor = self.map(_name(operator), tensor, operations.SCALE, steps)
-        elif bias.any():
-            tensor = self.map(_name(operator), tensor, operations.BIAS, bias)
+        if len(operator.inputs) > 2:
+            bias = self.parameter(operator, 2)
+            if bias.any():
+                tensor = self.map(_name(operator), tensor, operations.BIAS, bias)
         return self.activated(operator, tensor, activation)
 
     def convolution(self, operator: Operator) -> Tensor:
@@ -684,7 +684,7 @@ def prove_file(
             actual = outcome.values[tensor].reshape(target.shape)
             unit = _unit(target)
             gap = np.abs(actual - target)
-            limit = np.maximum(TOLERANCE * np.maximum(unit, np.abs(target)), _step(file, number))
+            limit = np.maximum(TOLERANCE * np.maximum(unit, np.abs(target)), _step(file, makers, number))
             wrong = ~(gap <= limit)
             largest = float(gap.max())
         else:
@@ -696,7 +696,9 @@ def prove_file(
             values = expected.values.get(source) if source is not None else None
             size = np.ones_like(target) if values is None else np.abs(values).reshape(target.shape)
             unit = 0.0 if values is None else _unit(values)
-            wrong = other & ~(size <= max(TOLERANCE * unit, 0.0 if source is None else _step(file, source)))
+            wrong = other & ~(
+                size <= max(TOLERANCE * unit, 0.0 if source is None else _step(file, makers, source))
+            )
             flipped, total = flipped + int(other.sum()), total + other.size
             largest = float(size[wrong].max(initial=0.0))
         if wrong.any() and difference is None:
@@ -707,16 +709,16 @@ def prove_file(
         target = target[:traced].reshape(traced, -1)
         gap = np.abs(actual[:traced].reshape(target.shape) - target)
         limit = TOLERANCE * np.maximum(_unit(target), np.abs(target))
-        wrong = ~(gap <= np.maximum(limit, _step(file, end.index)))
+        wrong = ~(gap <= np.maximum(limit, _step(file, makers, end.index)))
         compared += 1
         if wrong.any() and difference is None:
             difference = Difference(name, float(wrong.mean()), float(gap.max()))
     return LayerProof(compared, flipped, total, difference)
 
 
-def _step(file: LceFile, number: int) -> float:
+def _step(file: LceFile, makers: Mapping[int, Operator], number: int) -> float:
     """By how much rounding may move a tensor: a step of one that is int8, or was just before."""
-    maker = file.makers().get(number)
+    maker = makers.get(number)
     whole = file.tensors[number] if maker is None or maker.name != "DEQUANTIZE" else maker.inputs[0]
     return 1.001 * whole.scales[0] if whole.type == "INT8" else 0.0
 

@@ -270,7 +270,7 @@ def real_strips(kernel: Convolution, shape: Shape) -> int:
 
     Several where the nearest cache does not hold all filters, but the values of so many pixels.
     """
-    if 4 * kernel.kernel.size <= _NEAREST_CACHE // 2 or kernel.groups > 1:
+    if kernel.kernel.nbytes <= _NEAREST_CACHE // 2 or kernel.groups > 1:
         return 1
     fitting = _NEAREST_CACHE // (4 * REAL_STRIP * shape.channels)
     return max(1, min(4, fitting, shape.pixels // REAL_STRIP))

@@ -788,17 +788,8 @@ class _Block:
 
 
 PIECES = (
-    "common",
-    "threads",
-    "strip",
-    "window",
-    "expand",
-    "counts",
-    "dots",
-    "floats",
-    "levels",
-    "pack",
-    "softmax",
+    *("common", "threads", "strip", "window", "expand"),
+    *("counts", "dots", "floats", "levels", "pack", "softmax"),
 )
 """The files of functions, in the order in which they stand in a program that needs them."""
 

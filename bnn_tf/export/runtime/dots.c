@@ -166,9 +166,10 @@ typedef float net_float;
                 const TYPE *const f = filters + (size_t)o * depth + part;                                  \
                 if (pixels == 1) {                                                                         \
                     NAME##_one(patch, w, f, out + o + part, stride);                                       \
-                }                                                                                          \
-                for (j = 0; j < pixels && pixels > 1; j += NET_DOTS) {                                     \
-                    NAME##_many(patch + j, w, f, out + (size_t)j * stride + o + part, stride);             \
+                } else {                                                                                   \
+                    for (j = 0; j < pixels; j += NET_DOTS) {                                               \
+                        NAME##_many(patch + j, w, f, out + (size_t)j * stride + o + part, stride);         \
+                    }                                                                                      \
                 }                                                                                          \
             }                                                                                              \
         }                                                                                                  \

@@ -16,7 +16,7 @@ while getopts t: option; do
 done
 shift $((OPTIND - 1))
 host=${1:-}
-case $threads in '' | *[!0-9]*) usage ;; esac
+case $threads in '' | 0 | *[!0-9]*) usage ;; esac
 case $host in '' | -*) usage ;; esac
 ssh "$host" 'mkdir -p bnn_tf_kit'
 scp -q "$here/net.c" "$here/reference_image.ppm" "$host:bnn_tf_kit"
