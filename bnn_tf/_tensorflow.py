@@ -14,6 +14,7 @@ import logging
 import sys
 import threading
 import types
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from bnn_tf._runtime import configure_tensorflow, quiet_native_stderr
@@ -92,6 +93,19 @@ def _is_for_the_user(record: logging.LogRecord) -> bool:
     return not binary or any(getattr(quantizer, "needs_constraint", True) for quantizer in binary)
 
 
+def without_autograph(function: Callable[..., Any], *args: Any) -> Any:
+    """`function(*args)`, which makes graphs of layers, without AutoGraph where none of them needs it.
+
+    AutoGraph lets layers branch on tensors, and takes up to half of the time of making a graph. Nothing in
+    this project needs it, but somebody's own layer or quantizer may; then `function` is called once more,
+    with AutoGraph.
+    """
+    try:
+        return tf.autograph.experimental.do_not_convert(function)(*args)
+    except (TypeError, tf.errors.OperatorNotAllowedInGraphError):
+        return function(*args)
+
+
 _imported, _importing = False, threading.RLock()
 configure_tensorflow()
 if TYPE_CHECKING:
@@ -102,8 +116,19 @@ else:
 # For checking saved models without loading them.
 saved_model_pb2 = lazy("tensorflow.core.protobuf.saved_model_pb2")
 saved_metadata_pb2 = lazy("tf_keras.protobuf.saved_metadata_pb2")
+constants = lazy("tensorflow.python.framework.convert_to_constants")
 tf_export = lazy("tensorflow.python.util.tf_export")
 # For asking whether TensorFlow computes with oneDNN: `IsMklEnabled()`.
 util_port = lazy("tensorflow.python.util._pywrap_util_port")
 
-__all__ = ["lazy", "lq", "saved_metadata_pb2", "saved_model_pb2", "tf", "tf_export", "util_port"]
+__all__ = [
+    "constants",
+    "lazy",
+    "lq",
+    "saved_metadata_pb2",
+    "saved_model_pb2",
+    "tf",
+    "tf_export",
+    "util_port",
+    "without_autograph",
+]

@@ -52,7 +52,7 @@ def seeded():
     random.seed(0)
     np.random.seed(0)
     if "tensorflow" in sys.modules:
-        sys.modules["tensorflow"].random.set_seed(0)
+        sys.modules["tensorflow"].keras.utils.set_random_seed(0)  # also what initializers take seeds from
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from bnn_tf import methods, model_files
-from bnn_tf._tensorflow import lazy, tf
+from bnn_tf._tensorflow import lazy, tf, without_autograph
 from bnn_tf.errors import UsageError, UserError, unknown
 from bnn_tf.registry import Registry, is_path
 from bnn_tf.values import Count, Range, check
@@ -259,12 +259,7 @@ def architecture(
                 if value is inspect.Parameter.empty:
                     raise UsageError(f"model {name} needs its option {key!r}")
             parts = (name, body, head, initializers, values, [option.name for option in own])
-            # AutoGraph lets layers branch on tensors, and takes a third of the time of building. Nothing here
-            # needs it, but somebody's own layer or quantizer may.
-            try:
-                return tf.autograph.experimental.do_not_convert(_network)(*parts)
-            except (TypeError, tf.errors.OperatorNotAllowedInGraphError):
-                return _network(*parts)
+            return without_autograph(_network, *parts)
 
         keyword = inspect.Parameter.KEYWORD_ONLY
         signature = inspect.Signature(

@@ -34,6 +34,7 @@ from bnn_tf.deploy.graph import (
     ConversionError,
     Graph,
     in_float32,
+    outputs_of,
     read_frozen,
     unique_name,
 )
@@ -420,14 +421,14 @@ def _compared(
     """The report with what the comparison tells."""
     examples = fed.keras
     outputs = list(interpreter.predict_all(fed.file).values())  # first, because it checks the shapes
-    before = _predictions(model, fed.keras)
+    before = outputs_of(model, fed.keras)
     original = read_frozen(model)
     take_signs_in_layers(original)
     if report.int8 is not None:
         agreement = min(proof.compare(*pair).agreement for pair in zip(before, outputs, strict=True))
         report = dataclasses.replace(report, int8=dataclasses.replace(report.int8, float_agreement=agreement))
         original, fed = graph, _Fed([np.asarray(one, np.float32) for one in fed.file], fed.file)
-        before = _predictions(graph.build(), fed.keras)
+        before = outputs_of(graph, fed.keras)
     names = model.output_names if len(outputs) > 1 else [""]
     comparisons = [
         proof.compare(keras, lite, name) for keras, lite, name in zip(before, outputs, names, strict=True)
@@ -437,11 +438,6 @@ def _compared(
     if worst.agreement < LEAST_AGREEMENT and not allow_disagreement:
         raise Disagreement(_why_they_disagree(worst, model, examples), worst)
     return dataclasses.replace(report, parity=worst, outputs_parity=tuple(comparisons))
-
-
-def _predictions(model: tf.keras.Model, arrays: list[np.ndarray]) -> list[np.ndarray]:
-    inputs = [np.asarray(one, np.float32) for one in arrays]
-    return tf.nest.flatten(model.predict(inputs if len(inputs) > 1 else inputs[0], verbose=0))
 
 
 def _judged(
@@ -514,9 +510,9 @@ def _unsettled_norms(model: tf.keras.Model, inputs: list[np.ndarray]) -> list[st
     calls = [call for call in graph.calls if facts.is_batch_norm(call.layer)]
     if not calls:
         return []
-    seen = dataclasses.replace(graph, outputs=[call.inputs[0] for call in calls]).build()
+    seen = dataclasses.replace(graph, outputs=[call.inputs[0] for call in calls])
     unsettled = []
-    for call, values in zip(calls, _predictions(seen, inputs), strict=True):
+    for call, values in zip(calls, outputs_of(seen, inputs), strict=True):
         axes = tuple(range(values.ndim - 1))
         weights, epsilon = call.layer.weights, call.layer.config["epsilon"]
         moving = np.maximum(weights["moving_variance"], epsilon)

@@ -10,14 +10,16 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
+import inspect
 import itertools
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
-from bnn_tf._tensorflow import lq, tf
+from bnn_tf._tensorflow import lq, tf, without_autograph
 from bnn_tf.errors import UserError
 
 QUANTIZERS = ("input_quantizer", "kernel_quantizer", "depthwise_quantizer", "pointwise_quantizer")
@@ -180,6 +182,9 @@ class Graph:
 
     def build(self) -> tf.keras.Model:
         """The Keras model (float32) of this graph."""
+        return without_autograph(self._build)
+
+    def _build(self) -> tf.keras.Model:
         with _float32_policy():
             layers: dict[Spec, tf.keras.layers.Layer] = {}
             values: dict[Tensor, Any] = {}
@@ -204,6 +209,43 @@ class Graph:
             spec.assign(layer)
         return model
 
+    def function(self) -> Callable[[list[Any]], list[Any]]:
+        """A function from the inputs of this graph to its outputs (eager tensors), in inference mode.
+
+        It is made faster than a model, for which Keras traces each layer. The first call makes the layers.
+        """
+        calls: list[Call] = []
+        needed = set(self.outputs) - set(self.inputs)
+        for call in reversed(self.calls):
+            if not needed.isdisjoint(call.outputs):
+                calls.insert(0, call)
+                needed.update(tensor for tensor in call.inputs if tensor not in self.inputs)
+        last_use = {tensor: call for call in calls for tensor in call.inputs if tensor not in self.outputs}
+        layers: dict[Spec, tf.keras.layers.Layer] = {}
+
+        def compute(inputs: list[Any]) -> list[Any]:
+            values = dict(zip(self.inputs, inputs, strict=True))
+            for call in calls:
+                args, kwargs = call.arguments([values[tensor] for tensor in call.inputs])
+                if call.layer not in layers:
+                    with _float32_policy():
+                        layers[call.layer] = call.layer.build()
+                        _infer(layers[call.layer], args, kwargs)  # makes its variables
+                    call.layer.assign(layers[call.layer])
+                results = _infer(layers[call.layer], args, kwargs)
+                for tensor in {tensor for tensor in call.inputs if last_use.get(tensor) is call}:
+                    del values[tensor]
+                values.update(zip(call.outputs, tf.nest.flatten(results), strict=True))
+            return [values[tensor] for tensor in self.outputs]
+
+        return compute
+
+
+def _infer(layer: tf.keras.layers.Layer, args: Any, kwargs: dict[str, Any]) -> Any:
+    if kwargs.get("training") is None and "training" in inspect.signature(layer.call).parameters:
+        kwargs = {**kwargs, "training": False}
+    return layer(*args, **kwargs)
+
 
 def variables(layer: tf.keras.layers.Layer) -> Iterator[tuple[str, tf.Variable]]:
     """Every variable of a layer once, with its attribute path, e.g. `"input_quantizer.threshold"`.
@@ -226,6 +268,34 @@ def variables(layer: tf.keras.layers.Layer) -> Iterator[tuple[str, tf.Variable]]
                 yield child_path, child
             elif hasattr(child, "_trackable_children"):
                 waiting.append((child_path, child))
+
+
+def outputs_of(
+    network: tf.keras.Model | Graph, arrays: Sequence[np.ndarray], batch: int = 32
+) -> list[np.ndarray]:
+    """What a network gives for examples in inference mode, one array for each of its outputs.
+
+    Operators run one by one: for few examples, making a graph of TensorFlow's takes longer than all of them.
+
+    Args:
+        network: The network.
+        arrays: Examples for each of its inputs; at least one.
+        batch: Examples that are computed at once.
+    """
+    if isinstance(network, Graph):
+        compute = network.function()
+        compute([tf.constant(array[:1], tf.float32) for array in arrays])  # makes the layers
+    else:
+        compute = functools.partial(_predict, network)
+    parts = []
+    for start in range(0, len(arrays[0]), batch):
+        examples = [tf.constant(array[start : start + batch], tf.float32) for array in arrays]
+        parts.append([np.asarray(output) for output in compute(examples)])
+    return [np.concatenate(output) for output in zip(*parts, strict=True)]
+
+
+def _predict(model: tf.keras.Model, examples: list[Any]) -> list[Any]:
+    return tf.nest.flatten(model(examples if len(examples) > 1 else examples[0], training=False))
 
 
 def is_functional(model: Any) -> bool:

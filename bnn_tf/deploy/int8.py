@@ -679,11 +679,10 @@ def ranges(graph: Graph, tensors: Sequence[Tensor], images: Sequence[np.ndarray]
     tensors = list(dict.fromkeys(tensors))
     if not tensors:
         return {}
-    network = dataclasses.replace(graph, outputs=tensors).build()
+    network = dataclasses.replace(graph, outputs=tensors).function()
     extremes = np.zeros((len(tensors), 2))
     for start in range(0, len(images[0]), _BATCH):
-        batch = [array[start : start + _BATCH] for array in images]
-        outputs = tf.nest.flatten(network(batch if len(batch) > 1 else batch[0], training=False))
+        outputs = network([tf.constant(array[start : start + _BATCH], tf.float32) for array in images])
         for extreme, output in zip(extremes, map(np.asarray, outputs), strict=True):
             extreme[:] = min(extreme[0], output.min()), max(extreme[1], output.max())
     return {t: _range(*map(float, extreme)) for t, extreme in zip(tensors, extremes, strict=True)}

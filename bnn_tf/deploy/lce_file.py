@@ -535,7 +535,7 @@ def to_flatbuffer(model: Any, batch: int = 1, input: str = "float32") -> bytes:
     Raises:
         ConversionError: LCE's converter refuses the model.
     """
-    from bnn_tf._tensorflow import tf
+    from bnn_tf._tensorflow import tf, without_autograph
     from bnn_tf.deploy.graph import ConversionError
 
     def infer(*arrays: Any) -> dict[str, Any]:
@@ -548,14 +548,14 @@ def to_flatbuffer(model: Any, batch: int = 1, input: str = "float32") -> bytes:
         tf.TensorSpec((batch, *tensor.shape[1:]), input, name)
         for tensor, name in zip(model.inputs, names, strict=True)
     ]
-    function = tf.function(infer, input_signature=signature).get_concrete_function()
-    module = tf.Module()
-    # Saving the model itself would trace every layer once more. Random layers hide their state from it.
-    module.tracked = [*model.variables, *function.graph.variables]
+
+    def trace() -> Any:
+        return tf.function(infer, input_signature=signature).get_concrete_function()
+
     with _quiet(), tempfile.TemporaryDirectory() as folder:
         import larq_compute_engine as lce
 
-        tf.saved_model.save(module, folder, signatures=function)
+        _save(without_autograph(trace), model, folder)
         try:
             content = lce.convert_saved_model(folder)
         except Exception as error:  # it raises plain Exceptions, whose message is a page of MLIR
@@ -566,6 +566,35 @@ def to_flatbuffer(model: Any, batch: int = 1, input: str = "float32") -> bytes:
     return LceFile(content).with_names(
         [tensor.node.layer.name for tensor in model.inputs], model.output_names
     )
+
+
+def _save(function: Any, model: Any, folder: str) -> None:
+    """Writes a traced function as a SavedModel."""
+    from bnn_tf._tensorflow import constants, saved_model_pb2, tf
+
+    if not all(variable.dtype.is_floating for variable in function.graph.variables):
+        module = tf.Module()  # random layers read the state of their generator, which is no constant
+        module.tracked = [*model.variables, *function.graph.variables]
+        tf.saved_model.save(module, folder, signatures=function)
+        return
+    # A SavedModel of TensorFlow 1, which is a graph: `tf.saved_model.save` traces every layer several times.
+    function = constants.convert_variables_to_constants_v2(function, lower_control_flow=False)
+    saved = saved_model_pb2.SavedModel(saved_model_schema_version=1)
+    meta = saved.meta_graphs.add()
+    meta.meta_info_def.tags.append("serve")
+    meta.graph_def.CopyFrom(function.graph.as_graph_def())
+    signature = meta.signature_def["serving_default"]
+    signature.method_name = "tensorflow/serving/predict"
+    outputs = [f"output_{number:04d}" for number in range(len(function.outputs))]
+    for entries, names, tensors in (
+        (signature.inputs, [tensor.op.name for tensor in function.inputs], function.inputs),
+        (signature.outputs, outputs, function.outputs),
+    ):
+        for name, tensor in zip(names, tensors, strict=True):
+            entries[name].name = tensor.name
+            entries[name].dtype = tensor.dtype.as_datatype_enum
+            entries[name].tensor_shape.CopyFrom(tensor.shape.as_proto())
+    (Path(folder) / "saved_model.pb").write_bytes(saved.SerializeToString())
 
 
 def with_int8_ends(content: bytes, images: bool, logits: bool) -> bytes:

@@ -13,7 +13,7 @@ import enum
 import functools
 import json
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -244,16 +244,20 @@ class Network:
         """The binary ones that LCE has an operator for and whose neighbours are known."""
         return tuple(layer for layer in self.binary if layer.is_convolution and not layer.is_nested)
 
-    def activations(self, layer: Quantized) -> tf.keras.Model | None:
-        """A model of what quantizes the layer's input, wherever that stands; None where nothing does."""
+    def activations(self, layer: Quantized) -> tf.keras.Model:
+        """A model of what quantizes the layer's input, wherever that stands; a `KeyError` if nothing does."""
         if layer.input_quantizer is None:
-            return self._origins.get(layer)
-        axes = layer.layer.input_spec.axes if layer.layer.input_spec else None
-        rank = 2 if layer.is_convolution else len(getattr(layer.layer, "kernel_size", ()))
-        image = tf.keras.Input((*[SIZE] * rank, (axes or {}).get(-1, _CHANNELS)))
+            return self._origins[layer]
+        image = tf.keras.Input(_input_shape(layer))
         activation = _layers.Activation(layer.input_quantizer, dtype="float32")
         activation.quantizer = layer.input_quantizer  # so that its weights belong to the model
         return tf.keras.Model(image, activation(image), name="activations")
+
+    def values(self, layer: Quantized) -> set[float] | None:
+        """The values of the layer's input, up to one more than a few; None where nothing quantizes it."""
+        if layer.input_quantizer is not None:
+            return _values(layer.input_quantizer, [_input_shape(layer)])
+        return _values_of(self._origins[layer]) if layer in self._origins else None
 
     def paddings(self, layer: Quantized) -> list[Padding]:
         """What pads the map by hand between the sign, or the layer before, and the layer."""
@@ -274,17 +278,28 @@ class Network:
             if layer.input_quantizer is None and layer.quantizes_kernel and not layer.is_nested:
                 *_, start = layer.call.inputs[0], *(call.inputs[0] for call in self._passing(layer))
                 model = origin_of(self.graph, start)
-                if model is not None and len(values(model)) <= _FEW:
+                if model is not None and len(_values_of(model)) <= _FEW:
                     origins[layer] = model
         return origins
 
 
-def values(model: tf.keras.Model) -> set[float]:
-    """The values that a model gives for normal noise, up to one more than a few."""
+def _input_shape(layer: Quantized) -> tuple[int, ...]:
+    """The shape of an example for a layer that takes signs, of a small size."""
+    axes = layer.layer.input_spec.axes if layer.layer.input_spec else None
+    rank = 2 if layer.is_convolution else len(getattr(layer.layer, "kernel_size", ()))
+    return (*[SIZE] * rank, (axes or {}).get(-1, _CHANNELS))
+
+
+def _values(function: Callable[[Any], Any], shapes: Sequence[tuple[int, ...]]) -> set[float]:
+    """The values that a function gives for normal noise, up to one more than a few."""
     rng = np.random.default_rng(0)
-    noise = [2 * rng.standard_normal((2, *tensor.shape[1:]), np.float32) for tensor in model.inputs]
-    outputs = np.asarray(model(noise if len(noise) > 1 else noise[0], training=False), np.float64)
+    noise = [tf.constant(2 * rng.standard_normal((2, *shape), np.float32)) for shape in shapes]
+    outputs = np.asarray(function(noise if len(noise) > 1 else noise[0]), np.float64)
     return set(np.unique(outputs)[: _FEW + 1].tolist())
+
+
+def _values_of(model: tf.keras.Model) -> set[float]:
+    return _values(functools.partial(model, training=False), [tensor.shape[1:] for tensor in model.inputs])
 
 
 def is_recognized(model: tf.keras.Model) -> bool:
@@ -556,11 +571,8 @@ def _describe_kernel(kernel: np.ndarray) -> tuple[str, str]:
 def activation_values(network: Network) -> Iterator[Finding]:
     """Inputs of binary layers that take other values than -1 and +1."""
     for layer in network.binary:
-        model = network.activations(layer)
-        if not layer.can_be_binary or model is None:
-            continue
-        taken = values(model)
-        if taken <= {-1.0, 1.0}:
+        taken = network.values(layer) if layer.can_be_binary else None
+        if taken is None or taken <= {-1.0, 1.0}:
             continue
         code = "zero-one-activations" if taken <= {0.0, 1.0} else "activations-not-signs"
         shown = ", ".join(f"{value:.3g}" for value in sorted(taken)[:4]) + ", …" * (len(taken) > 4)
@@ -575,12 +587,13 @@ def unrecognized_sign(network: Network) -> Iterator[Finding]:
     """Signs that LCE's converter does not take for binary; unknown ones are tried out."""
     tried: dict[Any, bool] = {}
     for layer in network.convolutions:
-        quantizer, model = layer.input_quantizer, network.activations(layer)
-        if type(quantizer) in _KNOWN_SIGNS or model is None or not values(model) <= {-1.0, 1.0}:
+        quantizer = layer.input_quantizer
+        taken = None if type(quantizer) in _KNOWN_SIGNS else network.values(layer)
+        if taken is None or not taken <= {-1.0, 1.0}:
             continue
         key = _identity(quantizer) if quantizer is not None else layer
         if key not in tried:
-            tried[key] = is_recognized(model)
+            tried[key] = is_recognized(network.activations(layer))
         if not tried[key]:
             reason = f"LCE does not recognize that its input is binary: {_STAYS_FLOAT}"
             remedy = (

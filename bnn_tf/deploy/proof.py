@@ -38,7 +38,7 @@ import numpy as np
 from bnn_tf._tensorflow import lq, tf
 from bnn_tf.deploy import facts, interpreter
 from bnn_tf.deploy.fold import affine_of
-from bnn_tf.deploy.graph import Call, ConversionError, Graph, Spec, Tensor
+from bnn_tf.deploy.graph import Call, ConversionError, Graph, Spec, Tensor, outputs_of
 from bnn_tf.deploy.int8 import FakeQuant
 from bnn_tf.deploy.lce_file import BINARY_CONVOLUTION, LceFile, Operator
 from bnn_tf.values import InNotebooks
@@ -423,16 +423,11 @@ def prove(
     return Proof(layers, divergence)
 
 
-def _as_input(arrays: list[np.ndarray]) -> Any:
-    return arrays if len(arrays) > 1 else arrays[0]
-
-
 def _expected(segments: Graph, inputs: list[np.ndarray]) -> tuple[list[np.ndarray], list[_Limits]]:
     """What Keras computes of the inputs of all segments, and how far a file may be from it."""
     kernels = [call for call in segments.calls if _sums_up(call) and not facts.takes_signs(call.layer)]
     read = list(dict.fromkeys(call.inputs[0] for call in kernels))
-    network = dataclasses.replace(segments, outputs=[*segments.outputs, *read]).build()
-    results = list(map(np.asarray, tf.nest.flatten(network(_as_input(inputs), training=False))))
+    results = outputs_of(dataclasses.replace(segments, outputs=[*segments.outputs, *read]), inputs)
     count = len(segments.outputs)
     largest = {tensor: float(np.abs(one).max()) for tensor, one in zip(read, results[count:], strict=True)}
     lost, steps = _lost_digits(segments, largest), _steps(segments)

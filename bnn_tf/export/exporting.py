@@ -14,6 +14,7 @@ import numpy as np
 from bnn_tf import files
 from bnn_tf._tensorflow import tf
 from bnn_tf.deploy import proof as proofs
+from bnn_tf.deploy.graph import outputs_of
 from bnn_tf.deploy.interpreter import Interpreter
 from bnn_tf.deploy.lce_file import LceFile
 from bnn_tf.errors import UsageError, UserError
@@ -267,7 +268,7 @@ def _judged(
 def _outputs(network: Any, images: np.ndarray) -> list[np.ndarray]:
     """All outputs of a Keras model or of a file, which takes pixels as whole numbers."""
     if not isinstance(network, LceFile):
-        return tf.nest.flatten(network.predict(images, verbose=0))
+        return outputs_of(network, [images])
     pixels = network.inputs[0].type == "UINT8"
     return list(Interpreter(network).predict_all([images.astype(np.uint8) if pixels else images]).values())
 

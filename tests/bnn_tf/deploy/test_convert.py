@@ -21,7 +21,7 @@ def test_convert_writes_a_file_that_computes_the_same(network, residual, images,
     assert report.parity.images == len(images)
     assert not report.parity.layers_agree
     logits = Interpreter(report.path).predict(images)
-    np.testing.assert_allclose(logits, model.predict(images, verbose=0), rtol=1e-3, atol=1e-3)
+    np.testing.assert_allclose(logits, np.asarray(model(images, training=False)), rtol=1e-3, atol=1e-3)
     assert list(tmp_path.iterdir()) == [report.path]
 
 

@@ -46,7 +46,9 @@ def test_a_detector_with_two_outputs(conv, trained, tmp_path):
     assert (file.input_names, file.output_names) == (("photo",), ("scores", "boxes"))
     results = Interpreter(file).predict_all([images[0][:8]])
     assert results["scores"].shape == (8, 16, 16, 5)
-    for result, expected in zip(results.values(), model.predict(images[0][:8], verbose=0), strict=True):
+    for result, expected in zip(
+        results.values(), map(np.asarray, model(images[0][:8], training=False)), strict=True
+    ):
         assert np.median(np.abs(result - expected)) < 1e-3 * expected.std()
 
 
@@ -57,7 +59,7 @@ def test_two_inputs_keep_their_order(trained, tmp_path):
     report = convert(model, tmp_path / "model.tflite", images=arrays)
     assert [one["name"] for one in report.contract["inputs"]] == ["zebra", "apple"]
     (result,) = Interpreter(report.path).predict_all(arrays).values()
-    np.testing.assert_allclose(result, model.predict(arrays, verbose=0), atol=1e-4)
+    np.testing.assert_allclose(result, np.asarray(model(arrays, training=False)), atol=1e-4)
 
 
 def one_dimensional():
@@ -95,7 +97,10 @@ def test_all_binary_layers_run_on_bits(make, count, trained, tmp_path):
     report = convert(model, tmp_path / "model.tflite", images=images)
     assert report.expected_binary_convs == report.actual_binary_convs == count
     assert len(report.parity.layers) == count
-    result, expected = Interpreter(report.path).predict(images[0]), model.predict(images[0], verbose=0)
+    result, expected = (
+        Interpreter(report.path).predict(images[0]),
+        np.asarray(model(images[0], training=False)),
+    )
     assert np.median(np.abs(result - expected)) < 1e-3 * expected.std()
 
 
@@ -104,7 +109,7 @@ def test_batches(network, residual, images, tmp_path):
     report = convert(model, tmp_path / "model.tflite", images=images[:10], batch=4)
     interpreter = Interpreter(report.path)
     assert interpreter.input_shape == (4, 8, 8, 3)
-    expected = model.predict(images, verbose=0)
+    expected = np.asarray(model(images, training=False))
     np.testing.assert_allclose(interpreter.predict(images), expected, rtol=1e-3, atol=1e-3)
 
 
@@ -124,7 +129,7 @@ def test_raw_pixels(conv, randomized, rng, tmp_path, padding, int8):
     )  # fmt: skip
     assert report.contract["inputs"][0]["type"] == "uint8"
     result = Interpreter(report.path).predict(pixels)
-    expected = model.predict(normalization.apply(pixels), verbose=0)
+    expected = np.asarray(model(normalization.apply(pixels), training=False))
     if int8 is None:
         assert report.parity.agrees
         assert np.median(np.abs(result - expected)) < 1e-4 * expected.std()
@@ -149,7 +154,7 @@ def test_the_contract_stands_in_the_file(network, residual, images, tmp_path):
     assert np.float32(255 * 0.4).tobytes() in metadata
     np.testing.assert_allclose(
         Interpreter(file).predict(images),
-        network(residual).predict(images, verbose=0),
+        np.asarray(network(residual)(images, training=False)),
         rtol=1e-3,
         atol=1e-3,
     )
