@@ -191,12 +191,19 @@ def _refined(call: Call, known: Facts) -> Facts:
         return dataclasses.replace(known, keeps_sign=config["alpha"] > 0)
     if layer.kind is LeakyClip:
         return dataclasses.replace(known, keeps_sign=config.get("slope", 0.1) > 0)
-    if function_of(layer) == "clip_by_value":
-        bounds = _arguments(call, tf.clip_by_value)
-        low, high = bounds.get("clip_value_min"), bounds.get("clip_value_max")
-        if isinstance(low, int | float) and isinstance(high, int | float):
-            return dataclasses.replace(known, keeps_sign=low < 0 <= high, odd=low == -high)
+    if (bounds := clip_bounds(call)) is not None:
+        low, high = bounds
+        return dataclasses.replace(known, keeps_sign=low < 0 <= high, odd=low == -high)
     return known
+
+
+def clip_bounds(call: Call) -> tuple[float, float] | None:
+    """The limits of a `tf.clip_by_value` between two numbers; None where a call is none."""
+    if function_of(call.layer) != "clip_by_value":
+        return None
+    arguments = _arguments(call, tf.clip_by_value)
+    low, high = arguments["clip_value_min"], arguments["clip_value_max"]
+    return (low, high) if isinstance(low, int | float) and isinstance(high, int | float) else None
 
 
 def function_of(layer: Spec) -> str:

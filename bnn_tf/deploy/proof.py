@@ -596,21 +596,32 @@ def _lost_digits(segments: Graph, largest: dict[Tensor, float]) -> list[np.ndarr
     """
     lost: dict[Tensor, np.ndarray] = {}
     for call in segments.calls:
-        before, known = [lost[tensor] for tensor in call.inputs], facts.of(call)
-        if _sums_up(call):
-            own = LAST_DIGIT * _largest_sums(call.layer) * largest.get(call.inputs[0], 1.0)
-        elif (affine := affine_of(call)) is not None:
-            own = np.abs(affine.scale) * before[0]
-        elif len(before) == 1 and (known.channels == "same" or known.clips):
-            own = before[0]
-        elif before and facts.is_sum(call.layer):
-            own = np.asarray(np.sum(np.broadcast_arrays(*before), axis=0))
-        elif known.moves_values:  # in other channels
-            own = np.asarray(before[0].max())
-        else:
-            own = np.zeros(())
-        lost.update(dict.fromkeys(call.outputs, own))
+        before = [lost[tensor] for tensor in call.inputs]
+        reads = largest.get(call.inputs[0], 1.0) if call.inputs else 1.0
+        lost.update(dict.fromkeys(call.outputs, lost_digits(call, before, reads)))
     return [lost[tensor] for tensor in segments.outputs]
+
+
+def lost_digits(call: Call, before: Sequence[np.ndarray], largest: float) -> np.ndarray:
+    """How far rounding to float32 may move what a call gives; per channel, or one for all.
+
+    Args:
+        call: The call.
+        before: The same for each of its inputs.
+        largest: The largest magnitude of its first input.
+    """
+    known = facts.of(call)
+    if _sums_up(call):
+        return LAST_DIGIT * _largest_sums(call.layer) * largest
+    if (affine := affine_of(call)) is not None:
+        return np.abs(affine.scale) * before[0]
+    if len(before) == 1 and (known.channels == "same" or known.clips):
+        return before[0]
+    if before and facts.is_sum(call.layer):
+        return np.asarray(np.sum(np.broadcast_arrays(*before), axis=0))
+    if before and known.moves_values:  # in other channels
+        return np.asarray(before[0].max())
+    return np.zeros(())
 
 
 def _sums_up(call: Call) -> bool:

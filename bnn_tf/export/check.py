@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bnn_tf._tensorflow import tf
+from bnn_tf.deploy import facts
+from bnn_tf.deploy.proof import lost_digits
 from bnn_tf.errors import UserError, first_line
 from bnn_tf.export.operations import Tensor
 from bnn_tf.export.program import Border, Program
@@ -268,11 +270,16 @@ def prove(program: Program, graph: Graph, outcome: Outcome, images: np.ndarray) 
         values[tensor] = array[: len(images)]
     known: dict[Any, np.ndarray] = {graph.inputs[0]: np.asarray(images, np.float32)}
     layers: dict[Any, Any] = {}
+    lost: dict[Any, np.ndarray] = {graph.inputs[0]: np.zeros(())}
     compared = flipped = total = 0
     difference = None
     for call in graph.calls:
         if call.layer.kind is tf.keras.layers.InputLayer:
             continue
+        largest = (
+            1.0 if facts.takes_signs(call.layer) else float(np.abs(known[call.inputs[0]]).max(initial=0.0))
+        )
+        rounding = lost_digits(call, [lost[tensor] for tensor in call.inputs], largest)
         first = call.layer not in layers
         if first:
             layers[call.layer] = call.layer.build()
@@ -284,19 +291,20 @@ def prove(program: Program, graph: Graph, outcome: Outcome, images: np.ndarray) 
             results = tf.nest.flatten(layer(*args, **kwargs))
         for tensor, result in zip(call.outputs, results, strict=True):
             expected = np.asarray(result, np.float32)
-            unit = max(float(expected.std()), 1e-3 * float(np.abs(expected).max(initial=0.0)), 1e-6)
+            limit = np.maximum(TOLERANCE * unit_of(expected), rounding)
+            lost[tensor] = rounding
             if tensor in values:
                 actual = values[tensor].reshape(expected.shape)
                 gap = np.abs(actual - expected)
-                wrong = ~(gap <= TOLERANCE * np.maximum(unit, np.abs(expected)))
+                wrong = ~(gap <= np.maximum(limit, TOLERANCE * np.abs(expected)))
                 compared += 1
                 if wrong.any() and difference is None:
                     difference = Difference(call.layer.name, float(wrong.mean()), float(gap.max()))
-                expected = actual
+                expected, lost[tensor] = actual, np.zeros(())
             if tensor in signs:
                 actual = signs[tensor].reshape(expected.shape)
                 other = (actual >= 0) != (expected >= 0)
-                wrong = other & ~(np.abs(expected) <= TOLERANCE * unit)
+                wrong = other & ~(np.abs(expected) <= limit)
                 compared, flipped, total = compared + 1, flipped + int(other.sum()), total + other.size
                 if wrong.any() and difference is None:
                     largest = float(np.abs(expected[wrong]).max())
@@ -304,6 +312,11 @@ def prove(program: Program, graph: Graph, outcome: Outcome, images: np.ndarray) 
                 expected = np.where(other, np.copysign(np.float32(1e-30), actual), expected)
             known[tensor] = expected
     return LayerProof(compared, flipped, total, difference)
+
+
+def unit_of(values: np.ndarray) -> float:
+    """What differences of values are measured in: their deviation, or what stands in for it if that is 0."""
+    return max(float(values.std()), 1e-3 * float(np.abs(values).max(initial=0.0)), 1e-6)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -12,7 +12,7 @@ floats, so values next to the middle between two steps may get the other one.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from typing import Any
 
 import numpy as np
@@ -20,9 +20,10 @@ import numpy as np
 from bnn_tf.deploy.graph import ConversionError
 from bnn_tf.deploy.interpreter import Interpreter
 from bnn_tf.deploy.lce_file import LceFile, Operator, TensorInfo
+from bnn_tf.deploy.proof import LAST_DIGIT
 from bnn_tf.errors import some
 from bnn_tf.export import lowering, operations
-from bnn_tf.export.check import TOLERANCE, Difference, LayerProof, Outcome
+from bnn_tf.export.check import TOLERANCE, Difference, LayerProof, Outcome, unit_of
 from bnn_tf.export.operations import Builder, Network, Shape, Tensor, Window
 from bnn_tf.export.program import Program
 
@@ -673,6 +674,7 @@ def prove_file(
     compared = flipped = total = 0
     difference = None
     targets = forced(program, expected)
+    lost = _lost_digits(network, {*outcome.values, *outcome.signs})
     for tensor, target in targets.items():
         number = network.origins[tensor]
         name, shape = file.tensors[number].name.split(";")[0], network.shapes[tensor]
@@ -682,10 +684,9 @@ def prove_file(
                 compared -= 1
                 continue
             actual = outcome.values[tensor].reshape(target.shape)
-            unit = _unit(target)
             gap = np.abs(actual - target)
-            limit = np.maximum(TOLERANCE * np.maximum(unit, np.abs(target)), _step(file, makers, number))
-            wrong = ~(gap <= limit)
+            limit = np.maximum(TOLERANCE * np.maximum(unit_of(target), np.abs(target)), lost.get(tensor, 0.0))
+            wrong = ~(gap <= np.maximum(limit, _step(file, makers, number)))
             largest = float(gap.max())
         else:
             other = outcome.signs[tensor].reshape(target.shape) != target
@@ -695,20 +696,20 @@ def prove_file(
                 source = maker.inputs[0].index
             values = expected.values.get(source) if source is not None else None
             size = np.ones_like(target) if values is None else np.abs(values).reshape(target.shape)
-            unit = 0.0 if values is None else _unit(values)
-            wrong = other & ~(
-                size <= max(TOLERANCE * unit, 0.0 if source is None else _step(file, makers, source))
-            )
+            near = 0.0 if values is None else TOLERANCE * unit_of(values)
+            near = max(near, 0.0 if source is None else _step(file, makers, source))
+            wrong = other & ~(size <= np.maximum(near, lost.get(tensor, 0.0)))
             flipped, total = flipped + int(other.sum()), total + other.size
             largest = float(size[wrong].max(initial=0.0))
         if wrong.any() and difference is None:
             difference = Difference(name, float(wrong.mean()), largest)
-    for end, name, target, actual in zip(
-        file.outputs, file.output_names, expected.outputs, outcome.outputs, strict=True
+    for end, name, tensor, target, actual in zip(
+        file.outputs, file.output_names, network.outputs, expected.outputs, outcome.outputs, strict=True
     ):
-        target = target[:traced].reshape(traced, -1)
+        shape = network.shapes[tensor]
+        target = target[:traced].reshape(traced, shape.height, shape.width, shape.channels)
         gap = np.abs(actual[:traced].reshape(target.shape) - target)
-        limit = TOLERANCE * np.maximum(_unit(target), np.abs(target))
+        limit = np.maximum(TOLERANCE * np.maximum(unit_of(target), np.abs(target)), lost.get(tensor, 0.0))
         wrong = ~(gap <= np.maximum(limit, _step(file, makers, end.index)))
         compared += 1
         if wrong.any() and difference is None:
@@ -723,5 +724,33 @@ def _step(file: LceFile, makers: Mapping[int, Operator], number: int) -> float:
     return 1.001 * whole.scales[0] if whole.type == "INT8" else 0.0
 
 
-def _unit(values: np.ndarray) -> float:
-    return max(float(values.std()), 1e-3 * float(np.abs(values).max(initial=0.0)), 1e-6)
+def _lost_digits(network: Network, exact: Container[Tensor]) -> dict[Tensor, np.ndarray]:
+    """How far rounding may move what binary convolutions give, per channel or one for all.
+
+    LCE adds `K` times the multiplier of a channel to the bias of a binary convolution of `K` inputs, which
+    takes digits from every value of the channel; see `bnn_tf.deploy.proof`.
+
+    Args:
+        network: The network.
+        exact: Tensors that the program takes over from LCE.
+    """
+    sums: dict[Tensor, float] = {}
+    lost: dict[Tensor, np.ndarray] = {}
+    for op in network.operations:
+        before = [lost[tensor] for tensor in op.inputs if tensor in lost and tensor not in exact]
+        if isinstance(op, operations.Convolution) and network.shapes[op.inputs[0]].signs:
+            sums[op.output] = float(np.prod(op.kernel.shape[:3]))
+        elif isinstance(op, operations.Map) and op.inputs[0] in sums:
+            if op.expression == operations.AFFINE:
+                lost[op.output] = LAST_DIGIT * sums[op.inputs[0]] * np.abs(op.parameters[0])
+            else:  # an activation before the multiplier
+                sums[op.output] = sums[op.inputs[0]]
+        elif before and isinstance(op, operations.Map) and op.expression == operations.AFFINE:
+            lost[op.output] = np.abs(op.parameters[0]) * before[0]
+        elif before and isinstance(
+            op, operations.Map | operations.Combine | operations.Pool | operations.Sign
+        ):
+            lost[op.output] = np.asarray(np.sum(np.broadcast_arrays(*before), axis=0))
+        elif before:  # in other channels
+            lost[op.output] = np.asarray(max(one.max() for one in before))
+    return lost

@@ -487,6 +487,8 @@ class _Lowering(Builder):
                     return self.map(
                         call.layer.name, self._float(call), expression.format(u="{0}"), constant.reshape(-1)
                     )
+        if (bounds := facts.clip_bounds(call)) is not None:
+            return self.map(call.layer.name, self._float(call), CLAMP, *bounds)
         short = function.split(".")[-1]
         if function.split(".")[0] in ("nn", "math", "keras") and short in FUNCTIONS and len(operands) == 1:
             return self.map(call.layer.name, self._float(call), FUNCTIONS[short])

@@ -162,3 +162,21 @@ def test_refuses_other_files(tmp_path):
     batch = to_flatbuffer(tf.keras.Sequential([L.Input((9, 7, 5)), L.Conv2D(4, 3)]), batch=2)
     with pytest.raises(ConversionError, match="one image"):
         bnn_tf.export_c(batch, tmp_path / "net.c")
+
+
+def test_digits_lost_in_large_sums_are_no_error(rng, tmp_path):
+    """Sums near 500 that the bias takes back to 0: rounding moves values further than elsewhere."""
+    image = tf.keras.Input((8, 8, 64))
+    x = lq.layers.QuantConv2D(
+        8, 3, padding="same", pad_values=1.0, input_quantizer="ste_sign", kernel_quantizer="ste_sign",
+        use_bias=False, name="binary",
+    )(image)  # fmt: skip
+    x = tf.keras.layers.BatchNormalization(name="norm")(x)
+    model = tf.keras.Model(image, tf.keras.layers.Flatten()(tf.clip_by_value(x, -1.0, 1.0)))
+    model.get_layer("binary").set_weights([rng.uniform(0.5, 1.0, (3, 3, 64, 8))])
+    norm = model.get_layer("norm")
+    norm.set_weights([rng.uniform(30.0, 50.0, 8), np.zeros(8), 574 + rng.uniform(-0.02, 0.02, 8), np.ones(8)])
+    images = np.where(rng.random((8, 8, 8, 64)) < 1 / 576, np.float32(-1), np.float32(1))
+    bnn_tf.convert(model, tmp_path / "net.tflite", images=images)
+    assert bnn_tf.export_c(tmp_path / "net.tflite", tmp_path / "file.c", images=images).parity.agrees
+    assert bnn_tf.export_c(model, tmp_path / "model.c", images=images).parity.agrees

@@ -88,6 +88,7 @@ REAL = {
     "prelu, each value": [L.PReLU(alpha_initializer="uniform")],
     "relus": [L.ReLU(max_value=1.0, negative_slope=0.1, threshold=0.2), L.LeakyReLU(0.2), L.ELU(0.7)],
     "clips": [HardTanh(), LeakyClip(0.2), LearnableBias()],
+    "clip_by_value": [lambda x: tf.clip_by_value(x, -0.5, 1.0)],
     "softmax": [L.Softmax()],
     "activations": [L.Activation(a) for a in ("relu6", "swish", "gelu", "selu", "softplus")],
     "more activations": [L.Activation(a) for a in ("softsign", "sigmoid", "hard_sigmoid", "elu")],
