@@ -11,13 +11,22 @@ class UserError(ValueError):
     """A wrong input, option or file; the message is one clear sentence that says what to do.
 
     The command line prints the message alone and exits with `exit_code`.
+
+    Example:
+        >>> UserError("the folder is empty").exit_code
+        1
     """
 
     exit_code = 1
 
 
 class UsageError(UserError):
-    """A wrong option or argument (exit code 2)."""
+    """A wrong option or argument (exit code 2).
+
+    Example:
+        >>> isinstance(UsageError("there is no such option"), ValueError), UsageError.exit_code
+        (True, 2)
+    """
 
     exit_code = 2
 
@@ -27,6 +36,10 @@ class UnsafeModelError(UserError):
 
     Attributes:
         reason: What is wrong, without the advice at the end of the message.
+
+    Example:
+        >>> str(UnsafeModelError("the model holds a Lambda layer"))
+        'the model holds a Lambda layer; load it with safe=False only if you trust its author'
     """
 
     def __init__(self, reason: str, advice: str = "load it with safe=False only if you trust its author"):

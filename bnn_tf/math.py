@@ -29,6 +29,10 @@ def one_pass(function: Callable[..., Any]) -> Callable[..., Any]:
 
     Results agree to float rounding. For training steps only: graphs that are converted or saved for
     inference are to hold nothing that only XLA runs.
+
+    Example:
+        >>> one_pass(lambda x: 2 * tf.nn.relu(x))(tf.constant([-1.0, 3.0])).numpy()
+        array([0., 6.], dtype=float32)
     """
     compiled = tf.function(function, jit_compile=True, autograph=False)
 
@@ -44,6 +48,10 @@ def compiles(x: tf.Tensor) -> bool:
 
     Eagerly every new shape would be compiled; accelerators have kernels of their own, which were not
     compared; and of a small operand XLA takes longer to compile and start the loop than it saves.
+
+    Example:
+        >>> compiles(tf.zeros((64, 32, 32, 16)))  # not in a graph
+        False
     """
     if tf.executing_eagerly() or x.shape.rank is None:
         return False
@@ -52,32 +60,62 @@ def compiles(x: tf.Tensor) -> bool:
 
 
 def widen(x: tf.Tensor) -> tf.Tensor:
-    """`x` in float32 where its type is narrower, else as it is."""
+    """`x` in float32 where its type is narrower, else as it is.
+
+    Example:
+        >>> widen(tf.constant([1.5], tf.bfloat16)).dtype
+        tf.float32
+    """
     return tf.cast(x, tf.float32) if x.dtype.size < tf.float32.size else x
 
 
 def channel_axes(kernel: tf.Tensor) -> list[int]:
-    """The axes over which "per output channel" reduces: all but the last."""
+    """The axes over which "per output channel" reduces: all but the last.
+
+    Example:
+        >>> channel_axes(tf.zeros((3, 3, 4, 8)))
+        [0, 1, 2]
+    """
     return list(range(len(kernel.shape) - 1))
 
 
 def magnitude(kernel: tf.Tensor) -> tf.Tensor:
-    """Mean absolute value per output channel, shape `(1, …, 1, cout)`."""
+    """Mean absolute value per output channel, shape `(1, …, 1, cout)`.
+
+    Example:
+        >>> magnitude(tf.constant([[1.0, -4.0], [-3.0, 2.0]])).numpy()
+        array([[2., 3.]], dtype=float32)
+    """
     return tf.reduce_mean(tf.abs(kernel), axis=channel_axes(kernel), keepdims=True)
 
 
 def channel_norm(kernel: tf.Tensor) -> tf.Tensor:
-    """L2 norm per output channel, shape `(1, …, 1, cout)`."""
+    """L2 norm per output channel, shape `(1, …, 1, cout)`.
+
+    Example:
+        >>> channel_norm(tf.constant([[3.0, 0.0], [-4.0, 1.0]])).numpy()
+        array([[5., 1.]], dtype=float32)
+    """
     return tf.sqrt(tf.reduce_sum(tf.square(kernel), axis=channel_axes(kernel), keepdims=True))
 
 
 def gradient_ratio(gradient: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
-    """`max(‖G‖, 1e-6) / max(‖W‖, 1e-3)` per output channel, shape `(1, …, 1, cout)` (OvSW)."""
+    """`max(‖G‖, 1e-6) / max(‖W‖, 1e-3)` per output channel, shape `(1, …, 1, cout)` (OvSW).
+
+    Example:
+        >>> gradient_ratio(tf.constant([[0.1], [0.0]]), tf.constant([[3.0], [4.0]])).numpy()
+        array([[0.02]], dtype=float32)
+    """
     return tf.maximum(channel_norm(gradient), 1e-6) / tf.maximum(channel_norm(kernel), 1e-3)
 
 
 def unbiased_variance(x: tf.Tensor, axis: list[int]) -> tf.Tensor:
-    """Variance over `axis` with the divisor n - 1 (Bessel's correction); dimensions are kept."""
+    """Variance over `axis` with the divisor n - 1 (Bessel's correction); dimensions are kept.
+
+    Example:
+        >>> unbiased_variance(tf.constant([1.0, 2.0, 3.0]), [0]).numpy()
+        array([1.], dtype=float32)
+    """
     shape = tf.shape(x)
     n = tf.cast(tf.reduce_prod(tf.gather(shape, axis)), x.dtype)
     return tf.math.reduce_variance(x, axis=axis, keepdims=True) * (n / (n - 1))
@@ -87,6 +125,12 @@ def standardize(kernel: tf.Tensor) -> tf.Tensor:
     """`W0 / sqrt(var(W0) + 1e-5)` with `W0 = W - mean(W)`, per output channel, variance unbiased.
 
     Gradients flow through the mean and the variance.
+
+    Example:
+        >>> standardize(tf.constant([[1.0], [2.0], [3.0]])).numpy().round(2)
+        array([[-1.],
+               [ 0.],
+               [ 1.]], dtype=float32)
     """
     axis = channel_axes(kernel)
     centered = kernel - tf.reduce_mean(kernel, axis=axis, keepdims=True)
@@ -94,7 +138,12 @@ def standardize(kernel: tf.Tensor) -> tf.Tensor:
 
 
 def recu_standardize(kernel: tf.Tensor) -> tf.Tensor:
-    """Standardised kernel with deviation 2√2, on which ReCU's clamp works (ReCU, steps 1 and 2)."""
+    """Standardised kernel with deviation 2√2, on which ReCU's clamp works (ReCU, steps 1 and 2).
+
+    Example:
+        >>> recu_standardize(tf.constant([[1.0], [2.0], [3.0]])).numpy().round(2).ravel()
+        array([-2.83,  0.  ,  2.83], dtype=float32)
+    """
     return standardize(kernel) * (2 * math.sqrt(2))
 
 
@@ -102,13 +151,22 @@ def recu_bound(standardized: tf.Tensor, tau: tf.Tensor | float) -> tf.Tensor:
     """The quantile `Q(τ) = -E · ln(2 - 2τ)` of a Laplace distribution, `E` the mean |W| of the layer.
 
     No gradient. `τ = 1` gives infinity, i.e. no clamp.
+
+    Example:
+        >>> recu_bound(tf.constant([1.0, -1.0]), tau=0.85).numpy().round(3)
+        1.204
     """
     mean = tf.reduce_mean(tf.abs(standardized))
     return tf.stop_gradient(-mean * tf.math.log(2 - 2 * tf.cast(tau, mean.dtype)))
 
 
 def recu_clamp(kernel: tf.Tensor, tau: tf.Tensor | float) -> tf.Tensor:
-    """The rectified clamp unit: the standardised kernel clipped to `±Q(τ)` (ReCU, steps 1 to 4)."""
+    """The rectified clamp unit: the standardised kernel clipped to `±Q(τ)` (ReCU, steps 1 to 4).
+
+    Example:
+        >>> recu_clamp(tf.constant([[1.0], [2.0], [30.0]]), tau=0.75).numpy().round(2).ravel()
+        array([-1.51, -1.51,  1.51], dtype=float32)
+    """
     standardized = recu_standardize(kernel)
     bound = recu_bound(standardized, tau)
     return tf.clip_by_value(standardized, -bound, bound)
@@ -116,12 +174,30 @@ def recu_clamp(kernel: tf.Tensor, tau: tf.Tensor | float) -> tf.Tensor:
 
 @tf.custom_gradient
 def identity_sign(x: tf.Tensor) -> tf.Tensor:
-    """`sign(x)` whose gradient is the identity."""
+    """`sign(x)` whose gradient is the identity.
+
+    Example:
+        >>> x = tf.constant([-2.0, 0.0, 0.5])
+        >>> with tf.GradientTape() as tape:
+        ...     tape.watch(x)
+        ...     y = identity_sign(x)
+        >>> y.numpy(), tape.gradient(y, x).numpy()
+        (array([-1.,  1.,  1.], dtype=float32), array([1., 1., 1.], dtype=float32))
+    """
     return sign(x), lambda upstream: upstream
 
 
 def clipped_sign(x: tf.Tensor, clip_value: float | None) -> tf.Tensor:
-    """`sign(x)` with gradient `dy · 1[|x| ≤ clip_value]`; `None` passes everything."""
+    """`sign(x)` with gradient `dy · 1[|x| ≤ clip_value]`; `None` passes everything.
+
+    Example:
+        >>> x = tf.constant([-2.0, 0.0, 0.5])
+        >>> with tf.GradientTape() as tape:
+        ...     tape.watch(x)
+        ...     y = clipped_sign(x, clip_value=1.0)
+        >>> tape.gradient(y, x).numpy()
+        array([0., 1., 1.], dtype=float32)
+    """
     if clip_value is None:
         return identity_sign(x)
 
@@ -148,7 +224,16 @@ def _triangle_gradient(x: tf.Tensor, upstream: tf.Tensor) -> tf.Tensor:
 
 @tf.custom_gradient
 def approx_sign(x: tf.Tensor) -> tf.Tensor:
-    """`sign(x)` with gradient `dy · max(0, 2 - 2|x|)` (Bi-Real Net, eq. 7)."""
+    """`sign(x)` with gradient `dy · max(0, 2 - 2|x|)` (Bi-Real Net, eq. 7).
+
+    Example:
+        >>> x = tf.constant([-2.0, -0.25, 0.0])
+        >>> with tf.GradientTape() as tape:
+        ...     tape.watch(x)
+        ...     y = approx_sign(x)
+        >>> tape.gradient(y, x).numpy()
+        array([0. , 1.5, 2. ], dtype=float32)
+    """
     return _signs(x), lambda upstream: _triangle_gradient(x, upstream)
 
 
@@ -162,6 +247,14 @@ def normalized_approx_sign(x: tf.Tensor, stop_gradient: bool) -> tf.Tensor:
         dx = dz/σ - (x - mean(x)) · sum(dz·x) / ((n-1)·σ³)   (through the deviation: ReCU)
 
     Statistics are computed in float32 for narrower types.
+
+    Example:
+        >>> x = tf.constant([[-20.0, 0.0, 20.0]])  # deviation 20
+        >>> with tf.GradientTape() as tape:
+        ...     tape.watch(x)
+        ...     y = normalized_approx_sign(x, stop_gradient=True)
+        >>> tape.gradient(y, x).numpy().round(3)
+        array([[0. , 0.1, 0. ]], dtype=float32)
     """
     gradient = _constant_deviation_gradient if stop_gradient else _deviation_gradient
 
@@ -211,6 +304,14 @@ def hard_tanh(x: tf.Tensor) -> tf.Tensor:
     """`min(max(x, -1), 1)`; gradient 1 inside the open interval (-1, 1), 0 at ±1 and beyond, as PyTorch's.
 
     `tf.clip_by_value`, which inference uses, passes the gradient at exactly ±1.
+
+    Example:
+        >>> x = tf.constant([-3.0, 0.5, 1.0])
+        >>> with tf.GradientTape() as tape:
+        ...     tape.watch(x)
+        ...     y = hard_tanh(x)
+        >>> y.numpy(), tape.gradient(y, x).numpy()
+        (array([-1. ,  0.5,  1. ], dtype=float32), array([0., 1., 0.], dtype=float32))
     """
     y = _clip(x)
     return y, lambda upstream: _inside(y, upstream)
@@ -227,7 +328,12 @@ def _inside(y: tf.Tensor, upstream: tf.Tensor) -> tf.Tensor:
 
 
 def leaky_clip(x: tf.Tensor, slope: float = 0.1) -> tf.Tensor:
-    """Identity inside [-1, 1], `±1 + slope·(x ∓ 1)` outside; the gradient is 1 inside, `slope` outside."""
+    """Identity inside [-1, 1], `±1 + slope·(x ∓ 1)` outside; the gradient is 1 inside, `slope` outside.
+
+    Example:
+        >>> leaky_clip(tf.constant([-3.0, 0.5, 2.0])).numpy()
+        array([-1.2,  0.5,  1.1], dtype=float32)
+    """
     return (1 - slope) * tf.clip_by_value(x, -1.0, 1.0) + slope * x
 
 
@@ -236,6 +342,10 @@ def channel_sums(x: tf.Tensor) -> tf.Tensor:
 
     Products with rows of ones run at the speed of memory, several times that of `tf.reduce_sum`. The first
     adds up the images, the second their places: two short chains of additions round less than a long one.
+
+    Example:
+        >>> channel_sums(tf.ones((2, 4, 4, 3))).numpy()
+        array([32., 32., 32.], dtype=float32)
     """
     shape = tf.shape(x)
     of_images = tf.reshape(widen(x), (shape[0], tf.reduce_prod(shape[1:])))
@@ -248,7 +358,12 @@ def _column_sums(matrix: tf.Tensor) -> tf.Tensor:
 
 
 def channel_scale(x: tf.Tensor, scale: tf.Tensor) -> tf.Tensor:
-    """`α_c · x` for training steps, `α` of shape `(channels,)`; its gradient is summed in α's own type."""
+    """`α_c · x` for training steps, `α` of shape `(channels,)`; its gradient is summed in α's own type.
+
+    Example:
+        >>> channel_scale(tf.ones((1, 1, 1, 2)), tf.constant([0.5, 2.0])).numpy().ravel()
+        array([0.5, 2. ], dtype=float32)
+    """
 
     @tf.custom_gradient
     def call(x: tf.Tensor, scale: tf.Tensor) -> tuple[tf.Tensor, Any]:
@@ -267,7 +382,12 @@ def _scale_gradients(x: tf.Tensor, scale: tf.Tensor, upstream: tf.Tensor) -> tup
 
 
 def channel_shift(x: tf.Tensor, shift: tf.Tensor) -> tf.Tensor:
-    """`x + b_c` for training steps, `b` of shape `(channels,)`; its gradient is summed in b's own type."""
+    """`x + b_c` for training steps, `b` of shape `(channels,)`; its gradient is summed in b's own type.
+
+    Example:
+        >>> channel_shift(tf.ones((1, 1, 1, 2)), tf.constant([0.5, -1.0])).numpy().ravel()
+        array([1.5, 0. ], dtype=float32)
+    """
 
     @tf.custom_gradient
     def call(x: tf.Tensor, shift: tf.Tensor) -> tuple[tf.Tensor, Any]:
@@ -289,6 +409,12 @@ def batch_norm(
 
     Returns:
         The normalised activations in x's type; mean and biased variance, `(channels,)`, without gradient.
+
+    Example:
+        >>> x = tf.reshape(tf.constant([1.0, 3.0]), (2, 1, 1, 1))
+        >>> y, mean, variance = batch_norm(x, tf.ones(1), tf.zeros(1), epsilon=1e-3)
+        >>> y.numpy().round(2).ravel(), mean.numpy(), variance.numpy()
+        (array([-1.,  1.], dtype=float32), array([2.], dtype=float32), array([1.], dtype=float32))
     """
     count = tf.cast(tf.maximum(tf.size(x) // x.shape[-1], 1), gamma.dtype)
     mean = tf.stop_gradient(channel_sums(x) / count)

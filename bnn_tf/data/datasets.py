@@ -25,7 +25,12 @@ _DIGITS_HELD_OUT = 360
 
 
 def list_datasets() -> list[str]:
-    """The names that `load` is meant for first; every other classification set of TFDS works as well."""
+    """The names that `load` is meant for first; every other classification set of TFDS works as well.
+
+    Example:
+        >>> "digits" in list_datasets()
+        True
+    """
     return DATASETS.names()
 
 

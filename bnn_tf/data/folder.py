@@ -103,6 +103,18 @@ def load(root: Path) -> Source:
     Raises:
         DataError: the layout is another, a class is empty, train and val have different classes, or what is
             named like an image is a pipe, a device or a folder.
+
+    Example:
+        >>> import tempfile
+        >>> root = Path(tempfile.mkdtemp())
+        >>> for name in ("cat", "dog"):
+        ...     (root / name).mkdir()
+        ...     for number in range(5):
+        ...         png = tf.io.encode_png(tf.zeros((8, 8, 3), tf.uint8)).numpy()
+        ...         _ = (root / name / f"{number}.png").write_bytes(png)
+        >>> source = load(root)
+        >>> source.class_names, source.size("train"), source.size("test")
+        (['cat', 'dog'], 8, 2)
     """
     training = root / _TRAIN if is_image_folder(root) else root
     class_names = _class_names(training, root)
@@ -248,6 +260,11 @@ class FolderCheck(InNotebooks):
         folder: What was checked.
         images: How many images can be used.
         faults: The path and the fault of every file that cannot.
+
+    Example:
+        >>> print(FolderCheck(Path("pictures"), 40, (("pictures/cat/7.jpg", "is empty"),)))
+        pictures/cat/7.jpg is empty
+        40 images can be used, 1 files cannot
     """
 
     folder: Path
@@ -276,6 +293,13 @@ def check(folder: str | os.PathLike[str], workers: int = 4) -> FolderCheck:
 
     Raises:
         DataError: there is no such folder.
+
+    Example:
+        >>> import tempfile
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> (folder / "cat.png").touch()
+        >>> [reason for path, reason in check(folder).faults]
+        ['is empty']
     """
     root = Path(folder).expanduser()
     if not root.is_dir():

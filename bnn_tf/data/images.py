@@ -115,6 +115,15 @@ class Geometry(Operation):
 
     A subclass says which rectangle the scaled image must just cover. It can also stand first in the list for
     training.
+
+    Example:
+        >>> @dataclasses.dataclass(frozen=True)
+        ... class Double(Geometry):
+        ...     def cover(self, size):
+        ...         return 2 * size[0], 2 * size[1]
+        >>> image = tf.zeros((90, 70, 3), tf.uint8)
+        >>> Double()(image, tf.zeros(0), Images(size=32)).shape
+        TensorShape([32, 32, 3])
     """
 
     stage: ClassVar[str] = "view"
@@ -134,6 +143,10 @@ class Cover(Geometry):
     """Scales an image, keeping its proportions, until it just covers the network's size.
 
     An image that has the size already stays as it is.
+
+    Example:
+        >>> Cover()(tf.zeros((60, 90, 3), tf.uint8), tf.zeros(0), Images(size=32)).shape
+        TensorShape([32, 32, 3])
     """
 
     def cover(self, size: Size) -> Size:
@@ -172,6 +185,12 @@ class RandomResizedCrop(Operation):
     Args:
         scale: Smallest and largest share of the image's area.
         ratio: Smallest and largest ratio of width to height.
+
+    Example:
+        >>> view = RandomResizedCrop(scale=(0.2, 1.0))
+        >>> image, draws = tf.zeros((60, 90, 3), tf.uint8), tf.random.uniform((view.draws,))
+        >>> view(image, draws, Images(size=32)).shape
+        TensorShape([32, 32, 3])
     """
 
     scale: tuple[Positive, Positive] = (0.08, 1.0)
@@ -200,6 +219,11 @@ class ResizeCrop(Operation):
 
     Args:
         ratio: Of the scaled image's short side to the network's larger side, at least 1.
+
+    Example:
+        >>> image, draws = tf.zeros((60, 90, 3), tf.uint8), tf.random.uniform((2,))
+        >>> ResizeCrop(ratio=1.25)(image, draws, Images(size=32)).shape
+        TensorShape([32, 32, 3])
     """
 
     ratio: Annotated[float, Range(least=1)] = 8 / 7
@@ -219,6 +243,13 @@ class PadCrop(Operation):
 
     Args:
         padding: Pixels added at each of the four sides.
+
+    Example:
+        >>> images, draws = tf.ones((1, 3, 3, 1), tf.uint8), tf.zeros((1, 2))  # the upper left corner
+        >>> PadCrop(padding=1)(images, draws, Images(size=3, channels=1)).numpy()[0, :, :, 0]
+        array([[0, 0, 0],
+               [0, 1, 1],
+               [0, 1, 1]], dtype=uint8)
     """
 
     padding: Annotated[int, Range(least=0)] = 4
@@ -232,7 +263,14 @@ class PadCrop(Operation):
 @OPERATIONS.register("flip")
 @dataclasses.dataclass(frozen=True)
 class Flip(Operation):
-    """Mirrors left and right half of the images."""
+    """Mirrors left and right half of the images.
+
+    Example:
+        >>> images = tf.reshape(tf.constant([1, 2, 3, 1, 2, 3], tf.uint8), (2, 1, 3, 1))
+        >>> Flip()(images, tf.constant([[0.2], [0.8]]), Images(channels=1)).numpy().reshape(2, 3)
+        array([[3, 2, 1],
+               [1, 2, 3]], dtype=uint8)
+    """
 
     draws: ClassVar[int] = 1
     _own_columns: ClassVar[slice | None] = slice(0, 1)
@@ -249,6 +287,12 @@ class Lighting(Operation):
 
     Args:
         deviation: Of the noise on each principal component; the ImageNet recipes have 0.1.
+
+    Example:
+        >>> images = tf.zeros((2, 32, 32, 3))
+        >>> lit = Lighting(deviation=0.1)(images, tf.random.uniform((2, 3)), Images())
+        >>> np.ptp(lit[0], axis=(0, 1)).tolist()  # one colour for the whole image
+        [0.0, 0.0, 0.0]
     """
 
     deviation: NotNegative = 0.1

@@ -33,7 +33,13 @@ _ROWS_AT_ONCE = 256  # of random numbers: one call for each image would cost mor
 
 
 def steps(source: Source, split: str, batch_size: int) -> int:
-    """Batches of one epoch, the last and perhaps smaller one included: `ceil(size / batch_size)`."""
+    """Batches of one epoch, the last and perhaps smaller one included: `ceil(size / batch_size)`.
+
+    Example:
+        >>> from bnn_tf import data
+        >>> steps(data.load("digits"), "train", batch_size=64)
+        23
+    """
     if batch_size < 1:
         raise UsageError(f"batch size must be at least 1, not {batch_size}")
     return -(-source.size(split) // batch_size)
@@ -264,6 +270,13 @@ def clear_errors() -> Iterator[None]:
 
     Raises:
         DataError: an image or a record could not be read or decoded.
+
+    Example:
+        >>> from bnn_tf import data
+        >>> with clear_errors():
+        ...     images, labels = next(iter(evaluation_batches(data.load("digits"), Images(size=8), 16)))
+        >>> images.shape
+        TensorShape([16, 8, 8, 3])
     """
     try:
         yield

@@ -19,21 +19,53 @@ Range = tuple[int, int]
 
 
 class DataError(UserError):
-    """A dataset is missing, incomplete, corrupt or laid out in a way that cannot be read."""
+    """A dataset is missing, incomplete, corrupt or laid out in a way that cannot be read.
+
+    Example:
+        >>> try:
+        ...     ArraySplit(np.zeros((2, 8, 8, 3)), np.zeros(2, int))
+        ... except DataError as error:
+        ...     print(error)
+        images in memory are uint8 [n, height, width, 1 or 3], not float64 [2, 8, 8, 3]
+    """
 
 
 class AbsentError(DataError):
-    """A dataset is not on this machine; `facts` says what is known of it nevertheless."""
+    """A dataset is not on this machine; `facts` says what is known of it nevertheless.
+
+    Example:
+        >>> from bnn_tf import data
+        >>> import tempfile
+        >>> try:
+        ...     data.load("cifar10", tempfile.mkdtemp(), download=False)
+        ... except AbsentError as error:
+        ...     print(error.facts)
+        10 classes, 50,000 + 10,000 images, 32 px
+    """
 
     facts: Facts | None = None
 
 
 class UnknownDatasetError(DataError, UsageError):
-    """No dataset has the name that was asked for (exit code 2)."""
+    """No dataset has the name that was asked for (exit code 2).
+
+    Example:
+        >>> from bnn_tf import data
+        >>> try:
+        ...     data.load("digit")
+        ... except UnknownDatasetError as error:
+        ...     print(error.exit_code, "digits" in str(error))
+        2 True
+    """
 
 
 def placeholder_names(count: int) -> tuple[str, ...]:
-    """Names for classes of which only the number is known: `class 0`, `class 1`, …."""
+    """Names for classes of which only the number is known: `class 0`, `class 1`, ….
+
+    Example:
+        >>> placeholder_names(2)
+        ('class 0', 'class 1')
+    """
     return tuple(f"class {label}" for label in range(count))
 
 
@@ -195,6 +227,10 @@ class Facts(InNotebooks):
         train: Number of examples to train on; `None` where it is not known.
         test: Number of examples held out, likewise.
         pixels: The shortest and the longest side of the images; of a large folder those of a sample.
+
+    Example:
+        >>> print(Facts("pictures", ("a", "b", "c"), 120, 36, (60, 200)))
+        3 classes, 120 + 36 images, 60–200 px
     """
 
     name: str
@@ -208,12 +244,7 @@ class Facts(InNotebooks):
         return dataclasses.asdict(self)
 
     def __str__(self) -> str:
-        """`3 classes, 120 + 36 images, 60–200 px`.
-
-        Example:
-            >>> str(Facts("pictures", ("a", "b", "c"), 120, 36, (60, 200)))
-            '3 classes, 120 + 36 images, 60–200 px'
-        """
+        """`3 classes, 120 + 36 images, 60–200 px`."""
         parts = [f"{len(self.class_names):,} classes"]
         if self.train is not None and self.test is not None:
             parts.append(f"{self.train:,} + {self.test:,} images")

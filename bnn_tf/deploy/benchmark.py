@@ -367,6 +367,15 @@ def benchmark(
 
     Raises:
         UserError: A file cannot be run.
+
+    Example:
+        >>> import tempfile
+        >>> path = tempfile.mkdtemp() + "/model.tflite"
+        >>> model = tf.keras.Sequential([tf.keras.layers.Conv2D(4, 3, input_shape=(8, 8, 3))])
+        >>> _ = bnn_tf.convert(model, path, parity=False)
+        >>> report = benchmark([Candidate.of_file(Path(path))], rounds=1, runs=2)
+        >>> len(report.measurements)
+        1
     """
     host = Host.this()
     pairs = [(candidate, count) for candidate in candidates for count in threads]

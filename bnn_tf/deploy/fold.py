@@ -63,6 +63,12 @@ def fold(model: tf.keras.Model) -> tf.keras.Model:
 
     Raises:
         ConversionError: The model is subclassed or not built.
+
+    Example:
+        >>> conv = tf.keras.layers.Conv2D(8, 3, input_shape=(6, 6, 4))
+        >>> model = tf.keras.Sequential([conv, bnn_tf.layers.LearnableBias()])
+        >>> [type(layer).__name__ for layer in fold(model).layers]
+        ['InputLayer', 'Conv2D']
     """
     return folded(model).build()
 

@@ -37,7 +37,12 @@ _KERNELS = {
 
 
 class ConversionError(UserError):
-    """A model that cannot be converted faithfully; nothing was written."""
+    """A model that cannot be converted faithfully; nothing was written.
+
+    Example:
+        >>> isinstance(ConversionError("a binary convolution stayed float"), UserError)
+        True
+    """
 
 
 @dataclasses.dataclass(eq=False)
@@ -281,6 +286,11 @@ def outputs_of(
         network: The network.
         arrays: Examples for each of its inputs; at least one.
         batch: Examples that are computed at once.
+
+    Example:
+        >>> model = tf.keras.Sequential([tf.keras.layers.ReLU(input_shape=(2,))])
+        >>> outputs_of(model, [np.array([[-1.0, 2.0]])])
+        [array([[0., 2.]], dtype=float32)]
     """
     if isinstance(network, Graph):
         compute = network.function()
@@ -485,6 +495,13 @@ def freeze(model: tf.keras.Model) -> tf.keras.Model:
 
     Raises:
         ConversionError: The model is subclassed or not built.
+
+    Example:
+        >>> recu = bnn_tf.quantizers.ReCU()
+        >>> conv = lq.layers.QuantConv2D(8, 3, kernel_quantizer=recu, input_shape=(6, 6, 4))
+        >>> frozen = freeze(tf.keras.Sequential([conv]))
+        >>> np.unique(frozen.layers[-1].get_weights()[0]), frozen.layers[-1].kernel_quantizer is None
+        (array([-1.,  1.], dtype=float32), True)
     """
     return read_frozen(model).build()
 

@@ -61,9 +61,10 @@ class Interpreter:
         UserError: The file is missing, damaged or no model that this interpreter can run.
 
     Example:
-        >>> interpreter = Interpreter("model.tflite")  # doctest: +SKIP
-        >>> interpreter.predict(images).shape  # doctest: +SKIP
-        (16, 10)
+        >>> from bnn_tf.deploy.lce_file import to_flatbuffer
+        >>> model = tf.keras.Sequential([tf.keras.layers.Dense(2, input_shape=(3,))])
+        >>> Interpreter(to_flatbuffer(model)).predict(np.zeros((16, 3), np.float32)).shape
+        (16, 2)
     """
 
     def __init__(

@@ -61,6 +61,13 @@ class ExportReport(InNotebooks):
             kernels rounded the same way.
         rounding: What rounding the kernels to int8 does to the outputs: those of the network before and
             after it, compared; None with float weights, and where nothing was asked to be checked.
+
+    Example:
+        >>> import tempfile
+        >>> model = tf.keras.Sequential([tf.keras.layers.Dense(2, input_shape=(3,))])
+        >>> report = bnn_tf.export_c(model, tempfile.mkdtemp() + "/net.c", check=False)
+        >>> report.name, report.flash, report.work.real
+        ('net', 64, 6)
     """
 
     path: Path
@@ -165,10 +172,10 @@ def export_c(
 
     Example:
         >>> import tempfile, zoo
-        >>> model = zoo.CifarResNet20(method="bireal", input_shape=(32, 32, 3), num_classes=10)
+        >>> model = zoo.CifarResNet20(method="recu", input_shape=(32, 32, 3), num_classes=10)
         >>> report = export_c(model, tempfile.mkdtemp() + "/resnet20.c", check=False)
         >>> report.binary_convolutions, report.flash
-        (18, 43792)
+        (18, 41488)
     """
     path = Path(path)
     name = _name(path, name)

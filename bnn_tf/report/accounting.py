@@ -44,6 +44,11 @@ class Cost:
         binary_macs: Multiply-accumulates of ±1 with ±1.
         real_macs: All others.
         bit_operations: `binary_macs`, less what codebooks share.
+
+    Example:
+        >>> cost = Cost(binary_parameters=9000, binary_bits=5000, binary_macs=640, real_macs=5)
+        >>> cost.operations, round(cost.bits_per_weight, 3)
+        (15.0, 0.556)
     """
 
     binary_parameters: int = 0
@@ -90,6 +95,12 @@ class LayerCost:
         output: Shape of its output without the batch.
         binary_input: Whether a quantizer of precision 1 makes its inputs binary.
         cost: The figures.
+
+    Example:
+        >>> dense = tf.keras.layers.Dense(2, input_shape=(3,), name="logits")
+        >>> (layer,) = account(tf.keras.Sequential([dense])).layers
+        >>> layer.name, layer.kernel, layer.binary_input, layer.cost.real_macs
+        ('logits', (3, 2), False, 6)
     """
 
     name: str
@@ -113,6 +124,11 @@ class Account:
         model: Its name.
         input_shape: Shape of its input without the batch.
         layers: The layers that have parameters or multiply, in the network's order.
+
+    Example:
+        >>> import zoo
+        >>> account(zoo.CifarResNet20(method="subbit"))
+        Account(cifar_resnet20: 267,264 binary and 2,586 real parameters, 0.03 MB, 40 layers)
     """
 
     model: str
@@ -167,6 +183,12 @@ def account(model: tf.keras.Model) -> Account:
 
     Raises:
         UserError: the model has no graph (subclassed, or not built), or its input has no fixed size.
+
+    Example:
+        >>> quantizers = {"input_quantizer": "approx_sign", "kernel_quantizer": "recu"}
+        >>> conv = lq.layers.QuantConv2D(8, 3, use_bias=False, input_shape=(6, 6, 4), **quantizers)
+        >>> account(tf.keras.Sequential([conv])).total.binary_macs == 16 * 9 * 4 * 8
+        True
     """
     layers = tuple(layer for layer in _layers(model, "", 1) if layer.cost != Cost())
     shape = model.input_shape[0] if isinstance(model.input_shape, list) else model.input_shape
@@ -178,6 +200,11 @@ def at_size(model: tf.keras.Model, size: tuple[int, int]) -> tf.keras.Model:
 
     Raises:
         UserError: the network does not take such images, or only with kernels of other shapes.
+
+    Example:
+        >>> model = tf.keras.Sequential([tf.keras.layers.Conv2D(4, 3, input_shape=(32, 32, 3))])
+        >>> at_size(model, (64, 48)).output_shape
+        (None, 62, 46, 4)
     """
     try:
         image = tf.keras.Input((*size, model.input_shape[-1]), name="image")
@@ -203,6 +230,10 @@ def bit_operations(cin: int, cout: int, pixels: int, bits: int) -> float:
         cout: Output channels.
         pixels: Height times width of the output.
         bits: b, bits per 3×3 slice.
+
+    Example:
+        >>> bit_operations(cin=64, cout=64, pixels=1, bits=5) / (64 * 64 * 9)
+        0.5555555555555556
     """
     patterns = 2**bits
     responses = cin * min(cout, patterns) * codebook.SLICE * pixels
@@ -353,7 +384,12 @@ _TABLES: dict[tuple[str, int], dict[str, float]] = {
 
 
 def published(account: Account) -> dict[str, float]:
-    """What the network's paper prints, by property of `Cost`; empty where it prints nothing."""
+    """What the network's paper prints, by property of `Cost`; empty where it prints nothing.
+
+    Example:
+        >>> published(Account("my_network", (32, 32, 3), ()))
+        {}
+    """
     bits = account.total.bits_per_weight
     last = account.layers[-1].output if account.layers else ()
     if bits is None or account.input_shape != (224, 224, 3) or last != (1000,):
@@ -366,6 +402,11 @@ def print_larq_summary(model: tf.keras.Model) -> None:
 
     Larq takes every variable of a layer for a kernel, and would count τ and codebooks as 32-bit weights with
     32-bit multiply-accumulates. It is therefore shown the same network with quantizers without variables.
+
+    Example:
+        >>> dense = tf.keras.layers.Dense(2, input_shape=(3,), name="logits")
+        >>> print_larq_summary(tf.keras.Sequential([dense], name="small"))  # doctest: +ELLIPSIS
+        +small stats...
     """
     lq.models.summary(_without_state(model))
 

@@ -44,7 +44,15 @@ _BLOCK = 2**16
 
 
 class SubBitFileError(UserError):
-    """The file is not a `.snn` file, is damaged or incomplete, or cannot be read or written."""
+    """The file is not a `.snn` file, is damaged or incomplete, or cannot be read or written.
+
+    Example:
+        >>> try:
+        ...     expand(b"no such file")
+        ... except SubBitFileError as error:
+        ...     print(error)
+        Not a .snn file: it does not begin with the .snn signature.
+    """
 
 
 class Section(NamedTuple):
@@ -62,6 +70,14 @@ def expand(data: bytes) -> bytes:
 
     Raises:
         SubBitFileError: `data` is not a whole, undamaged `.snn` file.
+
+    Example:
+        >>> from bnn_tf.deploy.lce_file import to_flatbuffer
+        >>> from bnn_tf.subbit import compress
+        >>> model = to_flatbuffer(tf.keras.Sequential([tf.keras.layers.Dense(2, input_shape=(3,))]))
+        >>> packed, report = compress(model)
+        >>> expand(packed) == model
+        True
     """
     restored = io.BytesIO()
     expand_stream(io.BytesIO(data), restored)
@@ -76,6 +92,18 @@ def expand_file(source: str | os.PathLike, target: str | os.PathLike) -> int:
 
     Raises:
         SubBitFileError: `source` is not a whole, undamaged `.snn` file, or a file cannot be read or written.
+
+    Example:
+        >>> from bnn_tf.deploy.lce_file import to_flatbuffer
+        >>> from bnn_tf.subbit import compress
+        >>> model = to_flatbuffer(tf.keras.Sequential([tf.keras.layers.Dense(2, input_shape=(3,))]))
+        >>> packed, report = compress(model)
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> _ = (folder / "model.snn").write_bytes(packed)
+        >>> expand_file(folder / "model.snn", folder / "model.tflite") == len(model)
+        True
     """
     require_two_files(source, target)
     try:
@@ -97,6 +125,14 @@ def expand_stream(source: BinaryIO, target: BinaryIO) -> int:
 
     Raises:
         SubBitFileError: `source` does not hold a whole, undamaged `.snn` file and nothing after it.
+
+    Example:
+        >>> from bnn_tf.deploy.lce_file import to_flatbuffer
+        >>> from bnn_tf.subbit import compress
+        >>> model = to_flatbuffer(tf.keras.Sequential([tf.keras.layers.Dense(2, input_shape=(3,))]))
+        >>> packed, report = compress(model)
+        >>> expand_stream(io.BytesIO(packed), io.BytesIO()) == len(model)
+        True
     """
     sections, size, checksum = _file_header(source)
     left, seen = size, 0

@@ -39,6 +39,11 @@ class LayerReport:
         raw_bytes: Size in the `.tflite`.
         coded_bytes: Size in the `.snn`, headers and codebook included.
         codebook_bytes: The codebook's share of `coded_bytes`.
+
+    Example:
+        >>> layer = LayerReport("conv", (64, 3, 3, 2), "packed", 32, 5, 36_864, 4_608, 2_640, 36)
+        >>> round(layer.bits_per_weight, 2)
+        0.57
     """
 
     name: str
@@ -65,6 +70,12 @@ class SubBitReport:
         layers: Every `LceBconv2d` filter, in the order in which they stand in the file.
         original_bytes: Size of the `.tflite`.
         compressed_bytes: Size of the `.snn`.
+
+    Example:
+        >>> layer = LayerReport("conv", (64, 3, 3, 2), "packed", 32, 5, 36_864, 4_608, 2_640, 36)
+        >>> report = SubBitReport((layer,), original_bytes=66_000, compressed_bytes=64_032)
+        >>> report.raw_bytes - report.coded_bytes
+        1968
     """
 
     layers: tuple[LayerReport, ...]
@@ -123,6 +134,21 @@ def compress(model: bytes) -> tuple[bytes, SubBitReport]:
 
     Raises:
         UserError: `model` is not a TensorFlow Lite file, or is larger than 2 GB.
+
+    Example:
+        >>> def small():
+        ...     conv = lq.layers.QuantConv2D(
+        ...         8, 3, use_bias=False, input_shape=(6, 6, 4), name="conv",
+        ...         input_quantizer=bnn_tf.quantizers.ApproxSign(),
+        ...         kernel_quantizer=bnn_tf.quantizers.ReCU(),
+        ...     )
+        ...     return tf.keras.Sequential([conv, tf.keras.layers.BatchNormalization(name="norm")])
+
+        >>> from bnn_tf.deploy.lce_file import to_flatbuffer
+        >>> model = to_flatbuffer(bnn_tf.deploy.fold(small()))
+        >>> packed, report = compress(model)
+        >>> decode.expand(packed) == model, len(report.layers)
+        (True, 1)
     """
     if len(model) > decode.MAX_ORIGINAL:
         raise UserError("The model is larger than 2 GB, which the .snn format cannot hold.")
@@ -152,6 +178,15 @@ def compress_file(source: str | os.PathLike, target: str | os.PathLike) -> SubBi
     Raises:
         UserError: `source` is not a TensorFlow Lite file, both paths name one file, or a file cannot be read
             or written.
+
+    Example:
+        >>> import tempfile
+        >>> folder = tempfile.mkdtemp()
+        >>> model = tf.keras.Sequential([tf.keras.layers.Conv2D(4, 3, input_shape=(8, 8, 3))])
+        >>> _ = bnn_tf.convert(model, folder + "/model.tflite", parity=False)
+        >>> report = compress_file(folder + "/model.tflite", folder + "/model.snn")
+        >>> report.compressed_bytes == os.path.getsize(folder + "/model.snn")
+        True
     """
     decode.require_two_files(source, target)
     try:

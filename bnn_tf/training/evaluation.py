@@ -22,6 +22,10 @@ class Evaluation(InNotebooks):
         top1: Share of images whose label has the largest logit.
         top5: Share of images whose label is among the five largest; `None` with five classes or fewer.
         loss: Mean cross-entropy.
+
+    Example:
+        >>> print(Evaluation(images=360, top1=0.95, top5=None, loss=0.21))
+        top-1 95.00%  loss 0.2100  (360 images)
     """
 
     images: int
@@ -52,6 +56,11 @@ def evaluate(
     Raises:
         UserError: the dataset cannot be read, or has more classes than there are logits, or the outputs are
             no logits of images.
+
+    Example:
+        >>> source = data.load("digits")
+        >>> evaluate(lambda images: np.zeros((len(images), 10)), source, data.Images(size=8)).images
+        360
     """
     logits, labels = [], []
     with data.clear_errors():

@@ -48,11 +48,21 @@ _UNFINISHED = {"environment.json"}  # what there is of a run whose process died 
 
 
 class ClaimedError(UserError):
-    """Another process trains the run."""
+    """Another process trains the run.
+
+    Example:
+        >>> ClaimedError("another process is training runs/1").exit_code
+        1
+    """
 
 
 class Position(NamedTuple):
-    """How far a run is: `epoch` epochs of phase number `phase` are complete, and `step` steps of the next."""
+    """How far a run is: `epoch` epochs of phase number `phase` are complete, and `step` steps of the next.
+
+    Example:
+        >>> Position(phase=0, epoch=3) < Position(phase=0, epoch=3, step=100) < Position(phase=1)
+        True
+    """
 
     phase: int = 0
     epoch: int = 0
@@ -60,7 +70,12 @@ class Position(NamedTuple):
 
 
 class Cadence(NamedTuple):
-    """How often to save in the middle of an epoch: every so many seconds, or every so many steps."""
+    """How often to save in the middle of an epoch: every so many seconds, or every so many steps.
+
+    Example:
+        >>> Cadence.parse("500steps")
+        Cadence(seconds=None, steps=500)
+    """
 
     seconds: float | None = None
     steps: int | None = None
@@ -108,6 +123,12 @@ class RunConfig(Value):
 
     Raises:
         UsageError: a value is impossible; the message names the field.
+
+    Example:
+        >>> from zoo import recipes
+        >>> config = RunConfig(recipes.find("recu", dataset="digits"), seed=3)
+        >>> RunConfig.from_dict(config.to_dict()) == config
+        True
     """
 
     recipe: Recipe
@@ -197,6 +218,13 @@ class Run:
     Args:
         path: The directory.
         config: Its configuration.
+
+    Example:
+        >>> import tempfile
+        >>> from zoo import recipes
+        >>> run = Run.create(RunConfig(recipes.find("recu", dataset="digits")), tempfile.mkdtemp())
+        >>> Run.open(run.path).config == run.config, run.position() is None
+        (True, True)
     """
 
     def __init__(self, path: Path, config: RunConfig) -> None:
@@ -433,6 +461,11 @@ def build_network(recipe: Recipe, num_classes: int, phase: Phase | None = None) 
 
     Raises:
         UsageError: there is no such architecture, or it does not have or take one of the options.
+
+    Example:
+        >>> from zoo import recipes
+        >>> build_network(recipes.find("recu", dataset="digits"), num_classes=10).output_shape
+        (None, 10)
     """
     builder = get_model(recipe.model)
     parameters = inspect.signature(builder).parameters

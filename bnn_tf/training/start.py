@@ -49,6 +49,11 @@ class TransferReport:
         missing: Variables of the target without a source; they keep their start.
         unused: Variables of the source that nobody took.
         mismatched: Variables of both, of different shapes (text with both shapes).
+
+    Example:
+        >>> print(TransferReport(matched=("stem/kernel",), missing=("logits/bias",)))
+        1 variables took their weights
+        1 without a source: logits/bias
     """
 
     matched: tuple[str, ...]
@@ -130,6 +135,12 @@ def require_complete(report: TransferReport, fresh: Collection[str] = ()) -> Non
 
     Raises:
         UserError: something else was left over; the message says what.
+
+    Example:
+        >>> require_complete(TransferReport(("stem/kernel",), missing=("conv/tau",)), fresh=("tau",))
+        >>> require_complete(TransferReport(("stem/kernel",), missing=("conv/tau",)))
+        Traceback (most recent call last):
+        bnn_tf.errors.UserError: the weights do not carry over completely:
     """
 
     def left(names: Collection[str]) -> tuple[str, ...]:
@@ -172,6 +183,12 @@ def transfer_in_order(source: tf.keras.Model, target: tf.keras.Model) -> Transfe
 
     Raises:
         UserError: a count or the shape of a convolution differs.
+
+    Example:
+        >>> def dense(name):
+        ...     return tf.keras.Sequential([tf.keras.layers.Dense(2, input_shape=(3,), name=name)])
+        >>> transfer_in_order(dense("fc"), dense("logits")).matched
+        ('logits/bias', 'logits/kernel')
     """
     there, here = units(source), units(target)
     matched: list[str] = []
@@ -425,7 +442,22 @@ def initialize(
 
 
 def binarize_kernels(network: tf.keras.Model) -> None:
-    """Sets every latent kernel of a binary layer to its signs, exactly ±1."""
+    """Sets every latent kernel of a binary layer to its signs, exactly ±1.
+
+    Example:
+        >>> def small():
+        ...     conv = lq.layers.QuantConv2D(
+        ...         8, 3, use_bias=False, input_shape=(6, 6, 4), name="conv",
+        ...         input_quantizer=bnn_tf.quantizers.ApproxSign(),
+        ...         kernel_quantizer=bnn_tf.quantizers.ReCU(),
+        ...     )
+        ...     return tf.keras.Sequential([conv, tf.keras.layers.BatchNormalization(name="norm")])
+
+        >>> network = small()
+        >>> binarize_kernels(network)
+        >>> np.unique(network.layers[0].get_weights()[0])
+        array([-1.,  1.], dtype=float32)
+    """
     for layer in network.layers:
         if isinstance(layer, lq.layers.QuantConv2D) and layer.kernel_quantizer is not None:
             latent = getattr(layer.kernel, "latent_variable", layer.kernel)
@@ -439,7 +471,22 @@ def select_trainable(network: tf.keras.Model, phase: Phase) -> None:
 
 
 def train_only_batch_norm(network: tf.keras.Model) -> None:
-    """Freezes every layer but BatchNormalization; compile the network afterwards."""
+    """Freezes every layer but BatchNormalization; compile the network afterwards.
+
+    Example:
+        >>> def small():
+        ...     conv = lq.layers.QuantConv2D(
+        ...         8, 3, use_bias=False, input_shape=(6, 6, 4), name="conv",
+        ...         input_quantizer=bnn_tf.quantizers.ApproxSign(),
+        ...         kernel_quantizer=bnn_tf.quantizers.ReCU(),
+        ...     )
+        ...     return tf.keras.Sequential([conv, tf.keras.layers.BatchNormalization(name="norm")])
+
+        >>> network = small()
+        >>> train_only_batch_norm(network)
+        >>> [variable.name for variable in network.trainable_variables]
+        ['norm/gamma:0', 'norm/beta:0']
+    """
     for layer in network.layers:
         layer.trainable = isinstance(layer, tf.keras.layers.BatchNormalization)
 

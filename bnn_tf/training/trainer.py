@@ -55,6 +55,10 @@ class Session:
         callbacks: Further Keras callbacks; `on_epoch_end` gets the row of metrics.csv.
         cluster: Machines that train together; see `strategies.select`.
         safe: Whether the files of teachers and starting weights are checked; see `bnn_tf.load_model`.
+
+    Example:
+        >>> Session(Console(quiet=True), print_every=50).until_phase is None
+        True
     """
 
     console: Console
@@ -78,6 +82,13 @@ class Prepared:
         network: The first phase's network with its starting weights.
         teacher: The network to learn from, if there is one.
         remark: What to say of the starting weights.
+
+    Example:
+        >>> from zoo import recipes
+        >>> config = RunConfig(recipes.find("recu", dataset="digits"), limit=32)
+        >>> prepared = prepare(config, Session(Console(quiet=True)))
+        >>> prepared.source.size("train"), prepared.config.class_names[:2], prepared.network.name
+        (32, ('0', '1'), 'cifar_resnet20')
     """
 
     config: RunConfig
@@ -95,6 +106,11 @@ class Trained:
     Attributes:
         network: With the weights after the last epoch.
         evaluation: The last epoch's result on the held-out images; `None` where it is not known any more.
+
+    Example:
+        >>> network = tf.keras.Sequential([tf.keras.layers.Dense(2, input_shape=(3,))])
+        >>> Trained(network, Evaluation(images=100, top1=0.9, top5=None, loss=0.3)).evaluation.top1
+        0.9
     """
 
     network: tf.keras.Model
@@ -102,7 +118,12 @@ class Trained:
 
 
 class StoppedError(UserError):
-    """A signal stopped the training; `exit_code` is 128 + its number."""
+    """A signal stopped the training; `exit_code` is 128 + its number.
+
+    Example:
+        >>> StoppedError("stopped by SIGTERM after epoch 3", signal.SIGTERM).exit_code
+        143
+    """
 
     def __init__(self, message: str, number: int) -> None:
         super().__init__(message)
@@ -114,6 +135,10 @@ class NotResumableError(UserError):
 
     Attributes:
         reason: What is there, without the advice at the end of the message.
+
+    Example:
+        >>> str(NotResumableError("no checkpoint can be read", "start again from its last weights"))
+        'no checkpoint can be read; start again from its last weights'
     """
 
     def __init__(self, reason: str, advice: str) -> None:
@@ -126,6 +151,13 @@ def set_seeds(seed: int) -> None:
 
     What `tf.keras.utils.set_random_seed` does, which breaks Keras 2's initializers on Python 3.12: they
     then ask Python's generator for a whole number below the float 1e9.
+
+    Example:
+        >>> set_seeds(3)
+        >>> first = np.random.random()
+        >>> set_seeds(3)
+        >>> first == np.random.random()
+        True
     """
     random.seed(seed)
     np.random.seed(seed)
@@ -149,6 +181,13 @@ def prepare(config: RunConfig, session: Session) -> Prepared:
     Raises:
         UserError: a name or value is wrong, or the dataset, the teacher or the run to start from cannot
             be read.
+
+    Example:
+        >>> from zoo import recipes
+        >>> config = RunConfig(recipes.find("recu", dataset="digits"))
+        >>> prepare(config, Session(Console(quiet=True), until_phase="second"))
+        Traceback (most recent call last):
+        bnn_tf.errors.UsageError: there is no phase called 'second' (there are: train)
     """
     if config.deterministic:
         tf.config.experimental.enable_op_determinism()
@@ -216,6 +255,18 @@ def train(run: Run, session: Session, prepared: Prepared | None = None) -> Train
         UserError: the data cannot be read, the loss grew beyond all bounds, the disk is full, no checkpoint
             of a run that was trained before can be used (`NotResumableError`), or the like.
         StoppedError: a signal stopped it.
+
+    Example:
+        >>> import tempfile
+        >>> from zoo import recipes
+        >>> recipe = recipes.with_epochs(recipes.find("recu", dataset="digits"), [1])
+        >>> session = Session(Console(quiet=True))
+        >>> prepared = prepare(RunConfig(recipe, limit=32), session)
+        >>> run = Run.create(prepared.config, tempfile.mkdtemp())
+        >>> train(run, session, prepared).evaluation.images
+        32
+        >>> run.position()
+        Position(phase=0, epoch=1, step=0)
     """
     recipe = run.config.recipe
     until = len(recipe.phases) - 1 if session.until_phase is None else recipe.phase_index(session.until_phase)
@@ -251,7 +302,15 @@ def _finished(run: Run, until: int) -> Trained | None:
 
 
 def last_evaluation(run: Run, images: int = 0) -> Evaluation | None:
-    """The result that the last row of metrics.csv has."""
+    """The result that the last row of metrics.csv has.
+
+    Example:
+        >>> import tempfile
+        >>> from zoo import recipes
+        >>> run = Run.create(RunConfig(recipes.find("recu", dataset="digits")), tempfile.mkdtemp())
+        >>> last_evaluation(run) is None
+        True
+    """
     rows = run.metrics()
     try:
         row = {key: float(value) for key, value in rows[-1].items() if key.startswith("val_") and value}

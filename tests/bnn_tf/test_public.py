@@ -18,8 +18,10 @@ MODULES = (
     "bnn_tf.binarization",
     "bnn_tf.callbacks",
     "bnn_tf.codebook",
+    "bnn_tf.errors",
     "bnn_tf.layers",
     "bnn_tf.losses",
+    "bnn_tf.math",
     "bnn_tf.methods",
     "bnn_tf.observe",
     "bnn_tf.optimizers",
@@ -35,6 +37,42 @@ MODULES = (
     "zoo.react_resnet",
     "zoo.resnet",
     "zoo.vgg_small",
+)
+# Those in which the public things of PACKAGES are.
+PACKAGES = (
+    "bnn_tf.data",
+    "bnn_tf.deploy",
+    "bnn_tf.export",
+    "bnn_tf.report",
+    "bnn_tf.subbit",
+    "bnn_tf.training",
+    "zoo.recipes",
+)
+BEHIND = (
+    "bnn_tf.data.datasets",
+    "bnn_tf.data.folder",
+    "bnn_tf.data.images",
+    "bnn_tf.data.pipeline",
+    "bnn_tf.data.source",
+    "bnn_tf.deploy.arrays",
+    "bnn_tf.deploy.benchmark",
+    "bnn_tf.deploy.convert",
+    "bnn_tf.deploy.fold",
+    "bnn_tf.deploy.graph",
+    "bnn_tf.deploy.int8",
+    "bnn_tf.deploy.interpreter",
+    "bnn_tf.deploy.lce_file",
+    "bnn_tf.deploy.lint",
+    "bnn_tf.export.exporting",
+    "bnn_tf.report.accounting",
+    "bnn_tf.subbit.decode",
+    "bnn_tf.subbit.encode",
+    "bnn_tf.training.evaluation",
+    "bnn_tf.training.run",
+    "bnn_tf.training.start",
+    "bnn_tf.training.trainer",
+    "zoo.recipes.papers",
+    "zoo.recipes.recipe",
 )
 NAMES = {"bnn_tf": bnn_tf, "zoo": zoo, "tf": tf, "lq": lq, "np": np}
 
@@ -54,7 +92,7 @@ def test_functions_stay_functions():
     assert callable(bnn_tf.lint)
 
 
-@pytest.mark.parametrize("name", MODULES)
+@pytest.mark.parametrize("name", [*MODULES, *BEHIND])
 def test_examples(name, monkeypatch):
     for registry in (bnn_tf.methods.METHODS, zoo.MODELS):  # examples register things of their own
         monkeypatch.setattr(registry, "_objects", dict(registry._objects))
@@ -79,3 +117,12 @@ def test_everything_public_has_an_example(name):
         and ">>>" not in (thing.__doc__ or "")
     ]
     assert not without
+
+
+@pytest.mark.parametrize("name", PACKAGES)
+def test_everything_that_a_package_promises_has_an_example(name):
+    package = importlib.import_module(name)
+    things = [getattr(package, key) for key in package.__all__]
+    public = [thing for thing in things if inspect.isclass(thing) or inspect.isfunction(thing)]
+    assert [thing.__name__ for thing in public if ">>>" not in (thing.__doc__ or "")] == []
+    assert {thing.__module__ for thing in public} <= {*BEHIND, "bnn_tf.errors", "collections.abc"}

@@ -44,6 +44,10 @@ class Optimizer(Value):
         weight_decay: λ of coupled L2 decay per step (`bnn_tf.transforms.WeightDecay`).
         decay_only: Which variables decay: what `WeightDecay` takes as `only`; `None` for all.
         clip_norm: Largest norm of all gradients together; larger ones are scaled down. `None` for no bound.
+
+    Example:
+        >>> SGD(learning_rate=0.1, rate_batch_size=256).rate(batch_size=64)  # scaled with the batch
+        0.025
     """
 
     learning_rate: Positive = 0.1
@@ -104,6 +108,10 @@ class Adam(Optimizer):
     Args:
         beta_1: Decay of the first moment.
         beta_2: Decay of the second moment.
+
+    Example:
+        >>> Adam(learning_rate=1e-3).get_config()["name"]
+        'adam'
     """
 
     learning_rate: Positive = 1e-3
@@ -114,7 +122,12 @@ class Adam(Optimizer):
 
 @dataclasses.dataclass(frozen=True)
 class Loss(Value):
-    """What a phase minimises."""
+    """What a phase minimises.
+
+    Example:
+        >>> CrossEntropy().needs_teacher, Distribution().needs_teacher
+        (False, True)
+    """
 
     kind: ClassVar[str] = "loss"
     registry: ClassVar[Registry] = LOSSES
@@ -132,6 +145,11 @@ class CrossEntropy(Loss):
 
     Args:
         label_smoothing: Share of the target that is spread over all classes.
+
+    Example:
+        >>> loss = CrossEntropy(label_smoothing=0.1).build()
+        >>> type(loss).__mro__[-2].__name__
+        'Loss'
     """
 
     label_smoothing: Share = 0.0
@@ -145,7 +163,12 @@ class CrossEntropy(Loss):
 @LOSSES.register("distribution")
 @dataclasses.dataclass(frozen=True)
 class Distribution(Loss):
-    """Cross-entropy with the distribution of the recipe's teacher over classes; the labels are not used."""
+    """Cross-entropy with the distribution of the recipe's teacher over classes; the labels are not used.
+
+    Example:
+        >>> Phase(loss=Distribution()).loss.needs_teacher
+        True
+    """
 
     needs_teacher: ClassVar[bool] = True
     name: ClassVar[str] = "distribution"
@@ -487,7 +510,13 @@ def _at(value: Any, path: Sequence[str], new: Any) -> Any:
 
 
 def settings(recipe: Recipe) -> Iterator[str]:
-    """The paths that `override` takes for a recipe."""
+    """The paths that `override` takes for a recipe.
+
+    Example:
+        >>> from zoo import recipes
+        >>> "momentum" in settings(recipes.find("ovsw", dataset="cifar10"))
+        True
+    """
     yield from ("teacher", "test_batch_size")
     yield from (f"method.{name}" for name in _names(recipe.method))
     yield from (f"model.{name}" for name in recipe.model_options or ("OPTION",))
@@ -519,6 +548,11 @@ def with_epochs(recipe: Recipe, epochs: Sequence[int]) -> Recipe:
 
     Raises:
         UsageError: there are more or fewer numbers than phases, or one is not positive.
+
+    Example:
+        >>> from zoo import recipes
+        >>> with_epochs(recipes.find("ovsw", dataset="cifar10"), [5]).epochs
+        5
     """
     names = [phase.name for phase in recipe.phases]
     if len(epochs) == 1:
