@@ -24,7 +24,9 @@ from typing import Any
 
 import click
 
+from bnn_tf import data
 from bnn_tf.training import Run
+from bnn_tf.values import resolve
 from zoo import pretrained, recipes
 
 ROOT = Path(__file__).parents[1]
@@ -136,7 +138,18 @@ def _differences(new: Any, old: Any, place: str = "") -> Iterator[str]:
         for key in new:
             yield from _differences(new[key], old.get(key), f"{place}.{key}" if place else key)
     else:
-        yield f"{place}={new['name'] if isinstance(new, dict) and 'name' in new else json.dumps(new)}"
+        plain = _plain(new)
+        yield f"{place}={plain if isinstance(plain, str) else json.dumps(plain)}"
+
+
+def _plain(value: Any) -> Any:
+    """Operations on images that have their own settings as their names alone."""
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    if isinstance(value, dict) and value.get("name") in data.OPERATIONS.names():
+        own = resolve(data.Operation, value["name"]).get_config()
+        return value["name"] if own == value else value
+    return value["name"] if isinstance(value, dict) and "name" in value else value
 
 
 def _machine(environment: dict[str, Any]) -> str:

@@ -247,7 +247,7 @@ class Network:
     def activations(self, layer: Quantized) -> tf.keras.Model:
         """A model of what quantizes the layer's input, wherever that stands; a `KeyError` if nothing does."""
         if layer.input_quantizer is None:
-            return self._origins[layer]
+            return self._origins[layer][0]
         image = tf.keras.Input(_input_shape(layer))
         activation = _layers.Activation(layer.input_quantizer, dtype="float32")
         activation.quantizer = layer.input_quantizer  # so that its weights belong to the model
@@ -257,7 +257,7 @@ class Network:
         """The values of the layer's input, up to one more than a few; None where nothing quantizes it."""
         if layer.input_quantizer is not None:
             return _values(layer.input_quantizer, [_input_shape(layer)])
-        return _values_of(self._origins[layer]) if layer in self._origins else None
+        return self._origins[layer][1] if layer in self._origins else None
 
     def paddings(self, layer: Quantized) -> list[Padding]:
         """What pads the map by hand between the sign, or the layer before, and the layer."""
@@ -271,15 +271,19 @@ class Network:
             yield call
 
     @functools.cached_property
-    def _origins(self) -> dict[Quantized, tf.keras.Model]:
-        """For layers without a quantizer of their input that reads few values: a model of what makes them."""
+    def _origins(self) -> dict[Quantized, tuple[tf.keras.Model, set[float]]]:
+        """For layers without a quantizer of their input that reads few values: what makes them, and they."""
         origins = {}
         for layer in self.quantized:
             if layer.input_quantizer is None and layer.quantizes_kernel and not layer.is_nested:
                 *_, start = layer.call.inputs[0], *(call.inputs[0] for call in self._passing(layer))
                 model = origin_of(self.graph, start)
-                if model is not None and len(_values_of(model)) <= _FEW:
-                    origins[layer] = model
+                if model is None:
+                    continue
+                shapes = [tensor.shape[1:] for tensor in model.inputs]
+                taken = _values(functools.partial(model, training=False), shapes)
+                if len(taken) <= _FEW:
+                    origins[layer] = model, taken
         return origins
 
 
@@ -296,10 +300,6 @@ def _values(function: Callable[[Any], Any], shapes: Sequence[tuple[int, ...]]) -
     noise = [tf.constant(2 * rng.standard_normal((2, *shape), np.float32)) for shape in shapes]
     outputs = np.asarray(function(noise if len(noise) > 1 else noise[0]), np.float64)
     return set(np.unique(outputs)[: _FEW + 1].tolist())
-
-
-def _values_of(model: tf.keras.Model) -> set[float]:
-    return _values(functools.partial(model, training=False), [tensor.shape[1:] for tensor in model.inputs])
 
 
 def is_recognized(model: tf.keras.Model) -> bool:

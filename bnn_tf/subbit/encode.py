@@ -145,7 +145,7 @@ def compress(model: bytes) -> tuple[bytes, SubBitReport]:
         ...     return tf.keras.Sequential([conv, tf.keras.layers.BatchNormalization(name="norm")])
 
         >>> from bnn_tf.deploy.lce_file import to_flatbuffer
-        >>> model = to_flatbuffer(bnn_tf.deploy.fold(small()))
+        >>> model = to_flatbuffer(bnn_tf.deploy.fold.fold(small()))
         >>> packed, report = compress(model)
         >>> decode.expand(packed) == model, len(report.layers)
         (True, 1)
