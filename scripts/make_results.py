@@ -207,7 +207,7 @@ def main(add: tuple[Path, ...], shipped: tuple[Path, ...], data_dir: str | None)
         recipe = recipes.Recipe.from_dict(entry["config"]["recipe"])
         labels = [recipe.model, recipe.method.name, recipe.variant, *_changes(recipe)]
         labels += [str(recipe.epochs), f"seed{entry['config']['seed']}"]
-        name = re.sub(r"[^\w.=-]+", "_", "-".join(labels))
+        name = re.sub(r"[^\w.=-]+", "_", re.sub(r'[\[\]"]', "", "-".join(labels)))
         (RECORDS / f"{name}.json").write_text(json.dumps(entry, indent=1) + "\n")
         click.echo(f"docs/records/{name}.json")
     PAGE.write_text(page(read_records()))
