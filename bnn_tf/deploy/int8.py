@@ -16,8 +16,16 @@ import numpy as np
 
 from bnn_tf._tensorflow import lq, tf
 from bnn_tf.deploy import facts
-from bnn_tf.deploy.fold import affine_of, split_activation
-from bnn_tf.deploy.graph import Call, ConversionError, Graph, Spec, Tensor, unique_name
+from bnn_tf.deploy.fold import (
+    Affine,
+    add_bias,
+    affine_of,
+    layer_of,
+    scale_inputs,
+    shifted,
+    split_activation,
+)
+from bnn_tf.deploy.graph import Call, ConversionError, Graph, Spec, Tensor, outputs_of, unique_name
 from bnn_tf.deploy.lce_file import LceFile
 from bnn_tf.errors import some, unknown
 from bnn_tf.layers import OutputScale
@@ -178,6 +186,7 @@ def quantize_graph(graph: Graph, images: Sequence[np.ndarray], settings: Int8) -
     sites = _FORMS[form](graph)
     if not sites.layers:
         raise ConversionError(f"'{graph.name}' has no convolution or dense layer that could be int8.")
+    _balance(graph, sites, images)
     measured = ranges(graph, [*sites.tensors, *(site.tensor for site in sites.entries)], images)
     for call in sites.layers:
         call.layer = _with_int8_kernel(call.layer)
@@ -217,6 +226,46 @@ def _fold_into_kernel(graph: Graph, call: Call) -> None:
         layer.weights["bias"] = (bias * scale + affine.bias).astype(np.float32)
         layer.config["use_bias"] = True
         graph.remove(reader)
+
+
+def _balance(graph: Graph, sites: Sites, images: Sequence[np.ndarray]) -> None:
+    """Brings the float inputs of dense layers to one range, where that leaves a quarter of the error.
+
+    A dense layer has one step for all its inputs and one for all its weights. Where a normalization before
+    it was folded into it, inputs that vary little have large weights, and rounding costs most there. With m
+    and h the middle and the half of the range of each input over the images,
+
+        W x + c = (W h) · (x - m)/h + (c + W m)
+    """
+    entries = [
+        entry
+        for entry in sites.entries
+        if entry.call.layer.kind in facts.DENSE and len(entry.tensor.shape) == 2
+        if source(graph, entry.tensor) not in sites.tensors  # or the map per channel would be int8
+    ]
+    if not entries:
+        return
+    network = dataclasses.replace(graph, outputs=[entry.tensor for entry in entries])
+    for entry, values in zip(entries, outputs_of(network, images, _BATCH), strict=True):
+        layer, low, high = entry.call.layer, values.min(axis=0), values.max(axis=0)
+        middle, half = (low + high) / 2, np.where(high > low, (high - low) / 2, np.float32(1))
+        kernel, scaled = layer.weights["kernel"], layer.weights["kernel"] * half[:, None]
+        before = _dense_error(values, kernel, high.max() - low.min())
+        if 16 * _dense_error((values - middle) / half, scaled, 2.0) < before:
+            add_bias(layer, shifted(layer, middle))
+            scale_inputs(layer, half)
+            name = unique_name(graph, f"{layer.name}/balance")
+            balanced = Tensor(entry.tensor.shape)
+            call = Call(layer_of(name, Affine(1 / half, -middle / half)), [entry.tensor], [balanced])
+            graph.calls.insert(graph.calls.index(entry.call), call)
+            entry.call.inputs, entry.tensor, entry.guarded = [balanced], balanced, False
+
+
+def _dense_error(values: np.ndarray, kernel: np.ndarray, span: float) -> float:
+    """The variance that rounding inputs of a range and weights adds to the outputs, but for a factor."""
+    of_inputs = span**2 * np.square(kernel).sum()
+    of_weights = (2 * np.abs(kernel).max()) ** 2 * np.square(values).mean(axis=0).sum() * kernel.shape[1]
+    return float(of_inputs + of_weights)
 
 
 def _with_int8_kernel(layer: Spec) -> Spec:

@@ -99,7 +99,7 @@ def test_plus_leaves_sums_float(network, conv, images, calibration, tmp_path):
     assert report.int8.layers == ["stem", "shortcut", "logits"]
     operators = kinds(report.path)
     assert operators["CONV_2D:INT8"] == 2
-    assert operators["ADD:FLOAT32"] == 2
+    assert operators["ADD:FLOAT32"] == 3  # two sums, and what balances the classifier's inputs
     assert operators["FULLY_CONNECTED:INT8"] == 1
     assert report.actual_binary_convs == 4
 
@@ -423,3 +423,20 @@ def test_prelus_stay_float(network, conv, images, calibration, tmp_path):
     assert operators["PRELU:INT8"] == operators["ADD:INT8"] == 0
     assert (report.int8.form, report.int8.layers) == ("plus", ["stem", "logits"])
     assert "PReLU stays float" in report.int8.reason
+
+
+def test_inputs_of_unlike_ranges_are_balanced(rng, tmp_path):
+    """Folding a normalization into the classifier gives inputs that hardly vary large weights."""
+    deviations = 10.0 ** rng.uniform(-3, 0, 32)
+    images = (deviations * rng.standard_normal((64, 4, 4, 32))).astype(np.float32)
+    image = tf.keras.Input((4, 4, 32))
+    norm, logits = layers.BatchNormalization(), layers.Dense(10)
+    model = tf.keras.Model(image, logits(norm(layers.Flatten()(layers.AveragePooling2D(4)(image)))))
+    norm.set_weights([np.ones(32), np.zeros(32), np.zeros(32), np.square(deviations) / 16])
+    report = bnn_tf.convert(
+        model, tmp_path / "model.tflite", images=images, int8="classifier", calibration=images
+    )
+    step = LceFile(report.path).operators[-1].inputs[0].scales[0]
+    difference = np.abs(Interpreter(report.path).predict(images) - np.asarray(model(images, training=False)))
+    assert difference.max() <= 2 * step
+    assert kinds(report.path)["MUL:FLOAT32"] == 1
