@@ -37,6 +37,21 @@ def initial_patterns(bits: int, seed: int) -> np.ndarray:
     return all_patterns()[rows]
 
 
+def frequent_patterns(kernel: np.ndarray, bits: int) -> np.ndarray:
+    """The `2^bits` sign patterns that most slices of a kernel `(3, 3, cin, cout)` have, `(2^bits, 9)`.
+
+    The most frequent comes first; of equally frequent ones that of the smaller number.
+
+    Example:
+        >>> kernel = all_patterns()[[7, 7, 500]].T.reshape(3, 3, 1, 3)
+        >>> pattern_numbers(tf.constant(frequent_patterns(kernel, bits=1))).numpy()
+        array([  7, 500], dtype=int32)
+    """
+    numbers = _BIT_VALUES @ (np.reshape(kernel, (SLICE, -1)) >= 0)
+    counts = np.bincount(numbers, minlength=2**SLICE)
+    return all_patterns()[np.argsort(-counts, kind="stable")[: 2**bits]]
+
+
 def pattern_numbers(latent: tf.Tensor) -> tf.Tensor:
     """The number 0…511 of each row's sign pattern, int32 `(rows,)`; a latent 0 counts as -1 here.
 

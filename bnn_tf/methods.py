@@ -26,7 +26,7 @@ import logging
 import os
 import re
 import zlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeVar
 
 from bnn_tf import values
@@ -87,7 +87,7 @@ def get(method: Method | str | Mapping[str, Any], **options: Any) -> Method:
 
     Example:
         >>> get("subbit", bits=4)
-        SubBit(bits=4, seed=0, interval=25)
+        SubBit(bits=4, seed=0, interval=25, codebook='random')
     """
     return values.resolve(Method, method, **options)
 
@@ -292,6 +292,14 @@ class Method(Value):
         """
         return []
 
+    def on_weights_taken(self, network: tf.keras.Model, missing: Collection[str]) -> None:
+        """Called when a new network has taken the weights of another one; does nothing by default.
+
+        Args:
+            network: The network.
+            missing: Its variables for which the other network had nothing, as `layer/variable`.
+        """
+
 
 def _text(annotation: Any) -> str:
     return annotation if isinstance(annotation, str) else str(annotation)
@@ -420,6 +428,8 @@ class SubBit(Method):
         interval: Training steps between two that train the codebooks; 25 in the paper. A pattern starts at
             ±1 and moves by a few learning rates each time, so that short trainings need a smaller one for
             a codebook to change at all.
+        codebook: What the codebooks start with: `"random"` patterns, as in the paper, or the `"frequent"`
+            ones of the kernels where a network starts from the weights of another one.
 
     References:
         [SNN](https://arxiv.org/abs/2110.09195)
@@ -432,6 +442,7 @@ class SubBit(Method):
     bits: Annotated[int, Range(least=1, most=9)] = 5
     seed: Seed = 0
     interval: Count = 25
+    codebook: Literal["random", "frequent"] = "random"
     name: ClassVar[str] = "subbit"
     diagnostics: ClassVar[tuple[str, ...]] = ("codebook", "pattern_entropy", "sign_entropy", "histogram")
 
@@ -450,6 +461,14 @@ class SubBit(Method):
             return quantizers.SubBit(bits=self.bits, seed=seed, interval=self.interval)
         log.info("%s: a %d×%d kernel has no codebook and stays at 1 bit", name, kernel_size, kernel_size)
         return quantizers.ScaledSign()
+
+    def on_weights_taken(self, network: tf.keras.Model, missing: Collection[str]) -> None:
+        """Chooses frequent patterns where the other network had no codebook."""
+        if self.codebook == "frequent":
+            for layer in network.layers:
+                quantizer = getattr(layer, "kernel_quantizer", None)
+                if isinstance(quantizer, quantizers.SubBit) and f"{layer.name}/codebook" in missing:
+                    quantizer.take_patterns_of(getattr(layer.kernel, "latent_variable", layer.kernel))
 
 
 def layer_seed(seed: int, name: str) -> int:

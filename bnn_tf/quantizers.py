@@ -281,6 +281,13 @@ class SubBit(_KernelQuantizer):
             constraint=codebook.Refinement(self.step, self.memory, self.seed, self.interval),
         )
 
+    def take_patterns_of(self, kernel: tf.Variable) -> None:
+        """Makes the patterns that most slices of a kernel have the codebook; with 9 bits there is none."""
+        if self.codebook is not None:
+            patterns = codebook.frequent_patterns(kernel.numpy(), self.bits)
+            self.codebook.assign(patterns)
+            self.memory.assign(patterns)
+
     def binarize(self, kernel: tf.Tensor) -> tf.Tensor:
         """Quantizes a kernel `(3, 3, cin, cout)`."""
         if tuple(kernel.shape[:2]) != (3, 3):

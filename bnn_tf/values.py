@@ -280,7 +280,7 @@ def resolve(base: type[V], thing: V | str | Mapping[str, Any], **options: Any) -
 
     Example:
         >>> resolve(bnn_tf.methods.Method, {"name": "subbit", "bits": 4})
-        SubBit(bits=4, seed=0, interval=25)
+        SubBit(bits=4, seed=0, interval=25, codebook='random')
     """
     if isinstance(thing, base):
         return dataclasses.replace(thing, **options) if options else thing

@@ -408,18 +408,23 @@ def take_weights(
             no such source, or nothing of it fits.
     """
     phase = config.recipe.phases[index]
-    name = origin(config, index)
+    name, method = origin(config, index), config.recipe.method_of(phase)
     if name is None:
         if previous is not None and phase.start == "previous":
-            require_complete(transfer(previous, network), phase.fresh_variables)
+            report = transfer(previous, network)
+            require_complete(report, phase.fresh_variables)
+            method.on_weights_taken(network, report.missing)
         return None
     source = load_source(name, safe)
     require_same_orientation(source, network)
     if is_larq_zoo(name):
-        return transfer_in_order(source, network)
+        report = transfer_in_order(source, network)
+        method.on_weights_taken(network, report.missing)
+        return report
     report = transfer(source, network)
     if not any(variable.endswith("/kernel") for variable in report.matched):
         raise UserError(f"no kernel of {name} fits this network:\n{report}")
+    method.on_weights_taken(network, report.missing)
     return report
 
 

@@ -516,7 +516,8 @@ def _fast(recipe: Recipe, *phases: Phase) -> tuple[Recipe, ...]:
 FAST = (
     *_fast(_BIREAL_CIFAR, _FAST_ADAM),
     *_fast(_RECU, _FAST),
-    # With the paper's interval of 25, 15 epochs at these rates move a pattern from ±1 to ±0.65: no sign changes.
+    # With the paper's interval of 25, 15 epochs at these rates move a pattern from ±1 to ±0.65 at most: no
+    # sign changes.
     *_fast(
         replace(_SUBBIT_CIFAR, method=methods.SubBit(bits=5, interval=5)),
         *_sub_bit(replace(_FAST_ADAM, name="activations", epochs=15, method=SIGN)),

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from bnn_tf import methods
+from bnn_tf import codebook, methods
 from bnn_tf._tensorflow import tf
 from bnn_tf.errors import UserError
 from bnn_tf.training import TransferReport, prepare, require_complete, start, train, transfer
@@ -178,6 +178,27 @@ class TestTeacher:
             teacher(tmp_path / "four.keras")
         tiny(input_shape=(None, None, 3)).save(tmp_path / "any.keras")
         assert teacher(tmp_path / "any.keras", size=16).name == "tiny"
+
+
+def test_a_codebook_starts_with_the_frequent_patterns_of_the_weights_taken(tiny, recipe, configuration):
+    method = methods.SubBit(bits=3, codebook="frequent")
+    phases = (Phase("weights", fresh_variables=("codebook", "memory", "step")),)
+    config = configuration(recipe(method, phases=phases))
+    previous, network = tiny(method="real"), tiny(method=method)
+    kernel = previous.get_layer("body_conv").kernel
+    rows = [codebook.all_patterns()[number] for number in (3, 3, 3, 500, 500, 77)]
+    slices = np.resize(rows, (np.prod(kernel.shape[2:]), 9))
+    kernel.assign(slices.T.reshape(kernel.shape) * 0.1)
+    start.take_weights(network, config, 0, previous)
+    quantizer = network.get_layer("body_conv").kernel_quantizer
+    numbers = codebook.pattern_numbers(quantizer.codebook).numpy()
+    assert list(numbers[:3]) == [3, 500, 77]
+    np.testing.assert_array_equal(quantizer.memory, quantizer.codebook)
+    quantizer.codebook.assign(codebook.all_patterns()[100:108])
+    other = tiny(method=method)
+    start.take_weights(other, config, 0, network)  # a codebook that the other network has is taken over
+    taken = other.get_layer("body_conv").kernel_quantizer.codebook
+    np.testing.assert_array_equal(taken, quantizer.codebook)
 
 
 def test_select_trainable_batch_norm(tiny):
