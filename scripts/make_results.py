@@ -9,6 +9,7 @@ accuracy and size of the converted `.tflite`, the size of the `.snn` of sub-bit 
 older than its records fails a test.
 """
 
+import dataclasses
 import functools
 import json
 import re
@@ -108,7 +109,7 @@ def _row(group: list[dict[str, Any]]) -> list[Any]:
     return [
         f"`{recipe.model}`",
         recipe.method.name,
-        ", ".join([recipe.variant, *_changes(recipe)]),
+        ", ".join([recipe.variant, *_start(group[0]["config"]), *_changes(recipe)]),
         recipe.epochs,
         f"{statistics.mean(accuracies):.1f}{spread} %",
         len(group),
@@ -120,9 +121,16 @@ def _row(group: list[dict[str, Any]]) -> list[Any]:
     ]
 
 
+def _start(config: dict[str, Any]) -> list[str]:
+    """From which weights a run started, if not from random ones."""
+    return [f"from {config['init_from']}"] if config.get("init_from") else []
+
+
 def _changes(recipe: recipes.Recipe) -> list[str]:
     """The settings that differ from the recipe's own, but for the epochs."""
     own = recipes.find(recipe.method.name, recipe.model, recipe.dataset, recipe.variant)
+    names = [phase.name for phase in recipe.phases]  # `--from-phase` leaves out earlier ones
+    own = dataclasses.replace(own, phases=tuple(phase for phase in own.phases if phase.name in names))
     own = recipes.with_epochs(own, [phase.epochs for phase in recipe.phases])
     changes = _differences(recipe.to_dict(), own.to_dict())
     return [change for change in changes if not change.startswith(("note=", "published_top"))]
@@ -182,7 +190,9 @@ def ship(folder: Path, data_dir: str | None) -> str:
             "lce": bnn_tf("evaluate", tflite, *place)["top1"],
         }
     epochs = ",".join(str(phase.epochs) for phase in recipe.phases)
-    changes = (f" --set {shlex.quote(change)}" for change in _changes(recipe))
+    changes = [f" --set {shlex.quote(change)}" for change in _changes(recipe)]
+    if run.config.init_from:
+        changes.insert(0, f" --init-from {run.config.init_from} --from-phase {recipe.phases[0].name}")
     entry["command"] = (
         f"bnn-tf train --method {recipe.method.name} --model {recipe.model} --dataset {recipe.dataset} "
         f"--variant {recipe.variant} --epochs {epochs} --seed {run.config.seed}{''.join(changes)}"
@@ -205,7 +215,8 @@ def main(add: tuple[Path, ...], shipped: tuple[Path, ...], data_dir: str | None)
     for folder in add:
         entry = record(folder, data_dir)
         recipe = recipes.Recipe.from_dict(entry["config"]["recipe"])
-        labels = [recipe.model, recipe.method.name, recipe.variant, *_changes(recipe)]
+        start = _start(entry["config"])
+        labels = [recipe.model, recipe.method.name, recipe.variant, *start, *_changes(recipe)]
         labels += [str(recipe.epochs), f"seed{entry['config']['seed']}"]
         name = re.sub(r"[^\w.=-]+", "_", re.sub(r'[\[\]"]', "", "-".join(labels)))
         (RECORDS / f"{name}.json").write_text(json.dumps(entry, indent=1) + "\n")
