@@ -118,11 +118,14 @@ saved_model_pb2 = lazy("tensorflow.core.protobuf.saved_model_pb2")
 saved_metadata_pb2 = lazy("tf_keras.protobuf.saved_metadata_pb2")
 constants = lazy("tensorflow.python.framework.convert_to_constants")
 tf_export = lazy("tensorflow.python.util.tf_export")
+# For taking back what `tf.keras.utils.set_random_seed` leaves behind.
+keras_backend = lazy("tf_keras.src.backend")
 # For asking whether TensorFlow computes with oneDNN: `IsMklEnabled()`.
 util_port = lazy("tensorflow.python.util._pywrap_util_port")
 
 __all__ = [
     "constants",
+    "keras_backend",
     "lazy",
     "lq",
     "saved_metadata_pb2",

@@ -52,7 +52,9 @@ def seeded():
     random.seed(0)
     np.random.seed(0)
     if "tensorflow" in sys.modules:
-        sys.modules["tensorflow"].keras.utils.set_random_seed(0)  # also what initializers take seeds from
+        from bnn_tf.training import set_seeds
+
+        set_seeds(0)
 
 
 @pytest.fixture

@@ -25,7 +25,7 @@ from rich.console import Console
 
 from bnn_tf import data
 from bnn_tf._runtime import quiet_native_stderr
-from bnn_tf._tensorflow import tf
+from bnn_tf._tensorflow import keras_backend, tf
 from bnn_tf.distillation import Distiller
 from bnn_tf.errors import UsageError, UserError
 from bnn_tf.observe import KernelDiagnostics
@@ -149,8 +149,9 @@ class NotResumableError(UserError):
 def set_seeds(seed: int) -> None:
     """Seeds Python's, NumPy's and TensorFlow's global generators.
 
-    What `tf.keras.utils.set_random_seed` does, which breaks Keras 2's initializers on Python 3.12: they
-    then ask Python's generator for a whole number below the float 1e9.
+    In place of `tf.keras.utils.set_random_seed`, which breaks Keras 2's initializers on Python 3.12: they
+    then ask a generator of their own for a whole number below the float 1e9. That generator goes, so that
+    initializers take their seeds from Python's again.
 
     Example:
         >>> set_seeds(3)
@@ -159,6 +160,7 @@ def set_seeds(seed: int) -> None:
         >>> first == np.random.random()
         True
     """
+    vars(keras_backend._SEED_GENERATOR).pop("generator", None)
     random.seed(seed)
     np.random.seed(seed)
     tf.random.set_seed(seed)

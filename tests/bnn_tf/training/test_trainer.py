@@ -12,7 +12,7 @@ from bnn_tf import methods, observe
 from bnn_tf._tensorflow import tf
 from bnn_tf.errors import UsageError, UserError
 from bnn_tf.schedules import Constant, Cosine, Linear, MultiStep
-from bnn_tf.training import Position, Run, StoppedError, train, trainer
+from bnn_tf.training import Position, Run, StoppedError, set_seeds, train, trainer
 from zoo.recipes import SGD, Adam, Distribution, Phase
 
 
@@ -54,6 +54,15 @@ MID_EPOCH = {
     "ovsw": {},
     "bireal": {"ema": 0.9},
 }
+
+
+def test_seeds_decide_whatever_seeds_keras_had_before():
+    drawn = []
+    for earlier in (1, 2):
+        tf.keras.utils.set_random_seed(earlier)
+        set_seeds(5)
+        drawn.append(tf.keras.initializers.GlorotUniform()((3, 3)).numpy())
+    np.testing.assert_array_equal(*drawn)
 
 
 @pytest.mark.sample(1)
