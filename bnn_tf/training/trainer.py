@@ -85,7 +85,7 @@ class Prepared:
 
     Example:
         >>> from zoo import recipes
-        >>> config = RunConfig(recipes.find("recu", dataset="digits"), limit=32)
+        >>> config = RunConfig(recipes.find("bireal", dataset="digits"), limit=32)
         >>> prepared = prepare(config, Session(Console(quiet=True)))
         >>> prepared.source.size("train"), prepared.config.class_names[:2], prepared.network.name
         (32, ('0', '1'), 'cifar_resnet20')
@@ -261,7 +261,7 @@ def train(run: Run, session: Session, prepared: Prepared | None = None) -> Train
     Example:
         >>> import tempfile
         >>> from zoo import recipes
-        >>> recipe = recipes.with_epochs(recipes.find("recu", dataset="digits"), [1])
+        >>> recipe = recipes.with_epochs(recipes.find("bireal", dataset="digits"), [1])
         >>> session = Session(Console(quiet=True))
         >>> prepared = prepare(RunConfig(recipe, limit=32), session)
         >>> run = Run.create(prepared.config, tempfile.mkdtemp())

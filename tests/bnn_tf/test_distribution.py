@@ -133,6 +133,7 @@ def test_a_checkpoint_of_two_replicas_goes_on_with_either(results, replicas):
     assert_close(results[f"{replicas} resumed"], results["two"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["codebook", "memory", "tracker"])
 def test_replicas_hold_the_same_state(results, name):
     first, second = results[f"replicas of {name}"].values()

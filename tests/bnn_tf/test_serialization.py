@@ -42,7 +42,7 @@ for name in ("model.keras", "model.h5", "saved_model"):
     result[f"{name} transforms"] = [str(type(t).__name__) + str(t.get_config()) for t in optimizer.transforms]
     result[f"{name} rate"] = float(optimizer.learning_rate)
     result[f"{name} iterations"] = int(optimizer.iterations)
-    model.run_eagerly = name == "model.keras"  # both ways must work
+    model.run_eagerly = name != "saved_model"  # both ways must work
     model.fit(data["x"], data["y"], batch_size=4, epochs=1, shuffle=False, verbose=0)
     result[f"{name} trained"] = np.concatenate([w.ravel() for w in model.get_weights()])
     result[f"{name} stepped"] = quantized["watched"].step.numpy()
