@@ -74,7 +74,7 @@ def record(folder: Path, data_dir: str | None) -> dict[str, Any]:
             "tflite_accuracy": bnn_tf("evaluate", tflite, "--dataset", config.recipe.dataset, *place)["top1"],
         }
         if config.recipe.method.name == "subbit":
-            bnn_tf("compress", folder, "-o", snn)
+            bnn_tf("compress", tflite, "-o", snn)
             files["snn_bytes"] = snn.stat().st_size
     stored = config.to_dict()
     stored.pop("data_dir", None)
