@@ -113,6 +113,15 @@ class Call:
     arguments: Callable[[list[Any]], tuple[Any, Any]] = lambda tensors: (tensors, {})
     restores: list[Callable[[np.ndarray], np.ndarray]] = dataclasses.field(default_factory=list)
 
+    def compute(self, inputs: list[Any], layers: dict[Spec, tf.keras.layers.Layer]) -> list[Any]:
+        """The outputs for eager tensors, in inference mode; layers that are not in `layers` yet are made."""
+        if self.layer not in layers:
+            with _float32_policy():
+                layer = layers[self.layer] = self.layer.build()
+                _infer(layer, *self.arguments([tensor[:1] for tensor in inputs]))  # makes its variables
+            self.layer.assign(layer)
+        return tf.nest.flatten(_infer(layers[self.layer], *self.arguments(inputs)))
+
 
 @dataclasses.dataclass(eq=False)
 class Graph:
@@ -217,7 +226,7 @@ class Graph:
     def function(self) -> Callable[[list[Any]], list[Any]]:
         """A function from the inputs of this graph to its outputs (eager tensors), in inference mode.
 
-        It is made faster than a model, for which Keras traces each layer. The first call makes the layers.
+        It is made faster than a model, for which Keras traces each layer.
         """
         calls: list[Call] = []
         needed = set(self.outputs) - set(self.inputs)
@@ -231,16 +240,10 @@ class Graph:
         def compute(inputs: list[Any]) -> list[Any]:
             values = dict(zip(self.inputs, inputs, strict=True))
             for call in calls:
-                args, kwargs = call.arguments([values[tensor] for tensor in call.inputs])
-                if call.layer not in layers:
-                    with _float32_policy():
-                        layers[call.layer] = call.layer.build()
-                        _infer(layers[call.layer], args, kwargs)  # makes its variables
-                    call.layer.assign(layers[call.layer])
-                results = _infer(layers[call.layer], args, kwargs)
+                results = call.compute([values[tensor] for tensor in call.inputs], layers)
                 for tensor in {tensor for tensor in call.inputs if last_use.get(tensor) is call}:
                     del values[tensor]
-                values.update(zip(call.outputs, tf.nest.flatten(results), strict=True))
+                values.update(zip(call.outputs, results, strict=True))
             return [values[tensor] for tensor in self.outputs]
 
         return compute
@@ -294,7 +297,6 @@ def outputs_of(
     """
     if isinstance(network, Graph):
         compute = network.function()
-        compute([tf.constant(array[:1], tf.float32) for array in arrays])  # makes the layers
     else:
         compute = functools.partial(_predict, network)
     parts = []

@@ -239,11 +239,11 @@ def _two_classes(keras: np.ndarray, lite: np.ndarray) -> tuple[np.ndarray, np.nd
     return first, second
 
 
-def deviation(logits: np.ndarray) -> float:
+def deviation(values: np.ndarray) -> float:
     """The unit in which differences are judged: the standard deviation of all values."""
-    # Outputs that are all alike (a single unit, an untrained classifier of zeros) have no deviation
+    # Values that are all alike (a single unit, an untrained classifier of zeros) have no deviation
     # of their own, and rounding still must not count as movement.
-    return max(float(logits.std()), 1e-3 * float(np.abs(logits).max()), 1e-6)
+    return max(float(values.std()), 1e-3 * float(np.abs(values).max(initial=0.0)), 1e-6)
 
 
 # Layer by layer ---------------------------------------------------------------------------------------

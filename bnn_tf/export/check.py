@@ -20,7 +20,7 @@ import numpy as np
 
 from bnn_tf._tensorflow import tf
 from bnn_tf.deploy import facts
-from bnn_tf.deploy.proof import lost_digits
+from bnn_tf.deploy.proof import deviation, lost_digits
 from bnn_tf.errors import UserError, first_line
 from bnn_tf.export.operations import Tensor
 from bnn_tf.export.program import Border, Program
@@ -280,23 +280,14 @@ def prove(program: Program, graph: Graph, outcome: Outcome, images: np.ndarray) 
             1.0 if facts.takes_signs(call.layer) else float(np.abs(known[call.inputs[0]]).max(initial=0.0))
         )
         rounding = lost_digits(call, [lost[tensor] for tensor in call.inputs], largest)
-        first = call.layer not in layers
-        if first:
-            layers[call.layer] = call.layer.build()
-        layer = layers[call.layer]
-        args, kwargs = call.arguments([tf.constant(known[tensor]) for tensor in call.inputs])
-        results = tf.nest.flatten(layer(*args, **kwargs))
-        if first and call.layer.weights:
-            call.layer.assign(layer)
-            results = tf.nest.flatten(layer(*args, **kwargs))
+        results = call.compute([tf.constant(known[tensor]) for tensor in call.inputs], layers)
         for tensor, result in zip(call.outputs, results, strict=True):
             expected = np.asarray(result, np.float32)
-            limit = np.maximum(TOLERANCE * unit_of(expected), rounding)
             lost[tensor] = rounding
             if tensor in values:
                 actual = values[tensor].reshape(expected.shape)
                 gap = np.abs(actual - expected)
-                wrong = ~(gap <= np.maximum(limit, TOLERANCE * np.abs(expected)))
+                wrong = ~(gap <= largest_rounding(expected, rounding))
                 compared += 1
                 if wrong.any() and difference is None:
                     difference = Difference(call.layer.name, float(wrong.mean()), float(gap.max()))
@@ -304,7 +295,9 @@ def prove(program: Program, graph: Graph, outcome: Outcome, images: np.ndarray) 
             if tensor in signs:
                 actual = signs[tensor].reshape(expected.shape)
                 other = (actual >= 0) != (expected >= 0)
-                wrong = other & ~(np.abs(expected) <= limit)
+                wrong = other & ~(
+                    np.abs(expected) <= np.maximum(TOLERANCE * deviation(expected), lost[tensor])
+                )
                 compared, flipped, total = compared + 1, flipped + int(other.sum()), total + other.size
                 if wrong.any() and difference is None:
                     largest = float(np.abs(expected[wrong]).max())
@@ -314,9 +307,9 @@ def prove(program: Program, graph: Graph, outcome: Outcome, images: np.ndarray) 
     return LayerProof(compared, flipped, total, difference)
 
 
-def unit_of(values: np.ndarray) -> float:
-    """What differences of values are measured in: their deviation, or what stands in for it if that is 0."""
-    return max(float(values.std()), 1e-3 * float(np.abs(values).max(initial=0.0)), 1e-6)
+def largest_rounding(values: np.ndarray, lost: np.ndarray | float) -> np.ndarray:
+    """By how much rounding may move each value, where large sums lose `lost` of it."""
+    return np.maximum(TOLERANCE * np.maximum(deviation(values), np.abs(values)), lost)
 
 
 @dataclasses.dataclass(frozen=True)

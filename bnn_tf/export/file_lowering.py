@@ -20,10 +20,10 @@ import numpy as np
 from bnn_tf.deploy.graph import ConversionError
 from bnn_tf.deploy.interpreter import Interpreter
 from bnn_tf.deploy.lce_file import LceFile, Operator, TensorInfo
-from bnn_tf.deploy.proof import LAST_DIGIT
+from bnn_tf.deploy.proof import LAST_DIGIT, deviation
 from bnn_tf.errors import some
 from bnn_tf.export import lowering, operations
-from bnn_tf.export.check import TOLERANCE, Difference, LayerProof, Outcome, unit_of
+from bnn_tf.export.check import TOLERANCE, Difference, LayerProof, Outcome, largest_rounding
 from bnn_tf.export.operations import Builder, Network, Shape, Tensor, Window
 from bnn_tf.export.program import Program
 
@@ -685,7 +685,7 @@ def prove_file(
                 continue
             actual = outcome.values[tensor].reshape(target.shape)
             gap = np.abs(actual - target)
-            limit = np.maximum(TOLERANCE * np.maximum(unit_of(target), np.abs(target)), lost.get(tensor, 0.0))
+            limit = largest_rounding(target, lost.get(tensor, 0.0))
             wrong = ~(gap <= np.maximum(limit, _step(file, makers, number)))
             largest = float(gap.max())
         else:
@@ -696,7 +696,7 @@ def prove_file(
                 source = maker.inputs[0].index
             values = expected.values.get(source) if source is not None else None
             size = np.ones_like(target) if values is None else np.abs(values).reshape(target.shape)
-            near = 0.0 if values is None else TOLERANCE * unit_of(values)
+            near = 0.0 if values is None else TOLERANCE * deviation(values)
             near = max(near, 0.0 if source is None else _step(file, makers, source))
             wrong = other & ~(size <= np.maximum(near, lost.get(tensor, 0.0)))
             flipped, total = flipped + int(other.sum()), total + other.size
@@ -709,7 +709,7 @@ def prove_file(
         shape = network.shapes[tensor]
         target = target[:traced].reshape(traced, shape.height, shape.width, shape.channels)
         gap = np.abs(actual[:traced].reshape(target.shape) - target)
-        limit = np.maximum(TOLERANCE * np.maximum(unit_of(target), np.abs(target)), lost.get(tensor, 0.0))
+        limit = largest_rounding(target, lost.get(tensor, 0.0))
         wrong = ~(gap <= np.maximum(limit, _step(file, makers, end.index)))
         compared += 1
         if wrong.any() and difference is None:

@@ -136,16 +136,11 @@ def compress(model: bytes) -> tuple[bytes, SubBitReport]:
         UserError: `model` is not a TensorFlow Lite file, or is larger than 2 GB.
 
     Example:
-        >>> def small():
-        ...     conv = lq.layers.QuantConv2D(
-        ...         8, 3, use_bias=False, input_shape=(6, 6, 4), name="conv",
-        ...         input_quantizer=bnn_tf.quantizers.ApproxSign(),
-        ...         kernel_quantizer=bnn_tf.quantizers.ReCU(),
-        ...     )
-        ...     return tf.keras.Sequential([conv, tf.keras.layers.BatchNormalization(name="norm")])
-
         >>> from bnn_tf.deploy.lce_file import to_flatbuffer
-        >>> model = to_flatbuffer(bnn_tf.deploy.fold.fold(small()))
+        >>> signs, recu = bnn_tf.quantizers.ApproxSign(), bnn_tf.quantizers.ReCU()
+        >>> conv = lq.layers.QuantConv2D(8, 3, input_quantizer=signs, kernel_quantizer=recu, use_bias=False)
+        >>> network = tf.keras.Sequential([tf.keras.Input((6, 6, 4)), conv])
+        >>> model = to_flatbuffer(bnn_tf.deploy.fold.fold(network))
         >>> packed, report = compress(model)
         >>> decode.expand(packed) == model, len(report.layers)
         (True, 1)

@@ -410,22 +410,18 @@ def take_weights(
     phase = config.recipe.phases[index]
     name, method = origin(config, index), config.recipe.method_of(phase)
     if name is None:
-        if previous is not None and phase.start == "previous":
-            report = transfer(previous, network)
-            require_complete(report, phase.fresh_variables)
-            method.on_weights_taken(network, report.missing)
-        return None
-    source = load_source(name, safe)
-    require_same_orientation(source, network)
-    if is_larq_zoo(name):
-        report = transfer_in_order(source, network)
-        method.on_weights_taken(network, report.missing)
-        return report
-    report = transfer(source, network)
-    if not any(variable.endswith("/kernel") for variable in report.matched):
-        raise UserError(f"no kernel of {name} fits this network:\n{report}")
+        if previous is None or phase.start != "previous":
+            return None
+        report = transfer(previous, network)
+        require_complete(report, phase.fresh_variables)
+    else:
+        source = load_source(name, safe)
+        require_same_orientation(source, network)
+        report = (transfer_in_order if is_larq_zoo(name) else transfer)(source, network)
+        if not any(variable.endswith("/kernel") for variable in report.matched):
+            raise UserError(f"no kernel of {name} fits this network:\n{report}")
     method.on_weights_taken(network, report.missing)
-    return report
+    return report if name is not None else None
 
 
 def initialize(
@@ -450,15 +446,9 @@ def binarize_kernels(network: tf.keras.Model) -> None:
     """Sets every latent kernel of a binary layer to its signs, exactly ±1.
 
     Example:
-        >>> def small():
-        ...     conv = lq.layers.QuantConv2D(
-        ...         8, 3, use_bias=False, input_shape=(6, 6, 4), name="conv",
-        ...         input_quantizer=bnn_tf.quantizers.ApproxSign(),
-        ...         kernel_quantizer=bnn_tf.quantizers.ReCU(),
-        ...     )
-        ...     return tf.keras.Sequential([conv, tf.keras.layers.BatchNormalization(name="norm")])
-
-        >>> network = small()
+        >>> recu = bnn_tf.quantizers.ReCU()
+        >>> conv = lq.layers.QuantConv2D(8, 3, kernel_quantizer=recu, input_shape=(6, 6, 4))
+        >>> network = tf.keras.Sequential([conv])
         >>> binarize_kernels(network)
         >>> np.unique(network.layers[0].get_weights()[0])
         array([-1.,  1.], dtype=float32)
@@ -479,15 +469,8 @@ def train_only_batch_norm(network: tf.keras.Model) -> None:
     """Freezes every layer but BatchNormalization; compile the network afterwards.
 
     Example:
-        >>> def small():
-        ...     conv = lq.layers.QuantConv2D(
-        ...         8, 3, use_bias=False, input_shape=(6, 6, 4), name="conv",
-        ...         input_quantizer=bnn_tf.quantizers.ApproxSign(),
-        ...         kernel_quantizer=bnn_tf.quantizers.ReCU(),
-        ...     )
-        ...     return tf.keras.Sequential([conv, tf.keras.layers.BatchNormalization(name="norm")])
-
-        >>> network = small()
+        >>> conv = tf.keras.layers.Conv2D(8, 3, input_shape=(6, 6, 4))
+        >>> network = tf.keras.Sequential([conv, tf.keras.layers.BatchNormalization(name="norm")])
         >>> train_only_batch_norm(network)
         >>> [variable.name for variable in network.trainable_variables]
         ['norm/gamma:0', 'norm/beta:0']
