@@ -88,9 +88,10 @@ def record(folder: Path, data_dir: str | None) -> dict[str, Any]:
 
 def page(records: dict[str, dict[str, Any]]) -> str:
     """The page of all records; runs that differ in the seed alone are one row."""
-    groups: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    groups: dict[tuple[Any, ...], list[dict[str, Any]]] = defaultdict(list)
     for entry in records.values():
-        groups[json.dumps({**entry["config"], "seed": None}, sort_keys=True)].append(entry)
+        recipe = recipes.Recipe.from_dict(entry["config"]["recipe"])
+        groups[recipe.dataset, recipe.epochs, *_title(entry["config"])].append(entry)
     rows = sorted((_row(group) for group in groups.values()), key=lambda row: row[:4])
     lines = [f"| {' | '.join(map(str, row))} |" for row in (COLUMNS, ["---"] * len(COLUMNS), *rows)]
     machines = sorted({_machine(entry["environment"]) for entry in records.values()})
@@ -107,9 +108,7 @@ def _row(group: list[dict[str, Any]]) -> list[Any]:
     files = group[0]["files"]
     seconds = statistics.median(row["seconds"] for entry in group for row in entry["metrics"])
     return [
-        f"`{recipe.model}`",
-        recipe.method.name,
-        ", ".join([recipe.variant, *_start(group[0]["config"]), *_changes(recipe)]),
+        *_title(group[0]["config"]),
         recipe.epochs,
         f"{statistics.mean(accuracies):.1f}{spread} %",
         len(group),
@@ -121,9 +120,11 @@ def _row(group: list[dict[str, Any]]) -> list[Any]:
     ]
 
 
-def _start(config: dict[str, Any]) -> list[str]:
-    """From which weights a run started, if not from random ones."""
-    return [f"from {config['init_from']}"] if config.get("init_from") else []
+def _title(config: dict[str, Any]) -> tuple[str, str, str]:
+    """Network, method and recipe of a run, with the settings that differ from the recipe's."""
+    recipe = recipes.Recipe.from_dict(config["recipe"])
+    start = [f"from {config['init_from']}"] if config.get("init_from") else []
+    return f"`{recipe.model}`", recipe.method.name, ", ".join([recipe.variant, *start, *_changes(recipe)])
 
 
 def _changes(recipe: recipes.Recipe) -> list[str]:
@@ -132,8 +133,18 @@ def _changes(recipe: recipes.Recipe) -> list[str]:
     names = [phase.name for phase in recipe.phases]  # `--from-phase` leaves out earlier ones
     own = dataclasses.replace(own, phases=tuple(phase for phase in own.phases if phase.name in names))
     own = recipes.with_epochs(own, [phase.epochs for phase in recipe.phases])
-    changes = _differences(recipe.to_dict(), own.to_dict())
+    changes = _differences(_used(recipe).to_dict(), _used(own).to_dict())
     return [change for change in changes if not change.startswith(("note=", "published_top"))]
+
+
+def _used(recipe: recipes.Recipe) -> recipes.Recipe:
+    """The recipe with the operations on images that suit its epochs, whatever number they ask for."""
+    images = recipe.images_of(recipe.phases[0])
+    training = tuple(
+        dataclasses.replace(op, from_epochs=0) if isinstance(op, data.PadCrop) else op
+        for op in images.training
+    )
+    return dataclasses.replace(recipe, images=dataclasses.replace(images, training=training))
 
 
 def _differences(new: Any, old: Any, place: str = "") -> Iterator[str]:

@@ -109,6 +109,10 @@ class Operation(Value):
         """
         raise NotImplementedError(f"{type(self).__name__} must define __call__")
 
+    def suits(self, epochs: int) -> bool:
+        """Whether trainings of so many epochs in all use it."""
+        return True
+
 
 class Geometry(Operation):
     """How evaluation brings an image to the network's size: scaled, then the centre is cut out.
@@ -243,6 +247,8 @@ class PadCrop(Operation):
 
     Args:
         padding: Pixels added at each of the four sides.
+        from_epochs: Trainings of fewer epochs in all leave the images as they are; they see each too seldom
+            to learn it by heart.
 
     Example:
         >>> images, draws = tf.ones((1, 3, 3, 1), tf.uint8), tf.zeros((1, 2))  # the upper left corner
@@ -253,11 +259,16 @@ class PadCrop(Operation):
     """
 
     padding: Annotated[int, Range(least=0)] = 4
+    from_epochs: Annotated[int, Range(least=0)] = 0
     draws: ClassVar[int] = 2
 
     def __call__(self, images: tf.Tensor, draws: tf.Tensor, settings: Images) -> tf.Tensor:
         """Pads and crops a batch."""
         return pad_crop(images, draws, self.padding)
+
+    def suits(self, epochs: int) -> bool:
+        """Whether the training is long enough."""
+        return epochs >= self.from_epochs
 
 
 @OPERATIONS.register("flip")

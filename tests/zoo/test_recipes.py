@@ -486,6 +486,31 @@ class TestEpochs:
             recipes.with_epochs(TWO, epochs)
 
 
+class TestAugmentationsByBudget:
+    @pytest.mark.parametrize(
+        ("epochs", "kinds"),
+        [(10, [data.Flip]), (29, [data.Flip]), (30, [data.PadCrop, data.Flip])],
+    )
+    def test_short_trainings_leave_out_crops(self, epochs, kinds):
+        recipe = recipes.with_epochs(recipes.find("ovsw", dataset="cifar10", variant="fast"), [epochs])
+        (phase,) = recipe.phases
+        assert [type(operation) for operation in recipe.images_of(phase).training] == kinds
+
+    def test_the_epochs_of_all_phases_count(self):
+        recipe = recipes.find("subbit", dataset="cifar10", variant="fast")
+        assert [phase.epochs for phase in recipe.phases] == [15, 15]
+        assert all(len(recipe.images_of(phase).training) == 2 for phase in recipe.phases)
+
+    def test_crops_that_are_asked_for_are_made(self):
+        recipe = recipes.with_epochs(recipes.find("ovsw", dataset="cifar10", variant="fast"), [1])
+        recipe = recipes.override(recipe, "images.training", ["pad_crop"])
+        assert recipe.images_of(recipe.phases[0]).training == (data.PadCrop(),)
+
+    def test_the_paper_s_recipe_always_crops(self):
+        recipe = recipes.with_epochs(recipes.find("ovsw", dataset="cifar10"), [1])
+        assert recipe.images_of(recipe.phases[0]) == recipe.images
+
+
 class TestOwnPictures:
     def test_few_images_get_smaller_batches_and_fewer_epochs(self):
         recipe = recipes.for_few_images(recipes.find("recu", dataset="folder"), 144, (60, 200))

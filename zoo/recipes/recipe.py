@@ -357,8 +357,10 @@ class Recipe(_Settings):
         return phase.method or self.method
 
     def images_of(self, phase: Phase) -> Images:
-        """What a phase does to images."""
-        return phase.images or self.images
+        """What a phase does to images, without the operations that are for longer trainings."""
+        images = phase.images or self.images
+        training = tuple(operation for operation in images.training if operation.suits(self.epochs))
+        return dataclasses.replace(images, training=training)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Recipe:
