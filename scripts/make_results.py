@@ -91,7 +91,7 @@ def page(records: dict[str, dict[str, Any]]) -> str:
     groups: dict[tuple[Any, ...], list[dict[str, Any]]] = defaultdict(list)
     for entry in records.values():
         recipe = recipes.Recipe.from_dict(entry["config"]["recipe"])
-        groups[recipe.dataset, recipe.epochs, *_title(entry["config"])].append(entry)
+        groups[(recipe.dataset, recipe.epochs, *_title(entry["config"]))].append(entry)
     rows = sorted((_row(group) for group in groups.values()), key=lambda row: row[:4])
     lines = [f"| {' | '.join(map(str, row))} |" for row in (COLUMNS, ["---"] * len(COLUMNS), *rows)]
     machines = sorted({_machine(entry["environment"]) for entry in records.values()})
@@ -226,8 +226,8 @@ def main(add: tuple[Path, ...], shipped: tuple[Path, ...], data_dir: str | None)
     for folder in add:
         entry = record(folder, data_dir)
         recipe = recipes.Recipe.from_dict(entry["config"]["recipe"])
-        start = _start(entry["config"])
-        labels = [recipe.model, recipe.method.name, recipe.variant, *start, *_changes(recipe)]
+        _, _, settings = _title(entry["config"])
+        labels = [recipe.model, recipe.method.name, settings]
         labels += [str(recipe.epochs), f"seed{entry['config']['seed']}"]
         name = re.sub(r"[^\w.=-]+", "_", re.sub(r'[\[\]"]', "", "-".join(labels)))
         (RECORDS / f"{name}.json").write_text(json.dumps(entry, indent=1) + "\n")

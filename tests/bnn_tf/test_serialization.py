@@ -42,8 +42,8 @@ for name in ("model.keras", "model.h5", "saved_model"):
     result[f"{name} transforms"] = [str(type(t).__name__) + str(t.get_config()) for t in optimizer.transforms]
     result[f"{name} rate"] = float(optimizer.learning_rate)
     result[f"{name} iterations"] = int(optimizer.iterations)
-    # Both ways must work. The HDF5 file's is compiled, like the training it is compared with: eager steps round
-    # otherwise, and one sign that differs changes everything behind it.
+    # Both ways must work. The HDF5 file's is compiled, like the training it is compared with: eager steps
+    # round otherwise, and one sign that differs changes everything behind it.
     model.run_eagerly = name == "model.keras"
     model.fit(data["x"], data["y"], batch_size=4, epochs=1, shuffle=False, verbose=0)
     result[f"{name} trained"] = np.concatenate([w.ravel() for w in model.get_weights()])
