@@ -41,10 +41,10 @@ class _Form(click.Choice):
     "form",
     type=_Form(["auto", "classifier", "mixed", "plus", "full"]),
     is_flag=False,
-    flag_value="mixed",
-    help="Make parts int8. classifier: the dense layers at the end; mixed (the default of --int8): input, "
-    "first convolution, classifier; plus: every real convolution and the classifier; full: everything that "
-    "is not binary, needs one-padding; auto: what suits the network.",
+    flag_value="auto",
+    help="Make parts int8. auto (what --int8 alone means): the form that suits the network; classifier: the "
+    "dense layers at the end; mixed: input, first convolution, classifier; plus: every real convolution and "
+    "the classifier; full: everything that is not binary, needs one-padding.",
 )
 @click.option(
     "--calibration-images",

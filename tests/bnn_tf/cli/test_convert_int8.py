@@ -9,12 +9,18 @@ from bnn_tf.deploy import Interpreter
 FEW = ("--images", 32, "--calibration-images", 32)
 
 
-def test_int8_alone_means_mixed(command, trained):
-    code, out, err = command("convert", trained, *FEW, "--int8", "--json")
+@pytest.mark.parametrize(
+    ("arguments", "form", "layers"),
+    [((), "classifier", ["logits"]), (("mixed",), "mixed", ["stem_conv", "logits"])],
+    ids=["alone", "mixed"],
+)
+def test_forms(command, trained, arguments, form, layers):
+    """Alone it takes what suits the network: here the form that costs nothing around a cheap first layer."""
+    code, out, err = command("convert", trained, *FEW, "--int8", *arguments, "--json")
     printed = json.loads(out)["int8"]
     assert (code, err) == (0, "")
-    assert (printed["form"], printed["calibration_images"]) == ("mixed", 32)
-    assert printed["layers"] == ["stem_conv", "logits"]
+    assert (printed["form"], printed["calibration_images"]) == (form, 32)
+    assert printed["layers"] == layers
     assert (printed["input_type"], printed["output_type"]) == ("float32", "float32")
 
 
