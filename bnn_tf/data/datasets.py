@@ -52,7 +52,7 @@ def load(
         name: One of `list_datasets()` or of TFDS, or `package.module:function`.
         data_dir: Folder with the data.
         download: Whether an absent dataset may be downloaded.
-        limit: No more than so many examples of each split (see `Source.limited`).
+        limit: The largest number of examples of each split (see `Source.limited`).
 
     Raises:
         UnknownDatasetError: there is no dataset of that name.

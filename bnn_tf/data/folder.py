@@ -21,7 +21,7 @@ from bnn_tf.values import InNotebooks
 
 LAYOUT = "train/<class>/* and val/<class>/* (or test/<class>/*), or <class>/* alone"
 HELD_OUT = 5
-"""One image of so many of each class is held out where a folder has no images for testing."""
+"""One of this number of images of each class is held out where a folder has no images for testing."""
 
 _TRAIN = "train"
 _EVALUATION = ("val", "validation", "test")

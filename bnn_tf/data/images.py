@@ -110,7 +110,7 @@ class Operation(Value):
         raise NotImplementedError(f"{type(self).__name__} must define __call__")
 
     def suits(self, epochs: int) -> bool:
-        """Whether trainings of so many epochs in all use it."""
+        """Whether trainings of this number of epochs in all use it."""
         return True
 
 
@@ -594,7 +594,7 @@ def decode(contents: tf.Tensor, channels: int = 3) -> tf.Tensor:
 
 
 def _bounded(contents: tf.Tensor, pixels: tf.Tensor) -> tf.Tensor:
-    """The contents, unless an image of so many pixels would be too large to decode."""
+    """The contents, unless an image of that number of pixels would be too large to decode."""
     with tf.control_dependencies([tf.debugging.Assert(pixels <= MAX_PIXELS, ["too many pixels", pixels])]):
         return tf.identity(contents)
 
@@ -760,7 +760,7 @@ def _decoded_part(contents: tf.Tensor, view: Any, draws: tf.Tensor) -> tf.Tensor
 
 
 def to_channels(images: tf.Tensor, channels: int) -> tf.Tensor:
-    """Images `[..., 1 or 3]` with so many channels: grey is repeated, colours become their brightness."""
+    """Images `[..., 1 or 3]` with `channels` channels: grey is repeated, colours become brightness."""
     if images.shape[-1] == channels:
         return images
     if channels == 3:

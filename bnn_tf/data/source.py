@@ -104,7 +104,7 @@ class ArraySplit:
         Args:
             size: Number of examples.
             image_shape: Height, width and channels of each image.
-            load: Returns the first so many images and labels.
+            load: Returns the first `count` images and labels.
         """
         split = cls.__new__(cls)
         split.size, split.image_shape, split._load = size, image_shape, load

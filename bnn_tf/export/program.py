@@ -268,7 +268,7 @@ def _find_borders(program: Program) -> None:
 def real_strips(kernel: Convolution, shape: Shape) -> int:
     """Strips of pixels for which a real convolution takes a block of its filters in turn.
 
-    Several where the nearest cache does not hold all filters, but the values of so many pixels.
+    Several where the nearest cache does not hold all filters, but the values of that number of pixels.
     """
     if kernel.kernel.nbytes <= _NEAREST_CACHE // 2 or kernel.groups > 1:
         return 1

@@ -241,7 +241,7 @@ def bit_operations(cin: int, cout: int, pixels: int, bits: int) -> float:
 
 
 def _layers(model: tf.keras.Model, prefix: str, times: int) -> Iterator[LayerCost]:
-    """The layers of a model that is called so many times, those of nested models included."""
+    """The layers of a model that is called `times` times, those of nested models included."""
     nodes = getattr(model, "_network_nodes", None)
     if not nodes:
         raise UserError(

@@ -337,7 +337,7 @@ def layers(records: Sequence[Row], name: str, title: str, factor: float = 1.0) -
 
 
 def evenly(items: Sequence[Any], count: int) -> list[Any]:
-    """At most so many items, the first and the last among them, at even distances.
+    """At most `count` items, the first and the last among them, at even distances.
 
     Example:
         >>> evenly(range(9), 4)

@@ -37,7 +37,7 @@ class EpochProgress:
         steps: Training steps per epoch.
         batch_size: Images per step, for the images per second.
         epochs_after: Epochs of later phases, for the time left.
-        print_every: On something other than a terminal, also a line every so many steps; 0 for none.
+        print_every: Elsewhere than on a terminal, also a line after each such number of steps; 0: none.
         test_steps: Evaluation steps per epoch.
     """
 

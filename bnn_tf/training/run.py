@@ -44,7 +44,7 @@ FORMAT = 2
 """Of run directories. Format 1 had recipes of names and options, and one checkpoint without checksum."""
 
 _PACKAGES = ("bnn-tf", "tensorflow", "tf_keras", "larq", "larq-zoo", "larq-compute-engine", "numpy")
-_UNFINISHED = {"environment.json"}  # what there is of a run whose process died while it made the directory
+_UNFINISHED = {"environment.json"}  # a run whose process died while it made the directory
 
 
 class ClaimedError(UserError):
@@ -70,7 +70,7 @@ class Position(NamedTuple):
 
 
 class Cadence(NamedTuple):
-    """How often to save in the middle of an epoch: every so many seconds, or every so many steps.
+    """How often to save in the middle of an epoch: after a number of seconds, or after a number of steps.
 
     Example:
         >>> Cadence.parse("500steps")
@@ -110,7 +110,7 @@ class RunConfig(Value):
         recipe: The resolved recipe.
         seed: Seed of weights, order and augmentation.
         data_dir: Folder of the dataset.
-        limit: Use only so many images of each split.
+        limit: How many images of each split to use; all by default.
         deterministic: Make every operation reproducible, at some cost in speed.
         workers: Parallel calls that prepare images; `None` chooses.
         init_from: Run, or network of Larq Zoo, whose weights are the start.

@@ -18,7 +18,7 @@ _ADDRESS = re.compile(r"[\w.-]+:\d{1,5}")
 
 
 def devices(gpus: int | None = None) -> list:
-    """The logical GPUs to use: all, or the first so many.
+    """The logical GPUs to use: all, or the first `gpus`.
 
     Raises:
         UsageError: the machine has fewer.

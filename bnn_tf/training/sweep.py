@@ -85,7 +85,7 @@ def draw(axes: Mapping[str, Axis], count: int, seed: int) -> list[dict[str, Any]
     """`count` different configurations, drawn independently along each axis.
 
     Raises:
-        UsageError: the axes do not have so many.
+        UsageError: the axes have fewer combinations.
     """
     generator = random.Random(seed)
     chosen: dict[str, dict[str, Any]] = {}

@@ -1,7 +1,7 @@
 """The papers' recipes by method, what this project adds for small data, and how a recipe is looked up.
 
 One table: first the images and phases that recipes share, then the recipes of each method. `note` says where
-the settings come from; where it starts with "ours", no paper has such a result.
+the settings come from where they are not the paper's alone.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ _BIREAL_CIFAR = Recipe(
     dataset="cifar10",
     phases=(_SMALL_ADAM,),
     images=CIFAR,
-    note="ours: recipe A with CIFAR's augmentation and a higher rate; the paper has no CIFAR result",
+    note="recipe A with CIFAR's augmentation and a higher rate; the paper has no CIFAR result",
 )
 
 # Recipe B. The paper gives the fourth and fifth step; epochs and rates of the first three are ours. They have
@@ -132,7 +132,7 @@ _MULTISTEP_CIFAR = replace(
     _BIREAL_CIFAR,
     variant="multistep",
     phases=_multistep(),
-    note="ours: recipe B's five steps with CIFAR's augmentation; the paper has no CIFAR result",
+    note="recipe B's five steps with CIFAR's augmentation; the paper has no CIFAR result",
 )
 _QUICK = "with QuickNet's stem and parameter-free shortcuts; no paper trained it"
 _QUICKNETS = ("quicknet", "quicknet_small", "quicknet_large")
@@ -164,12 +164,12 @@ BIREAL = (
         published_top5=83.9,
     ),
     *_each(
-        _unpublished(_BIREAL, note=f"ours: recipe A on a network {_QUICK}"),
+        _unpublished(_BIREAL, note=f"recipe A on a network {_QUICK}"),
         "model",
         "bireal_net18_quick",
         "bireal_net34_quick",
     ),
-    *_each(_unpublished(_BIREAL, note=f"ours: recipe A {_LARQS}"), "model", *_QUICKNETS),
+    *_each(_unpublished(_BIREAL, note=f"recipe A {_LARQS}"), "model", *_QUICKNETS),
     *_each(_MULTISTEP_CIFAR, "model", *_SMALL_CIFAR_MODELS),
     replace(
         _MULTISTEP_CIFAR,
@@ -179,7 +179,7 @@ BIREAL = (
             replace(phase, batch_size=64, epochs=epochs)
             for phase, epochs in zip(_multistep(), (10, 5, 5, 10, 1), strict=True)
         ),
-        note="ours: recipe B's five steps in a few minutes on a laptop",
+        note="not from the paper: recipe B's five steps in a few minutes on a laptop",
     ),
     *_each(_BIREAL_CIFAR, "model", *_SMALL_CIFAR_MODELS),
     replace(_BIREAL_CIFAR, dataset="cifar100"),
@@ -188,7 +188,7 @@ BIREAL = (
         dataset="digits",
         images=DIGITS,
         phases=(replace(_SMALL_ADAM, epochs=25, batch_size=64, optimizer=Adam(learning_rate=3e-3)),),
-        note="ours: the embedded default, small enough for a minute on a laptop",
+        note="not from the paper: the embedded default, small enough for a minute on a laptop",
     ),
 )
 
@@ -269,18 +269,18 @@ RECU = (
     replace(_RECU_IMAGENET, model="resnet34", published_top1=65.10, published_top5=85.78),
     *_each(_TWO_STAGE, "model", "react_resnet18", "react_resnet34"),
     *_each(
-        _unpublished(_RECU_IMAGENET, note=f"ours: the paper's ImageNet settings on a network {_QUICK}"),
+        _unpublished(_RECU_IMAGENET, note=f"the paper's ImageNet settings on a network {_QUICK}"),
         "model",
         "resnet18_quick",
         "resnet34_quick",
     ),
     *_each(
-        _unpublished(_RECU_IMAGENET, note=f"ours: the paper's ImageNet settings {_LARQS}"),
+        _unpublished(_RECU_IMAGENET, note=f"the paper's ImageNet settings {_LARQS}"),
         "model",
         *_QUICKNETS,
     ),
     *_each(
-        replace(_TWO_STAGE, note=f"ours: the authors' two-stage script on a network {_QUICK}"),
+        replace(_TWO_STAGE, note=f"the authors' two-stage script on a network {_QUICK}"),
         "model",
         "react_resnet18_quick",
         "react_resnet34_quick",
@@ -290,7 +290,7 @@ RECU = (
         dataset="digits",
         images=DIGITS,
         phases=(_COSINE_DIGITS,),
-        note="ours: small enough for two minutes on a laptop",
+        note="not from the paper: small enough for two minutes on a laptop",
     ),
 )
 
@@ -340,7 +340,7 @@ _SUBBIT_CIFAR = Recipe(
     dataset="cifar10",
     phases=_sub_bit(_SUBBIT_SMALL),
     images=CIFAR,
-    note="ours: the paper's optimizer and two steps, with labels in place of a teacher and a higher rate",
+    note="the paper's optimizer and two steps, with labels in place of a teacher and a higher rate",
 )
 
 SUBBIT = (
@@ -351,12 +351,12 @@ SUBBIT = (
         note="the paper's settings for ResNet-18; the teacher is a real ResNet-34",
     ),
     *_each(
-        _unpublished(_SUBBIT, note=f"ours: the paper's settings on a network {_QUICK}"),
+        _unpublished(_SUBBIT, note=f"the paper's settings on a network {_QUICK}"),
         "model",
         "react_resnet18_quick",
         "react_resnet34_quick",
     ),
-    *_each(_unpublished(_SUBBIT, note=f"ours: the paper's settings {_LARQS}"), "model", *_QUICKNETS),
+    *_each(_unpublished(_SUBBIT, note=f"the paper's settings {_LARQS}"), "model", *_QUICKNETS),
     *_each(_SUBBIT_CIFAR, "model", *_SMALL_CIFAR_MODELS),
     replace(_SUBBIT_CIFAR, dataset="cifar100"),
     replace(
@@ -371,7 +371,7 @@ SUBBIT = (
                 optimizer=replace(_SUBBIT_SMALL.optimizer, rate_batch_size=None),
             )
         ),
-        note="ours: small enough for two minutes on a laptop",
+        note="not from the paper: small enough for two minutes on a laptop",
     ),
 )
 
@@ -415,13 +415,13 @@ OVSW = (
     *(replace(recipe, dataset="cifar100") for recipe in _OVSW_NETWORKS),
     *_each(_OVSW_IMAGENET, "model", "resnet18", "resnet34"),
     *_each(
-        _unpublished(_OVSW_IMAGENET, note=f"ours: the paper's ImageNet settings on a network {_QUICK}"),
+        _unpublished(_OVSW_IMAGENET, note=f"the paper's ImageNet settings on a network {_QUICK}"),
         "model",
         "resnet18_quick",
         "resnet34_quick",
     ),
     *_each(
-        _unpublished(_OVSW_IMAGENET, note=f"ours: the paper's ImageNet settings {_LARQS}"),
+        _unpublished(_OVSW_IMAGENET, note=f"the paper's ImageNet settings {_LARQS}"),
         "model",
         *_QUICKNETS,
     ),
@@ -430,7 +430,7 @@ OVSW = (
         dataset="digits",
         images=DIGITS,
         phases=(replace(_COSINE_DIGITS, schedule=_OVSW_COSINE),),
-        note="ours: small enough for two minutes on a laptop",
+        note="not from the paper: small enough for two minutes on a laptop",
     ),
 )
 
@@ -449,7 +449,7 @@ _REAL = Recipe(
         ),
     ),
     images=CIFAR,
-    note="ours: the usual training of real-valued networks",
+    note="from no paper: the usual training of real-valued networks",
 )
 _REAL_IMAGENET = replace(
     _REAL,
@@ -470,7 +470,7 @@ _REAL_DIGITS = replace(
     dataset="digits",
     images=DIGITS,
     phases=(replace(_COSINE_DIGITS, epochs=10),),
-    note="ours: a teacher in a minute on a laptop",
+    note="from no paper: a teacher in a minute on a laptop",
 )
 
 REAL = (
@@ -509,7 +509,7 @@ def _fast(recipe: Recipe, *phases: Phase) -> tuple[Recipe, ...]:
         variant="fast",
         phases=phases,
         images=_FAST_IMAGES,
-        note="ours: for budgets of 10 to 100 epochs; docs/results.md has what was reached",
+        note="from no paper: for budgets of 10 to 100 epochs; docs/results.md has what was reached",
     )
     return *_each(fast, "model", *_SMALL_CIFAR_MODELS), replace(fast, dataset="cifar100")
 
@@ -619,7 +619,7 @@ def _stand_in(recipe: Recipe, model: str, dataset: str, general: bool) -> Recipe
         model=model,
         dataset=dataset,
         model_options=recipe.model_options if model == recipe.model else {},
-        note="ours: general settings, for a method without a recipe of its own"
+        note="from no paper: general settings, for a method without a recipe of its own"
         if general
         else f"no recipe of its own: the settings of {origin}",
     )

@@ -40,7 +40,7 @@ class Optimizer(Value):
     Args:
         learning_rate: Base rate of the schedule.
         rate_batch_size: The batch size that `learning_rate` is meant for: the rate in use is
-            `learning_rate · batch_size / rate_batch_size`. `None` takes it as it is.
+            `learning_rate · batch_size / rate_batch_size`. `None` does not scale it.
         weight_decay: λ of coupled L2 decay per step (`bnn_tf.transforms.WeightDecay`).
         decay_only: Which variables decay: what `WeightDecay` takes as `only`; `None` for all.
         clip_norm: Largest norm of all gradients together; larger ones are scaled down. `None` for no bound.
@@ -458,7 +458,7 @@ def override(recipe: Recipe, key: str, value: Any) -> Recipe:
 
 
 def _override_shared(recipe: Recipe, path: Sequence[str], value: Any) -> Recipe:
-    """Changes an option of the recipe's method or images, also where a phase has the like of its own."""
+    """Changes an option of the recipe's method or images, also in phases with their own method or images."""
     kind = type(getattr(recipe, path[0]))
     phases = tuple(
         _at(phase, path, value) if isinstance(getattr(phase, path[0]), kind) else phase
