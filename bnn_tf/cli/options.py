@@ -381,7 +381,7 @@ def parse_setting(text: str) -> tuple[str, Any]:
 _FIELDS: tuple[tuple[tuple[str, ...], str, Any, str], ...] = (
     (("--batch-size", "--bs"), "batch_size", click.IntRange(min=1), "Images per training step."),
     (("--test-batch-size",), "test_batch_size", click.IntRange(min=1), "Images per evaluation step."),
-    (("--learning-rate", "--lr"), "learning_rate", Number(0, open=True), "Base learning rate, whatever the batch size."),
+    (("--learning-rate", "--lr"), "learning_rate", Number(0, open=True), "Base learning rate, unscaled."),
     (("--weight-decay", "--wd"), "weight_decay", Number(0), "Coupled L2 decay per step."),
     (("--momentum",), "momentum", Number(0), "Momentum of SGD."),
     (("--schedule",), "schedule", str, "cosine, linear, multistep or constant."),

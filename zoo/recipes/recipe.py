@@ -507,7 +507,7 @@ def _at(value: Any, path: Sequence[str], new: Any) -> Any:
         new = kind(**{field: getattr(old, field) for field in _names(kind) if hasattr(old, field)})
     changes = {name: new}
     if isinstance(value, Optimizer) and name == "learning_rate":
-        changes["rate_batch_size"] = None  # the rate is meant as it is
+        changes["rate_batch_size"] = None  # the rate is not scaled
     return dataclasses.replace(value, **changes)
 
 
