@@ -48,9 +48,9 @@ def select(gpus: int | None = None, cluster: str | None = None) -> tf.distribute
         UsageError: the machine has fewer GPUs, or the cluster does not hold this machine.
         UserError: the cluster's other machines cannot be reached.
     """
-    workers = _workers(cluster)
-    if workers is not None:
-        return _multi_worker(*workers)
+    place = workers(cluster)
+    if place is not None:
+        return _multi_worker(*place)
     chosen = [device.name for device in devices(gpus)]
     if len(chosen) > 1:
         return tf.distribute.MirroredStrategy(chosen)
@@ -59,8 +59,21 @@ def select(gpus: int | None = None, cluster: str | None = None) -> tf.distribute
     return tf.distribute.get_strategy() if gpus is None else tf.distribute.OneDeviceStrategy("/CPU:0")
 
 
-def _workers(cluster: str | None) -> tuple[list[str], int] | None:
-    """The workers' addresses and this process's number among them; `None` for a single machine."""
+def workers(cluster: str | None) -> tuple[list[str], int] | None:
+    """The workers' addresses and this process's number among them; `None` for a single machine.
+
+    Args:
+        cluster: `host:port,host:port`, `"slurm"`, or `None` for what `TF_CONFIG` says.
+
+    Raises:
+        UsageError: the description of the cluster is wrong, or does not say which worker this process is.
+
+    Example:
+        >>> os.environ["BNN_TF_WORKER"] = "1"
+        >>> workers("node6:2000,node7:2000")
+        (['node6:2000', 'node7:2000'], 1)
+        >>> del os.environ["BNN_TF_WORKER"]
+    """
     if cluster is None and os.environ.get("TF_CONFIG"):
         try:
             config = json.loads(os.environ["TF_CONFIG"])

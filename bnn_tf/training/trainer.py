@@ -275,7 +275,7 @@ def train(run: Run, session: Session, prepared: Prepared | None = None) -> Train
     finished = _finished(run, until)
     if finished is not None:
         return finished
-    with _clear_errors(), _Signals() as signals:
+    with _clear_errors(), Signals() as signals:
         if prepared is None:
             prepared = prepare(run.config, session)
         claim = run.claimed() if strategies.is_chief(prepared.strategy) else contextlib.nullcontext()
@@ -326,7 +326,7 @@ def last_evaluation(run: Run, images: int = 0) -> Evaluation | None:
 class _Training:
     """One call of `train`: the state that its phases share."""
 
-    def __init__(self, run: Run, session: Session, prepared: Prepared, signals: _Signals, until: int) -> None:
+    def __init__(self, run: Run, session: Session, prepared: Prepared, signals: Signals, until: int) -> None:
         self.run, self.session, self.prepared = run, session, prepared
         self.signals, self.until = signals, until
         self.config, self.strategy = run.config, prepared.strategy
@@ -663,13 +663,20 @@ class _StopAtOnce(BaseException):
     """
 
 
-class _Signals:
+class Signals:
     """Takes SIGINT, SIGTERM and SIGHUP while the body runs (in a main thread).
 
     Attributes:
         received: The number of the first signal.
         hold: Whether there is something to finish and save first; otherwise a signal ends the body at once,
             with `StoppedError`.
+
+    Example:
+        >>> with Signals() as signals:
+        ...     signals.hold = True
+        ...     signal.raise_signal(signal.SIGTERM)
+        >>> signals.received == signal.SIGTERM
+        True
     """
 
     def __init__(self) -> None:
@@ -679,7 +686,7 @@ class _Signals:
         self._before: dict[int, Any] = {}
         self._hook = sys.unraisablehook
 
-    def __enter__(self) -> _Signals:
+    def __enter__(self) -> Signals:
         sys.unraisablehook = self._unraisable
         if threading.current_thread() is threading.main_thread():
             for name in ("SIGINT", "SIGTERM", "SIGHUP"):
@@ -722,7 +729,7 @@ class _EvaluationStopped(Exception):  # noqa: N818  (no error)
 class _DuringEvaluation(tf.keras.callbacks.Callback):
     """Shows how far an evaluation is, and ends it where a signal came."""
 
-    def __init__(self, signals: _Signals, strategy: tf.distribute.Strategy, progress: EpochProgress) -> None:
+    def __init__(self, signals: Signals, strategy: tf.distribute.Strategy, progress: EpochProgress) -> None:
         super().__init__()
         self.signals, self.strategy, self.progress = signals, strategy, progress
 

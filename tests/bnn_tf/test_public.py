@@ -70,6 +70,7 @@ BEHIND = (
     "bnn_tf.training.evaluation",
     "bnn_tf.training.run",
     "bnn_tf.training.start",
+    "bnn_tf.training.strategies",
     "bnn_tf.training.trainer",
     "zoo.recipes.papers",
     "zoo.recipes.recipe",

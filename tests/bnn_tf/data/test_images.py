@@ -367,14 +367,14 @@ def test_operations_run_in_their_order_each_with_numbers_of_its_own():
         draws: ClassVar[int] = 2
 
         def __call__(self, images, draws, settings):
-            assert draws.shape == (1, 2)
-            return images * 2 + tf.cast(draws[:, :1, None, None] * 0 + self.amount, tf.uint8)
+            return images * 2 + tf.cast(tf.reduce_sum(draws) + self.amount, tf.uint8)
 
     images = Images((data.PadCrop(0), Add(1), data.Flip(), Add(5)), size=2)
     assert images.draws == 4 + 2 + 2 + 2
-    assert [columns.start for columns in images._columns()] == [4, 6, 0, 8]
-    result = images.augment(tf.ones([1, 2, 2, 3], tf.uint8), tf.zeros([1, images.draws]))
-    assert np.unique(result).tolist() == [(1 * 2 + 1) * 2 + 5]
+    # PadCrop has columns 4 and 5, the first Add 6 and 7, Flip 0, the second Add 8 and 9.
+    draws = tf.constant([[0, 0, 0, 0, 0, 0, 10, 3, 20, 4]], tf.float32)
+    result = images.augment(tf.ones([1, 2, 2, 3], tf.uint8), draws)
+    assert np.unique(result).tolist() == [(1 * 2 + 1 + 13) * 2 + 5 + 24]
 
 
 def test_channels_are_repeated_or_become_brightness():

@@ -354,18 +354,19 @@ class TestSignals:
 
     def test_handlers_are_put_back(self, trained):
         before = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
-        with trainer._Signals() as signals:
-            assert signal.getsignal(signal.SIGTERM) == signals._receive
+        with trainer.Signals():
+            assert signal.getsignal(signal.SIGTERM) != before[0]
         assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)) == before
         assert before[0] is signal.SIG_DFL
 
     def test_a_second_ends_the_process(self, monkeypatch):
         sent = []
-        with trainer._Signals() as signals:
+        with trainer.Signals() as signals:
             signals.hold = True
-            signals._receive(signal.SIGTERM, None)
+            signal.raise_signal(signal.SIGTERM)
+            assert signals.received == signal.SIGTERM
             monkeypatch.setattr(os, "kill", lambda *args: sent.append(args))
-            signals._receive(signal.SIGTERM, None)
+            signal.raise_signal(signal.SIGTERM)
             assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
         assert sent == [(os.getpid(), signal.SIGTERM)]
 

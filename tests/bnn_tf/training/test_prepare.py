@@ -124,10 +124,10 @@ class TestCluster:
 
     def test_who_this_process_is(self, monkeypatch):
         monkeypatch.setenv("BNN_TF_WORKER", "1")
-        assert strategies._workers("a:1,b:2") == (["a:1", "b:2"], 1)
+        assert strategies.workers("a:1,b:2") == (["a:1", "b:2"], 1)
         monkeypatch.setattr(strategies.socket, "gethostname", lambda: "node7")
         monkeypatch.delenv("BNN_TF_WORKER")
-        assert strategies._workers("node6:1,node7:1") == (["node6:1", "node7:1"], 1)
+        assert strategies.workers("node6:1,node7:1") == (["node6:1", "node7:1"], 1)
         config = '{"cluster": {"chief": ["a:1"], "worker": ["b:1"]}, "task": {"type": "worker", "index": 0}}'
         monkeypatch.setenv("TF_CONFIG", config)
-        assert strategies._workers(None) == (["a:1", "b:1"], 1)
+        assert strategies.workers(None) == (["a:1", "b:1"], 1)
