@@ -14,13 +14,18 @@ from zoo import pretrained, recipes
 NAME = "cifar_resnet20-recu"
 
 
+@pytest.fixture(scope="module")
+def network():
+    """A network with random weights."""
+    return zoo.CifarResNet20(method="recu")
+
+
 @pytest.fixture
-def shipped(tmp_path, monkeypatch):
-    """A folder with the weights of one network, random ones."""
+def shipped(network, tmp_path, monkeypatch):
+    """The network whose weights are the only ones in the package."""
     monkeypatch.setattr(pretrained, "FOLDER", tmp_path)
     recipe = recipes.find("recu", "cifar_resnet20", "cifar10")
     config = RunConfig(recipe, class_names=tuple("0123456789"))
-    network = zoo.CifarResNet20(method="recu")
     checksum = pretrained.save(network, tmp_path / f"{NAME}.npz")
     note = {"config": config.to_dict(), "checksum": checksum}
     (tmp_path / f"{NAME}.json").write_text(json.dumps(note))

@@ -1,4 +1,5 @@
 import json
+import shutil
 
 import pytest
 from click.testing import CliRunner
@@ -6,20 +7,27 @@ from click.testing import CliRunner
 from bnn_tf import cli
 
 
-@pytest.fixture
-def run(tmp_path):
+@pytest.fixture(scope="module")
+def original(tmp_path_factory):
     """A run of one epoch, with the files that training leaves."""
     from bnn_tf.training import Run, RunConfig, build_network
     from bnn_tf.training.run import Position
     from zoo import recipes
 
     recipe = recipes.with_epochs(recipes.find("recu", "cifar_resnet20", "cifar10"), [3])
-    made = Run.create(RunConfig(recipe=recipe, class_names=tuple("0123456789")), tmp_path / "run")
+    config = RunConfig(recipe=recipe, class_names=tuple("0123456789"))
+    made = Run.create(config, tmp_path_factory.mktemp("original") / "run")
     network = build_network(recipe, 10)
     made.save_weights(network, Position(0, 1))
     figures = {"accuracy": 0.3, "val_accuracy": 0.4, "val_top5_accuracy": 0.8, "loss": 2.0, "val_loss": 1.9}
     made.write_metrics([{"phase": "train", "epoch": 1, **figures, "learning_rate": 0.02, "seconds": 5.0}])
     return made.path
+
+
+@pytest.fixture
+def run(original, tmp_path):
+    """A copy of it, which a test may change."""
+    return shutil.copytree(original, tmp_path / "run")
 
 
 def test_report(run):
