@@ -112,7 +112,7 @@ def _row(group: list[dict[str, Any]]) -> list[Any]:
         recipe.epochs,
         f"{statistics.mean(accuracies):.1f}{spread} %",
         len(group),
-        f"{100 * files['tflite_accuracy']:.1f} %",
+        f"{statistics.mean(100 * entry['files']['tflite_accuracy'] for entry in group):.1f} %",
         f"{files['tflite_bytes'] / 1000:.0f} kB",
         f"{files['snn_bytes'] / 1000:.1f} kB" if "snn_bytes" in files else "–",
         f"{seconds:.0f}",
