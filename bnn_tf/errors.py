@@ -31,20 +31,69 @@ class UsageError(UserError):
     exit_code = 2
 
 
-class UnsafeModelError(UserError):
-    """A saved model that is not loaded, because it could do more than describe a network.
+class AdvisingError(UserError):
+    """An error whose message ends with advice for programs, in whose place the command line gives its own.
 
     Attributes:
-        reason: What is wrong, without the advice at the end of the message.
+        reason: What is wrong, without the advice.
+        advice: What a program can do about it; empty where there is nothing.
+
+    Example:
+        >>> str(AdvisingError("the folder is in use", "pass force=True"))
+        'the folder is in use; pass force=True'
+    """
+
+    def __init__(self, reason: str, advice: str) -> None:
+        super().__init__(f"{reason}; {advice}" if advice else reason)
+        self.reason, self.advice = reason, advice
+
+
+class UnsafeModelError(AdvisingError):
+    """A saved model that is not loaded, because it could do more than describe a network.
 
     Example:
         >>> str(UnsafeModelError("the model holds a Lambda layer"))
         'the model holds a Lambda layer; load it with safe=False only if you trust its author'
     """
 
-    def __init__(self, reason: str, advice: str = "load it with safe=False only if you trust its author"):
-        super().__init__(f"{reason}; {advice}")
-        self.reason = reason
+    def __init__(
+        self, reason: str, advice: str = "load it with safe=False only if you trust its author"
+    ) -> None:
+        super().__init__(reason, advice)
+
+
+class UnknownClassError(UnsafeModelError):
+    """A saved model that names a class or function which nobody has made known.
+
+    Attributes:
+        module: The module in which the file says it is; `None` where the file says nothing.
+
+    Example:
+        >>> str(UnknownClassError("the layer 'conv' names 'Mine'", "Mine"))
+        "the layer 'conv' names 'Mine'; pass it as custom_objects={'Mine': …}"
+    """
+
+    def __init__(self, reason: str, name: str, module: str | None = None) -> None:
+        super().__init__(reason, f"pass it as custom_objects={{{name!r}: …}}")
+        self.module = module
+
+
+class UntrustedModuleError(AdvisingError):
+    """An object that is not loaded, because its module is neither installed nor named by the user.
+
+    Attributes:
+        module: The module.
+
+    Example:
+        >>> UntrustedModuleError("the method 'mine:Damped'", "mine").reason
+        "the method 'mine:Damped' is in the module 'mine', which is not installed"
+    """
+
+    def __init__(self, what: str | None, module: str) -> None:
+        where = f"the module {module!r}"
+        reason = f"{what} is in {where}, which is not installed" if what else f"{where} is not installed"
+        super().__init__(reason, f"bnn_tf.registry.trust({module!r}) allows it to be imported")
+        self.module = module
 
 
 def nearest(name: str, valid: Iterable[str]) -> str | None:

@@ -8,16 +8,18 @@ stands in a file must not decide which code runs.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import importlib.metadata
 import importlib.util
 import re
 import sys
-from collections.abc import Callable, Iterator
+import types
+from collections.abc import Callable, Iterator, Mapping
 from typing import Generic, TypeVar
 
 from bnn_tf._tensorflow import tf
-from bnn_tf.errors import UserError, first_line, unknown
+from bnn_tf.errors import UntrustedModuleError, UserError, first_line, unknown
 
 T = TypeVar("T")
 
@@ -46,13 +48,42 @@ def path_of(thing: object) -> str:
 
 
 def trust(name: str) -> None:
-    """Allows the module of `package.module:Name` to be imported: the user named it in this process.
+    """Allows a module to be imported, because the user named it in this process.
+
+    Args:
+        name: `package.module`, or `package.module:Name` of an object in it.
 
     Example:
         >>> trust("my_methods:Mine")
     """
-    if is_path(name):
-        _trusted.add(name.partition(":")[0])
+    _trusted.add(name.partition(":")[0])
+
+
+def import_module(module: str, what: str | None = None) -> types.ModuleType:
+    """Imports a module that is installed or trusted, without TensorFlow's start-up noise.
+
+    Args:
+        module: `package.module`.
+        what: What is wanted from it, for messages.
+
+    Raises:
+        UntrustedModuleError: it is neither installed nor trusted.
+        UserError: it is not there, or raises an error when it is imported.
+
+    Example:
+        >>> import_module("larq.layers").__name__
+        'larq.layers'
+    """
+    if module not in _trusted and not _is_installed(module):
+        raise UntrustedModuleError(what, module)
+    try:
+        if module not in sys.modules and importlib.util.find_spec(module.partition(".")[0]) is not None:
+            _ = tf.Module  # such modules import TensorFlow: it is loaded here, without its start-up noise
+        return importlib.import_module(module)
+    except Exception as error:  # whatever the module does when it is imported
+        raise UserError(
+            f"{what or f'the module {module!r}'} does not load: {type(error).__name__}: {first_line(error)}"
+        ) from error
 
 
 def _is_installed(module: str) -> bool:
@@ -115,8 +146,9 @@ class Registry(Generic[T]):
 
         Raises:
             UsageError: there is none.
-            UserError: the module that `package.module:Name` or an entry point names cannot be imported, may
-                not be, or lacks the object.
+            UntrustedModuleError: `package.module:Name` names a module that is neither installed nor trusted.
+            UserError: the module that `package.module:Name` or an entry point names cannot be imported, or
+                lacks the object.
         """
         if name in self._objects:
             return self._objects[name]
@@ -152,20 +184,38 @@ class Registry(Generic[T]):
             return {}
         return {point.name: point for point in importlib.metadata.entry_points(group=self._group)}
 
+    @contextlib.contextmanager
+    def temporary(self, replaced: Mapping[str, T | None] | None = None) -> Iterator[None]:
+        """Forgets after the body what is registered and trusted in it, for tests and experiments.
+
+        Args:
+            replaced: Objects that stand under registered names in the body; `None` hides what a name stands
+                for.
+
+        Example:
+            >>> shapes = Registry("shape")
+            >>> with shapes.temporary({"square": object}):
+            ...     shapes.names()
+            ['square']
+            >>> shapes.names()
+            []
+        """
+        objects, trusted = dict(self._objects), set(_trusted)
+        for name, thing in (replaced or {}).items():
+            self._objects.pop(name, None)
+            if thing is not None:
+                self._objects[name] = thing
+        try:
+            yield
+        finally:
+            self._objects = objects
+            _trusted.clear()
+            _trusted.update(trusted)
+
     def _load(self, name: str) -> T:
         module, _, attribute = name.partition(":")
-        if module not in _trusted and not _is_installed(module):
-            raise UserError(
-                f"the {self.kind} {name!r} is in the module {module!r}, which is not installed; it is only "
-                f"imported if you name the {self.kind} yourself in this command or program"
-            )
-        if module not in sys.modules and importlib.util.find_spec(module.partition(".")[0]) is not None:
-            _ = tf.Module  # such modules import TensorFlow: it is loaded here, without its start-up noise
+        loaded = import_module(module, f"the {self.kind} {name!r}")
         try:
-            return getattr(importlib.import_module(module), attribute)
+            return getattr(loaded, attribute)
         except AttributeError:
             raise UserError(f"the module {module!r} has no {attribute!r}") from None
-        except Exception as error:  # whatever the module does when it is imported
-            raise UserError(
-                f"the {self.kind} {name!r} does not load: {type(error).__name__}: {first_line(error)}"
-            ) from error

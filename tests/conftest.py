@@ -63,18 +63,18 @@ def rng():
 
 
 @pytest.fixture
-def tiny(monkeypatch):
+def tiny():
     """Registers the architecture `tiny` (8×8, one binary convolution), which builds and trains in no time."""
     from zoo import MODELS, architecture
 
-    monkeypatch.setattr(MODELS, "_objects", dict(MODELS._objects))
+    with MODELS.temporary():
 
-    @architecture("tiny", input_shape=(8, 8, 3), num_classes=10)
-    def build(net, image, width=4):
-        x = net.batch_norm(net.conv(image, width, 3, "stem_conv"), "stem_bn")
-        return net.binary(x, 2 * width, "body")
+        @architecture("tiny", input_shape=(8, 8, 3), num_classes=10)
+        def build(net, image, width=4):
+            x = net.batch_norm(net.conv(image, width, 3, "stem_conv"), "stem_bn")
+            return net.binary(x, 2 * width, "body")
 
-    return build
+        yield build
 
 
 @pytest.fixture

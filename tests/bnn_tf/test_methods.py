@@ -102,21 +102,21 @@ class TestOwnMethods:
     """Methods of other packages."""
 
     @pytest.fixture
-    def signs(self, monkeypatch):
-        monkeypatch.setattr(methods.METHODS, "_objects", {**methods.METHODS._objects})
+    def signs(self):
+        with methods.METHODS.temporary():
 
-        @methods.register
-        @dataclasses.dataclass(frozen=True)
-        class PlainSigns(methods.Method):
-            width: float = 1.0
+            @methods.register
+            @dataclasses.dataclass(frozen=True)
+            class PlainSigns(methods.Method):
+                width: float = 1.0
 
-            def input_quantizer(self):
-                return lq.quantizers.SteSign()
+                def input_quantizer(self):
+                    return lq.quantizers.SteSign()
 
-            def kernel_quantizer(self, kernel_size, name):
-                return lq.quantizers.SteSign(clip_value=self.width)
+                def kernel_quantizer(self, kernel_size, name):
+                    return lq.quantizers.SteSign(clip_value=self.width)
 
-        return PlainSigns
+            yield PlainSigns
 
     def test_registered(self, signs):
         assert methods.get("plain_signs", width=2) == signs(2.0)

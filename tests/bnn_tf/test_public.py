@@ -94,15 +94,14 @@ def test_functions_stay_functions():
 
 
 @pytest.mark.parametrize("name", [*MODULES, *BEHIND])
-def test_examples(name, monkeypatch):
-    for registry in (bnn_tf.methods.METHODS, zoo.MODELS):  # examples register things of their own
-        monkeypatch.setattr(registry, "_objects", dict(registry._objects))
+def test_examples(name):
     module = importlib.import_module(name)
     finder = doctest.DocTestFinder(exclude_empty=True)
     runner = doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE | doctest.IGNORE_EXCEPTION_DETAIL)
     tests = finder.find(module, extraglobs=NAMES)
     assert sum(bool(test.examples) for test in tests)
-    failed = {test.name for test in tests if runner.run(test).failed}
+    with bnn_tf.methods.METHODS.temporary(), zoo.MODELS.temporary():  # examples register things of their own
+        failed = {test.name for test in tests if runner.run(test).failed}
     assert not failed
 
 

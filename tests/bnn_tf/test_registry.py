@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from bnn_tf import registry
-from bnn_tf.errors import UsageError, UserError
+from bnn_tf.errors import UntrustedModuleError, UsageError, UserError
 from bnn_tf.registry import Registry
 
 
@@ -20,12 +20,12 @@ def shapes():
 
 
 @pytest.fixture
-def module(tmp_path, monkeypatch):
+def module(tmp_path, monkeypatch, shapes):
     """An importable module that is not installed."""
     (tmp_path / "someones_module.py").write_text("class Circle: ...\n")
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr(registry, "_trusted", set())
-    yield "someones_module"
+    with shapes.temporary():
+        yield "someones_module"
     sys.modules.pop("someones_module", None)
 
 
@@ -53,11 +53,30 @@ def test_a_name_is_given_once(shapes):
 
 def test_a_path_is_imported_only_when_it_is_trusted(shapes, module):
     name = f"{module}:Circle"
-    with pytest.raises(UserError, match="not installed; it is only imported if you name"):
+    with pytest.raises(UntrustedModuleError, match=r"not installed; bnn_tf\.registry\.trust") as caught:
         shapes.get(name)
+    assert caught.value.module == module
     assert module not in sys.modules
     registry.trust(name)
     assert shapes.get(name).__name__ == "Circle"
+
+
+def test_a_trusted_module_may_be_named_alone(shapes, module):
+    registry.trust(module)
+    assert registry.import_module(module).Circle is shapes.get(f"{module}:Circle")
+    with pytest.raises(UntrustedModuleError, match="the module 'not_there' is not installed"):
+        registry.import_module("not_there")
+
+
+def test_temporary(shapes, module):
+    square = shapes.get("square")
+    with shapes.temporary({"square": None, "circle": dict}):
+        assert shapes.names() == ["circle"]
+        shapes.register("cone")(list)
+        registry.trust(module)
+    assert (shapes.names(), shapes.get("square")) == (["square"], square)
+    with pytest.raises(UntrustedModuleError):
+        registry.import_module(module)
 
 
 def test_errors_of_a_named_module_are_one_line(shapes, module, tmp_path):

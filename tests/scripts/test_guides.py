@@ -177,14 +177,14 @@ def test_the_page_has_these_sections():
 
 
 @pytest.mark.slow
-def test_from_nothing(reader, tiny, monkeypatch):
+def test_from_nothing(reader, tiny):
     """With one binary convolution in place of eighteen."""
     pytest.importorskip("PIL")
-    monkeypatch.setitem(zoo.MODELS._objects, "cifar_resnet20", tiny)
-    lint, trained = reader.follow(STARTS[0])
-    assert "0 errors" in lint
-    assert trained.startswith("Run directory: run\n")
-    go_on(reader, 1)
+    with zoo.MODELS.temporary({"cifar_resnet20": tiny}):
+        lint, trained = reader.follow(STARTS[0])
+        assert "0 errors" in lint
+        assert trained.startswith("Run directory: run\n")
+        go_on(reader, 1)
 
 
 @pytest.fixture

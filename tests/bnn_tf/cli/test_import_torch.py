@@ -33,16 +33,18 @@ def checkpoint(torch, path, prefix="module."):
 
 
 @pytest.fixture
-def network(monkeypatch):
+def network():
     """The architecture that the checkpoint is of, registered as `cifar_tiny`."""
     from zoo import MODELS, architecture
 
-    monkeypatch.setattr(MODELS, "_objects", dict(MODELS._objects))
+    with MODELS.temporary():
 
-    @architecture("cifar_tiny", input_shape=(32, 32, 3), num_classes=10)
-    def build(net, image, shortcut="pool"):
-        x = net.batch_norm(net.conv(image, 4, 3, "stem_conv"), "stem_bn")
-        return net.binary(x, 8, "stage1_block1a", strides=2)
+        @architecture("cifar_tiny", input_shape=(32, 32, 3), num_classes=10)
+        def build(net, image, shortcut="pool"):
+            x = net.batch_norm(net.conv(image, 4, 3, "stem_conv"), "stem_bn")
+            return net.binary(x, 8, "stage1_block1a", strides=2)
+
+        yield
 
 
 @pytest.fixture

@@ -53,19 +53,19 @@ class TestOwn:
     """Datasets that others bring."""
 
     @pytest.fixture
-    def stripes(self, monkeypatch):
-        monkeypatch.setattr(datasets.DATASETS, "_objects", dict(datasets.DATASETS._objects))
+    def stripes(self):
         places = []
+        with datasets.DATASETS.temporary():
 
-        @datasets.register("stripes")
-        def stripes(data_dir):
-            places.append(data_dir)
-            images, labels = np.zeros((6, 8, 8, 1), np.uint8), np.arange(6) % 2
-            return data.Source(
-                ("even", "odd"), data.ArraySplit(images, labels), data.ArraySplit(images, labels)
-            )
+            @datasets.register("stripes")
+            def stripes(data_dir):
+                places.append(data_dir)
+                images, labels = np.zeros((6, 8, 8, 1), np.uint8), np.arange(6) % 2
+                return data.Source(
+                    ("even", "odd"), data.ArraySplit(images, labels), data.ArraySplit(images, labels)
+                )
 
-        return places
+            yield places
 
     def test_a_registered_function(self, stripes, tmp_path):
         (tmp_path / "train").mkdir()  # looks like an image folder, and is the own function's business
@@ -86,10 +86,11 @@ class TestOwn:
         monkeypatch.syspath_prepend(tmp_path)
         with pytest.raises(UserError, match="not installed"):
             data.load("their_dataset:mine")
-        registry.trust("their_dataset:mine")
-        assert data.load("their_dataset:mine").name == "their_dataset:mine"
-        with pytest.raises(data.DataError, match="returned int"):
-            data.load("their_dataset:wrong")
+        with datasets.DATASETS.temporary():
+            registry.trust("their_dataset:mine")
+            assert data.load("their_dataset:mine").name == "their_dataset:mine"
+            with pytest.raises(data.DataError, match="returned int"):
+                data.load("their_dataset:wrong")
 
 
 def test_list_datasets():

@@ -1,5 +1,6 @@
 """The authors' networks, small where the real ones are large, as checkpoints with known logits."""
 
+import contextlib
 import dataclasses
 import functools
 import importlib.util
@@ -63,12 +64,11 @@ def _small(module, builder, counts):
     return build
 
 
-@zoo.architecture("small_cifar_resnet18", method="recu", head="normalized_classifier")
-def _small_cifar(net, image, shortcut="pool"):
-    return cifar_resnet._resnet(net, image, ONES, WIDTHS, False, shortcut)
+with zoo.MODELS.temporary():  # it is registered in the place of a full one, see `register`
 
-
-del zoo.MODELS._objects["small_cifar_resnet18"]  # it is registered in the place of a full one, see `register`
+    @zoo.architecture("small_cifar_resnet18", method="recu", head="normalized_classifier")
+    def _small_cifar(net, image, shortcut="pool"):
+        return cifar_resnet._resnet(net, image, ONES, WIDTHS, False, shortcut)
 
 
 SMALL = {
@@ -187,15 +187,17 @@ def built():
 
 
 @pytest.fixture
-def register(monkeypatch):
+def register():
     """Puts an example's small network in the place of the full one."""
+    with contextlib.ExitStack() as stack:
 
-    def put(name):
-        if EXAMPLES[name].small:
-            monkeypatch.setitem(zoo.MODELS._objects, EXAMPLES[name].model, EXAMPLES[name].small)
-        return EXAMPLES[name]
+        def put(name):
+            if EXAMPLES[name].small:
+                small = {EXAMPLES[name].model: EXAMPLES[name].small}
+                stack.enter_context(zoo.MODELS.temporary(small))
+            return EXAMPLES[name]
 
-    return put
+        yield put
 
 
 @pytest.fixture

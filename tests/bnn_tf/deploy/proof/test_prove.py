@@ -140,9 +140,7 @@ def test_errors_are_found_where_the_file_has_signs_only(bit_packed, images):
     assert 0.3 < divergence.difference < 0.6
 
 
-def test_symmetric_padding_at_stride_2_is_found_in_the_right_layer(
-    network, conv, images, tmp_path, monkeypatch
-):
+def test_symmetric_padding_at_stride_2_is_found_in_the_right_layer(network, conv, images, tmp_path):
     # LCE computes it as SAME padding, see LCE's list of patterns
     def trunk(x):
         x = lq.quantizers.SteSign(name="conv0")(x)
@@ -152,8 +150,7 @@ def test_symmetric_padding_at_stride_2_is_found_in_the_right_layer(
         return x
 
     # lint would refuse it before; what it does not know, the proof must see
-    monkeypatch.setattr(lint.RULES, "_objects", {})
-    with pytest.raises(Disagreement) as caught:
+    with lint.RULES.temporary(dict.fromkeys(lint.RULES)), pytest.raises(Disagreement) as caught:
         convert(network(trunk), tmp_path / "model.tflite", images=images)
     assert "symmetric padding" in str(caught.value)
     assert "the input of 'conv1' is the first to differ" in str(caught.value)
@@ -165,14 +162,14 @@ def test_symmetric_padding_at_stride_2_is_found_in_the_right_layer(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_zero_padding_of_tiny_maps_is_found(network, conv, images, tmp_path, monkeypatch):
+def test_zero_padding_of_tiny_maps_is_found(network, conv, images, tmp_path):
     # LCE corrects zero padding wrongly where the map is smaller than the kernel
     def trunk(x):
         x = layers.BatchNormalization()(conv("conv0")(layers.MaxPooling2D(4)(x)))
         return layers.BatchNormalization()(conv("tiny", pad_values=0.0)(x))
 
-    monkeypatch.setattr(lint.RULES, "_objects", {})
-    with pytest.raises(Disagreement, match="the output is the first to differ.*computed by 'tiny'"):
+    found = pytest.raises(Disagreement, match="the output is the first to differ.*computed by 'tiny'")
+    with lint.RULES.temporary(dict.fromkeys(lint.RULES)), found:
         convert(network(trunk), tmp_path / "model.tflite", images=images)
 
 
