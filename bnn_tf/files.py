@@ -152,13 +152,31 @@ def empty_folder(path: str | os.PathLike, hint: str = "name another folder") -> 
         UserError: there is something in it, it is no folder, or it cannot be made.
     """
     folder = Path(path)
+    require_empty(folder, hint)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        occupied = any(folder.iterdir())
-    except FileExistsError:
-        raise UserError(f"{folder} is a file, not a folder; {hint}") from None
     except OSError as error:
         raise UserError(f"cannot make the folder {folder}: {error.strerror}") from error
-    if occupied:
-        raise UserError(f"{folder} is not empty; {hint}")
     return folder
+
+
+def require_empty(path: str | os.PathLike, hint: str = "name another folder") -> None:
+    """Checks that there is nothing in a folder, or no such folder.
+
+    Args:
+        path: The folder.
+        hint: What the message advises where there is something in it.
+
+    Raises:
+        UserError: there is something in it, it is no folder, or it cannot be read.
+    """
+    try:
+        occupied = any(Path(path).iterdir())
+    except FileNotFoundError:
+        return
+    except NotADirectoryError:
+        raise UserError(f"{path} is a file, not a folder; {hint}") from None
+    except OSError as error:
+        raise UserError(f"cannot read the folder {path}: {error.strerror}") from error
+    if occupied:
+        raise UserError(f"{path} is not empty; {hint}")

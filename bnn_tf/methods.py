@@ -36,6 +36,8 @@ from bnn_tf.registry import Registry
 from bnn_tf.values import Count, NotNegative, Range, Seed, Share, Value
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from bnn_tf import callbacks, layers, math, observe, optimizers, quantizers, transforms
 else:
     callbacks, layers, math, observe, optimizers, quantizers, transforms = (
@@ -184,8 +186,9 @@ class Method(Value):
                     f"the field {name!r} of the method {cls.__name__} hides the hook Method.{name}; "
                     f"give the field another name (or annotate it with ClassVar if it is the hook)"
                 )
-        for name, value in vars(cls).items():
-            if callable(getattr(Method, name, None)) and name in _HOOKS and not callable(value):
+        for name in vars(cls):
+            is_hook = name in _HOOKS and callable(getattr(Method, name, None))
+            if is_hook and not callable(getattr(cls, name)):
                 raise TypeError(
                     f"{cls.__name__}.{name} must be a method of its class: it hides the hook Method.{name}"
                 )
@@ -292,6 +295,16 @@ class Method(Value):
         """
         return []
 
+    @classmethod
+    def recognizes(cls, arrays: Mapping[str, np.ndarray], model: str) -> dict[str, Any] | None:
+        """The options that a PyTorch checkpoint shows; `None`, the default, where it is not of this method.
+
+        Args:
+            arrays: The state dict: `layer1.0.conv1.weight`, ….
+            model: Name of the architecture that it is said to be of.
+        """
+        return None
+
     def on_weights_taken(self, network: tf.keras.Model, missing: Collection[str]) -> None:
         """Called when a new network has taken the weights of another one; does nothing by default.
 
@@ -299,6 +312,11 @@ class Method(Value):
             network: The network.
             missing: Its variables for which the other network had nothing, as `layer/variable`.
         """
+
+
+def _stored(arrays: Mapping[str, np.ndarray], *fields: str) -> list[np.ndarray]:
+    """The arrays of a state dict whose names end in one of the fields."""
+    return [array for name, array in arrays.items() if name.rpartition(".")[2] in fields]
 
 
 def _text(annotation: Any) -> str:
@@ -355,6 +373,12 @@ class BiReal(Method):
         if self.clip_value is None:
             return quantizers.IdentitySign()
         return lq.quantizers.SteSign(clip_value=self.clip_value)
+
+    @classmethod
+    def recognizes(cls, arrays: Mapping[str, np.ndarray], model: str) -> dict[str, Any] | None:
+        """By the flat kernels of the authors' convolutions; their networks have no other method's marks."""
+        plain = model.startswith("bireal") and not _stored(arrays, "alpha", "patterns")
+        return {} if plain or _stored(arrays, "weights") else None
 
 
 @register
@@ -413,6 +437,11 @@ class ReCU(Method):
         """The schedule of τ."""
         return [callbacks.TauSchedule(epochs, self.tau_min, self.tau_max)]
 
+    @classmethod
+    def recognizes(cls, arrays: Mapping[str, np.ndarray], model: str) -> dict[str, Any] | None:
+        """By the learned α."""
+        return {} if _stored(arrays, "alpha") else None
+
 
 @register
 @dataclasses.dataclass(frozen=True)
@@ -461,6 +490,12 @@ class SubBit(Method):
             return quantizers.SubBit(bits=self.bits, seed=seed, interval=self.interval)
         log.info("%s: a %d×%d kernel has no codebook and stays at 1 bit", name, kernel_size, kernel_size)
         return quantizers.ScaledSign()
+
+    @classmethod
+    def recognizes(cls, arrays: Mapping[str, np.ndarray], model: str) -> dict[str, Any] | None:
+        """By the codebooks, whose size says the bits."""
+        patterns = _stored(arrays, "patterns")
+        return {"bits": len(patterns[0]).bit_length() - 1} if patterns else None
 
     def on_weights_taken(self, network: tf.keras.Model, missing: Collection[str]) -> None:
         """Chooses frequent patterns where the other network had no codebook."""
@@ -562,6 +597,15 @@ class OvSW(Method):
     ) -> list[tf.keras.callbacks.Callback]:
         """The telemetry's means in each epoch's logs."""
         return [observe.TelemetryLog(log_dir)] if self.telemetry else []
+
+    @classmethod
+    def recognizes(cls, arrays: Mapping[str, np.ndarray], model: str) -> dict[str, Any] | None:
+        """By the learned scale; the analytical one leaves no mark in the authors' networks."""
+        if _stored(arrays, "scaling_factor"):
+            return {"scale": "learned"}
+        marked = _stored(arrays, "alpha", "patterns", "weights")
+        own = model.startswith(("cifar_", "resnet", "vgg_")) and not marked
+        return {"scale": "standardized"} if own else None
 
 
 @register

@@ -120,8 +120,7 @@ def check(request: Request) -> None:
     get_model(request.model)
     if request.method is not None:
         methods.get(request.method)
-    if request.output.exists() and (not request.output.is_dir() or any(request.output.iterdir())):
-        raise UserError(f"{request.output} is not empty; name another folder with -o")
+    files.require_empty(request.output)
 
 
 def import_arrays(request: Request, checkpoint: Checkpoint) -> Imported:
@@ -227,36 +226,14 @@ def infer(arrays: Mapping[str, np.ndarray], model: str, method: str | None = Non
         UsageError: it could be one of several methods.
         UserError: there is no classifier.
     """
-    method = method or _method(arrays, model)
-    return Settings(method, _method_options(arrays, method), _model_options(arrays, model), _classes(arrays))
-
-
-def _ends(arrays: Mapping[str, np.ndarray], *fields: str) -> list[np.ndarray]:
-    return [array for name, array in arrays.items() if name.endswith(fields)]
-
-
-def _method(arrays: Mapping[str, np.ndarray], model: str) -> str:
-    if _ends(arrays, ".alpha"):
-        return "recu"
-    if _ends(arrays, ".binarize.patterns"):
-        return "subbit"
-    if model.startswith("bireal") or _ends(arrays, ".binary_conv.weights"):
-        return "bireal"
-    if model.startswith("react"):
-        raise UsageError(
-            "the checkpoint does not show its method; name it: bireal for ReActNet's second step, or real "
-            "with method.activation_name=sign for the first (real weights)"
-        )
-    return "ovsw"
-
-
-def _method_options(arrays: Mapping[str, np.ndarray], method: str) -> dict[str, Any]:
-    patterns = _ends(arrays, ".binarize.patterns")
-    if method == "subbit" and patterns:
-        return {"bits": int(np.log2(len(patterns[0])))}
-    if method == "ovsw":
-        return {"scale": "learned" if _ends(arrays, ".scaling_factor") else "standardized"}
-    return {}
+    for name in methods.METHODS if method is None else [method]:
+        shown = methods.METHODS.get(name).recognizes(arrays, model)
+        if shown is not None or method is not None:
+            return Settings(name, shown or {}, _model_options(arrays, model), _classes(arrays))
+    raise UsageError(
+        "the checkpoint does not show its method; name it: of ReActNet's two steps the second is bireal, "
+        "the first real with method.activation_name=sign (real weights)"
+    )
 
 
 def _model_options(arrays: Mapping[str, np.ndarray], model: str) -> dict[str, Any]:
