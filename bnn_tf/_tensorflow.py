@@ -76,13 +76,16 @@ def _take_quantizers_as_activations() -> None:
 
 
 def _is_for_the_user(record: logging.LogRecord) -> bool:
-    """Whether a message of Larq's is shown: not the one about starved weights where it does not apply.
+    """Whether a message of Larq's is shown: of that about starved weights one per process, where it applies.
 
     Quantizers whose gradient needs no constraint say so (`needs_constraint = False`). Larq warns from the
     constructor of the layer, which is therefore the caller of the logger.
     """
+    global _warned
     if "starved weights" not in record.getMessage():
         return True
+    if _warned:
+        return False
     frame: types.FrameType | None = sys._getframe()
     while frame is not None and frame.f_globals.get("__name__") != "larq.layers_base":
         frame = frame.f_back
@@ -90,7 +93,8 @@ def _is_for_the_user(record: logging.LogRecord) -> bool:
     kinds = ("kernel_quantizer", "depthwise_quantizer", "pointwise_quantizer")
     quantizers = (getattr(layer, kind, None) for kind in kinds)
     binary = [quantizer for quantizer in quantizers if getattr(quantizer, "precision", None) == 1]
-    return not binary or any(getattr(quantizer, "needs_constraint", True) for quantizer in binary)
+    _warned = not binary or any(getattr(quantizer, "needs_constraint", True) for quantizer in binary)
+    return _warned
 
 
 def without_autograph(function: Callable[..., Any], *args: Any) -> Any:
@@ -107,6 +111,7 @@ def without_autograph(function: Callable[..., Any], *args: Any) -> Any:
 
 
 _imported, _importing = False, threading.RLock()
+_warned = False
 configure_tensorflow()
 if TYPE_CHECKING:
     import larq as lq
