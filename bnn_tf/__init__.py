@@ -4,13 +4,13 @@ Importing this package is cheap: TensorFlow is imported when a name is first use
 selected right away, because that must happen before anything imports TensorFlow.
 """
 
-import importlib
-from typing import Any
+import importlib as _importlib
+from typing import Any as _Any
 
-from bnn_tf._runtime import configure_tensorflow, require_own_zoo
+from bnn_tf import _runtime
 
-configure_tensorflow()
-require_own_zoo()
+_runtime.configure_tensorflow()
+_runtime.require_own_zoo()
 
 __version__ = "0.1.0"
 
@@ -53,11 +53,11 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> _Any:
     if name in _FUNCTIONS:
-        return getattr(importlib.import_module(f"bnn_tf.{_FUNCTIONS[name]}"), name)
+        return getattr(_importlib.import_module(f"bnn_tf.{_FUNCTIONS[name]}"), name)
     if name in __all__:
-        return importlib.import_module(f"bnn_tf.{name}")
+        return _importlib.import_module(f"bnn_tf.{name}")
     raise AttributeError(f"module 'bnn_tf' has no attribute {name!r}")
 
 

@@ -42,16 +42,22 @@ def require_own_zoo() -> None:
 
     Raises:
         ImportError: another package called `zoo` comes first in `sys.path`.
+        SystemExit: the same where Python starts the command `bnn-tf`, which says it in one line.
     """
     spec = importlib.util.find_spec("zoo")
     own = Path(__file__).parents[1] / "zoo"
     if spec is None or spec.origin is None or not own.is_dir():
         return
     if not Path(spec.origin).parent.samefile(own):
-        raise ImportError(
+        message = (
             f"bnn-tf's package 'zoo' is hidden by {Path(spec.origin).parent}, which comes first in sys.path: "
             f"rename that package, or start Python elsewhere"
         )
+        # The command's own code is not imported yet; Python puts -m here while it looks for the package.
+        started = Path(sys.argv[0]).stem if sys.argv else ""
+        if started == "bnn-tf" or (started == "-m" and "bnn_tf" in sys.orig_argv):
+            raise SystemExit(f"bnn-tf: {message}")
+        raise ImportError(message)
 
 
 @contextlib.contextmanager

@@ -279,15 +279,20 @@ class TestDoor:
     def test_another_package_of_this_name(self, tmp_path):
         (tmp_path / "zoo").mkdir()
         (tmp_path / "zoo" / "__init__.py").write_text("animals = 3")
-        result = subprocess.run(
-            [sys.executable, "-c", "import bnn_tf"],
-            env={**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"},
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-        )
-        last = result.stderr.strip().splitlines()[-1]
-        assert last.startswith(f"ImportError: bnn-tf's package 'zoo' is hidden by {tmp_path / 'zoo'}")
+        path = {"PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"}
+
+        def errors(*arguments):
+            command = [sys.executable, *arguments]
+            done = subprocess.run(
+                command, env=os.environ | path, cwd=tmp_path, capture_output=True, text=True, check=False
+            )
+            assert done.returncode == 1
+            return done.stderr.strip().splitlines()
+
+        hidden = f"bnn-tf's package 'zoo' is hidden by {tmp_path / 'zoo'}"
+        assert errors("-c", "import bnn_tf")[-1].startswith(f"ImportError: {hidden}")
+        (line,) = errors("-m", "bnn_tf", "models")
+        assert line.startswith(f"bnn-tf: {hidden}")
 
 
 def test_a_method_with_options_is_taken_in_every_form():
