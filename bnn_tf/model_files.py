@@ -23,6 +23,7 @@ import os
 import re
 import stat
 import sys
+import types
 import warnings
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping
@@ -31,7 +32,7 @@ from typing import TYPE_CHECKING, Any
 
 from bnn_tf import hdf5
 from bnn_tf._tensorflow import lazy, saved_metadata_pb2, saved_model_pb2, tf, tf_export
-from bnn_tf.errors import UnsafeModelError, UserError, first_line, some
+from bnn_tf.errors import UnknownClassError, UnsafeModelError, UserError, first_line, some
 
 if TYPE_CHECKING:
     import h5py
@@ -66,7 +67,8 @@ def load_model(
         safe: With `False` the file is not checked. It may then run any code with the rights of this process.
 
     Raises:
-        UnsafeModelError: the file names code, reads or writes other files, or is larger than any model.
+        UnsafeModelError: the file names code (`UnknownClassError`: a class or function that nobody has made
+            known), reads or writes other files, or is larger than any model.
         UserError: there is nothing at `path`, it is no saved Keras model, or it is damaged.
 
     Example:
@@ -88,12 +90,44 @@ def load_model(
     try:
         model = tf.keras.models.load_model(os.fspath(path), custom_objects=custom_objects, safe_mode=safe)
     except Exception as error:  # whatever Keras meets in a damaged file
-        raise UserError(
-            f"{path} does not load as a Keras model: {type(error).__name__}: {first_line(error)[:200]}"
-        ) from error
+        if not safe:
+            _require_known(path, custom_objects, error)
+        why = first_line(Exception(str(error).rpartition("Exception encountered: ")[2]))[:200]
+        raise UserError(f"{path} does not load as a Keras model: {type(error).__name__}: {why}") from error
     if not isinstance(model, tf.keras.Model):
         raise UserError(f"{path} holds TensorFlow functions, but no Keras model; write it with model.save")
     return model
+
+
+def _require_known(path: Path, custom_objects: Mapping[str, Any], error: Exception) -> None:
+    """Says which class is missing where a file did not load that was not checked before."""
+    try:
+        check_model(path, custom_objects)
+    except UnknownClassError as missing:
+        raise missing from error
+    except UserError:  # it is loaded all the same
+        pass
+
+
+def register_classes(module: types.ModuleType) -> None:
+    """Lets saved models name the layers, quantizers and other Keras classes that a module defines.
+
+    What the module registers with Keras itself is known as soon as it is imported. A name that Keras or Larq
+    has stays theirs.
+    """
+    if "tensorflow" not in sys.modules:  # then the module defines no such class
+        return
+    keras = tf.keras
+    kinds = (
+        keras.layers.Layer,
+        keras.initializers.Initializer,
+        keras.regularizers.Regularizer,
+        keras.constraints.Constraint,
+    )
+    for name, thing in inspect.getmembers(module, inspect.isclass):
+        own = f"{thing.__module__}.".startswith(f"{module.__name__}.") and issubclass(thing, kinds)
+        if own and name not in _keras_names() and keras.utils.get_registered_object(name) is None:
+            keras.utils.get_custom_objects()[name] = thing
 
 
 def load_weights(model: tf.keras.Model, path: str | os.PathLike) -> None:
@@ -109,19 +143,26 @@ def load_weights(model: tf.keras.Model, path: str | os.PathLike) -> None:
     """
     path = Path(path)
     if path.exists():
-        _require_regular(path)
-        if zipfile.is_zipfile(path) and path.suffix == ".keras":
-            with _archive(path) as archive:
-                _check_members(path, archive)
-            hdf5.inspect(path, _WEIGHTS)
-        elif h5py.is_hdf5(path):
-            hdf5.inspect(path)
+        try:
+            _check_weights(path)
+        except UnsafeModelError as error:  # weights are never loaded unchecked
+            raise UnsafeModelError(error.reason, advice="") from None
     elif not path.with_name(path.name + ".index").exists():
         raise UserError(f"there are no weights at {path}")
     try:
         model.load_weights(os.fspath(path))
     except Exception as error:  # whatever Keras meets in a damaged file
         raise UserError(f"{path} does not fit the network {model.name}: {first_line(error)[:200]}") from error
+
+
+def _check_weights(path: Path) -> None:
+    _require_regular(path)
+    if zipfile.is_zipfile(path) and path.suffix == ".keras":
+        with _archive(path) as archive:
+            _check_members(path, archive)
+        hdf5.inspect(path, _WEIGHTS)
+    elif h5py.is_hdf5(path):
+        hdf5.inspect(path)
 
 
 def check_model(path: str | os.PathLike, custom_objects: Mapping[str, Any] | None = None) -> None:
@@ -259,6 +300,9 @@ def _hdf5_configurations(path: Path) -> list[Any]:
 # Names in configurations
 
 
+_NOT_KNOWN = "which is neither Keras' nor Larq's nor registered"
+
+
 def _words(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
@@ -339,9 +383,8 @@ class _Names:
         name = config.get("name") if isinstance(config, dict) else None
         return f"{value['class_name']} {name!r}" if isinstance(name, str) else outer
 
-    def _refuse(self, owner: str, what: str, advice: str | None = None) -> None:
-        reason = f"{self.path} is not loaded: {owner} {what}"
-        raise UnsafeModelError(reason, advice) if advice else UnsafeModelError(reason)
+    def _refuse(self, owner: str, what: str) -> None:
+        raise UnsafeModelError(f"{self.path} is not loaded: {owner} {what}")
 
     def _registered(self, name: Any) -> Any:
         return tf.keras.utils.get_registered_object(name, self.custom) if isinstance(name, str) else None
@@ -422,11 +465,8 @@ class _Names:
             if isinstance(one, list | dict) and one is not item:
                 self._check_identifiers(key, one, owner)
             elif isinstance(one, str) and one not in _keras_names() and self._registered(one) is None:
-                self._refuse(
-                    owner,
-                    f"names {one!r} as its {key}, which is neither Keras' nor Larq's nor registered",
-                    f"pass it as custom_objects={{{one!r}: …}}",
-                )
+                reason = f"{self.path} is not loaded: {owner} names {one!r} as its {key}, {_NOT_KNOWN}"
+                raise UnknownClassError(reason, one)
 
     def _unknown(self, owner: str, name: Any, module: Any, registered: Any) -> None:
         if module and _KERAS.match(module):
@@ -435,11 +475,8 @@ class _Names:
             )
         key = registered if isinstance(registered, str) and registered != "function" else name
         where = f" of the module {module!r}" if module else ""
-        self._refuse(
-            owner,
-            f"names {name!r}{where}, which is neither Keras' nor Larq's nor registered",
-            f"pass it as custom_objects={{{key!r}: …}}, or safe=False only if you trust the file's author",
-        )
+        reason = f"{self.path} is not loaded: {owner} names {name!r}{where}, {_NOT_KNOWN}"
+        raise UnknownClassError(reason, key, None if module in ("__main__", "builtins") else module)
 
 
 # Values that Keras writes in the form of an object.

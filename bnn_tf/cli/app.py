@@ -40,7 +40,7 @@ from bnn_tf.cli import (
     train,
     weights,
 )
-from bnn_tf.errors import UnsafeModelError, UserError
+from bnn_tf.errors import UserError
 
 # What people call a command elsewhere.
 _SYNONYMS = {
@@ -186,10 +186,6 @@ def run(arguments: list[str], debug: bool = False) -> int:
         return _fail(f"there is no option {error.option_name}{hint}{_see(error)}", error.exit_code, debug)
     except click.ClickException as error:
         return _fail(error.format_message() + _see(error), error.exit_code, debug)
-    except UnsafeModelError as error:
-        return _fail(
-            f"{error.reason}; only if you trust its author, add --trust-model", error.exit_code, debug
-        )
     except UserError as error:
         return _fail(str(error), error.exit_code, debug)
     except (KeyboardInterrupt, click.Abort):

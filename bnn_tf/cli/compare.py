@@ -15,6 +15,7 @@ _BARS = "▁▂▃▄▅▆▇█"
 
 @options.command()
 @click.argument("paths", metavar="RUN…", nargs=-1, required=True, type=options.PATH)
+@options.door
 @options.json_option
 def compare(paths: tuple[Path, ...], as_json: bool) -> None:
     """Compare runs: accuracies, curves, and the settings that differ.
@@ -27,10 +28,12 @@ def compare(paths: tuple[Path, ...], as_json: bool) -> None:
         if Target.open(path).kind != "run":
             raise UserError(f"{path} is no run directory")
 
-    from bnn_tf.report.page import differing
     from bnn_tf.training.run import Run
 
-    opened = [Run.open(path) for path in paths]
+    opened = [Run.open(path) for path in paths]  # errors of it need no TensorFlow
+
+    from bnn_tf.report.page import differing
+
     rows = [runs.facts(path) for path in paths]
     for row in rows:
         if row["state"] == "damaged":

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from bnn_tf import files
 from bnn_tf.cli import options
 from bnn_tf.cli.target import Target, read_class_names
 from bnn_tf.errors import UserError
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from bnn_tf.deploy import Interpreter
 
 _CANDIDATES = 32  # images among which the reference is chosen
+_ALL_THE_SAME = "allow_disagreement=True writes the file all the same"  # as `convert` advises to programs
 
 
 @options.command("device-kit")
@@ -50,11 +52,13 @@ def device_kit(
     nothing of bnn-tf.
     """
     opened = Target.open(target)
-    _require_empty(output, force)
+    if not (force and output.is_dir()):
+        files.require_empty(output, "name another folder with -o, or add --force")
     names = None if class_names is None else read_class_names(class_names)
 
     from bnn_tf import convert, device_kit
     from bnn_tf.deploy import Interpreter
+    from bnn_tf.deploy.proof import Disagreement
 
     network, keras = opened.network(), opened.predict()
     image_set = opened.images(dataset, data_dir, normalization)
@@ -64,7 +68,12 @@ def device_kit(
     with tempfile.TemporaryDirectory() as folder:
         file = tflite or Path(folder) / "model.tflite"
         if tflite is None:
-            convert(network, file, images=pre.normalize(pixels))
+            try:
+                convert(network, file, images=pre.normalize(pixels))
+            except Disagreement as error:
+                instead = "take what `bnn-tf convert --allow-disagreement` writes with --tflite FILE"
+                error.args = (str(error).replace(_ALL_THE_SAME, instead),)
+                raise
         interpreter = Interpreter(file)
         _check_shapes(interpreter, network)
         few = pixels[:_CANDIDATES]
@@ -80,13 +89,6 @@ def device_kit(
             network,
         )
     options.emit(report.to_dict(), as_json, str(report))
-
-
-def _require_empty(folder: Path, force: bool) -> None:
-    if folder.exists() and not folder.is_dir():
-        raise UserError(f"{folder} is a file; name another folder with -o")
-    if folder.is_dir() and any(folder.iterdir()) and not force:
-        raise UserError(f"{folder} is not empty; name another folder with -o, or add --force")
 
 
 def _check_shapes(interpreter: "Interpreter", network: "tf.keras.Model") -> None:

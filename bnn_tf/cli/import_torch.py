@@ -31,9 +31,17 @@ if TYPE_CHECKING:
     help="Run directory to make.",
 )
 @click.option(
-    "--method", metavar="NAME", help="bireal, recu, subbit, ovsw, or real; default: as the checkpoint shows."
+    "--method",
+    metavar="NAME",
+    type=options.Name("method", options.method_names),
+    help="Method; default: as the checkpoint shows.",
 )
-@click.option("--dataset", metavar="NAME", help="What it was trained on; default: as the authors.")
+@click.option(
+    "--dataset",
+    metavar="NAME",
+    type=options.Name("dataset", options.dataset_names),
+    help="What it was trained on; default: as the authors.",
+)
 @options.data_dir
 @options.class_names
 @click.option(
@@ -43,6 +51,7 @@ if TYPE_CHECKING:
 @click.option(
     "--ignore", metavar="PATTERN", multiple=True, help="Leave out names of the checkpoint: 'aux.*'."
 )
+@options.imports
 @options.json_option
 def import_torch(
     file: Path, as_json: bool, class_names: Path | None, settings: tuple[str, ...], **chosen: Any

@@ -10,6 +10,7 @@ from bnn_tf.cli.target import named_network, target_or_model
 
 @options.command()
 @target_or_model
+@options.imports
 @click.option("--strict", is_flag=True, help="Fail on warnings, too.")
 @options.json_option
 @options.trust_model

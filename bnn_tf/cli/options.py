@@ -13,8 +13,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bnn_tf import registry
-from bnn_tf.errors import UsageError, UserError, first_line
+from bnn_tf import model_files, registry
+from bnn_tf.errors import (
+    AdvisingError,
+    UnknownClassError,
+    UnsafeModelError,
+    UntrustedModuleError,
+    UsageError,
+    UserError,
+    first_line,
+)
 
 if TYPE_CHECKING:
     from zoo.recipes import Recipe
@@ -76,21 +84,39 @@ class Command(click.Command):
     """A command whose errors name flags where the library, which knows none, names its own arguments."""
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Runs the command; where an error names an argument that was typed, it names the option instead."""
+        """Imports what `--import` names and runs the command; errors name options in place of arguments."""
         try:
+            for module in ctx.meta.get(_IMPORTS, ()):
+                model_files.register_classes(registry.import_module(module))
             return super().invoke(ctx)
         except UserError as error:
-            error.args = (self._with_flag(ctx, str(error)), *error.args[1:])
+            error.args = (_translated(ctx, error), *error.args[1:])
             raise
 
-    def _with_flag(self, ctx: click.Context, message: str) -> str:
-        module = re.search(r"the (method|model) '([\w.:]+)' is in the module .* not installed", message)
-        if module:
-            return f"{message}: add --{module[1]} {module[2]}"
-        flags = {parameter.name: flag(parameter) for parameter in typed(ctx)}
-        return re.sub(
-            r"(?<![^ ])[a-z]\w*(?= (must|needs?|takes?) )", lambda name: flags.get(name[0], name[0]), message
-        )
+
+def _translated(context: click.Context, error: UserError) -> str:
+    """The message of an error, with options in place of the library's arguments."""
+    message, flags = str(error), {str(p.name): flag(p) for p in context.command.params}
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, AdvisingError) and cause.advice:
+            message = message.replace(cause.advice, _advice(cause, flags))
+        cause = cause.__cause__
+    message = re.sub(r"\b([a-z]\w*)=True\b", lambda name: flags.get(name[1], name[0]), message)
+    written = {str(parameter.name): flag(parameter) for parameter in typed(context)}
+    return re.sub(
+        r"(?<![^ ])[a-z]\w*(?= (must|needs?|takes?) )", lambda name: written.get(name[0], name[0]), message
+    )
+
+
+def _advice(error: AdvisingError, flags: dict[str, str]) -> str:
+    """What an error advises on the command line, where the command has the option for it."""
+    if isinstance(error, UntrustedModuleError | UnknownClassError):
+        if "imports" in flags:
+            return f"add --import {error.module or 'MODULE, the module that defines it'}"
+    elif isinstance(error, UnsafeModelError) and "trust_model" in flags:
+        return "only if you trust its author, add --trust-model"
+    return error.advice
 
 
 def command(name: str | None = None) -> Callable[[Callable[..., Any]], Command]:
@@ -159,7 +185,7 @@ class Name(click.ParamType):
 
     def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
         """The registered name."""
-        if registry.is_path(value):
+        if registry.is_path(value) or ".py:" in value:
             trust(value)
             return value
         return same_name(value, self._names())
@@ -181,14 +207,26 @@ def same_name(value: str, names: Iterable[str]) -> str:
 
 
 def trust(name: str) -> None:
-    """Lets the module of `package.module:Name`, which stands on the command line, be imported."""
+    """Lets a module that the command line names be imported, also from the current folder.
+
+    Args:
+        name: `package.module`, or `package.module:Name`.
+
+    Raises:
+        UsageError: it names a file in place of the module.
+    """
+    file = re.fullmatch(r"(?:\./)?((?:\w+/)*\w+)\.py(:\w+)?", name)
+    if file:
+        raise UsageError(
+            f"{name!r} names a file; write {file[1].replace('/', '.')}{file[2] or ''}, as Python imports it"
+        )
     registry.trust(name)
     folder = os.getcwd()
     if folder not in sys.path:
         sys.path.append(folder)  # last, so that no file there hides an installed module
 
 
-def _trust_paths(values: Iterable[str]) -> None:
+def _trust_paths(context: click.Context, parameter: click.Parameter, values: Iterable[str]) -> None:
     for value in values:
         if not registry.is_path(value):
             raise UsageError(
@@ -196,6 +234,29 @@ def _trust_paths(values: Iterable[str]) -> None:
                 f"{value!r} belongs to the run or the file already"
             )
         trust(value)
+
+
+def _import(context: click.Context, parameter: click.Parameter, values: Iterable[str]) -> None:
+    for value in values:
+        trust(value)
+        context.meta.setdefault(_IMPORTS, []).append(value.partition(":")[0])
+
+
+def trust_settings(
+    context: click.Context, parameter: click.Parameter, values: tuple[str, ...]
+) -> tuple[str, ...]:
+    """Lets the modules be imported that stand anywhere in the values of KEY=VALUE."""
+    waiting: list[Any] = [parse_setting(text)[1] for text in values if "=" in text]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, dict):
+            waiting += value.values()
+        elif isinstance(value, list):
+            waiting += value
+        elif isinstance(value, str):
+            for name in filter(registry.is_path, value.split(",")):
+                trust(name)
+    return values
 
 
 def method_names() -> list[str]:
@@ -210,6 +271,13 @@ def model_names() -> list[str]:
     import zoo
 
     return zoo.list_models()
+
+
+def schedule_names() -> list[str]:
+    """The names of all registered schedules."""
+    from bnn_tf import schedules
+
+    return list(schedules.SCHEDULES)
 
 
 def dataset_names() -> list[str]:
@@ -300,7 +368,7 @@ method = click.option(
     "--method",
     metavar="NAME",
     type=Name("method", method_names),
-    help="bireal, recu, subbit, ovsw or real, or package.module:Class.",
+    help="Method (`bnn-tf recipes` lists them), or package.module:Class.",
 )
 normalization = click.option(
     "--normalization", metavar="NAME", help="imagenet, cifar, unit or none; default: as trained."
@@ -310,6 +378,7 @@ settings = click.option(
     "settings",
     metavar="KEY=VALUE",
     multiple=True,
+    callback=trust_settings,
     help="Override any field of the recipe, also method.OPTION, model.OPTION, schedule.OPTION, PHASE.FIELD.",
 )
 class_names = click.option(
@@ -318,16 +387,16 @@ class_names = click.option(
     type=PATH,
     help="File with the labels' names, one a line; default: as trained, or the dataset's.",
 )
-
-
-door = click.option(
-    "--method",
-    "--model",
-    metavar="package.module:NAME",
+_IMPORTS = "bnn_tf.imports"
+imports = click.option(
+    "--import",
+    "imports",
+    metavar="MODULE",
     multiple=True,
     expose_value=False,
-    callback=lambda context, parameter, values: _trust_paths(values),
-    help="Import the method or network that the run names from its module, also from the current folder.",
+    callback=_import,
+    help="Import a module first, also from the current folder: what a run or a saved model names from it is "
+    "then known, and its lint rules apply.",
 )
 _TRUST_MODEL = "bnn_tf.trust_model"
 
@@ -343,6 +412,20 @@ trust_model = click.option(
 def pictures(function: Any) -> Any:
     """Adds the options that say which images a target is used with, and how they are normalised."""
     return dataset(data_dir(normalization(function)))
+
+
+def door(function: Any) -> Any:
+    """Adds the options that let a run name modules which are not installed."""
+    named = click.option(
+        "--method",
+        "--model",
+        metavar="package.module:NAME",
+        multiple=True,
+        expose_value=False,
+        callback=_trust_paths,
+        help="The method or network that the run names, so that its module is imported; see --import.",
+    )
+    return named(imports(function))
 
 
 def opening(function: Any) -> Any:
@@ -384,7 +467,12 @@ _FIELDS: tuple[tuple[tuple[str, ...], str, Any, str], ...] = (
     (("--learning-rate", "--lr"), "learning_rate", Number(0, open=True), "Base learning rate, unscaled."),
     (("--weight-decay", "--wd"), "weight_decay", Number(0), "Coupled L2 decay per step."),
     (("--momentum",), "momentum", Number(0), "Momentum of SGD."),
-    (("--schedule",), "schedule", str, "cosine, linear, multistep or constant."),
+    (
+        ("--schedule",),
+        "schedule",
+        Name("schedule", schedule_names),
+        "cosine, linear, multistep or constant.",
+    ),
     (
         ("--teacher",),
         "teacher",
@@ -405,7 +493,7 @@ _FIELDS: tuple[tuple[tuple[str, ...], str, Any, str], ...] = (
 
 def recipe_options(function: Any) -> Any:
     """Adds the options that `recipe` takes."""
-    function = settings(function)
+    function = settings(imports(function))
     for flags, _, kind, text in reversed(_FIELDS):
         function = click.option(*flags, type=kind, help=text)(function)
     for option in (

@@ -1,12 +1,13 @@
 """`bnn-tf runs`."""
 
+import json
 from pathlib import Path
 from typing import Any
 
 import click
 
 from bnn_tf.cli import options
-from bnn_tf.errors import UserError
+from bnn_tf.errors import UntrustedModuleError, UserError
 
 
 @options.command()
@@ -18,12 +19,13 @@ from bnn_tf.errors import UserError
     show_default=True,
     help="Order of the rows; best, last and epochs put the largest first.",
 )
+@options.door
 @options.json_option
 def runs(folder: Path, sort: str, as_json: bool) -> None:
     """List the runs in DIR (default: runs/) and below it, with epochs, accuracies and state.
 
     A run is complete, in training (another process holds it), stopped (`train --resume` continues it), not
-    started, imported (weights, but no epochs), or damaged.
+    started, imported (weights, but no epochs), in need of a module that --import names, or damaged.
     """
     if not folder.is_dir():
         raise UserError(f"there is no folder {folder}; name the folder that holds your runs")
@@ -44,30 +46,34 @@ def runs(folder: Path, sort: str, as_json: bool) -> None:
 
 def facts(path: Path) -> dict[str, Any]:
     """What the files of a run directory say about it, plain values; accuracies are in percent."""
-    from bnn_tf.training.run import Run
+    from bnn_tf.training.run import Run, read_metrics
 
     row: dict[str, Any] = {"run": str(path), "started": None, "epochs": 0, "last": None, "best": None}
+    unnamed, run = None, None
     try:
         run = Run.open(path)
-        metrics = run.metrics()
+        config = run.config.to_dict()
     except UserError as error:
-        return {**row, "state": "damaged", "error": str(error)}
-    recipe = run.config.recipe
+        if not isinstance(error.__cause__, UntrustedModuleError):
+            return {**row, "state": "damaged", "error": str(error)}
+        unnamed = f"needs --import {error.__cause__.module}"
+        config = json.loads((path / "config.json").read_text())
+    recipe, metrics = config["recipe"], read_metrics(path)
     accuracies = [100 * float(line["val_accuracy"]) for line in metrics if line.get("val_accuracy")]
-    planned = sum(phase.epochs for phase in recipe.phases)
+    planned = sum(phase["epochs"] for phase in recipe["phases"])
     return {
         **row,
         "started": options.started(path),
-        "method": recipe.method.name,
-        "model": recipe.model,
-        "dataset": recipe.dataset,
-        "seed": run.config.seed,
+        "method": recipe["method"]["name"],
+        "model": recipe["model"],
+        "dataset": recipe["dataset"],
+        "seed": config["seed"],
         "epochs": len(metrics),
         "epochs_planned": planned,
         "last": round(accuracies[-1], 3) if accuracies else None,
         "best": round(max(accuracies), 3) if accuracies else None,
-        "published_top1": recipe.published_top1,
-        "state": _state(run, len(metrics), planned),
+        "published_top1": recipe["published_top1"],
+        "state": unnamed or _state(run, len(metrics), planned),
     }
 
 

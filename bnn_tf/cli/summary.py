@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 @options.command()
 @target_or_model
+@options.imports
 @options.trust_model
 @click.option("--larq", is_flag=True, help="Print Larq's own table first.")
 @options.json_option

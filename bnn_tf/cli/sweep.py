@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import click
 
 from bnn_tf.cli import options
+from bnn_tf.cli.target import require_inputs
 from bnn_tf.errors import UsageError, UserError
 
 if TYPE_CHECKING:
@@ -26,12 +27,19 @@ _RANGE = re.compile(r"(?P<low>[^:/,]+?)\.\.(?P<high>[^:/,]+)(?P<log>:log)?")
 
 @options.command()
 @options.recipe_options
-@click.option("--grid", multiple=True, metavar="KEY=A,B,…", help="Values, combined with all of other keys.")
+@click.option(
+    "--grid",
+    multiple=True,
+    metavar="KEY=A,B,…",
+    callback=options.trust_settings,
+    help="Values, combined with all of other keys.",
+)
 @click.option("--random", type=click.IntRange(min=1), metavar="N", help="Draw N configurations by --search.")
 @click.option(
     "--search",
     multiple=True,
     metavar="KEY=LOW..HIGH[:log]|A,B,…",
+    callback=options.trust_settings,
     help="Values or range from which --random draws.",
 )
 @click.option(
@@ -117,7 +125,9 @@ def _wanted(chosen: dict[str, Any]) -> tuple[list[int], dict[str, list[Any] | _I
     seeds = _seeds(chosen["seeds"])
     axes = _axes("--search", chosen["search"]) if chosen["random"] else _axes("--grid", chosen["grid"])
     if chosen["method"] is None and chosen["recipe"] is None and "method" not in axes:
-        raise UsageError("name a --method (bireal, recu, subbit, ovsw), or a sweep to --resume")
+        methods = ", ".join(options.method_names())
+        raise UsageError(f"name a --method ({methods}), or a sweep to --resume")
+    require_inputs(chosen["dataset"], chosen["data_dir"], (chosen["init_from"], chosen["teacher"]))
     return seeds, axes
 
 

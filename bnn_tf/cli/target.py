@@ -6,8 +6,9 @@ import difflib
 import functools
 import inspect
 import json
+import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ import click
 from bnn_tf import registry
 from bnn_tf.cli import options
 from bnn_tf.errors import UsageError, UserError, unknown
+from bnn_tf.training import larq_names
 from zoo import pretrained
 
 if TYPE_CHECKING:
@@ -24,8 +26,6 @@ if TYPE_CHECKING:
     from bnn_tf import data
     from bnn_tf._tensorflow import tf
     from bnn_tf.training import Run, RunConfig
-
-LARQ_ZOO = "larq-zoo:"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -143,7 +143,8 @@ class Target:
             UserError: there is nothing of that name, or it is no run and no model.
         """
         name = str(name)
-        if name.startswith(LARQ_ZOO):
+        if larq_names.is_larq_zoo(name):
+            larq_names.parse_larq_zoo(name)
             return cls(name, "larq-zoo")
         if name.startswith(pretrained.PREFIX):
             pretrained.record(name.removeprefix(pretrained.PREFIX))
@@ -158,7 +159,7 @@ class Target:
         if path.is_file():
             kinds = {".tflite": "tflite", ".snn": "snn"}
             return cls(name, kinds.get(path.suffix.lower(), "saved model"))
-        if registry.is_path(name):
+        if registry.is_path(name) or ".py:" in name:
             options.trust(name)
             return cls.of_architecture(name)
         if not path.exists() and path.name == name and not path.suffix:
@@ -281,22 +282,12 @@ class Target:
     def _predictor(self) -> "tuple[Callable[[np.ndarray], np.ndarray], tuple[int, int]]":
         if self.kind not in ("tflite", "snn"):
             network = self.network()
-            several = [
-                f"{len(ends)} {what} ({', '.join(names)})"
-                for what, ends, names in (
-                    ("inputs", network.inputs, network.input_names),
-                    ("outputs", network.outputs, network.output_names),
-                )
-                if len(ends) > 1
-            ]
-            if several:
-                raise UserError(
-                    f"{self} has {' and '.join(several)}; this command takes networks with one of each"
-                )
+            self._require_single(network.input_names, network.output_names)
             return lambda images: network.predict_on_batch(images), tuple(network.input_shape[1:3])
         from bnn_tf.deploy import Interpreter, Normalization
 
         interpreter = Interpreter(self.path if self.kind == "tflite" else self.content())
+        self._require_single(interpreter.file.input_names, interpreter.file.output_names)
         size: tuple[int, int] = tuple(interpreter.input_shape[1:3])  # type: ignore[assignment]
         if interpreter.input_type.name != "uint8":
             return interpreter.predict, size
@@ -306,6 +297,17 @@ class Target:
         images = own.pre()
         normalization = Normalization(tuple(images.mean), tuple(images.std))
         return lambda inputs: interpreter.predict(normalization.from_images(inputs)), size
+
+    def _require_single(self, inputs: Sequence[str], outputs: Sequence[str]) -> None:
+        several = [
+            f"{len(names)} {what} ({', '.join(names)})"
+            for what, names in (("inputs", inputs), ("outputs", outputs))
+            if len(names) > 1
+        ]
+        if several:
+            raise UserError(
+                f"{self} has {' and '.join(several)}; this command takes networks with one of each"
+            )
 
     def content(self) -> bytes:
         """The content of a converted file; a `.snn` file is expanded.
@@ -372,6 +374,8 @@ class Target:
 
         if normalization is not None and normalization not in data.NORMALIZATIONS:
             raise unknown("normalization", normalization, data.NORMALIZATIONS)
+        if dataset is not None:
+            data.datasets.require_possible(dataset, data_dir)
         own = self._own_images(data_dir)
         if own is None:
             if dataset is None or normalization is None:
@@ -406,7 +410,7 @@ class Target:
         if self.kind == "larq-zoo":
             from bnn_tf.training import start
 
-            preprocessing = start.larq_zoo_images(start.parse_larq_zoo(self.name)[2]).to_dict()
+            preprocessing = start.larq_zoo_images(larq_names.parse_larq_zoo(self.name)[2]).to_dict()
             return ImageSet("imagenet2012", data_dir, preprocessing, [])
         if sidecar(self.path).is_file():
             return _read_sidecar(sidecar(self.path))
@@ -417,6 +421,28 @@ class Target:
             with contextlib.suppress(ValueError, KeyError, TypeError):  # not by this program
                 return ImageSet.of_contract(written or {})
         return None
+
+
+def require_inputs(dataset: str | None, data_dir: str | None, sources: Sequence[str | None]) -> None:
+    """Says before TensorFlow is loaded what is wrong with the names of what a training reads.
+
+    Args:
+        dataset: Name of the dataset, if there is one.
+        data_dir: Its folder.
+        sources: Runs and models that give weights or teach; `None` where there is none.
+
+    Raises:
+        UserError: there is no such dataset, folder, run or model.
+    """
+    from bnn_tf import data
+
+    if dataset is not None:
+        data.datasets.require_possible(dataset, data_dir)
+    for name in sources:
+        if name is None or name.startswith("keras:"):
+            continue
+        if Target.open(os.path.expanduser(name)).kind in ("architecture", "tflite", "snn"):
+            raise UsageError(f"{name} is neither a run nor a saved Keras model")
 
 
 def _random_pixels(shape: tuple[int, int, int], count: int) -> "np.ndarray":
@@ -479,6 +505,7 @@ _NETWORK_OPTIONS = (
         "settings",
         metavar="KEY=VALUE",
         multiple=True,
+        callback=options.trust_settings,
         help="Option of the method or the model: method.OPTION, model.OPTION, such as model.num_classes=10.",
     ),
     click.option(
@@ -526,6 +553,8 @@ def named_network(
         if owner not in asked or not option:
             raise UsageError(f"--set takes method.OPTION=VALUE or model.OPTION=VALUE here, not {text!r}")
         asked[owner][option] = value
-    if bits is not None:
-        method = method or "subbit"
+    if bits is not None and method is None:
+        from bnn_tf.methods import METHODS
+
+        method = next(name for name in METHODS if hasattr(METHODS.get(name), "bits"))
     return Target.of_architecture(str(model), method, asked["method"], asked["model"]).untrained(input_size)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bnn_tf.cli import options
-from bnn_tf.cli.target import near
+from bnn_tf.cli.target import near, require_inputs
 from bnn_tf.errors import UsageError, UserError, unknown
 
 if TYPE_CHECKING:
@@ -94,6 +94,9 @@ def train(context: click.Context, **chosen: Any) -> None:
             "or name another folder"
         )
     config = None if chosen["resume"] else _configuration(context, chosen)
+    if config is not None:
+        recipe = config.recipe
+        require_inputs(recipe.dataset, config.data_dir, (config.init_from, recipe.teacher))
 
     from rich.console import Console
 
@@ -144,7 +147,8 @@ def _configuration(context: click.Context, chosen: dict[str, Any]) -> "RunConfig
     """What the options describe; a file after --recipe may hold settings of the run, too."""
     if chosen["method"] is None and chosen["recipe"] is None:
         raise UsageError(
-            "name a --method (bireal, recu, subbit, ovsw), a --recipe file, or a stopped run to --resume"
+            f"name a --method ({', '.join(options.method_names())}), a --recipe file, or a stopped run "
+            "to --resume"
         )
     recipe = _phases(options.recipe(context, chosen), chosen)
     written = options.recipe_file(chosen["recipe"]) if chosen["recipe"] else {}

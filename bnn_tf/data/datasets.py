@@ -63,9 +63,7 @@ def load(
         >>> load("digits").size("train")
         1437
     """
-    place = None if data_dir is None else Path(data_dir).expanduser()
-    if place is not None and not place.is_dir():
-        raise AbsentError(f"The data directory {place} does not exist.")
+    place = _place(data_dir)
     own = registry.is_path(name) or (name in DATASETS and name not in _BUILT_IN)
     if place is not None and not own and folder.is_image_folder(place):
         source = folder.load(place)
@@ -80,6 +78,24 @@ def load(
         source = tfds.load(name, place, download, known=_BUILT_IN)
     source = dataclasses.replace(source, name=name)
     return source if limit is None else source.limited(limit)
+
+
+def require_possible(name: str, data_dir: str | PathLike[str] | None = None) -> None:
+    """Refuses, without TensorFlow, what `load` will refuse: a misspelt name, or a folder that is not there.
+
+    Raises:
+        UnknownDatasetError: the name can only be a misspelling of a common one.
+        AbsentError: there is no such folder.
+    """
+    if _place(data_dir) is None and not registry.is_path(name) and name not in DATASETS:
+        tfds.refuse_misspelt(name, known=_BUILT_IN)
+
+
+def _place(data_dir: str | PathLike[str] | None) -> Path | None:
+    place = None if data_dir is None else Path(data_dir).expanduser()
+    if place is not None and not place.is_dir():
+        raise AbsentError(f"The data directory {place} does not exist.")
+    return place
 
 
 def facts(name: str, data_dir: str | PathLike[str] | None = None) -> Facts:

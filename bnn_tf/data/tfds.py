@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import difflib
 import http.client
+import os
 import re
 import ssl
 import sys
@@ -152,14 +153,38 @@ def _builder(name: str, data_dir: Path | None, known: tuple[str, ...]) -> Any:
                 raise tfds.core.DatasetNotFoundError(name)  # TFDS says a page about how names are written
             return tfds.builder(name, data_dir=place, try_gcs=False)
         except tfds.core.DatasetNotFoundError as error:
-            nearest = _nearest(name, [*known, *tfds.list_builders(with_community_datasets=False)])
-            hint = f" Did you mean {nearest}?" if nearest else ""
-            here = ", ".join(known)
-            raise UnknownDatasetError(
-                f"There is no dataset {name!r}, neither here ({here}) nor in TensorFlow Datasets.{hint}"
-            ) from error
+            valid = [*known, *tfds.list_builders(with_community_datasets=False)]
+            raise _unknown(name, _nearest(name, valid), known) from error
         except Exception as error:  # a wrong config or version, a library that it needs, damaged files
             raise DataError(f"The dataset {name} cannot be opened: {_in_one_line(error)}") from error
+
+
+def refuse_misspelt(name: str, known: tuple[str, ...]) -> None:
+    """Refuses what can only be a misspelling of a common dataset's name; does not need TensorFlow.
+
+    Some of TFDS' names are longer forms of common ones (`imagenet_v2`), but none differs from one by so few
+    letters otherwise. What is prepared in TFDS' default folder may have any name.
+
+    Raises:
+        UnknownDatasetError: the name is misspelt.
+    """
+    default = Path(os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets")).expanduser()
+    if name in known or (default / name).exists():
+        return
+    wanted = _bare(name.split("/")[0])
+    common = {_bare(name): name for name in known}
+    common |= {bare: name for bare, name in _MEANT.items() if len(bare) > 5 or bare == wanted}
+    longer = wanted not in common and any(bare in wanted for bare in common)
+    near = [] if longer else difflib.get_close_matches(wanted, common, n=1, cutoff=0.8)
+    if near:
+        raise _unknown(name, common[near[0]], known)
+
+
+def _unknown(name: str, near: str | None, known: tuple[str, ...]) -> UnknownDatasetError:
+    hint = f" Did you mean {near}?" if near else ""
+    return UnknownDatasetError(
+        f"There is no dataset {name!r}, neither here ({', '.join(known)}) nor in TensorFlow Datasets.{hint}"
+    )
 
 
 def _nearest(name: str, valid: Iterable[str]) -> str | None:

@@ -212,6 +212,15 @@ def _absolute(path: Any) -> Any:
     return os.path.abspath(Path(path).expanduser())
 
 
+def read_metrics(folder: Path) -> list[dict[str, str]]:
+    """What `Run.metrics` gives of the run directory `folder`, also where its method cannot be imported."""
+    try:
+        rows = list(csv.DictReader(io.StringIO((folder / "metrics.csv").read_text())))
+    except (OSError, ValueError, csv.Error):
+        return []
+    return [row for row in rows if None not in row and None not in row.values()]
+
+
 class Run:
     """A run directory.
 
@@ -333,12 +342,7 @@ class Run:
 
     def metrics(self) -> list[dict[str, str]]:
         """The rows of metrics.csv; none where there is no such file or it cannot be read."""
-        try:
-            text = (self.path / "metrics.csv").read_text()
-            rows = list(csv.DictReader(io.StringIO(text)))
-        except (OSError, ValueError, csv.Error):
-            return []
-        return [row for row in rows if None not in row and None not in row.values()]
+        return read_metrics(self.path)
 
     def write_metrics(self, rows: Sequence[Mapping[str, Any]]) -> bool:
         """Makes metrics.csv hold these rows; columns are those of all rows, in order of appearance.

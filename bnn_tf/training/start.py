@@ -15,7 +15,6 @@ import dataclasses
 import inspect
 import io
 import os
-import re
 import sys
 from collections.abc import Callable, Collection
 
@@ -25,9 +24,10 @@ from bnn_tf import math
 from bnn_tf._runtime import quiet_native_stderr
 from bnn_tf._tensorflow import lq, tf
 from bnn_tf.data.images import Images, ResizeShort
-from bnn_tf.errors import UsageError, UserError, first_line, some, unknown
+from bnn_tf.errors import UserError, first_line, some, unknown
 from bnn_tf.layers import Flip
 from bnn_tf.model_files import load_model
+from bnn_tf.training.larq_names import PREFIX, is_larq_zoo, parse_larq_zoo
 from bnn_tf.training.run import Run, RunConfig, build_network
 from bnn_tf.transforms import latent_value
 from zoo import pretrained
@@ -265,16 +265,8 @@ def _copy(old: Unit, new: Unit, taken: set[int]) -> list[str]:
 
 # ------------------------------------------------------------------------------------------------- Larq Zoo
 
-PREFIX = "larq-zoo:"
 NORMALIZATION = "imagenet"
 """Larq Zoo's networks take images normalised this way (`larq_zoo.preprocess_input`)."""
-
-_SIZE = re.compile(r"([1-9]\d{0,3})(?:x([1-9]\d{0,3}))?")
-
-
-def is_larq_zoo(text: str | os.PathLike) -> bool:
-    """Whether this names a network of Larq Zoo."""
-    return os.fspath(text).startswith(PREFIX)
 
 
 def larq_zoo_builders() -> dict[str, Callable[..., tf.keras.Model]]:
@@ -283,27 +275,6 @@ def larq_zoo_builders() -> dict[str, Callable[..., tf.keras.Model]]:
         from larq_zoo import literature, sota
     members = {**vars(literature), **vars(sota)}
     return {name: build for name, build in sorted(members.items()) if inspect.isfunction(build)}
-
-
-def parse_larq_zoo(text: str | os.PathLike) -> tuple[str, bool, tuple[int, int]]:
-    """Name, whether the weights are random, and height and width of `larq-zoo:NAME[:random][:HEIGHTxWIDTH]`.
-
-    Raises:
-        UsageError: there is no such network, or something else follows.
-    """
-    name, *options = os.fspath(text).removeprefix(PREFIX).split(":")
-    if name not in larq_zoo_builders():
-        raise unknown("network in Larq Zoo", name, larq_zoo_builders())
-    random, size = False, (224, 224)
-    for option in options:
-        match = _SIZE.fullmatch(option)
-        if match:
-            size = int(match[1]), int(match[2] or match[1])
-        elif option == "random":
-            random = True
-        else:
-            raise UsageError(f"{text}: after {PREFIX}{name} come :random and a size (:192), not {option!r}")
-    return name, random, size
 
 
 def load_larq_zoo(text: str | os.PathLike) -> tf.keras.Model:

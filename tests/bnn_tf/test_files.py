@@ -94,3 +94,5 @@ def test_an_empty_folder_is_made_and_an_occupied_one_refused(tmp_path):
         files.empty_folder(folder, "name another one")
     with pytest.raises(UserError, match="is a file"):
         files.empty_folder(folder / "x")
+    files.require_empty(tmp_path / "absent")
+    assert not (tmp_path / "absent").exists()

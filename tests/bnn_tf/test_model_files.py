@@ -5,6 +5,7 @@ import json
 import os
 import struct
 import sys
+import types
 import zipfile
 from pathlib import Path
 
@@ -15,7 +16,7 @@ import pytest
 import zoo
 from bnn_tf import hdf5, load_model, methods, model_files, quantizers
 from bnn_tf._tensorflow import lq, tf
-from bnn_tf.errors import UserError
+from bnn_tf.errors import UnknownClassError, UserError
 from bnn_tf.losses import SmoothedCrossentropy
 from bnn_tf.model_files import UnsafeModelError
 
@@ -206,8 +207,38 @@ class TestTheCallersOwn:
             pass
 
         save(network(Unknown()), tmp_path / name)
-        with pytest.raises(UnsafeModelError, match="Unknown 'unknown.*' names 'Unknown'.*custom_objects"):
+        with pytest.raises(UnknownClassError, match="Unknown 'unknown.*' names 'Unknown'.*custom_objects"):
             load_model(tmp_path / name)
+        with (
+            pytest.warns(UserWarning, match="unchecked"),
+            pytest.raises(UnknownClassError, match="names 'Unknown'.*custom_objects"),
+        ):
+            load_model(tmp_path / name, safe=False)
+
+    def test_classes_of_a_module_can_be_made_known(self, tmp_path):
+        module = types.ModuleType("someones_layers")
+
+        class Fourfold(layers.Layer):
+            __module__ = "someones_layers"
+
+            def call(self, x):
+                return 4 * x
+
+        class Dense(Fourfold):
+            __module__ = "someones_layers"
+
+        module.Fourfold, module.Dense, module.Conv2D = Fourfold, Dense, layers.Conv2D
+        save(network(Fourfold()), tmp_path / "model.keras")
+        with pytest.raises(UnknownClassError) as caught:
+            load_model(tmp_path / "model.keras")
+        assert caught.value.module == "someones_layers"
+        known = dict(tf.keras.utils.get_custom_objects())
+        model_files.register_classes(module)
+        try:
+            assert isinstance(load_model(tmp_path / "model.keras").layers[1], Fourfold)
+            assert tf.keras.utils.get_custom_objects().keys() - known == {"Fourfold"}
+        finally:
+            del tf.keras.utils.get_custom_objects()["Fourfold"]
 
     @pytest.mark.slow
     def test_unknown_layer_of_a_saved_model(self, tmp_path):

@@ -69,6 +69,24 @@ def test_a_failure_writes_nothing_and_exits_with_1(command, trained, refused):
     assert sorted(trained.rglob("*")) == before
 
 
+@pytest.mark.parametrize(
+    ("line", "advice"),
+    [
+        (("convert",), "--allow-disagreement writes the file all the same."),
+        (
+            ("device-kit", "-o", "kit"),
+            "take what `bnn-tf convert --allow-disagreement` writes with --tflite FILE.",
+        ),
+    ],
+)
+def test_advice_for_programs_becomes_an_option(command, trained, tmp_path, monkeypatch, line, advice):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(deploy.convert, "LEAST_AGREEMENT", 1.1)  # more than any file reaches
+    code, _, err = command(line[0], trained, *line[1:], "--images", 20)
+    assert code == 1
+    assert err.endswith(f"Nothing was written; {advice}\n")
+
+
 def test_a_failure_keeps_the_old_file(command, trained, refused):
     (trained / "model.tflite").write_bytes(b"old")
     assert command("convert", trained)[0] == 1

@@ -148,7 +148,7 @@ def test_a_folder_that_holds_something(command, trained, tmp_path):
     [
         (("run",), 2, "'-o'"),
         (("nothing", "-o", "kit"), 1, "there is no run and no model at nothing"),
-        (("run", "-o", "text"), 1, "text is a file; name another folder"),
+        (("run", "-o", "text"), 1, "text is a file, not a folder; name another folder"),
         (("run", "-o", "kit", "--tflite", "nothing"), 2, "nothing"),
         (("run", "-o", "kit", "--tflite", "text"), 1, "text"),
         (

@@ -1,12 +1,15 @@
-"""A method and a network from a file outside the package, in every command."""
+"""What extends the package from a file outside of it, in every command."""
 
+import contextlib
+import importlib
 import json
-import subprocess
 import sys
 
 import pytest
 
-from bnn_tf import registry
+from bnn_tf._tensorflow import lq, tf
+from bnn_tf.deploy.lint import RULES
+from bnn_tf.methods import METHODS
 from bnn_tf.training import Run
 
 MINE = '''
@@ -14,8 +17,10 @@ import dataclasses
 from typing import ClassVar
 
 import larq as lq
+import numpy as np
 import tensorflow as tf
-from bnn_tf import methods
+from bnn_tf import data, methods
+from bnn_tf.deploy import lint
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,20 +45,51 @@ def little(*, method="bireal", input_shape=(8, 8, 3), num_classes=10, weights=No
     x = method.binary_conv(x, width, pad_values=1.0, name="binary")
     x = tf.keras.layers.GlobalAveragePooling2D()(tf.keras.layers.BatchNormalization(name="binary_bn")(x))
     return tf.keras.Model(image, tf.keras.layers.Dense(num_classes, name="classifier")(x), name="little")
+
+
+@dataclasses.dataclass(frozen=True)
+class Darken(data.Operation):
+    """Halves the brightness."""
+
+    def __call__(self, images, draws, settings):
+        return images // 2
+
+
+def dots():
+    images, labels = np.zeros((48, 8, 8, 3), np.uint8), np.arange(48) % 2
+    images[labels == 1, 4, 4] = 255
+    return data.Source(("none", "one"), data.ArraySplit(images, labels), data.ArraySplit(images, labels))
+
+
+@lint.rule("too-few-classes")
+def too_few_classes(network):
+    yield lint.Finding("too-few-classes", lint.Severity.WARNING, "classifier", "ten classes", "Add some")
+
+
+class Sign(lq.quantizers.SteSign):
+    pass
 '''
 NAMES = ("--method", "mine_outside:Swishy", "--model", "mine_outside:little")
 LITTLE = ("--dataset", "digits", "--limit", "48", "--bs", "16", "--set", "size=8,8", "--epochs", "1")
 
 
+@contextlib.contextmanager
+def named():
+    """What follows the body is as in a new process: nothing of the file is imported or may be."""
+    with METHODS.temporary(), RULES.temporary():
+        yield
+    sys.modules.pop("mine_outside", None)
+    tf.keras.utils.get_custom_objects().pop("Sign", None)
+
+
 @pytest.fixture
 def outside(tmp_path, monkeypatch):
-    """A folder with the file; nothing of it is trusted before and after."""
+    """The current folder, with the file; nothing of it is trusted before and after."""
     (tmp_path / "mine_outside.py").write_text(MINE)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
-    monkeypatch.setattr(registry, "_trusted", set())
-    yield tmp_path
-    sys.modules.pop("mine_outside", None)
+    with named():
+        yield tmp_path
 
 
 def test_trained_resumed_evaluated_converted_reported(command, outside):
@@ -81,19 +117,75 @@ def test_trained_resumed_evaluated_converted_reported(command, outside):
         ("report", "run", "--limit", "48"),
         ("lint", "run"),
         ("summary", "run"),
-        ("runs", "."),
     ):
-        code, out, err = command(*line, *(() if line[0] == "runs" else NAMES))
+        code, _, err = command(*line, *NAMES)
         assert (code, err) == (0, ""), line
-    assert "complete" in out
-    # Not named again, and not installed: in a new process nothing of it is imported.
-    new = subprocess.run(
-        [sys.executable, "-m", "bnn_tf", "evaluate", "run"], capture_output=True, text=True, cwd=outside
-    )
-    assert new.returncode == 1
-    assert "'mine_outside', which is not installed" in new.stderr
-    assert "add --method mine_outside:Swishy" in new.stderr
-    assert len(new.stderr.splitlines()) == 1
+
+
+def trained(command, *options):
+    """Trains the network of the file with every kind of thing in it, and forgets the file."""
+    darken = 'images.training=[{"name": "mine_outside:Darken"}]'
+    with named():
+        line = ("train", *NAMES, "--dataset", "mine_outside:dots", "--set", darken, *LITTLE[2:], *options)
+        code, _, err = command(*line, "-o", "run", "--quiet")
+        assert (code, err) == (0, "")
+
+
+def test_a_run_does_not_say_what_is_imported(command, outside):
+    trained(command)
+    for line in (
+        ("evaluate", "run"),
+        ("report", "run"),
+        ("train", "--resume", "run"),
+        ("compare", "run", "run"),
+    ):
+        code, out, err = command(*line)
+        assert (code, out) == (1, "")
+        assert err.endswith("'mine_outside', which is not installed; add --import mine_outside\n"), line
+    assert "mine_outside" not in sys.modules
+    (row,) = json.loads(command("runs", ".", "--json")[1])
+    assert (row["method"], row["model"]) == ("mine_outside:Swishy", "mine_outside:little")
+    assert (row["epochs"], row["epochs_planned"], row["state"]) == (1, 1, "needs --import mine_outside")
+    assert row["best"] is not None
+    assert "needs --import mine_outside" in command("runs", ".")[1]
+
+
+def test_a_module_that_is_named_serves_every_command(command, outside):
+    trained(command)
+    for line in (
+        ("evaluate", "run"),
+        ("report", "run"),
+        ("convert", "run", "--images", "16"),
+        ("summary", "run"),
+        ("train", "--resume", "run"),
+        ("compare", "run", "run"),
+    ):
+        code, _, err = command(*line, "--import", "mine_outside")
+        assert (code, err) == (0, ""), line
+    assert json.loads(command("runs", ".", "--json")[1])[0]["state"] == "complete"
+
+
+def test_lint_rules(command, outside, tiny):
+    line = ("lint", "--model", "tiny")
+    assert "too-few-classes" not in command(*line)[1]
+    assert "too-few-classes" in command(*line, "--import", "mine_outside")[1]
+
+
+@pytest.mark.filterwarnings("ignore:.*is loaded unchecked")
+def test_quantizers_of_saved_models(command, outside):
+    sys.path.append(str(outside))
+    sign = importlib.import_module("mine_outside").Sign
+    x = image = tf.keras.Input((8, 8, 32))
+    x = lq.layers.QuantConv2D(32, 3, input_quantizer=sign(), kernel_quantizer=sign(), name="c")(x)
+    tf.keras.Model(image, x).save("mine.keras")
+    for trust in ((), ("--trust-model",)):
+        code, out, err = command("summary", "mine.keras", *trust)
+        assert (code, out) == (1, "")
+        assert "names 'Sign' of the module 'mine_outside'" in err
+        assert err.endswith("; add --import mine_outside\n")
+    code, out, err = command("summary", "mine.keras", "--import", "mine_outside")
+    assert (code, err) == (0, "")
+    assert "3×3×32×32" in out
 
 
 @pytest.mark.parametrize(

@@ -126,6 +126,11 @@ def test_networks_that_tell_no_classes_are_refused(command, tmp_path, monkeypatc
         "bnn-tf: two.keras has 2 outputs (scores, boxes); this command takes networks with one of each\n"
     )
     if name != "device-kit":
+        assert command("convert", "two.keras", "-o", "two.tflite", "--images", 8)[0] == 0
+        code, out, err = command(name, "two.tflite", *more)
+        assert (code, out) == (1, "")
+        assert "two.tflite has 2 outputs (" in err
+        assert err.endswith("); this command takes networks with one of each\n")
         code, out, err = command(name, "map.keras", *more)
         assert (code, out) == (1, "")
         assert err.endswith("gives outputs of shape (8, 8, 10), not one value for each class\n")

@@ -9,7 +9,7 @@ import zoo
 from bnn_tf import data
 from bnn_tf._tensorflow import lq, tf
 from bnn_tf.errors import UsageError, UserError
-from bnn_tf.training import RunConfig, start
+from bnn_tf.training import RunConfig, larq_names, start
 from zoo import recipes
 
 
@@ -35,6 +35,7 @@ def test_all_of_larq_zoo_is_known():
     import larq_zoo as original
 
     assert set(start.larq_zoo_builders()) == {*original.literature.__all__, *original.sota.__all__}
+    assert set(larq_names.NAMES) == set(start.larq_zoo_builders())
 
 
 @pytest.mark.parametrize(
