@@ -7,7 +7,7 @@ import click
 from bnn_tf.cli import options
 
 
-@click.group()
+@click.group(no_args_is_help=False)
 def data() -> None:
     """Look at datasets."""
 

@@ -60,8 +60,8 @@ def device_kit(
     from bnn_tf.deploy import Interpreter
     from bnn_tf.deploy.proof import Disagreement
 
-    network, keras = opened.network(), opened.predict()
     image_set = opened.images(dataset, data_dir, normalization)
+    network, keras = opened.network(), opened.predict()
     pre = image_set.pre()
     pixels, source = image_set.samples(images)
     known = image_set.class_names or (list(source.class_names) if source else [])

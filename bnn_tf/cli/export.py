@@ -62,9 +62,9 @@ def export(
 
     from bnn_tf import export_c
 
+    names = read_class_names(class_names) if class_names is not None else []
     converted = opened.kind in ("tflite", "snn")
     network = opened.content() if converted else opened.network()
-    names = read_class_names(class_names) if class_names is not None else []
     samples = None
     mean: tuple[float, ...] = (0.0,)
     std: tuple[float, ...] = (1.0,)

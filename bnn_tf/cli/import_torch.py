@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bnn_tf.cli import options
-from bnn_tf.cli.target import read_class_names
+from bnn_tf.cli.target import read_class_names, require_inputs
 from bnn_tf.errors import some
 
 if TYPE_CHECKING:
@@ -65,6 +65,8 @@ def import_torch(
     The network turns its image by 180°, because TensorFlow pads strided layers on the other side than
     PyTorch; the kernels are turned as well (model.torch_padding).
     """
+    require_inputs(chosen["dataset"], chosen["data_dir"], ())
+
     from bnn_tf.torch_import import Request, import_checkpoint
 
     request = Request(

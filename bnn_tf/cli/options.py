@@ -547,8 +547,10 @@ def recipe(context: click.Context, values: dict[str, Any]) -> "Recipe":
             chosen = recipes.with_channels(chosen, int(value))
         elif value is not None:
             chosen = recipes.override(chosen, field, value)
-    for text in values["settings"]:
-        chosen = recipes.override(chosen, *parse_setting(text))
+    for key, value in map(parse_setting, values["settings"]):
+        if key in ("method", "model", "dataset", "variant"):
+            raise UsageError(f"--set does not choose the {key}; write --{key} {value}")
+        chosen = recipes.override(chosen, key, value)
     return chosen
 
 
@@ -572,7 +574,8 @@ def recipe_file(path: Path) -> dict[str, Any]:
     try:
         values = json.loads(path.read_text())
     except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"the recipe in {path} cannot be read: {first_line(error)}") from error
+        why = getattr(error, "strerror", None) or first_line(error)
+        raise UserError(f"the recipe in {path} cannot be read: {why}") from error
     if isinstance(values, dict) and "phases" in values:
         return {"recipe": values}
     if not isinstance(values, dict) or not isinstance(values.get("recipe"), dict):

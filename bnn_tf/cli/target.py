@@ -162,13 +162,14 @@ class Target:
         if registry.is_path(name) or ".py:" in name:
             options.trust(name)
             return cls.of_architecture(name)
-        if not path.exists() and path.name == name and not path.suffix:
-            from zoo import list_models
-
-            known = options.same_name(name, list_models())
-            if known in list_models():
+        hint = near(path)
+        if path.name == name and not path.suffix:
+            known = options.same_name(name, options.model_names())
+            if known in options.model_names():
                 return cls.of_architecture(known)
-        raise UserError(f"there is no run and no model at {name}{near(path)}")
+            architecture = difflib.get_close_matches(known, options.model_names(), n=1)
+            hint = hint or (f"; did you mean {architecture[0]}?" if architecture else "")
+        raise UserError(f"there is no run and no model at {name}{hint}")
 
     @classmethod
     def of_architecture(
@@ -348,6 +349,8 @@ class Target:
             return self.path / name
         if not path.parent.is_dir():
             raise UsageError(f"there is no folder {path.parent} to write {path.name} to")
+        if path.is_dir():
+            raise UsageError(f"{path} is a folder; name the file to write with -o")
         return path
 
     def knows_images(self) -> bool:
@@ -489,7 +492,8 @@ def read_class_names(path: Path) -> list[str]:
     try:
         names = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"the class names in {path} cannot be read: {error}") from error
+        why = getattr(error, "strerror", None) or error
+        raise UserError(f"the class names in {path} cannot be read: {why}") from error
     if not names:
         raise UsageError(f"{path} holds no class names")
     return names

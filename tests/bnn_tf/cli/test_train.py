@@ -148,9 +148,9 @@ class TestWrongUsage:
             (
                 ("--method", "bireal", "--init-from", "nowhere"),
                 1,
-                "there is no saved model at nowhere",
+                "there is no run and no model at nowhere",
             ),
-            (("--method", "bireal", "--teacher", "nowhere"), 1, "there is no saved model at nowhere"),
+            (("--method", "bireal", "--teacher", "nowhere"), 1, "there is no run and no model at nowhere"),
             (("--method", "bireal", "--data-dir", "nowhere"), 1, "data directory nowhere does not exist"),
             (("--method", "bireal", "--dataset", "folder"), 1, "say where it is"),
             (("--resume", "nowhere"), 1, "nowhere is no run directory: it does not exist"),
