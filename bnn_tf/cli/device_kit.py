@@ -55,12 +55,12 @@ def device_kit(
     if not (force and output.is_dir()):
         files.require_empty(output, "name another folder with -o, or add --force")
     names = None if class_names is None else read_class_names(class_names)
+    image_set = opened.images(dataset, data_dir, normalization)
 
     from bnn_tf import convert, device_kit
     from bnn_tf.deploy import Interpreter
     from bnn_tf.deploy.proof import Disagreement
 
-    image_set = opened.images(dataset, data_dir, normalization)
     network, keras = opened.network(), opened.predict()
     pre = image_set.pre()
     pixels, source = image_set.samples(images)

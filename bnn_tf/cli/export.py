@@ -59,10 +59,10 @@ def export(
     """
     opened = Target.open(target)
     path = opened.output(output, "model.c")
+    names = read_class_names(class_names) if class_names is not None else []
 
     from bnn_tf import export_c
 
-    names = read_class_names(class_names) if class_names is not None else []
     converted = opened.kind in ("tflite", "snn")
     network = opened.content() if converted else opened.network()
     samples = None

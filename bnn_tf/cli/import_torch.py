@@ -7,7 +7,7 @@ import click
 
 from bnn_tf.cli import options
 from bnn_tf.cli.target import read_class_names, require_inputs
-from bnn_tf.errors import some
+from bnn_tf.errors import UserError, some
 
 if TYPE_CHECKING:
     from bnn_tf.torch_import import Imported
@@ -65,6 +65,8 @@ def import_torch(
     The network turns its image by 180°, because TensorFlow pads strided layers on the other side than
     PyTorch; the kernels are turned as well (model.torch_padding).
     """
+    if not file.is_file():  # said before TensorFlow is loaded
+        raise UserError(f"there is no checkpoint {file}")
     require_inputs(chosen["dataset"], chosen["data_dir"], ())
 
     from bnn_tf.torch_import import Request, import_checkpoint

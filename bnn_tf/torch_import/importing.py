@@ -115,14 +115,12 @@ def check(request: Request) -> None:
     """Says what can be said before a large file is read.
 
     Raises:
-        UserError: there is no such model, method or file, or the directory is not empty.
+        UserError: there is no such model or method, or the directory is not empty.
     """
     get_model(request.model)
     if request.method is not None:
         methods.get(request.method)
     files.require_empty(request.output)
-    if not request.file.is_file():
-        raise UserError(f"there is no checkpoint {request.file}")
 
 
 def import_arrays(request: Request, checkpoint: Checkpoint) -> Imported:

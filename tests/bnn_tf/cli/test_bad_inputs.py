@@ -89,7 +89,7 @@ USAGE = [
     ("train --method recu --set model=vgg_small", "--set does not choose the model; write --model vgg_small"),
     ("convert text.keras -o empty", "empty is a folder; name the file to write with -o"),
     ("device-kit text.keras -o kit --dataset digits --normalization unity", "did you mean 'unit'"),
-    ("import-torch x.pt --model vgg_small -o imp --dataset cifer10", "Did you mean cifar10?"),
+    ("import-torch text.keras --model vgg_small -o imp --dataset cifer10", "Did you mean cifar10?"),
     ("data", "Missing command. (see bnn-tf data --help)"),
     ("lint larq-zoo:Quicknet", "did you mean 'QuickNet'?"),
     ("convert larq-zoo:Quicknet", "did you mean 'QuickNet'?"),
