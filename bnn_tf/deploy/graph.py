@@ -175,7 +175,8 @@ class Graph:
 
     def before(self, call: Call) -> list[Call]:
         """All calls on whose results a call depends, in the order of the graph."""
-        needed, calls = set(call.inputs), []
+        calls: list[Call] = []
+        needed = set(call.inputs)
         for one in reversed(self.calls):
             if not needed.isdisjoint(one.outputs):
                 calls.insert(0, one)
@@ -184,7 +185,8 @@ class Graph:
 
     def behind(self, call: Call) -> list[Call]:
         """All calls that depend on the results of a call, in the order of the graph."""
-        made, calls = set(call.outputs), []
+        calls: list[Call] = []
+        made = set(call.outputs)
         for one in self.calls:
             if not made.isdisjoint(one.inputs):
                 calls.append(one)
