@@ -91,10 +91,14 @@ def _is_for_the_user(record: logging.LogRecord) -> bool:
         frame = frame.f_back
     layer = frame.f_locals.get("self") if frame is not None else None
     kinds = ("kernel_quantizer", "depthwise_quantizer", "pointwise_quantizer")
-    quantizers = (getattr(layer, kind, None) for kind in kinds)
-    binary = [quantizer for quantizer in quantizers if getattr(quantizer, "precision", None) == 1]
+    binary = list(filter(claims_one_bit, (getattr(layer, kind, None) for kind in kinds)))
     _warned = not binary or any(getattr(quantizer, "needs_constraint", True) for quantizer in binary)
     return _warned
+
+
+def claims_one_bit(thing: Any) -> bool:
+    """Whether a quantizer, or a weight by its quantizer, says that it gives one bit (Larq's `precision`)."""
+    return getattr(thing, "precision", None) == 1
 
 
 def without_autograph(function: Callable[..., Any], *args: Any) -> Any:
@@ -129,6 +133,7 @@ keras_backend = lazy("tf_keras.src.backend")
 util_port = lazy("tensorflow.python.util._pywrap_util_port")
 
 __all__ = [
+    "claims_one_bit",
     "constants",
     "keras_backend",
     "lazy",

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import dataclasses
 import weakref
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from bnn_tf import layers, methods
 from bnn_tf._tensorflow import lq, tf
+from bnn_tf.deploy import facts
 from bnn_tf.deploy import graph as graphs
 from bnn_tf.deploy.graph import Call, Graph, Spec, Tensor
 from bnn_tf.errors import UsageError, UserError, some
@@ -19,9 +20,6 @@ from bnn_tf.values import InNotebooks
 
 ROLES = ("first", "last", "downsampling")
 """What stays real by default: the first and the last layer, 1×1 convolutions where the size shrinks."""
-
-_CONVOLUTION = "convolution"
-_NEVER_NEGATIVE = ("relu", "relu6", "sigmoid", "hard_sigmoid", "softplus", "exponential")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,9 +105,10 @@ def binarize(
     Every ungrouped two-dimensional convolution that is not kept becomes the method's: binary inputs, binary
     kernel, the method's scale. Dense, depthwise, separable and transposed layers stay as they are. Two things
     change with a convolution, because its signs would otherwise mean nothing: activations that are never
-    negative (ReLU), where a binary convolution reads them, are replaced by the method's own (hard-tanh); and
-    where no BatchNorm follows the convolution, one is inserted. `binarize_report(model)` lists everything.
-    The result needs training; the old kernels are its latent weights.
+    negative (ReLU, sigmoid, a clip from 0 on), where a binary convolution reads them, also behind pools, sums
+    and whatever else leaves no value below 0, are replaced by the method's own (hard-tanh); and where no
+    BatchNorm follows the convolution, one is inserted. `binarize_report(model)` lists everything. The result
+    needs training; the old kernels are its latent weights.
 
     Args:
         model: A functional or built Sequential model of Keras' or Larq's layers; it does not change.
@@ -161,22 +160,12 @@ def binarize(
 
 
 def _is_kernel_layer(spec: Spec) -> bool:
-    """Whether a layer multiplies by a kernel: a convolution of whatever kind, or a dense layer."""
-    kinds = (
-        tf.keras.layers.Conv1D,
-        tf.keras.layers.Conv2D,
-        tf.keras.layers.Conv3D,
-        tf.keras.layers.Dense,
-        tf.keras.layers.DepthwiseConv2D,
-        tf.keras.layers.SeparableConv2D,
-        tf.keras.layers.LocallyConnected2D,
-    )
-    return issubclass(spec.kind, kinds)
+    return issubclass(spec.kind, facts.KERNEL_LAYERS)
 
 
 def _obstacle(spec: Spec) -> str | None:
     """Why a layer cannot be a binary convolution, if it cannot."""
-    if spec.kind not in (tf.keras.layers.Conv2D, lq.layers.QuantConv2D):
+    if spec.kind not in facts.CONVOLUTIONS:
         depthwise = issubclass(spec.kind, tf.keras.layers.DepthwiseConv2D)
         if depthwise:
             return "a depthwise convolution"
@@ -218,35 +207,13 @@ def _kept_role(graph: Graph, calls: list[Call], keep: Collection[str]) -> str | 
     (spec,) = {call.layer for call in calls}
     if spec.name in keep:
         return "kept on request"
-    if "first" in keep and not any(_is_kernel_layer(c.layer) for call in calls for c in _before(graph, call)):
+    if "first" in keep and not any(_is_kernel_layer(c.layer) for call in calls for c in graph.before(call)):
         return "the first layer"
-    if "last" in keep and not any(_is_kernel_layer(c.layer) for call in calls for c in _behind(graph, call)):
+    if "last" in keep and not any(_is_kernel_layer(c.layer) for call in calls for c in graph.behind(call)):
         return "the last layer"
     if "downsampling" in keep and any(_is_downsampling(graph, call) for call in calls):
         return "a 1×1 convolution where the size shrinks"
     return None
-
-
-def _before(graph: Graph, call: Call) -> Iterator[Call]:
-    """All calls on whose results a call depends."""
-    waiting, seen = list(call.inputs), set()
-    while waiting:
-        producer = graph.producer(waiting.pop())
-        if id(producer) not in seen:
-            seen.add(id(producer))
-            yield producer
-            waiting += producer.inputs
-
-
-def _behind(graph: Graph, call: Call) -> Iterator[Call]:
-    """All calls that depend on the results of a call."""
-    waiting, seen = list(call.outputs), set()
-    while waiting:
-        for reader in graph.consumers(waiting.pop()):
-            if id(reader) not in seen:
-                seen.add(id(reader))
-                yield reader
-                waiting += reader.outputs
 
 
 def _strided(spec: Spec) -> bool:
@@ -261,40 +228,19 @@ def _is_downsampling(graph: Graph, call: Call) -> bool:
     if _strided(call.layer):
         return True
     for before in graph.backwards(call.inputs[0]):
-        name = before.layer.kind.__name__
-        if "Pool" in name or issubclass(before.layer.kind, tf.keras.layers.DepthwiseConv2D):
+        known = facts.of(before)
+        if known.mean or known.maximum or issubclass(before.layer.kind, tf.keras.layers.DepthwiseConv2D):
             return _strided(before.layer)
-        if _is_kernel_layer(before.layer) or not issubclass(before.layer.kind, _passing()):
+        if known.channels != "same":
             return False
     return False
 
 
-def _passing() -> tuple[type, ...]:
-    """Layers behind which a value that is never negative stays so, or that only scale and shift."""
-    keras = tf.keras.layers
-    return (
-        keras.BatchNormalization,
-        keras.Activation,
-        keras.ReLU,
-        keras.Dropout,
-        keras.SpatialDropout2D,
-        keras.ZeroPadding2D,
-        keras.Cropping2D,
-    )
-
-
-def _activation_name(spec: Spec) -> str | None:
-    """The name of the activation of an activation layer, or that a convolution includes."""
-    if issubclass(spec.kind, tf.keras.layers.ReLU):
-        leaky = spec.config.get("negative_slope") or spec.config.get("threshold")
-        return None if leaky else "relu"
-    if spec.kind.__name__ == "TFOpLambda":  # a function of TensorFlow's called on a Keras tensor
-        function = str(spec.config.get("function")).rpartition(".")[2]
-        return function if function in _NEVER_NEGATIVE else None
-    name = spec.config.get("activation")
-    if isinstance(name, Mapping):
-        name = name.get("config")
-    return getattr(name, "__name__", name)
+def _replaced(spec: Spec) -> str:
+    """What the report says of a layer whose activation is never negative."""
+    activation = spec.config.get("activation", spec.kind)
+    name = facts.function_of(spec).rpartition(".")[2] or getattr(activation, "__name__", str(activation))
+    return f"{name.lower()} replaced by the method's activation: its signs are all +1"
 
 
 class _Rebuilding:
@@ -303,33 +249,15 @@ class _Rebuilding:
     def __init__(self, graph: Graph, method: methods.Method, binary: list[Spec]) -> None:
         self.graph, self.method, self.binary = graph, method, binary
         self.notes: dict[str, str] = {}
-        self._rectifiers = self._meaningless()
+        # The layers with activations whose signs would all be +1 where a binary convolution takes them.
+        self._rectifiers = [
+            rectifier.layer
+            for call in graph.calls
+            if call.layer in binary
+            for rectifier in facts.rectifiers(graph, call.inputs[0])
+        ]
         self._layers: dict[Spec, Any] = {}
         self._uses: dict[str, int] = {}
-
-    def _meaningless(self) -> list[Spec]:
-        """The layers with an activation whose signs would all be +1 where a binary convolution takes them."""
-        rectifiers: list[Spec] = []
-        for call in self.graph.calls:
-            if call.layer in self.binary:
-                rectifiers += self._rectifiers_before(call.inputs[0])
-        return rectifiers
-
-    def _rectifiers_before(self, tensor: Tensor) -> list[Spec]:
-        call = self.graph.producer(tensor)
-        kind, keras = call.layer.kind, tf.keras.layers
-        if _activation_name(call.layer) in _NEVER_NEGATIVE:
-            return [call.layer]
-        moves = (
-            keras.Dropout,
-            keras.SpatialDropout2D,
-            keras.ZeroPadding2D,
-            keras.Cropping2D,
-            keras.UpSampling2D,
-        )
-        if "Pool" in kind.__name__ or issubclass(kind, (*moves, keras.Concatenate)):
-            return [spec for source in call.inputs for spec in self._rectifiers_before(source)]
-        return []
 
     def build(self) -> tf.keras.Model:
         values: dict[Tensor, Any] = {}
@@ -358,9 +286,9 @@ class _Rebuilding:
 
     def _other(self, call: Call, inputs: list[Any]) -> Any:
         """A layer that stays, but for an activation that would leave no signs."""
-        spec, old = call.layer, _activation_name(call.layer)
+        spec = call.layer
         if spec in self._rectifiers:
-            self.notes[spec.name] = f"{old} replaced by the method's activation: its signs are all +1"
+            self.notes[spec.name] = _replaced(spec)
             if not _is_kernel_layer(spec):
                 self._uses[spec.name] = number = self._uses.get(spec.name, 0) + 1
                 return self.method.clip(inputs[0], spec.name if number == 1 else f"{spec.name}_use{number}")
@@ -383,15 +311,14 @@ class _Rebuilding:
         if conv.use_bias:
             conv.bias.assign(spec.weights["bias"])
         y = self.method.output_scale(y, conv)
-        if not self._is_normalized(call):
+        if facts.norm_behind(self.graph, call.outputs[0]) is None:
             y = layers.BatchNormalization(epsilon=1e-5, momentum=0.9, name=f"{name}_bn")(y)
             notes.append("BatchNorm inserted")
-        activation = _activation_name(spec)
         if spec in self._rectifiers:
-            notes.append(f"{activation} replaced by the method's activation: its signs are all +1")
+            notes.append(_replaced(spec))
             y = self.method.clip(y, f"{name}_clip")
-        elif activation not in (None, "linear"):
-            y = tf.keras.layers.Activation(spec.config["activation"], name=f"{name}_{activation}")(y)
+        elif facts.has_activation(spec):
+            y = tf.keras.layers.Activation(spec.config["activation"], name=f"{name}_function")(y)
         self.notes[name] = "; ".join(notes)
         return y
 
@@ -405,13 +332,3 @@ class _Rebuilding:
             "kernel_constraint": None,
         }
         return lq.layers.QuantConv2D(**config)
-
-    def _is_normalized(self, call: Call) -> bool:
-        """Whether a BatchNorm follows before anything that mixes the channels or adds to them."""
-        for reader in self.graph.forwards(call.outputs[0]):
-            if issubclass(reader.layer.kind, tf.keras.layers.BatchNormalization):
-                return True
-            pool = "Pool" in reader.layer.kind.__name__
-            if not pool and not issubclass(reader.layer.kind, (*_passing(), tf.keras.layers.LeakyReLU)):
-                return False
-        return False

@@ -43,6 +43,9 @@ class ApproxSign(lq.quantizers.ApproxSign):
         array([[-1.,  1.,  1.]], dtype=float32)
     """
 
+    recognized_by_lce = True
+    """Whether LCE's converter is known to take its values for binary; lint tries out other quantizers."""
+
     def __init__(self, normalize: bool = False, stop_gradient: bool = False, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.normalize = check("normalize", normalize, bool)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from typing import Annotated, Any
 
 from bnn_tf import codebook, math
-from bnn_tf._tensorflow import tf
+from bnn_tf._tensorflow import claims_one_bit, tf
 from bnn_tf.errors import unknown
 from bnn_tf.values import NotNegative, Positive, Range, Share, check
 
@@ -27,7 +27,7 @@ def is_binary_kernel(variable: tf.Variable) -> bool:
         >>> is_binary_kernel(conv.kernel), is_binary_kernel(conv.bias)
         (True, False)
     """
-    return getattr(variable, "precision", None) == 1
+    return claims_one_bit(variable)
 
 
 def is_kernel(variable: tf.Variable) -> bool:

@@ -146,8 +146,7 @@ def convert(
         record = {"sha256": files.checksum(path), **result, "agreement": agreement}
         record["path"] = str(path.resolve())
         files.write_text(target / CONVERSION, json.dumps(record, indent=2) + "\n")
-    if image_set is not None:
-        files.write_text(sidecar(path), json.dumps(report.contract, indent=2) + "\n")
+    files.write_text(sidecar(path), json.dumps(report.contract, indent=2) + "\n")
     table = f"\n{report.parity.table()}" if layers and report.parity else ""
     options.emit(result, as_json, f"{report}{table}")
 

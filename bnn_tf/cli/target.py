@@ -474,9 +474,13 @@ def sidecar(path: Path) -> Path:
     return path.with_name(path.name + ".json")
 
 
-def _read_sidecar(path: Path) -> ImageSet:
+def _read_sidecar(path: Path) -> ImageSet | None:
+    """The images of which the file beside a model tells; None where it describes the model alone."""
     try:
-        return ImageSet.of_contract(json.loads(path.read_text()))
+        values = json.loads(path.read_text())
+        if "outputs" in values and "dataset" not in values:
+            return None
+        return ImageSet.of_contract(values)
     except KeyError as error:
         raise UserError(f"{path} cannot be read: it has no entry {error}") from error
     except (OSError, ValueError, TypeError) as error:

@@ -61,7 +61,7 @@ def weights(model: tf.keras.Model, path: str | os.PathLike[str] | None = None) -
     layers: dict[str, Any] = {}
     for call in folded.calls:
         layer = call.layer
-        if not (facts.takes_signs(layer) and facts.has_binary_kernel(layer)):
+        if not facts.convolves_signs(folded, call):
             continue
         name, kernel = layer.name, layer.weights["kernel"]
         own = scales[name].weights

@@ -22,7 +22,8 @@ from typing import Any, Protocol
 import numpy as np
 
 from bnn_tf._runtime import quiet_native_stderr
-from bnn_tf._tensorflow import lq, tf
+from bnn_tf._tensorflow import tf
+from bnn_tf.deploy import facts
 from bnn_tf.deploy.graph import QUANTIZERS, Spec, copy_of, in_float32, read
 from bnn_tf.deploy.interpreter import Worker
 from bnn_tf.deploy.lce_file import LceFile, Operator, TensorInfo
@@ -437,7 +438,7 @@ def real_valued(model: tf.keras.Model) -> tf.keras.Model:
 
 def _real(layer: tf.keras.layers.Layer) -> Spec:
     spec = copy_of(layer)
-    if isinstance(layer, lq.quantizers.Quantizer) or _is_sign(layer):
+    if facts.is_quantizer(spec):
         passing = {"name": spec.name, "activation": "linear", "dtype": "float32"}
         return Spec(tf.keras.layers.Activation, passing)
     if not hasattr(layer, "input_quantizer"):
@@ -447,11 +448,6 @@ def _real(layer: tf.keras.layers.Layer) -> Spec:
     config |= dict.fromkeys(key for key in config if key.endswith(("constraint", "regularizer")))
     own = {path: weight for path, weight in spec.weights.items() if not path.startswith(QUANTIZERS)}
     return Spec(_keras_class(spec.kind), config, own)
-
-
-def _is_sign(layer: tf.keras.layers.Layer) -> bool:
-    activation = isinstance(layer, tf.keras.layers.Activation)
-    return activation and isinstance(layer.activation, lq.quantizers.Quantizer)
 
 
 def _keras_class(kind: Any) -> Any:

@@ -18,7 +18,6 @@ _COLORS = {1: 2, 3: 1}  # TFLite's numbers of GRAYSCALE and RGB, by channels
 
 def contract(
     file: LceFile,
-    names: tuple[Sequence[str], Sequence[str]],
     meanings: Sequence[str],
     images: Mapping[str, Any],
 ) -> dict[str, Any]:
@@ -26,7 +25,6 @@ def contract(
 
     Args:
         file: The converted file.
-        names: The names of its inputs and of its outputs.
         meanings: What the numbers of each output are, `"logits"` or `"probabilities"`.
         images: What is known of the images, as `bnn_tf.data.Images.contract` says it; kept as it is.
 
@@ -34,12 +32,11 @@ def contract(
         `{"format": 1, "inputs": […], "outputs": […], **images}`; each tensor with its `name`, `shape`,
         `layout`, `type` and, for int8, `scale` and `zero_point`, each output with its `meaning`.
     """
-    inputs, outputs = (
-        [_tensor(name, tensor) for name, tensor in zip(labels, tensors, strict=True)]
-        for labels, tensors in zip(names, (file.inputs, file.outputs), strict=True)
-    )
-    for output, meaning in zip(outputs, meanings, strict=True):
-        output["meaning"] = meaning
+    inputs = [_tensor(name, one) for name, one in zip(file.input_names, file.inputs, strict=True)]
+    outputs = [
+        {**_tensor(name, one), "meaning": meaning}
+        for name, one, meaning in zip(file.output_names, file.outputs, meanings, strict=True)
+    ]
     return {"format": FORMAT, "inputs": inputs, "outputs": outputs, **images}
 
 
@@ -52,11 +49,10 @@ def _tensor(name: str, tensor: Any) -> dict[str, Any]:
     return described
 
 
-def stored(content: bytes, description: Mapping[str, Any], name: str) -> bytes:
+def stored(file: LceFile, description: Mapping[str, Any], name: str) -> bytes:
     """The content of a file with a contract inside, as JSON and as TFLite metadata."""
-    text = json.dumps(description)
-    with_json = LceFile(content).with_metadata(JSON_ENTRY, text.encode())
-    return LceFile(with_json).with_metadata(TFLITE_ENTRY, tflite_metadata(description, name))
+    text = json.dumps(description).encode()
+    return file.with_metadata({JSON_ENTRY: text, TFLITE_ENTRY: tflite_metadata(description, name)})
 
 
 def read(file: LceFile) -> dict[str, Any] | None:

@@ -109,6 +109,7 @@ class ConversionReport(InNotebooks):
 
     def __str__(self) -> str:
         counts = ", ".join(f"{count} {name}" for name, count in self.operators.items())
+        reference = "Keras" if self.int8 is None else "the fake-quantized network"
         if len(self.outputs_parity) > 1:
             agreement = "".join(f"\n  {one.output}: {one}" for one in self.outputs_parity)
         else:
@@ -117,7 +118,7 @@ class ConversionReport(InNotebooks):
             f"{self.path}: {self.size:,} bytes\n"
             f"binary convolutions: {self.actual_binary_convs} of {self.expected_binary_convs} as LceBconv2d\n"
             f"operators: {counts}\n"
-            f"agreement with Keras:{agreement}" + (f"\n{self.int8}" if self.int8 else "")
+            f"agreement with {reference}:{agreement}" + (f"\n{self.int8}" if self.int8 else "")
         )
 
 
@@ -192,8 +193,8 @@ def convert(
             part of the first convolution; where that pads with zeros, one subtraction is left before it.
         normalization: What the network was trained with; for `input="uint8"`.
         contract: What an app must know of the images, e.g. `mean`, `std`, `resize` and `labels`. It is stored
-            in the file with what the file says itself, as JSON and as TFLite metadata
-            (`bnn_tf.deploy.contract`).
+            in the file, as JSON and as TFLite metadata (`bnn_tf.deploy.contract`), with the names, shapes and
+            meanings of inputs and outputs, which are stored without it too.
         allow_disagreement: Whether to write the file although less than 95 % of the images are classified
             as by Keras, if each layer by itself agrees.
 
@@ -229,24 +230,17 @@ def convert(
     if settings is not None and calibration is not None:
         ranged_on = [pixels.from_images(one) if pixels else one for one in _as_list(calibration)]
         int8_report = quantize_graph(graph, ranged_on, settings)
-    content = plain = to_flatbuffer(graph.build(), batch, input)
+    file = with_float_ends = LceFile(to_flatbuffer(graph.build(), batch, input))
     if settings is not None and (settings.int8_input or settings.int8_output):
-        content = with_int8_ends(content, settings.int8_input, settings.int8_output)
-    file = LceFile(content)
-    names = (
-        file.input_names if len(file.inputs) > 1 else model.input_names,
-        file.output_names if len(file.outputs) > 1 else model.output_names,
-    )
+        file = LceFile(with_int8_ends(file.content, settings.int8_input, settings.int8_output))
     meanings = [_meaning(graph.producer(tensor)) for tensor in graph.outputs]
-    description = contracts.contract(file, names, meanings, contract or {})
-    if contract is not None:
-        content = contracts.stored(content, description, model.name)
-        file = LceFile(content)
+    description = contracts.contract(file, meanings, contract or {})
+    file = LceFile(contracts.stored(file, description, model.name))
     _check_binary([layer.name for layer in expected], graph, file, fold)
     interpreter = _interpreter(file)
     report = ConversionReport(
         path=Path(path),
-        size=len(content),
+        size=len(file.content),
         expected_binary_convs=len(expected),
         actual_binary_convs=file.counts().get(BINARY_CONVOLUTION, 0),
         operators=file.counts(),
@@ -255,8 +249,8 @@ def convert(
     )
     if parity:
         fed = _fed(model, images, pixels)
-        report = _compared(report, model, graph, plain, interpreter, fed, allow_disagreement)
-    files.write_bytes(path, content)
+        report = _compared(report, model, graph, with_float_ends, interpreter, fed, allow_disagreement)
+    files.write_bytes(path, file.content)
     return report
 
 
@@ -360,11 +354,7 @@ def _interpreter(file: LceFile) -> Interpreter:
     try:
         return Interpreter(file, trusted=True)
     except UserError as error:
-        strange = {
-            op.name for op in file.operators if not op.name.isupper() and not op.name.startswith("Lce")
-        }
-        reason = f"it does not know {', '.join(sorted(strange))}" if strange else first_line(error)
-        raise ConversionError(f"LCE's interpreter cannot run the converted model: {reason}.") from error
+        raise ConversionError(f"The converted file cannot be used: {first_line(error)}.") from error
 
 
 # Raw pixels -------------------------------------------------------------------------------------------
@@ -425,7 +415,7 @@ def _compared(
     report: ConversionReport,
     model: tf.keras.Model,
     graph: Graph,
-    content: bytes,
+    file: LceFile,
     interpreter: Interpreter,
     fed: _Fed,
     allow_disagreement: bool,
@@ -445,55 +435,38 @@ def _compared(
     comparisons = [
         proof.compare(keras, lite, name) for keras, lite, name in zip(before, outputs, names, strict=True)
     ]
-    comparisons = _judged(comparisons, original, graph, content, fed)
+    reference = "Keras" if report.int8 is None else "the fake-quantized network"
+    comparisons = _judged(comparisons, original, graph, file, fed, reference)
     worst = min(comparisons, key=lambda one: one.agreement)
     if worst.agreement < LEAST_AGREEMENT and not allow_disagreement:
-        raise Disagreement(_why_they_disagree(worst, model, examples), worst)
+        raise Disagreement(_why_they_disagree(worst, model, examples, reference), worst)
     return dataclasses.replace(report, parity=worst, outputs_parity=tuple(comparisons))
 
 
 def _judged(
-    comparisons: list[ParityReport], original: Graph, deployed: Graph, content: bytes, fed: _Fed
+    comparisons: list[ParityReport],
+    original: Graph,
+    deployed: Graph,
+    file: LceFile,
+    fed: _Fed,
+    reference: str,
 ) -> list[ParityReport]:
     """The comparisons with what the layers say; where the logits look wrong, the layers decide."""
-    evidence = proof.prove(original, deployed, content, fed.keras, fed.file)
+    evidence = proof.prove(original, deployed, file, fed.keras, fed.file)
     judged = [dataclasses.replace(one, layers=evidence.layers) for one in comparisons]
     bad = [one for one in judged if not one.agrees]
     if not bad:
         return judged
     if evidence.divergence is None:
         return [dataclasses.replace(one, layers_agree=not one.agrees) for one in judged]
-    causes = "".join(f" {cause}" for cause in _known_causes(original))
     raise Disagreement(
-        f"The converted model disagrees with Keras: {bad[0].problem}; {evidence.divergence}.{causes}", bad[0]
+        f"The converted model disagrees with {reference}: {bad[0].problem}; {evidence.divergence}.", bad[0]
     )
 
 
-def _known_causes(graph: Graph) -> list[str]:
-    """What LCE is known to miscompute, if the network has something like it."""
-    causes = []
-    if any(facts.padding_of(call) is not None for call in graph.calls):
-        causes.append(
-            "LCE is known to miscompute symmetric padding by hand (ZeroPadding2D, tf.pad) before a 'valid' "
-            "convolution with stride 2; use padding='same' there."
-        )
-    if any(_pads_small_map(call) for call in graph.calls):
-        causes.append(
-            "LCE is known to miscompute binary convolutions that pad a map smaller than their kernel with "
-            "zeros; use pad_values=1, or larger images."
-        )
-    return causes
-
-
-def _pads_small_map(call: Call) -> bool:
-    config = call.layer.config
-    if not facts.takes_signs(call.layer) or config.get("padding") != "same" or config.get("pad_values", 0):
-        return False
-    sides = call.inputs[0].shape[1:3]
-    return any(side and side < size for side, size in zip(sides, config["kernel_size"], strict=False))
-
-
-def _why_they_disagree(worst: ParityReport, model: tf.keras.Model, inputs: list[np.ndarray]) -> str:
+def _why_they_disagree(
+    worst: ParityReport, model: tf.keras.Model, inputs: list[np.ndarray], reference: str
+) -> str:
     reasons = []
     norms = _unsettled_norms(model, inputs)
     if norms:
@@ -508,11 +481,11 @@ def _why_they_disagree(worst: ParityReport, model: tf.keras.Model, inputs: list[
             "prefers one class"
         )
     reasons.append("each layer by itself agrees, but the network amplifies the differences of rounding")
-    what = f"output '{worst.output}' of the" if worst.output else "The"
+    what = f"Output '{worst.output}' of the" if worst.output else "The"
     return (
-        f"{what} converted model classifies only {worst.agreement:.1%} of the images as Keras does, less "
-        f"than {LEAST_AGREEMENT:.0%}: {'; '.join(reasons)}. Nothing was written; allow_disagreement=True "
-        "writes the file all the same."
+        f"{what} converted model classifies only {worst.agreement:.1%} of the images as {reference} does, "
+        f"less than {LEAST_AGREEMENT:.0%}: {'; '.join(reasons)}. Nothing was written; "
+        "allow_disagreement=True writes the file all the same."
     )
 
 

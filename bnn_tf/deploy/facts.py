@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from bnn_tf._tensorflow import lq, tf
+from bnn_tf._tensorflow import claims_one_bit, lq, tf
 from bnn_tf.deploy.graph import Call, Graph, Spec, Tensor
 from bnn_tf.layers import (
     BatchNormalization,
@@ -30,8 +30,23 @@ _layers = tf.keras.layers
 
 SMALLEST_SCALE = 1e-7
 """LCE's converter takes a kernel for a float one if a weight is this small; 1.2e-7 was still binary."""
+KERNEL_LAYERS = (
+    _layers.Conv1D,
+    _layers.Conv2D,
+    _layers.Conv3D,
+    _layers.Dense,
+    _layers.DepthwiseConv1D,
+    _layers.DepthwiseConv2D,
+    _layers.LocallyConnected1D,
+    _layers.LocallyConnected2D,
+    _layers.SeparableConv1D,
+    _layers.SeparableConv2D,
+)
+"""What multiplies by a kernel; Keras' other convolutions, and Larq's, are subclasses of these."""
 CONVOLUTIONS = (_layers.Conv2D, lq.layers.QuantConv2D)
 DENSE = (_layers.Dense, lq.layers.QuantDense)
+BINARY_KINDS = (lq.layers.QuantConv2D, lq.layers.QuantConv1D, lq.layers.QuantDense)
+"""What can run on bits: LCE has an operator for the first kind, and folding makes that of the others."""
 BATCH_NORMS = (BatchNormalization, _layers.BatchNormalization, _layers.experimental.SyncBatchNormalization)
 
 
@@ -50,6 +65,9 @@ class Facts:
         commutes_with_affine: `f(a · x + b) = a · f(x) + b` with constants per channel.
         keeps_sign: `f(x) >= 0` exactly where `x >= 0`, element by element.
         commutes_with_sign: `sign(f(x)) = f(sign(x))`.
+        never_negative: `f(x) >= 0` whatever `x` is, so that its sign says nothing.
+        by_element: Each value of `f(x)` is a function of the value of `x` there, the same for all.
+        keeps_nonnegative: `f(x) >= 0` where no value of any input is below 0.
         clips: A function that the converter makes part of the convolution before it.
         probabilities: `f` gives values from 0 to 1 that sum up to 1 or are independent (softmax, sigmoid).
         channels: `"same"` where channel c of `f(x)` comes from channel c of `x`; `"tiled"` where the channels
@@ -66,6 +84,9 @@ class Facts:
     commutes_with_affine: bool = False
     keeps_sign: bool = False
     commutes_with_sign: bool = False
+    by_element: bool = False
+    never_negative: bool = False
+    keeps_nonnegative: bool = False
     clips: bool = False
     probabilities: bool = False
     channels: str = ""
@@ -80,18 +101,55 @@ _NO_OP = Facts(
     commutes_with_affine=True,
     keeps_sign=True,
     commutes_with_sign=True,
+    keeps_nonnegative=True,
     channels="same",
 )
 _AFFINE = Facts(affine=True, channels="same")
-_MEAN = Facts(mean=True, odd=True, homogeneous=True, commutes_with_affine=True, channels="same")
-_MAXIMUM = Facts(maximum=True, moves_values=True, homogeneous=True, commutes_with_sign=True, channels="same")
+_KEEPS_NONNEGATIVE = Facts(keeps_nonnegative=True)
+_MEAN = dataclasses.replace(
+    _KEEPS_NONNEGATIVE, mean=True, odd=True, homogeneous=True, commutes_with_affine=True, channels="same"
+)
+_MOVES = dataclasses.replace(_KEEPS_NONNEGATIVE, moves_values=True, homogeneous=True, commutes_with_sign=True)
+_MAXIMUM = dataclasses.replace(_MOVES, maximum=True, channels="same")
 _SELECTS = dataclasses.replace(_NO_OP, no_op=False, keeps_sign=False)
-_MOVES = Facts(moves_values=True, homogeneous=True, commutes_with_sign=True)
-_ADDS_ZEROS = Facts(moves_values=True, homogeneous=True, channels="same")
-_RECTIFIES = Facts(homogeneous=True, channels="same")
-_SQUASHES = Facts(odd=True, keeps_sign=True, channels="same")
-_CLIPS = Facts(clips=True, channels="same")
-_PROBABILITIES = Facts(probabilities=True, channels="same")
+_ADDS_ZEROS = dataclasses.replace(_MOVES, commutes_with_sign=False, channels="same")
+_BY_ELEMENT = Facts(by_element=True, channels="same")
+_BENDS = dataclasses.replace(_BY_ELEMENT, homogeneous=True, keeps_nonnegative=True)
+_SQUASHES = dataclasses.replace(_BY_ELEMENT, odd=True, keeps_sign=True, keeps_nonnegative=True)
+_NEVER_NEGATIVE = dataclasses.replace(_BY_ELEMENT, never_negative=True)
+_RELU = dataclasses.replace(_NEVER_NEGATIVE, homogeneous=True, clips=True)
+_RELU6 = dataclasses.replace(_NEVER_NEGATIVE, clips=True)
+_SIGMOID = dataclasses.replace(_NEVER_NEGATIVE, probabilities=True)
+_SOFTMAX = dataclasses.replace(_SIGMOID, by_element=False)
+
+_MERGES = (
+    _layers.Add,
+    _layers.Average,
+    _layers.Concatenate,
+    _layers.Maximum,
+    _layers.Minimum,
+    _layers.Multiply,
+)
+_ARITHMETIC = (
+    "__operators__.add",
+    "math.add",
+    "math.add_n",
+    "math.divide",
+    "math.maximum",
+    "math.minimum",
+    "math.multiply",
+    "math.truediv",
+)
+_REARRANGE = (
+    "compat.v1.transpose",
+    "concat",
+    "expand_dims",
+    "math.reduce_max",
+    "math.reduce_mean",
+    "nn.avg_pool2d",
+    "nn.max_pool2d",
+    "reshape",
+)
 
 _KINDS: dict[Any, Facts] = {
     _layers.ActivityRegularization: _NO_OP,
@@ -121,32 +179,41 @@ _KINDS: dict[Any, Facts] = {
     _layers.Reshape: _MOVES,
     _layers.ZeroPadding2D: _ADDS_ZEROS,
     ChannelPad: dataclasses.replace(_ADDS_ZEROS, channels=""),
-    _layers.LeakyReLU: _RECTIFIES,
-    _layers.PReLU: _RECTIFIES,
-    _layers.ReLU: _NOTHING,
+    _layers.LeakyReLU: _BENDS,
+    _layers.PReLU: dataclasses.replace(_BENDS, by_element=False),
+    _layers.ReLU: _BY_ELEMENT,
+    _layers.ELU: _BY_ELEMENT,
+    _layers.ThresholdedReLU: _NEVER_NEGATIVE,
     HardTanh: dataclasses.replace(_SQUASHES, clips=True),
-    LeakyClip: Facts(odd=True, channels="same"),
-    _layers.Softmax: _PROBABILITIES,
+    LeakyClip: dataclasses.replace(_SQUASHES, keeps_sign=False),
+    _layers.Softmax: _SOFTMAX,
+    **dict.fromkeys(_MERGES, _KEEPS_NONNEGATIVE),
 }
 """Facts that hold whatever the layer's arguments are; `_refined` adds those that depend on them."""
 
 _FUNCTIONS: dict[Any, Facts] = {
     "linear": _NO_OP,
-    "relu": dataclasses.replace(_RECTIFIES, clips=True),
-    "relu6": _CLIPS,
+    "relu": _RELU,
+    "relu6": _RELU6,
     "tanh": _SQUASHES,
     "softsign": _SQUASHES,
     lq.activations.hard_tanh: dataclasses.replace(_SQUASHES, clips=True),
     lq.activations.leaky_tanh: _SQUASHES,
-    "softmax": _PROBABILITIES,
-    "sigmoid": _PROBABILITIES,
-    "nn.relu": dataclasses.replace(_RECTIFIES, clips=True),
-    "nn.relu6": _CLIPS,
+    "softmax": _SOFTMAX,
+    "sigmoid": _SIGMOID,
+    **dict.fromkeys(("hard_sigmoid", "softplus", "exponential"), _NEVER_NEGATIVE),
+    **dict.fromkeys(("elu", "gelu", "mish", "selu", "swish"), _BY_ELEMENT),
+    "nn.relu": _RELU,
+    "nn.relu6": _RELU6,
     "math.tanh": _SQUASHES,
     "math.softsign": _SQUASHES,
-    "nn.softmax": _PROBABILITIES,
-    "math.sigmoid": _PROBABILITIES,
-    "clip_by_value": _CLIPS,
+    "nn.softmax": _SOFTMAX,
+    "math.sigmoid": _SIGMOID,
+    **dict.fromkeys(("math.softplus", "math.exp", "math.abs", "math.square"), _NEVER_NEGATIVE),
+    **dict.fromkeys(("nn.elu", "nn.gelu", "nn.selu", "nn.silu"), _BY_ELEMENT),
+    "clip_by_value": dataclasses.replace(_BY_ELEMENT, clips=True),
+    **dict.fromkeys(_ARITHMETIC, _KEEPS_NONNEGATIVE),
+    **dict.fromkeys(_REARRANGE, _KEEPS_NONNEGATIVE),
 }
 """Functions as they stand in layers' configurations, and in layers that Keras makes of TensorFlow calls."""
 
@@ -171,6 +238,13 @@ def of(call: Call) -> Facts:
     return known
 
 
+def is_kind_known(layer: Spec) -> bool:
+    """Whether a layer is of a kind in the table, an input, or Keras' or Larq's layer with a kernel."""
+    origin = layer.kind.__module__.partition(".")[0]
+    kernel = issubclass(layer.kind, KERNEL_LAYERS) and origin in ("keras", "tf_keras", "larq")
+    return kernel or layer.kind in (*_KINDS, _layers.Activation, _layers.InputLayer)
+
+
 def of_function(function: Any) -> Facts:
     """What is known of an activation, given as in a layer's configuration."""
     return _FUNCTIONS.get(function, _NOTHING) if isinstance(function, Hashable) else _NOTHING
@@ -180,11 +254,17 @@ def _refined(call: Call, known: Facts) -> Facts:
     """The facts that depend on a layer's arguments or weights."""
     layer, config = call.layer, call.layer.config
     if layer.kind is _layers.ReLU:
-        clips = config["max_value"] in (None, 6) and not config["threshold"] and not config["negative_slope"]
-        homogeneous = config["max_value"] is None and config["threshold"] == 0
-        return Facts(homogeneous=homogeneous, clips=clips, channels="same")
+        highest, threshold, bends = config["max_value"], config["threshold"], bool(config["negative_slope"])
+        return dataclasses.replace(
+            known,
+            homogeneous=highest is None and threshold == 0,
+            never_negative=not bends and threshold >= 0,
+            keeps_nonnegative=not bends or threshold <= 0,
+            clips=highest in (None, 6) and not threshold and not bends,
+        )
     if layer.kind is _layers.UpSampling2D:
-        return _SELECTS if config["interpolation"] == "nearest" else _NOTHING
+        known = _KEEPS_NONNEGATIVE if config["interpolation"] == "bilinear" else _NOTHING
+        return _SELECTS if config["interpolation"] == "nearest" else known
     if layer.kind is _layers.PReLU:
         return dataclasses.replace(known, keeps_sign=bool((layer.weights["alpha"] > 0).all()))
     if layer.kind is _layers.LeakyReLU:
@@ -193,7 +273,20 @@ def _refined(call: Call, known: Facts) -> Facts:
         return dataclasses.replace(known, keeps_sign=config.get("slope", 0.1) > 0)
     if (bounds := clip_bounds(call)) is not None:
         low, high = bounds
-        return dataclasses.replace(known, keeps_sign=low < 0 <= high, odd=low == -high)
+        return dataclasses.replace(
+            known,
+            keeps_sign=low < 0 <= high,
+            odd=low == -high,
+            never_negative=low >= 0,
+            keeps_nonnegative=high >= 0,
+        )
+    if (function := function_of(layer)) in _ARITHMETIC:
+        positive = [bool(np.all(np.asarray(one) >= 0)) for one in _constants(call)]
+        if function == "math.maximum":
+            return dataclasses.replace(known, never_negative=any(positive))
+        return dataclasses.replace(known, keeps_nonnegative=all(positive))
+    if (padding := padding_of(call)) is not None:
+        return dataclasses.replace(known, keeps_nonnegative=(padding.value or 0) >= 0)
     return known
 
 
@@ -225,6 +318,11 @@ def is_pool(call: Call) -> bool:
 def is_sum(layer: Spec) -> bool:
     """Whether a layer adds up its inputs, also as the operator `+`."""
     return layer.kind is _layers.Add or function_of(layer) in ("__operators__.add", "math.add")
+
+
+def is_product(layer: Spec) -> bool:
+    """Whether a layer multiplies its inputs, also as the operator `*`."""
+    return layer.kind is _layers.Multiply or function_of(layer) == "math.multiply"
 
 
 def is_concatenation(call: Call) -> bool:
@@ -281,6 +379,24 @@ def _sides(height: Sequence[int], width: Sequence[int]) -> tuple[tuple[int, int]
 def _arguments(call: Call, function: Any) -> dict[str, Any]:
     args, kwargs = call.arguments([None] * len(call.inputs))
     return dict(inspect.signature(function).bind(*args, **kwargs).arguments)
+
+
+def _constants(call: Call) -> list[Any]:
+    """The numbers and arrays that a call is given beside its input tensors."""
+    arguments = tf.nest.flatten(call.arguments([None] * len(call.inputs)))
+    return [one for one in arguments if one is not None and not isinstance(one, str)]
+
+
+def padding_before(graph: Graph, tensor: Tensor) -> tuple[Padding, Tensor] | None:
+    """The padding by a layer of its own that the reader of `tensor` alone sees, and the tensor it pads."""
+    for call in graph.backwards(tensor):
+        if graph.sole_consumer(call.outputs[0]) is None:
+            return None
+        if (padding := padding_of(call)) is not None:
+            return padding, call.inputs[0]
+        if not of(call).no_op:
+            return None
+    return None
 
 
 # Convolutions and dense layers --------------------------------------------------------------------------
@@ -364,6 +480,37 @@ def readers_behind(
     return readers
 
 
+def norm_behind(graph: Graph, tensor: Tensor) -> Call | None:
+    """The BatchNormalization that alone reads `tensor`, behind layers that treat channels apart; or None."""
+    for call in graph.forwards(tensor):
+        if issubclass(call.layer.kind, BATCH_NORMS):
+            return call
+        if of(call).channels != "same":
+            return None
+    return None
+
+
+def rectifiers(graph: Graph, tensor: Tensor) -> list[Call]:
+    """The calls whose activations keep values from being negative, so that their signs are all +1.
+
+    Of a sum they are returned only if no summand can be negative, of a product for one factor (the other may
+    be a gate), of a concatenation for the channels where they are.
+    """
+    call = graph.producer(tensor)
+    known = of(call)
+    inner = issubclass(call.layer.kind, KERNEL_LAYERS) and of_function(call.layer.config["activation"])
+    if known.never_negative or (inner and inner.never_negative):
+        return [call]
+    before = [rectifiers(graph, one) for one in call.inputs] if known.keeps_nonnegative else []
+    joins = call.layer.kind is _layers.Concatenate or function_of(call.layer) == "concat"
+    if not joins and not all(before):
+        return []
+    if is_product(call.layer):
+        full = [one for one, source in zip(before, call.inputs, strict=True) if source.shape == tensor.shape]
+        before = full[:1]
+    return [one for some in before for one in some]
+
+
 # What is binary ---------------------------------------------------------------------------------------
 
 _PROBES = np.array([1e-30, 1e-6, 0.3, 1.0, 1.5, 40.0], np.float32)
@@ -374,9 +521,9 @@ def takes_signs(layer: Spec) -> bool:
     return is_sign(input_quantizer(layer))
 
 
-def gives_signs(layer: Spec) -> bool:
-    """Whether a layer is nothing but a sign: a quantizer as a layer, or as an `Activation`."""
-    return layer.kind is _layers.Activation or issubclass(layer.kind, lq.quantizers.Quantizer)
+def is_quantizer(layer: Spec) -> bool:
+    """Whether a layer is nothing but a quantizer: as a layer, or as an `Activation`."""
+    return input_quantizer(layer) is not None and "input_quantizer" not in layer.config
 
 
 def input_quantizer(layer: Spec) -> Any:
@@ -416,7 +563,7 @@ def to_try(quantizer: Any) -> Any:
 def carries_signs(graph: Graph, tensor: Tensor) -> bool:
     """Whether a tensor holds nothing but signs that a layer before has taken, moved, joined, or padded."""
     call = graph.producer(tensor)
-    if gives_signs(call.layer) and takes_signs(call.layer):
+    if is_quantizer(call.layer) and takes_signs(call.layer):
         return True
     known = of(call)
     hands_on = known.moves_values or known.commutes_with_sign or is_concatenation(call)
@@ -438,11 +585,6 @@ def is_active(quantizer: Any) -> bool:
     return quantizer is not None and not isinstance(quantizer, lq.quantizers.NoOp)
 
 
-def claims_one_bit(quantizer: Any) -> bool:
-    """Whether a quantizer says that it gives one bit (`precision == 1`)."""
-    return is_active(quantizer) and getattr(quantizer, "precision", None) == 1
-
-
 def filter_scales(kernel: np.ndarray) -> np.ndarray | None:
     """The `s >= 0` of each filter if every filter is ±s, shape `(filters,)`; None otherwise."""
     magnitude = np.abs(kernel.reshape(-1, kernel.shape[-1]))
@@ -461,13 +603,22 @@ def has_binary_kernel(layer: Spec) -> bool:
 
 def is_binary_convolution(layer: Spec) -> bool:
     """Whether a frozen channels-last QuantConv2D quantizes its input to one bit, and its filters are ±s."""
+    quantizer = layer.config.get("input_quantizer")
     return (
         issubclass(layer.kind, lq.layers.QuantConv2D)
         and layer.config["data_format"] == "channels_last"
         and layer.config["kernel_quantizer"] is None
-        and claims_one_bit(layer.config["input_quantizer"])
+        and is_active(quantizer)
+        and claims_one_bit(quantizer)
         and filter_scales(layer.weights["kernel"]) is not None
     )
+
+
+def convolves_signs(graph: Graph, call: Call) -> bool:
+    """Whether a frozen convolution has filters ±s and convolves signs, its own or those of a layer before."""
+    if not has_binary_kernel(call.layer):
+        return False
+    return takes_signs(call.layer) or carries_signs(graph, call.inputs[0])
 
 
 def quantized_kernel(layer: tf.keras.layers.Layer) -> np.ndarray:

@@ -18,7 +18,7 @@ import numpy as np
 from bnn_tf._tensorflow import lq, tf
 from bnn_tf.deploy import facts
 from bnn_tf.deploy.graph import Call, Graph, Spec, Tensor, read_frozen, unique_name
-from bnn_tf.layers import ChannelPad, HardTanh, LeakyClip, LearnableBias, OutputScale
+from bnn_tf.layers import ChannelPad, LearnableBias, OutputScale
 
 
 def folded(model: tf.keras.Model) -> Graph:
@@ -44,8 +44,8 @@ def folded(model: tf.keras.Model) -> Graph:
 def fold(model: tf.keras.Model) -> tf.keras.Model:
     """The frozen network (see `freeze`) without operations that algebra can remove.
 
-    - Binary dense layers and 1D convolutions become 2D convolutions (`as_convolutions`), and signs are taken
-      where convolutions read them (`take_signs_in_layers`).
+    - Signs are taken where convolutions and dense layers read them (`take_signs_in_layers`), and binary dense
+      layers and 1D convolutions become 2D convolutions (`as_convolutions`).
     - Kernels of binary convolutions become exactly ±1; their scales, biases and the `OutputScale`,
       `LearnableBias` and `BatchNormalization` layers behind become one map per channel (`fold_scales`).
     - Biases go through sums, concatenations, pools, padding of channels and real convolutions into the
@@ -76,8 +76,8 @@ def fold(model: tf.keras.Model) -> tf.keras.Model:
 def fold_graph(graph: Graph) -> None:
     """Applies all rules to a graph of frozen layers."""
     drop_no_ops(graph)
-    as_convolutions(graph)
     take_signs_in_layers(graph)
+    as_convolutions(graph)
     for call in list(graph.calls):
         if facts.is_binary_convolution(call.layer) and not graph.is_shared(call.layer):
             split_activation(graph, call)
@@ -205,9 +205,9 @@ def single(values: np.ndarray) -> np.ndarray:
 
 def is_fused(graph: Graph, call: Call) -> bool:
     """Whether a map per channel alone reads a convolution or dense layer; converters make one of both."""
-    producer = graph.producer(call.inputs[0])
-    known = facts.is_convolution(producer.layer) or producer.layer.kind in facts.DENSE
-    return known and not facts.has_activation(producer.layer) and graph.sole_consumer(call.inputs[0]) is call
+    layer = graph.producer(call.inputs[0]).layer
+    kernel = facts.is_convolution(layer) or layer.kind in facts.DENSE
+    return kernel and not facts.has_activation(layer) and graph.sole_consumer(call.inputs[0]) is call
 
 
 def shifted(layer: Spec, offset: np.ndarray) -> np.ndarray:
@@ -272,7 +272,7 @@ def as_convolutions(graph: Graph) -> None:
 
 def _as_convolution(call: Call) -> Spec | None:
     layer, config = call.layer, call.layer.config
-    if layer.kind not in (lq.layers.QuantDense, lq.layers.QuantConv1D) or not facts.takes_signs(layer):
+    if layer.kind not in facts.BINARY_KINDS[1:] or not facts.takes_signs(layer):
         return None
     kernel = layer.weights["kernel"]
     if config["kernel_quantizer"] is not None or facts.filter_scales(kernel) is None:
@@ -311,7 +311,9 @@ def _replace(graph: Graph, call: Call, layer: Spec) -> None:
     position = graph.calls.index(call)
     graph.calls[position : position + 1] = [Call(opening, [source], [image]), convolution, back]
     _restore_with([convolution], lambda values: values.reshape(len(values), *flat))
-    while (reader := graph.sole_consumer(back.outputs[0])) is not None and _is_pointwise(reader):
+    while (reader := graph.sole_consumer(back.outputs[0])) is not None:
+        if not facts.of(reader).by_element and affine_of(reader) is None:
+            break
         _swap(graph, back, reader)
     before = graph.producer(source)
     if before.layer.kind is tf.keras.layers.Reshape and before.inputs[0].shape[1:] == image.shape[1:]:
@@ -326,16 +328,6 @@ def _reshape(name: str, shape: Sequence[int | None]) -> Spec:
     return Spec(tf.keras.layers.Reshape, {"name": name, "target_shape": tuple(shape), "dtype": "float32"})
 
 
-def _is_pointwise(call: Call) -> bool:
-    """Whether a call treats each element by itself, or with constants of its channel."""
-    if facts.is_batch_norm(call.layer):
-        return affine_of(call) is not None
-    kinds = (tf.keras.layers.ReLU, tf.keras.layers.LeakyReLU, HardTanh, LeakyClip, LearnableBias, OutputScale)
-    if call.layer.kind is tf.keras.layers.Activation:
-        return call.layer.config["activation"] in ("relu", "relu6", "tanh", "softsign", "sigmoid")
-    return call.layer.kind in kinds
-
-
 def _swap(graph: Graph, back: Call, reader: Call) -> None:
     """Lets a layer act before a reshaping that stood before it."""
     output, changed = reader.outputs[0], Tensor(back.inputs[0].shape)
@@ -348,30 +340,35 @@ def _swap(graph: Graph, back: Call, reader: Call) -> None:
 
 
 def take_signs_in_layers(graph: Graph) -> None:
-    """Takes signs where convolutions read them instead of before layers that move values or take the largest.
+    """Takes signs where kernels meet them instead of before layers that move values or take the largest.
 
-    `max(sign(x), sign(y)) = sign(max(x, y))`. LCE recognises a sign only straight before the convolution.
+    `max(sign(x), sign(y)) = sign(max(x, y))`. LCE recognises a sign only straight before the convolution, and
+    `as_convolutions` one that the layer itself takes.
     """
     for call in list(graph.calls):
         alone = not graph.is_shared(call.layer) and call.outputs[0] not in graph.outputs
-        if not (facts.gives_signs(call.layer) and facts.takes_signs(call.layer) and alone):
+        if not (facts.is_quantizer(call.layer) and facts.takes_signs(call.layer) and alone):
             continue
-        convolutions = facts.readers_behind(
+        readers = facts.readers_behind(
             graph,
             call.outputs[0],
             lambda reader: _reads_raw(graph, reader.layer),
             lambda known: known.commutes_with_sign,
         )
-        if any(call.outputs[0] not in one.inputs for one in convolutions):
-            for one in convolutions:
+        convolved = [facts.is_convolution(one.layer) and call.outputs[0] in one.inputs for one in readers]
+        if not all(convolved):
+            for one in readers:
                 one.layer.config["input_quantizer"] = facts.input_quantizer(call.layer)
             graph.remove(call)
 
 
 def _reads_raw(graph: Graph, layer: Spec) -> bool:
     """Whether a binary kernel has no quantizer of its input, and may get one."""
-    plain = layer.kind is lq.layers.QuantConv2D and not facts.is_active(layer.config["input_quantizer"])
-    return plain and facts.has_binary_kernel(layer) and not graph.is_shared(layer)
+    if layer.kind not in facts.BINARY_KINDS or graph.is_shared(layer):
+        return False
+    frozen = layer.config["kernel_quantizer"] is None
+    raw = frozen and not facts.is_active(layer.config["input_quantizer"])
+    return raw and facts.filter_scales(layer.weights["kernel"]) is not None
 
 
 def split_activation(graph: Graph, call: Call) -> None:
@@ -464,9 +461,8 @@ def absolute(affine: Affine, strict: bool = True) -> Affine:
 
 def _takes_flips(graph: Graph, layer: Spec) -> bool:
     """Whether a layer's kernel may take the minus of an input channel."""
-    if not facts.has_matrix(layer) or graph.is_shared(layer):
-        return False
-    return (facts.is_linear(layer) or facts.takes_signs(layer)) and facts.pads_only_with(layer, 0.0)
+    alone = facts.has_matrix(layer) and not graph.is_shared(layer) and facts.pads_only_with(layer, 0.0)
+    return alone and (facts.is_linear(layer) or facts.takes_signs(layer))
 
 
 def with_constant_channels(graph: Graph, makers: list[Call], affine: Affine) -> Affine | None:
@@ -527,7 +523,7 @@ def _add_filters(call: Call, count: int) -> None:
     ones = np.ones((*weights["kernel"].shape[:-1], count), np.float32)
     weights["kernel"] = np.concatenate([weights["kernel"], ones], axis=-1)
     if "bias" in weights:
-        weights["bias"] = np.concatenate([weights["bias"], np.zeros(count, np.float32)])
+        weights["bias"] = np.append(weights["bias"], np.zeros(count, np.float32))
     config["filters"] += count
 
 
@@ -607,7 +603,7 @@ def fold_scales(graph: Graph) -> None:
 
     There it meets the convolution's bias and the affine maps, which become one map per channel. If that
     is a mere scale, it goes on behind layers that commute with it (pools, ReLU), where a map waits.
-    A filter with scale 0 thereby works, which LCE's converter alone would leave in float.
+    Kernels of ±1 have no filter of scale 0, for which LCE's converter leaves a convolution in float.
     """
     for call in list(graph.calls):
         if facts.is_binary_convolution(call.layer) and not graph.is_shared(call.layer):

@@ -51,9 +51,11 @@ class Tensor:
 
     Attributes:
         shape: Its shape; the batch and unknown sizes are None.
+        dtype: Its element type.
     """
 
     shape: tuple[int | None, ...]
+    dtype: str = "float32"
 
     @property
     def channels(self) -> int | None:
@@ -170,6 +172,26 @@ class Graph:
         while (call := self.sole_consumer(tensor)) is not None:
             yield call
             tensor = call.outputs[0]
+
+    def before(self, call: Call) -> list[Call]:
+        """All calls on whose results a call depends, in the order of the graph."""
+        calls: list[Call] = []
+        needed = set(call.inputs)
+        for one in reversed(self.calls):
+            if not needed.isdisjoint(one.outputs):
+                calls.insert(0, one)
+                needed.update(one.inputs)
+        return calls
+
+    def behind(self, call: Call) -> list[Call]:
+        """All calls that depend on the results of a call, in the order of the graph."""
+        calls: list[Call] = []
+        made = set(call.outputs)
+        for one in self.calls:
+            if not made.isdisjoint(one.inputs):
+                calls.append(one)
+                made.update(one.outputs)
+        return calls
 
     def is_shared(self, layer: Spec) -> bool:
         """Whether `layer` is called more than once."""
@@ -392,8 +414,8 @@ class _Reader:
             spec = self._spec_of(layer)
             spec.config["name"] = f"{prefix}{spec.name}"
             self._specs[id(layer)] = spec
-        shapes = [tuple(t.shape) for t in tf.nest.flatten(node.outputs)]
-        results = list(map(Tensor, shapes))
+        outputs = tf.nest.flatten(node.outputs)
+        results = [Tensor(tuple(t.shape), _dtype(tf.as_dtype(t.dtype).name)) for t in outputs]
         self._graph.calls.append(Call(self._specs[id(layer)], inputs, results))
         return results
 

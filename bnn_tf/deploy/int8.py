@@ -170,8 +170,6 @@ def quantize_graph(graph: Graph, images: Sequence[np.ndarray], settings: Int8) -
         if not len(array):
             raise ConversionError("There are no images to measure the ranges of the activations on.")
     form, reason = (settings.form, "") if settings.form != "auto" else choose(graph)
-    if form == "full":
-        _check_padding(graph)
     for call in graph.calls:
         call.restores = []
     if form in ("plus", "full"):
@@ -183,6 +181,8 @@ def quantize_graph(graph: Graph, images: Sequence[np.ndarray], settings: Int8) -
     if form == "full" and any(_is_slow(call) for call in graph.calls):
         form = "plus"
         reason = "PReLU stays float, and with it the trunk: an int8 PReLU costs more than a float one"
+    if form == "full":
+        _check_padding(graph)
     sites = _FORMS[form](graph)
     if not sites.layers:
         raise ConversionError(f"'{graph.name}' has no convolution or dense layer that could be int8.")
@@ -451,7 +451,7 @@ def full(graph: Graph) -> Sites:
     sites = Sites(layers=layers, probabilities=ends)
     chains = [_fusion(graph, call) for call in graph.calls if _fuses(call)]
     fused = {tensor for chain in chains for tensor in chain[:-1]}
-    binary_ends = {_fusion(graph, call)[-1] for call in graph.calls if is_binary(graph, call)}
+    binary_ends = {_fusion(graph, call)[-1] for call in graph.calls if facts.convolves_signs(graph, call)}
     for call in graph.calls:
         output = call.outputs[0]
         if len(call.outputs) > 1 or output in fused or _keeps_values(call) or output in ends:
@@ -480,14 +480,7 @@ def _has_real_kernel(graph: Graph, call: Call) -> bool:
         return False
     if config.get("depthwise_quantizer") or config.get("data_format", "channels_last") != "channels_last":
         return False
-    return not is_binary(graph, call)
-
-
-def is_binary(graph: Graph, call: Call) -> bool:
-    """Whether a call is of a convolution of signs, of which every filter is ±s."""
-    if not facts.has_binary_kernel(call.layer):
-        return False
-    return facts.takes_signs(call.layer) or facts.carries_signs(graph, call.inputs[0])
+    return not facts.convolves_signs(graph, call)
 
 
 def without_one_padding(graph: Graph) -> list[str]:
@@ -495,7 +488,7 @@ def without_one_padding(graph: Graph) -> list[str]:
     return [
         call.layer.name
         for call in graph.calls
-        if is_binary(graph, call)
+        if facts.convolves_signs(graph, call)
         and call.layer.config["padding"] == "same"
         and call.layer.config.get("pad_values", 0) != 1
         and set(call.layer.config["kernel_size"]) != {1}
@@ -519,10 +512,7 @@ def _is_average(call: Call) -> bool:
 
 def _keeps_values(call: Call) -> bool:
     """Whether a call only hands on values (and zeros), or takes their signs."""
-    known = facts.of(call)
-    if facts.gives_signs(call.layer):
-        return known.no_op or facts.input_quantizer(call.layer) is not None
-    return known.moves_values
+    return facts.of(call).moves_values or facts.is_quantizer(call.layer)
 
 
 def _stem(graph: Graph, tensor: Tensor) -> Call | None:
@@ -606,7 +596,7 @@ def _fusion(graph: Graph, call: Call) -> list[Tensor]:
     if reader is not None and facts.of(reader).clips:
         tensors.append(reader.outputs[0])
         reader = graph.sole_consumer(tensors[-1])
-    if reader is not None and is_binary(graph, call) and facts.of(reader).affine:
+    if reader is not None and facts.convolves_signs(graph, call) and facts.of(reader).affine:
         tensors.append(reader.outputs[0])
     return tensors
 

@@ -198,22 +198,34 @@ def _as_real(values: np.ndarray, tensor: TensorInfo) -> np.ndarray:
     return (values.astype(np.float32) - zero) * np.float32(scale)
 
 
-def run(content: bytes, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """All outputs of a file that this process has converted, in the order of the file and as they are."""
-    file = LceFile(content)
+def run(file: LceFile, inputs: Sequence[np.ndarray], tensors: Sequence[int] = ()) -> list[np.ndarray]:
+    """All outputs of a file that this process has converted, in the order of the file and as they are.
+
+    Args:
+        file: The file.
+        inputs: An array `(n, …)` for each input.
+        tensors: Numbers of other tensors to give after the outputs.
+    """
     arrays = [np.ascontiguousarray(a, _dtype(tensor)) for a, tensor in zip(inputs, file.inputs, strict=True)]
-    return _Native(file, 1).predict(arrays)
+    content = file.with_outputs(tensors) if tensors else file.content
+    return _Native(file, 1, content).predict(arrays)
 
 
 class _Native:
     """LCE's interpreter within this process."""
 
-    def __init__(self, file: LceFile, threads: int) -> None:
+    def __init__(self, file: LceFile, threads: int, content: bytes | None = None) -> None:
         with quiet_native_stderr():
             try:
-                self._session = Session(native_library(), file.content, threads, xnnpack=False)
+                self._session = Session(native_library(), content or file.content, threads, xnnpack=False)
             except RuntimeError as error:
-                reason = str(error).strip().splitlines()[-1]
+                strange = {
+                    operator.name
+                    for operator in file.operators
+                    if not operator.name.isupper() and not operator.name.startswith("Lce")
+                }
+                known = f"it does not know {', '.join(sorted(strange))}"
+                reason = known if strange else str(error).strip().splitlines()[-1]
                 raise UserError(f"{file.label} does not run on LCE's interpreter: {reason}") from error
 
     def predict(self, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:

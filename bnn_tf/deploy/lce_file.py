@@ -202,16 +202,16 @@ class LceFile:
         graph.outputs = [entry.tensorIndex for entry in signature.outputs]
         return _packed(parsed)
 
-    def with_metadata(self, name: str, data: bytes) -> bytes:
-        """The content with one more entry of metadata, or another value of it."""
+    def with_metadata(self, entries: Mapping[str, bytes]) -> bytes:
+        """The content with more entries of metadata, or other values of them."""
         schema, parsed = self._objects()
-        buffer = schema.BufferT()
-        buffer.data = np.frombuffer(data, np.uint8)
-        entry = schema.MetadataT()
-        entry.name, entry.buffer = name.encode(), len(parsed.buffers)
-        parsed.buffers.append(buffer)
-        kept = [other for other in parsed.metadata or () if other.name != entry.name]
-        parsed.metadata = [*kept, entry]
+        parsed.metadata = [one for one in parsed.metadata or () if one.name.decode() not in entries]
+        for name, data in entries.items():
+            buffer, entry = schema.BufferT(), schema.MetadataT()
+            buffer.data = np.frombuffer(data, np.uint8)
+            entry.name, entry.buffer = name.encode(), len(parsed.buffers)
+            parsed.buffers.append(buffer)
+            parsed.metadata.append(entry)
         return _packed(parsed)
 
     def _objects(self) -> tuple[Any, Any]:
@@ -489,9 +489,14 @@ NOT_INSTALLED = (
 )
 
 
+def is_installed() -> bool:
+    """Whether LCE's converter and interpreter are installed."""
+    return importlib.util.find_spec("larq_compute_engine") is not None
+
+
 def require_converter() -> None:
     """Raises a `UserError` where LCE's converter is not installed, before minutes are spent."""
-    if importlib.util.find_spec("larq_compute_engine") is None:
+    if not is_installed():
         raise UserError(NOT_INSTALLED)
 
 
@@ -541,9 +546,13 @@ def to_flatbuffer(model: Any, batch: int = 1, input: str = "float32") -> bytes:
     def infer(*arrays: Any) -> dict[str, Any]:
         images = [tf.cast(one, tf.float32) for one in arrays]
         outputs = tf.nest.flatten(model(images if len(images) > 1 else images[0], training=False))
-        return {f"output_{number:04d}": output for number, output in enumerate(outputs)}  # sorted by name
+        return dict(zip(results, outputs, strict=True))
 
+    # The converter sorts inputs and outputs by name; several get their own names afterwards.
+    simple = len(model.inputs) == len(model.outputs) == 1
     names = ["images"] if len(model.inputs) == 1 else [f"input_{n:04d}" for n in range(len(model.inputs))]
+    takes = model.input_names if simple else names
+    results = model.output_names if simple else [f"output_{n:04d}" for n in range(len(model.outputs))]
     signature = [
         tf.TensorSpec((batch, *tensor.shape[1:]), input, name)
         for tensor, name in zip(model.inputs, names, strict=True)
@@ -555,21 +564,21 @@ def to_flatbuffer(model: Any, batch: int = 1, input: str = "float32") -> bytes:
     with _quiet(), tempfile.TemporaryDirectory() as folder:
         import larq_compute_engine as lce
 
-        _save(without_autograph(trace), model, folder)
+        _save(without_autograph(trace), model, takes, results, folder)
         try:
             content = lce.convert_saved_model(folder)
         except Exception as error:  # it raises plain Exceptions, whose message is a page of MLIR
             reason = next((line for line in str(error).splitlines() if "error:" in line), str(error))
             raise ConversionError(f"LCE's converter refuses '{model.name}': {reason[:300]}") from error
-    if len(model.inputs) == len(model.outputs) == 1:
+    if simple:
         return content
     return LceFile(content).with_names(
         [tensor.node.layer.name for tensor in model.inputs], model.output_names
     )
 
 
-def _save(function: Any, model: Any, folder: str) -> None:
-    """Writes a traced function as a SavedModel."""
+def _save(function: Any, model: Any, takes: Sequence[str], results: Sequence[str], folder: str) -> None:
+    """Writes a traced function as a SavedModel, with the names of what it takes and of its results."""
     from bnn_tf._tensorflow import constants, saved_model_pb2, tf
 
     if not all(variable.dtype.is_floating for variable in function.graph.variables):
@@ -585,10 +594,9 @@ def _save(function: Any, model: Any, folder: str) -> None:
     meta.graph_def.CopyFrom(function.graph.as_graph_def())
     signature = meta.signature_def["serving_default"]
     signature.method_name = "tensorflow/serving/predict"
-    outputs = [f"output_{number:04d}" for number in range(len(function.outputs))]
     for entries, names, tensors in (
-        (signature.inputs, [tensor.op.name for tensor in function.inputs], function.inputs),
-        (signature.outputs, outputs, function.outputs),
+        (signature.inputs, takes, function.inputs),
+        (signature.outputs, results, function.outputs),
     ):
         for name, tensor in zip(names, tensors, strict=True):
             entries[name].name = tensor.name

@@ -18,16 +18,14 @@ from typing import Any
 
 import numpy as np
 
-from bnn_tf import quantizers
 from bnn_tf._tensorflow import lq, tf
-from bnn_tf.deploy import facts
+from bnn_tf.deploy import facts, trials
 from bnn_tf.deploy.facts import Padding
 from bnn_tf.deploy.fold import affine_of, fold_graph
 from bnn_tf.deploy.graph import (
     QUANTIZERS,
     SIZE,
     Call,
-    ConversionError,
     Graph,
     Tensor,
     is_functional,
@@ -35,7 +33,6 @@ from bnn_tf.deploy.graph import (
     origin_of,
     read_frozen,
 )
-from bnn_tf.deploy.lce_file import BINARY_CONVOLUTION, LceFile, to_flatbuffer
 from bnn_tf.errors import some
 from bnn_tf.registry import Registry
 from bnn_tf.values import InNotebooks
@@ -176,12 +173,13 @@ class Quantized:
     @property
     def can_be_binary(self) -> bool:
         """Whether it is of that kind, or of one that folding makes such a convolution of."""
-        return self.is_convolution or issubclass(self.kind, (lq.layers.QuantConv1D, lq.layers.QuantDense))
+        return issubclass(self.kind, facts.BINARY_KINDS)
 
     @property
     def input_quantizer(self) -> Any:
         """What quantizes its input, or None."""
-        quantizer = getattr(self.layer, "input_quantizer", None)
+        own = getattr(self.layer, "input_quantizer", None)
+        quantizer = own if facts.is_active(own) else self.config.get("input_quantizer")  # folding gives some
         return quantizer if facts.is_active(quantizer) else None
 
     @functools.cached_property
@@ -302,21 +300,6 @@ def _values(function: Callable[[Any], Any], shapes: Sequence[tuple[int, ...]]) -
     return set(np.unique(outputs)[: _FEW + 1].tolist())
 
 
-def is_recognized(model: tf.keras.Model) -> bool:
-    """Whether LCE convolves what the model gives on bits, seen by converting such a convolution."""
-    if len(model.output_shape) != 4:
-        return False
-    inputs = [tf.keras.Input(tensor.shape[1:]) for tensor in model.inputs]
-    convolution = lq.layers.QuantConv2D(_CHANNELS, 1, use_bias=False)
-    network = tf.keras.Model(inputs, convolution(model(inputs if len(inputs) > 1 else inputs[0])))
-    convolution.kernel.assign(np.random.default_rng(0).choice([-1.0, 1.0], convolution.kernel.shape))
-    try:
-        operators = LceFile(to_flatbuffer(network)).operators
-    except ConversionError:
-        return False
-    return any(operator.name == BINARY_CONVOLUTION for operator in operators)
-
-
 # The rules ------------------------------------------------------------------------------------------------
 
 Rule = Callable[[Network], Iterator[Finding]]
@@ -329,12 +312,7 @@ _IN, _OUT = 32, 8  # channels that the kernels take at a time
 _BLOCK = 128  # weights of a filter that the kernels take at a time
 _WASTE = 0.2  # share of them that may be padding
 _FOLDED_AWAY = "Nothing to do: folding removes it (conversion without folding would keep it)"
-_KNOWN_SIGNS = (
-    lq.quantizers.ApproxSign,
-    lq.quantizers.SteSign,
-    lq.quantizers.SwishSign,
-    quantizers.ApproxSign,
-)
+_LARQS_SIGNS = (lq.quantizers.ApproxSign, lq.quantizers.SteSign, lq.quantizers.SwishSign)
 _OWN_OPERATOR = (_layers.PReLU, _layers.LeakyReLU, _layers.ELU)
 _GLOBAL_POOLS = (_layers.GlobalAveragePooling2D, _layers.GlobalMaxPooling2D)
 
@@ -519,6 +497,15 @@ def unsupported_layer(network: Network) -> Iterator[Finding]:
             yield _error("unsupported-layer", layer.name, reason, remedy)
 
 
+@rule("unknown-operator", after_folding=True)
+def unknown_operator(network: Network) -> Iterator[Finding]:
+    """Layers that become operators which LCE's converter or interpreter lacks; they are tried out."""
+    for call in network.graph.calls:
+        if (problem := trials.problem(call)) is not None:
+            remedy = "Compute it with other operations, or after the network"
+            yield _error("unknown-operator", call.layer.name, problem, remedy)
+
+
 @rule("grouped-convolution")
 def grouped(network: Network) -> Iterator[Finding]:
     """Grouped binary convolutions."""
@@ -588,12 +575,13 @@ def unrecognized_sign(network: Network) -> Iterator[Finding]:
     tried: dict[Any, bool] = {}
     for layer in network.convolutions:
         quantizer = layer.input_quantizer
-        taken = None if type(quantizer) in _KNOWN_SIGNS else network.values(layer)
+        known = type(quantizer) in _LARQS_SIGNS or getattr(quantizer, "recognized_by_lce", False)
+        taken = None if known else network.values(layer)
         if taken is None or not taken <= {-1.0, 1.0}:
             continue
         key = _identity(quantizer) if quantizer is not None else layer
         if key not in tried:
-            tried[key] = is_recognized(network.activations(layer))
+            tried[key] = trials.is_recognized(network.activations(layer))
         if not tried[key]:
             reason = f"LCE does not recognize that its input is binary: {_STAYS_FLOAT}"
             remedy = (
@@ -730,7 +718,7 @@ def strided_padding(network: Network) -> Iterator[Finding]:
     """Padding by hand before a strided convolution that LCE misreads."""
     fed_signs = {layer.call for layer in network.convolutions if layer.input_quantizer is None}
     for call in network.graph.calls:
-        before = _padding_before(network.graph, call.inputs[0]) if _reads_raw(call) else None
+        before = facts.padding_before(network.graph, call.inputs[0]) if _reads_raw(call) else None
         if before is None:
             continue
         padding, start = before
@@ -760,18 +748,6 @@ def _reads_raw(call: Call) -> bool:
         return False
     raw = not facts.is_active(layer.config.get("input_quantizer"))
     return raw and layer.config["padding"] == "valid" and max(layer.config["strides"]) > 1
-
-
-def _padding_before(graph: Graph, tensor: Tensor) -> tuple[Padding, Tensor] | None:
-    """The padding that the convolution alone reads, and the tensor that it pads."""
-    for call in graph.backwards(tensor):
-        if graph.sole_consumer(call.outputs[0]) is None:
-            return None
-        if (padding := facts.padding_of(call)) is not None:
-            return padding, call.inputs[0]
-        if not facts.of(call).no_op:
-            return None
-    return None
 
 
 def _looks_same(sides: tuple[int, int], size: int | None, extent: int, stride: int) -> bool:

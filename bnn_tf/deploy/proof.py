@@ -377,7 +377,7 @@ class _Limits:
 def prove(
     original: Graph,
     deployed: Graph,
-    content: bytes,
+    file: LceFile,
     inputs: Sequence[np.ndarray],
     file_inputs: Sequence[np.ndarray] | None = None,
 ) -> Proof:
@@ -386,13 +386,13 @@ def prove(
     Args:
         original: The graph of the model as trained.
         deployed: The graph that was converted: the same after folding.
-        content: The converted model.
+        file: The converted model.
         inputs: Preprocessed images for each input of the model; the first eight are used.
         file_inputs: The same as the file takes them, where it takes raw pixels.
     """
     taken = [array[:_IMAGES] for array in (inputs if file_inputs is None else file_inputs)]
     inputs = [array[:_IMAGES] for array in inputs]
-    cuts, outputs = _cuts(original, deployed, content, taken)
+    cuts, outputs = _cuts(original, deployed, file, taken)
     segments = _in_segments(original, cuts)
     fed = [cut.taken.signs if cut.taken.values is None else cut.taken.values for cut in cuts]
     expected, limits = _expected(segments, [*inputs, *fed])
@@ -474,7 +474,7 @@ def _flipped(taken: Taken, expected: np.ndarray) -> np.ndarray:
 
 
 def _cuts(
-    original: Graph, deployed: Graph, content: bytes, inputs: Sequence[np.ndarray]
+    original: Graph, deployed: Graph, file: LceFile, inputs: Sequence[np.ndarray]
 ) -> tuple[list[_Cut], list[np.ndarray]]:
     """What the file has for the tensors of `original` whose signs are taken or that are rounded, in order.
 
@@ -483,7 +483,7 @@ def _cuts(
     calls, rounding = _sign_calls(deployed), _roundings(deployed)
     places = [_place(deployed, call) for call in calls.values()]
     levels = [_levels(call) for call in rounding.values()]
-    seen, outputs = look(content, [*places, *levels], inputs)
+    seen, outputs = look(file, [*places, *levels], inputs)
     signs, rounded = seen[: len(places)], seen[len(places) :]
     taken = {
         key: _restored(call, one)
@@ -643,16 +643,15 @@ def _largest_sums(layer: Spec) -> np.ndarray:
 
 
 def look(
-    content: bytes, places: Sequence[Place | Levels], inputs: Sequence[np.ndarray]
+    file: LceFile, places: Sequence[Place | Levels], inputs: Sequence[np.ndarray]
 ) -> tuple[list[Taken | None], list[np.ndarray]]:
     """Runs a file; returns what it has at each place (None where it has none), and its outputs."""
-    file = LceFile(content)
     finder = _Finder(file)
     pairs = [finder.find(place) for place in places]
     outputs = [tensor.index for tensor in file.outputs]
     wanted = [tensor for pair in pairs if pair for tensor in pair if tensor is not None]
     extra = list(dict.fromkeys(tensor for tensor in wanted if tensor not in outputs))
-    results = interpreter.run(file.with_outputs(extra), inputs)
+    results = interpreter.run(file, inputs, extra)
     values = dict(zip([*outputs, *extra], results, strict=True))
     taken = [
         None if pair is None else _taken(file, place, pair, values)

@@ -199,7 +199,7 @@ class _Lowering(Builder):
         """The input of a layer after its input quantizer, and whether it is signs."""
         quantizer = call.layer.config.get("input_quantizer")
         tensor = self._tensors[call.inputs[0]]
-        if quantizer is None or isinstance(quantizer, lq.quantizers.NoOp):
+        if not facts.is_active(quantizer):
             return tensor, self._network.shapes[tensor].signs
         if facts.is_sign(quantizer):
             return self._sign(call.layer.name, tensor), True

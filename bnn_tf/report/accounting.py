@@ -23,9 +23,10 @@ from html import escape
 from typing import Any
 
 from bnn_tf import codebook
-from bnn_tf._tensorflow import lazy, lq, tf
+from bnn_tf._tensorflow import claims_one_bit, lazy, lq, tf
 from bnn_tf.errors import UserError
 
+facts = lazy("bnn_tf.deploy.facts")
 quantizers = lazy("bnn_tf.quantizers")
 
 REAL_BITS = 32
@@ -279,7 +280,7 @@ def _layer_cost(layer: tf.keras.layers.Layer, name: str, calls: Sequence[Any], t
 def _kernel_cost(kernel: tf.Variable, binary_input: bool, pixels: int) -> Cost:
     size = _size(kernel)
     macs = size * pixels
-    if not is_binary(kernel):
+    if not claims_one_bit(kernel):
         return Cost(real_parameters=size, real_macs=macs)
     quantizer = kernel.quantizer
     bits = round(codebook.SLICE * getattr(quantizer, "bits_per_weight", 1))
@@ -296,32 +297,14 @@ def _kernel_cost(kernel: tf.Variable, binary_input: bool, pixels: int) -> Cost:
     )
 
 
-def is_binary(weight: Any) -> bool:
-    """Whether a weight or quantizer claims one bit."""
-    return getattr(weight, "precision", None) == 1
-
-
 _KERNELS = ("kernel", "depthwise_kernel", "pointwise_kernel")
-# Keras' other convolutions, and Larq's, are subclasses of these.
-_CONVOLUTIONS = (
-    "Conv1D",
-    "Conv2D",
-    "Conv3D",
-    "SeparableConv1D",
-    "SeparableConv2D",
-    "DepthwiseConv1D",
-    "DepthwiseConv2D",
-    "LocallyConnected1D",
-    "LocallyConnected2D",
-    "Dense",
-)
 
 
 def _kernels(layer: tf.keras.layers.Layer) -> list[tuple[tf.Variable, bool]]:
     """The kernels of a convolution or dense layer, and whether each meets binary inputs."""
-    if not isinstance(layer, tuple(getattr(tf.keras.layers, name) for name in _CONVOLUTIONS)):
+    if not isinstance(layer, facts.KERNEL_LAYERS):
         return []
-    binary_input = is_binary(getattr(layer, "input_quantizer", None))
+    binary_input = claims_one_bit(getattr(layer, "input_quantizer", None))
     kernels = [getattr(layer, name) for name in _KERNELS if hasattr(layer, name)]
     # The pointwise part of a separable convolution takes the sums of the depthwise one.
     return [(kernel, binary_input and index == 0) for index, kernel in enumerate(kernels)]
@@ -417,6 +400,6 @@ def _without_state(layer: tf.keras.layers.Layer) -> tf.keras.layers.Layer:
     config = layer.get_config()
     for key in ("kernel_quantizer", "depthwise_quantizer", "pointwise_quantizer"):
         quantizer = getattr(layer, key, None)
-        if is_binary(quantizer) and getattr(quantizer, "variables", None):
+        if claims_one_bit(quantizer) and getattr(quantizer, "variables", None):
             config[key] = quantizers.ScaledSign()
     return type(layer).from_config(config)

@@ -22,7 +22,7 @@ import numpy as np
 
 from bnn_tf import math
 from bnn_tf._runtime import quiet_native_stderr
-from bnn_tf._tensorflow import lq, tf
+from bnn_tf._tensorflow import claims_one_bit, lq, tf
 from bnn_tf.data.images import Images, ResizeShort
 from bnn_tf.errors import UserError, first_line, some, unknown
 from bnn_tf.layers import Flip
@@ -227,7 +227,7 @@ def units(model: tf.keras.Model) -> dict[str, list[Unit]]:
         if isinstance(layer, tf.keras.layers.Dense):
             by_kind["dense layer"].append((layer, None))
         elif isinstance(layer, tf.keras.layers.Conv2D):
-            binary = isinstance(layer, lq.layers.QuantConv2D) and layer.kernel_quantizer is not None
+            binary = claims_one_bit(getattr(layer, "kernel_quantizer", None))
             by_kind[_KINDS[0 if binary else 1]].append((layer, _norm_behind(layer)))
     return by_kind
 
@@ -425,7 +425,7 @@ def binarize_kernels(network: tf.keras.Model) -> None:
         array([-1.,  1.], dtype=float32)
     """
     for layer in network.layers:
-        if isinstance(layer, lq.layers.QuantConv2D) and layer.kernel_quantizer is not None:
+        if isinstance(layer, lq.layers.QuantConv2D) and claims_one_bit(layer.kernel_quantizer):
             latent = getattr(layer.kernel, "latent_variable", layer.kernel)
             latent.assign(math.sign(latent_value(layer.kernel)))
 

@@ -98,6 +98,71 @@ def test_functions_and_shared_layers_as_activations(rng):
         assert 0 < (signs < 0).mean() < 1
 
 
+def gated(x):
+    gate = layers.Conv2D(8, 1, activation="sigmoid", name="gate")(
+        layers.GlobalAveragePooling2D(keepdims=True)(x)
+    )
+    return layers.multiply([layers.ReLU()(x), gate])
+
+
+NEVER_NEGATIVE = {
+    "noise": lambda x: layers.GaussianNoise(0.1)(layers.ReLU()(x)),
+    "alpha dropout": lambda x: layers.AlphaDropout(0.1)(layers.ReLU()(x)),
+    "reshape": lambda x: layers.Reshape((2, 18, 8))(layers.ReLU()(x)),
+    "tf.reshape": lambda x: tf.reshape(layers.ReLU()(x), (-1, 2, 18, 8)),
+    "sum": lambda x: layers.add([layers.ReLU()(x), tf.nn.relu(tf.reverse(x, [1]))]),
+    "operators": lambda x: (2 * layers.ReLU()(x) + 1) / 3,
+    "clip": lambda x: tf.clip_by_value(x, 0, 6),
+    "maximum": lambda x: tf.maximum(x, 0.0),
+    "mean": lambda x: layers.AveragePooling2D()(layers.Activation("softplus")(x)),
+    "LeakyReLU": lambda x: layers.LeakyReLU()(layers.ReLU()(x)),
+    "concatenation": lambda x: layers.concatenate([layers.ReLU()(x), x]),
+    "gate": gated,
+}
+
+
+@pytest.mark.parametrize("name", NEVER_NEGATIVE)
+def test_signs_differ_behind_whatever_is_never_negative(name, rng):
+    image = layers.Input((8, 8, 3))
+    x = NEVER_NEGATIVE[name](layers.Conv2D(8, 3, name="a")(image))
+    x = layers.Conv2D(8, 1, name="b")(x)
+    model = tf.keras.Model(image, layers.Dense(2)(layers.Flatten()(x)))
+    mine = bnn_tf.binarize(model, "bireal", keep=lambda layer: layer.name in ("a", "gate"))
+    signs = tf.keras.Model(mine.input, mine.get_layer("b").input)(rng.normal(size=(4, 8, 8, 3))).numpy()
+    share = (signs < 0).mean(axis=(0, 1, 2))
+    assert (share > 0).all()
+    assert (share < 1).all()
+    assert any("its signs are all +1" in note for _, note in notes(mine).values())
+    assert notes(mine).get("gate", (False, "kept on request")) == (False, "kept on request")
+
+
+@pytest.mark.parametrize(
+    "activation", [lambda x: x, lambda x: layers.add([layers.ReLU()(x), x]), lambda x: tf.nn.relu(x) - 1]
+)
+def test_activations_whose_signs_differ_stay(activation):
+    image = layers.Input((8, 8, 3))
+    x = layers.Conv2D(8, 1, name="b")(activation(layers.Conv2D(8, 3, name="a")(image)))
+    mine = bnn_tf.binarize(tf.keras.Model(image, layers.Conv2D(8, 1, name="c")(x)), "bireal")
+    assert not any("replaced" in note for _, note in notes(mine).values())
+
+
+@pytest.mark.parametrize(
+    "between", [layers.GaussianNoise(0.1), layers.Activation("gelu"), layers.PReLU(), layers.MaxPool2D()]
+)
+def test_one_norm_is_enough(between):
+    image = layers.Input((8, 8, 3))
+    x = layers.BatchNormalization()(between(layers.Conv2D(8, 3, name="b")(layers.Conv2D(8, 1)(image))))
+    mine = bnn_tf.binarize(tf.keras.Model(image, layers.Conv2D(2, 1)(x)), "bireal")
+    assert notes(mine)["b"] == (True, "")
+
+
+def test_a_function_of_the_users_inside_a_convolution():
+    image = layers.Input((8, 8, 3))
+    x = layers.Conv2D(8, 1, activation=lambda x: 2 * x, name="b")(layers.Conv2D(8, 1)(image))
+    mine = bnn_tf.binarize(tf.keras.Model(image, layers.Conv2D(2, 1)(x)), "bireal")
+    assert mine.get_layer("b_function").activation(3) == 6
+
+
 @pytest.mark.slow
 def test_it_trains(rng):
     method = bnn_tf.methods.OvSW()

@@ -38,7 +38,12 @@ def test_a_saved_model_needs_no_dataset(command, tiny, tmp_path):
     assert code == 0
     assert "1 of 1 as LceBconv2d" in out
     assert "body_conv: 0 of 2,048 signs flipped" in out
-    assert not (tmp_path / "model.tflite.json").exists()  # nothing is known of its images
+    described = json.loads((tmp_path / "model.tflite.json").read_text())
+    assert described["outputs"][0]["name"] == "logits"
+    assert "dataset" not in described  # nothing is known of its images
+    code, _, err = command("evaluate", tmp_path / "model.tflite")
+    assert code == 2
+    assert "does not say which images it takes" in err
 
 
 def test_a_saved_model_with_its_dataset(command, tiny, tmp_path):

@@ -76,6 +76,10 @@ class TestSidecar:
         assert (images.dataset, images.data_dir, images.class_names) == ("cifar10", None, ["cat", "dog"])
         assert images.pre() == dataclasses.replace(self.IMAGES, training=())
 
+    def test_a_description_of_the_model_alone_says_nothing_of_images(self, file):
+        sidecar(file).write_text(json.dumps({"format": 1, "inputs": [], "outputs": []}))
+        assert not Target.open(file).knows_images()
+
     def test_options_override(self, file):
         self.write(file)
         opened = Target.open(file)

@@ -30,10 +30,6 @@ convolutions = st.fixed_dictionaries(
         "kernel_quantizer": st.sampled_from(KERNELS),
     }
 )
-others = st.sampled_from(
-    ["norm", "relu", "clip", "bias", "max", "mean", "pad", "sign", "tfsign", "up", "prelu", "where", "crop"]
-)
-"""Layers without settings."""
 MAKERS = {
     "norm": layers.BatchNormalization,
     "relu": layers.ReLU,
@@ -48,11 +44,36 @@ MAKERS = {
     "prelu": lambda: layers.PReLU(shared_axes=[1, 2]),
     "where": lambda: lambda x: tf.where(x >= 0, 1.0, -1.0),
     "crop": lambda: layers.Cropping2D(1),
+    "depthwise": lambda: layers.DepthwiseConv2D(3, padding="same"),
+    "quantized depthwise": lambda: lq.layers.QuantDepthwiseConv2D(
+        3, padding="same", input_quantizer="ste_sign", depthwise_quantizer="ste_sign"
+    ),
+    "add": lambda: lambda x: layers.add([x, layers.ReLU()(x)]),
+    "concatenate": lambda: lambda x: layers.concatenate([x, layers.ReLU()(x)]),
+    "erf": lambda: tf.math.erf,
+    "bicubic": lambda: lambda x: tf.image.resize(x, x.shape[1:3], "bicubic"),
+    "softsign": lambda: layers.Activation("softsign"),
 }
-networks = st.lists(st.one_of(convolutions, others), min_size=1, max_size=5)
+"""Layers without settings."""
+others = st.sampled_from(list(MAKERS))
+flat = st.fixed_dictionaries(
+    {
+        "kind": st.sampled_from([lq.layers.QuantDense, lq.layers.QuantConv1D]),
+        "use_bias": st.booleans(),
+        "input_quantizer": st.sampled_from(QUANTIZERS),
+        "kernel_quantizer": st.sampled_from(KERNELS),
+    }
+)
+"""Layers behind the maps."""
+networks = st.tuples(
+    st.lists(st.one_of(convolutions, others), min_size=1, max_size=5),
+    st.lists(flat, max_size=2),
+    st.booleans(),
+)
+"""The layers of the trunk, those behind it, and whether the trunk is a second output."""
 
 
-def build(parts):
+def build(parts, tail, ends):
     """A network of these layers between a first convolution and a classifier; None if a map is too small."""
     x = image = tf.keras.Input((9, 9, 3))
     x = layers.Conv2D(32, 3, padding="same", name="stem")(x)
@@ -64,13 +85,23 @@ def build(parts):
         else:
             settings = {key: value for key, value in part.items() if key != "kind"}
             x = lq.layers.QuantConv2D(name=f"conv{number}", **settings)(x)
-    return tf.keras.Model(image, layers.Dense(4)(layers.Flatten()(x)))
+    trunk = x
+    for number, part in enumerate(tail):
+        settings = {key: value for key, value in part.items() if key != "kind"}
+        if part["kind"] is lq.layers.QuantConv1D:
+            x = layers.Reshape((-1, x.shape[-1]))(x)
+            x = lq.layers.QuantConv1D(16, 3, padding="same", name=f"line{number}", **settings)(x)
+        else:
+            x = lq.layers.QuantDense(16, name=f"dense{number}", **settings)(layers.Flatten()(x))
+            x = layers.Reshape((1, 16))(x)
+    logits = layers.Dense(4)(layers.Flatten()(x))
+    return tf.keras.Model(image, [logits, trunk] if ends else logits)
 
 
 def check(parts):
     tf.keras.backend.clear_session()
     tf.keras.utils.set_random_seed(0)
-    model = build(parts)
+    model = build(*parts)
     if model is None:
         return
     errors = bnn_tf.lint(model).errors

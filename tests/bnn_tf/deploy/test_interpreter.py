@@ -89,5 +89,5 @@ def test_outputs_keep_their_order():
     content = to_flatbuffer(tf.keras.Model(image, outputs))
     from bnn_tf.deploy import interpreter
 
-    results = interpreter.run(content, [np.ones((1, 4, 4, 1), np.float32)])
+    results = interpreter.run(LceFile(content), [np.ones((1, 4, 4, 1), np.float32)])
     assert [result.shape[-1] for result in results] == list(range(1, 13))

@@ -116,7 +116,8 @@ def test_a_saved_model_by_its_path(network, residual, tmp_path):
 
 
 def unsettled(conv, momentum):
-    """Larq's BinaryNet in small, after one step: no statistic has moved from where it started."""
+    """Larq's BinaryNet in small, after one step: with a momentum, no statistic has moved from its start."""
+    tf.keras.utils.set_random_seed(0)
     x = image = tf.keras.Input((8, 8, 3))
     x = layers.Conv2D(32, 3, padding="same")(x)
     for number in range(3):
@@ -129,37 +130,35 @@ def unsettled(conv, momentum):
     return model, images
 
 
-def test_the_reason_of_a_disagreement_is_told(conv, network, residual, images, tmp_path, monkeypatch):
-    from bnn_tf.deploy import convert as module
+def test_the_reason_of_a_disagreement_is_told(conv, tmp_path):
+    model, images = unsettled(conv, 0.999)
+    path = tmp_path / "model.tflite"
+    with pytest.raises(
+        proof.Disagreement, match=r"as Keras does, less than 95%: the statistics of"
+    ) as caught:
+        convert(model, path, images=images)
+    assert 0.5 < caught.value.report.agreement < 0.95
+    assert caught.value.report.layers_agree
+    assert "each layer by itself agrees" in str(caught.value)
+    assert not path.exists()
+    assert convert(model, path, images=images, allow_disagreement=True).path.is_file()
 
-    model, seen = unsettled(conv, 0.999)
-    assert module._unsettled_norms(model, [seen])
-    settled, seen = unsettled(conv, 0.0)
-    assert not module._unsettled_norms(settled, [seen])
+
+def test_settled_statistics_agree(conv, tmp_path):
+    model, images = unsettled(conv, 0.0)
+    assert convert(model, tmp_path / "model.tflite", images=images).parity.agreement == 1
+
+
+def test_int8_is_compared_with_the_quantized_network(network, images, tmp_path, monkeypatch):
     compare = proof.compare
 
     def worse(keras, lite, output=""):
-        rolled = np.roll(keras, 1, axis=1)
-        rolled[: len(keras) // 2] = keras[: len(keras) // 2]
-        return compare(keras, rolled, output)
+        return compare(keras, np.roll(lite, 1, axis=1), output)
 
     monkeypatch.setattr(proof, "compare", worse)
-    model = network(residual)
-    with pytest.raises(proof.Disagreement, match=r"only 50.0% of the images.*less than 95%") as caught:
-        convert(model, tmp_path / "model.tflite", images=images)
-    assert "symmetric padding" not in str(caught.value)
-    assert not list(tmp_path.iterdir())
-    assert convert(model, tmp_path / "model.tflite", images=images, allow_disagreement=True).path.is_file()
-
-
-def test_symmetric_padding_is_named_only_where_there_is_some(network, conv):
-    from bnn_tf.deploy import convert as module
-    from bnn_tf.deploy.graph import read
-
-    assert not module._known_causes(read(network(conv("conv"))))
-    padded = network(lambda x: conv("conv", padding="valid")(layers.ZeroPadding2D(1)(x)))
-    (cause,) = module._known_causes(read(padded))
-    assert "symmetric padding" in cause
+    options = {"images": images, "int8": "mixed", "calibration": images}
+    with pytest.raises(proof.Disagreement, match="images as the fake-quantized network does"):
+        convert(network(lambda x: x), tmp_path / "model.tflite", **options)
 
 
 def two_on_one_sign(x, conv):

@@ -44,6 +44,7 @@ def test_a_detector_with_two_outputs(conv, trained, tmp_path):
     assert [one.output for one in report.outputs_parity] == ["scores", "boxes"]
     file = LceFile(report.path)
     assert (file.input_names, file.output_names) == (("photo",), ("scores", "boxes"))
+    assert contract.read(file) == report.contract
     results = Interpreter(file).predict_all([images[0][:8]])
     assert results["scores"].shape == (8, 16, 16, 5)
     for result, expected in zip(
@@ -90,7 +91,23 @@ def one_channel():
     return tf.keras.Model(image, layers.Dense(4)(layers.Flatten()(layers.BatchNormalization()(x))))
 
 
-@pytest.mark.parametrize(("make", "count"), [(one_dimensional, 3), (dense, 2), (one_channel, 1)])
+def signs_before_dense_layers():
+    x = image = tf.keras.Input((10, 10, 3))
+    x = layers.BatchNormalization()(layers.Conv2D(32, 3)(x))
+    x = layers.MaxPooling2D()(layers.Activation(lq.quantizers.SteSign())(x))
+    options = {"kernel_quantizer": "magnitude_aware_sign"}
+    x = lq.layers.QuantConv1D(32, 3, name="line", **options)(layers.Reshape((16, 32))(x))
+    x = layers.Activation(lq.quantizers.SteSign())(layers.BatchNormalization()(x))
+    x = lq.layers.QuantDense(32, name="flat", **options)(layers.Flatten()(x))
+    x = layers.Activation(lq.quantizers.SteSign())(layers.BatchNormalization()(x))
+    x = lq.layers.QuantDense(32, name="straight", **options)(x)
+    return tf.keras.Model(image, layers.Dense(4)(layers.BatchNormalization()(x)))
+
+
+@pytest.mark.parametrize(
+    ("make", "count"),
+    [(one_dimensional, 3), (dense, 2), (one_channel, 1), (signs_before_dense_layers, 3)],
+)
 def test_all_binary_layers_run_on_bits(make, count, trained, tmp_path):
     model, images = trained(make())
     assert not bnn_tf.lint(model).errors
@@ -139,6 +156,18 @@ def test_raw_pixels(conv, randomized, rng, tmp_path, padding, int8):
 def test_raw_pixels_need_the_normalization(network, residual, tmp_path):
     with pytest.raises(bnn_tf.deploy.ConversionError, match="needs the normalization"):
         convert(network(residual), tmp_path / "model.tflite", input="uint8")
+
+
+def test_a_file_without_known_images_describes_itself(tmp_path):
+    image = tf.keras.Input((4, 4, 3), name="photo")
+    model = tf.keras.Model(image, layers.Dense(1, "sigmoid", name="yes")(layers.Flatten()(image)))
+    report = convert(model, tmp_path / "model.tflite")
+    file = LceFile(report.path)
+    assert (file.input_names, file.output_names) == (("photo",), ("yes",))
+    (output,) = contract.read(file)["outputs"]
+    assert output == {"name": "yes", "shape": [1, 1], "type": "float32", "meaning": "probabilities"}
+    assert contract.read(file) == report.contract
+    assert b"photo" in file.metadata["TFLITE_METADATA"]
 
 
 def test_the_contract_stands_in_the_file(network, residual, images, tmp_path):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from bnn_tf import codebook, methods
-from bnn_tf._tensorflow import tf
+from bnn_tf._tensorflow import lq, tf
 from bnn_tf.errors import UserError
 from bnn_tf.training import TransferReport, prepare, require_complete, start, train, transfer
 from bnn_tf.training.checkpoints import WeightAverage
@@ -214,6 +214,14 @@ def test_binarize_kernels_leaves_real_ones(tiny):
     start.binarize_kernels(network)
     np.testing.assert_array_equal(network.get_layer("stem_conv").kernel.numpy(), stem)
     np.testing.assert_array_equal(network.get_layer("body_conv").kernel.numpy(), np.where(latent >= 0, 1, -1))
+
+
+def test_binarize_kernels_leaves_ternary_ones():
+    convolution = lq.layers.QuantConv2D(4, 3, kernel_quantizer="ste_tern", input_shape=(8, 8, 2))
+    network = tf.keras.Sequential([convolution])
+    before = network.get_weights()[0]
+    start.binarize_kernels(network)
+    np.testing.assert_array_equal(network.get_weights()[0], before)
 
 
 def test_an_average_follows_the_weights_and_swaps(tiny):

@@ -1,4 +1,5 @@
 import collections
+import dataclasses
 import json
 
 import numpy as np
@@ -8,8 +9,8 @@ import bnn_tf
 from bnn_tf._tensorflow import lq, tf
 from bnn_tf.deploy import ConversionError, Int8, Interpreter, int8, proof
 from bnn_tf.deploy.fold import fold_graph
+from bnn_tf.deploy.graph import outputs_of, read_frozen
 from bnn_tf.deploy.graph import read as graph_of
-from bnn_tf.deploy.graph import read_frozen
 from bnn_tf.deploy.int8 import FakeQuant, FakeQuantConv2D, FakeQuantDense
 from bnn_tf.deploy.lce_file import LceFile, to_flatbuffer
 from bnn_tf.errors import UsageError
@@ -133,14 +134,14 @@ def test_the_file_computes_what_the_fake_quantized_network_does(network, conv, i
 def test_layers_agree_up_to_a_step_and_errors_are_found(network, conv, images, calibration, form):
     model = with_pooled_head(network, one_padded(conv))
     graph, _ = quantized(model, calibration, form)
-    content = to_flatbuffer(graph.build())
-    evidence = proof.prove(graph_of(graph.build()), graph, content, [images])
+    file = LceFile(to_flatbuffer(graph.build()))
+    evidence = proof.prove(graph_of(graph.build()), graph, file, [images])
     assert evidence.divergence is None
     assert len(evidence.layers) == 4
     assert all(layer.wrong == 0 for layer in evidence.layers)
     stem = next(call.layer for call in graph.calls if call.layer.name == "stem")
     stem.weights["kernel"] = 1.2 * stem.weights["kernel"]
-    evidence = proof.prove(graph_of(graph.build()), graph, content, [images])
+    evidence = proof.prove(graph_of(graph.build()), graph, file, [images])
     assert evidence.divergence.sources == ("stem",)
 
 
@@ -158,28 +159,39 @@ def rounded_often(conv):
 
 def test_single_levels_may_be_off_but_errors_are_found(network, conv, images, calibration):
     graph, _ = quantized(network(rounded_often(conv)), calibration, "full")
-    content = to_flatbuffer(graph.build())
-    assert proof.prove(graph_of(graph.build()), graph, content, [images]).divergence is None
+    file = LceFile(to_flatbuffer(graph.build()))
+    assert proof.prove(graph_of(graph.build()), graph, file, [images]).divergence is None
     shortcut = next(call.layer for call in graph.calls if call.layer.name == "shortcut")
     right = shortcut.weights["bias"]
     for wrong in (right + 0.5 * right.std(), right * 0.5):
         shortcut.weights["bias"] = wrong
-        evidence = proof.prove(graph_of(graph.build()), graph, content, [images])
+        evidence = proof.prove(graph_of(graph.build()), graph, file, [images])
         assert evidence.divergence.place == "the 8-bit output of 'shortcut'"
         assert evidence.divergence.sources == ("shortcut",)
 
 
-def of_other_levels(graph, content, images):
-    """For each tensor that is rounded: the share of values that the file has at another level, by layer."""
-    cuts, _ = proof._cuts(graph, graph, content, [images])
-    segments = proof._in_segments(graph, cuts)
-    signs = [cut.taken.signs if cut.taken.values is None else cut.taken.values for cut in cuts]
-    expected = segments.build()([images, *signs], training=False)
-    return {
-        cut.place: float(np.mean(np.abs(cut.taken.values - values) > 1e-6))
-        for cut, values in zip(cuts, expected, strict=False)
-        if not cut.layer
-    }
+def of_other_levels(graph, file, images):
+    """For each tensor that is rounded: the share of values that the file has at another level, by layer.
+
+    The levels in the file go into the layers behind them, so that no difference adds to another.
+    """
+    calls = [call for call in graph.calls if call.layer.kind is FakeQuant]
+    rounding = [call.layer.build() for call in calls]
+    places = [
+        proof.Levels(one.name, call.outputs[0].shape, one.step, -128 - round(one.minimum / one.step))
+        for call, one in zip(calls, rounding, strict=True)
+    ]
+    seen, _ = proof.look(file, places, [images])
+    known = {call: one.values for call, one in zip(calls, seen, strict=True) if one is not None}
+    shares = {}
+    for call, values in known.items():
+        others = [other for other in known if other is not call]
+        inputs = [*graph.inputs, *(other.outputs[0] for other in others)]
+        part = dataclasses.replace(graph, inputs=inputs, outputs=call.outputs)
+        (expected,) = outputs_of(part, [images, *(known[other] for other in others)])
+        maker = graph.producer(call.inputs[0]).layer.name
+        shares[maker] = float(np.mean(np.abs(values - expected) > 1e-6))
+    return shares
 
 
 def twice(layer):
@@ -209,9 +221,9 @@ def test_every_kernel_between_8_bit_tensors_is_rounded(
     model = network(lambda x: layers.Conv2D(16, 1, name="last")(layers.BatchNormalization()(layer(x))))
     graph, names = quantized(model, calibration, form)
     assert names == ["stem", *named, "last", "logits"]
-    content = to_flatbuffer(graph.build())
-    assert proof.prove(graph, graph, content, [images]).divergence is None
-    shares = of_other_levels(graph, content, images[:8])
+    file = LceFile(to_flatbuffer(graph.build()))
+    assert proof.prove(graph, graph, file, [images]).divergence is None
+    shares = of_other_levels(graph, file, images[:8])
     # TFLite multiplies in fixed point and rounds twice: at most 2^-7 of the values change level. A kernel
     # that stays float in Keras changes 7 to 24 % of them. Pools have ties, and the output is no integer.
     exact = [share for place, share in shares.items() if "pool" not in place and "logits" not in place]
@@ -232,11 +244,11 @@ def test_a_stem_of_three_convolutions(conv, randomized, images, calibration, for
     )
     graph, names = quantized(model, calibration, form)
     assert names == ["stem_reduce_conv", "stem_depthwise_conv", "stem_conv", "logits"]
-    content = to_flatbuffer(graph.build())
-    assert proof.prove(graph, graph, content, [images]).divergence is None
+    file = LceFile(to_flatbuffer(graph.build()))
+    assert proof.prove(graph, graph, file, [images]).divergence is None
     wrong = next(call.layer for call in graph.calls if call.layer.name == "stem_depthwise_conv")
     wrong.weights["depthwise_kernel"] = 1.05 * wrong.weights["depthwise_kernel"]
-    divergence = proof.prove(graph, graph, content, [images]).divergence
+    divergence = proof.prove(graph, graph, file, [images]).divergence
     assert divergence.place == "the 8-bit output of 'stem_depthwise_conv'"
     assert divergence.sources == ("stem_depthwise_conv",)
 
@@ -260,6 +272,12 @@ def test_full_refuses_zero_padding(network, residual, calibration, tmp_path):
     with pytest.raises(ConversionError, match="1 pad with zeros: 'conv2'.*Train with pad_values=1"):
         bnn_tf.convert(network(residual), tmp_path / "model.tflite", int8="full", calibration=calibration)
     assert not list(tmp_path.iterdir())
+
+
+def test_full_becomes_plus_where_slopes_stay_float(network, residual, calibration):
+    """And then zero padding does no harm."""
+    graph, names = quantized(network(lambda x: residual(layers.PReLU()(x))), calibration, "full")
+    assert names == ["stem", "logits"]
 
 
 def test_full_takes_convolutions_that_do_not_pad(network, conv, calibration):

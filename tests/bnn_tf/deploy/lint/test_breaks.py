@@ -58,6 +58,41 @@ def count(content):
     return collections.Counter(operator.name for operator in LceFile(content).operators)
 
 
+@pytest.mark.sample(2)
+@pytest.mark.parametrize(
+    ("function", "operator"),
+    [
+        (tf.math.erf, "Erf"),
+        (lambda x: tf.image.resize(x, (4, 4), "bicubic"), "ResizeBicubic"),
+        (lambda x: tf.math.cumprod(x, 1), "Cumprod"),
+        (lambda x: layers.Activation("softsign")(x), "Softsign"),
+        (lambda x: layers.Conv2D(8, 1, activation="softsign")(x), "Softsign"),
+        (lambda x: layers.UpSampling2D(interpolation="bicubic")(x), "ResizeBicubic"),
+        (lambda x: layers.Lambda(tf.math.erf)(x), "Erf"),
+    ],
+)
+def test_operators_that_lce_lacks(network, function, operator):
+    model = network(function)
+    (finding,) = bnn_tf.lint(model).errors
+    assert finding.code == "unknown-operator"
+    assert finding.reason.endswith(f"it does not know {operator}")
+    with pytest.raises(UserError, match=operator):
+        Interpreter(deployed(model), trusted=True)
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x: tf.image.resize(x, (4, 4)),
+        lambda x: tf.where(x >= 0, x, 0.5 * x),
+        lambda x: tf.reshape(x, (tf.shape(x)[0], 4, 16, 32)),
+        lambda x: layers.Activation("gelu")(x),
+    ],
+)
+def test_operators_that_lce_has(network, function):
+    assert not bnn_tf.lint(network(function)).errors
+
+
 @pytest.mark.sample(4)
 @pytest.mark.parametrize(
     ("code", "settings"),
