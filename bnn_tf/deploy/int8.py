@@ -132,10 +132,12 @@ class Int8Report(InNotebooks):
         return dataclasses.replace(self, input_type=types["input"], output_type=types["output"])
 
 
-def choose(graph: Graph) -> tuple[str, str]:
-    """The form that suits a folded network by the table `AUTO`, and why."""
+def choose(graph: Graph, int8_input: bool = False) -> tuple[str, str]:
+    """The form that suits a folded network by the table `AUTO`, and why; one with an int8 input if asked."""
     count = sum(_multiplications(call) for call in graph.calls if _is_convolution(graph, call)) / 1e6
     form, reason = next((form, reason) for least, form, reason in AUTO if count >= least / 1e6)
+    if int8_input and form == "classifier":
+        form, reason = "mixed", "an int8 input needs a first convolution that is int8 as well"
     return form, f"int8 form '{form}': {reason.format(count)}"
 
 
@@ -169,7 +171,7 @@ def quantize_graph(graph: Graph, images: Sequence[np.ndarray], settings: Int8) -
             )
         if not len(array):
             raise ConversionError("There are no images to measure the ranges of the activations on.")
-    form, reason = (settings.form, "") if settings.form != "auto" else choose(graph)
+    form, reason = (settings.form, "") if settings.form != "auto" else choose(graph, settings.int8_input)
     for call in graph.calls:
         call.restores = []
     if form in ("plus", "full"):

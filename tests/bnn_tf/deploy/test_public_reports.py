@@ -221,6 +221,7 @@ def test_the_form_is_chosen_by_what_the_convolutions_cost(conv):
         "which int8 makes cheaper",
     )  # fmt: skip
     assert int8.choose(model(32, 3))[0] == "classifier"
+    assert int8.choose(model(32, 3), int8_input=True)[0] == "mixed"
 
 
 @pytest.mark.parametrize(
