@@ -188,8 +188,10 @@ method: How the convolutions are binarized: a method, its name, or its configura
 input_shape: `(height, width, channels)`; height and width may be `None`.
 num_classes: Number of logits.
 pad_values: Padding of the binary convolutions: 0 as in the papers, or 1 (faster on device).
-weights: `None` for a random start, or the path of a weights file.
-include_top: Whether the classifier is part of the network; without it, the output is the last feature map.
+weights: `None` for a random start, `"cifar10"` for the trained weights that come with the package (see
+    `zoo.pretrained.names`), or the path of a weights file.
+include_top: Whether the classifier is part of the network; without it, the output is the last feature map,
+    and trained weights that come with the package start a network for other classes.
 pooling: Without the classifier: `"avg"` or `"max"` reduces the feature map to a vector, `None` does not.
 torch_padding: Pad strided layers as PyTorch does at even sizes: the image is turned by 180°, and the kernels
     must be turned too, as an imported checkpoint's are.
@@ -311,7 +313,7 @@ def _network(
 
     image = tf.keras.layers.Input(shape=shape, name="image")
     turned = layers.Flip(name="flip")(image) if net.torch_padding else image
-    x = body(net, turned, **{option: values[option] for option in options})
+    features = x = body(net, turned, **{option: values[option] for option in options})
     if values["include_top"]:
         x = getattr(net, head)(x, classes)
     elif pooling is not None:
@@ -322,7 +324,19 @@ def _network(
         _require_even_pools(model)
     weights = values["weights"]
     if weights in pretrained.datasets():
-        pretrained.assign(model, pretrained.name_for(name, net.method.name, weights))
+        stored = pretrained.name_for(name, net.method.name, weights)
+        trained_classes = len(pretrained.record(stored)["config"]["class_names"])
+        if not values["include_top"]:
+            # The layers are shared; the classifier is there only to take its part of the file.
+            whole = tf.keras.Model(image, getattr(net, head)(features, trained_classes))
+            pretrained.assign(whole, stored)
+        elif classes == trained_classes:
+            pretrained.assign(model, stored)
+        else:
+            raise UserError(
+                f"the weights {stored} are for {trained_classes} classes and not for {classes}: with "
+                "include_top=False they load without their classifier, and your own can follow"
+            )
     elif weights is not None:
         model_files.load_weights(model, weights)
     return model

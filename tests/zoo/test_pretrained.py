@@ -42,9 +42,24 @@ def test_every_name_is_loaded(shipped):
     np.testing.assert_array_equal(by_option(images), loaded(images))
 
 
+def test_without_the_classifier_the_features_are_the_trained_ones(shipped):
+    trunk = zoo.CifarResNet20(
+        method="recu", weights="cifar10", include_top=False, num_classes=5, input_shape=(48, 48, 3)
+    )
+    assert trunk.output_shape == (None, 12, 12, 64)
+    assert not {"head_bn", "logits"} & {layer.name for layer in trunk.layers}
+    for layer in trunk.layers:
+        for value, expected in zip(
+            layer.get_weights(), shipped.get_layer(layer.name).get_weights(), strict=True
+        ):
+            np.testing.assert_allclose(value, expected, rtol=1e-3, atol=1e-6)
+
+
 def test_other_networks_are_refused(shipped):
-    with pytest.raises(UserError, match="logits/bias is .* in it and .* in the file"):
+    with pytest.raises(UserError, match="are for 10 classes and not for 7: with include_top=False"):
         zoo.CifarResNet20(method="recu", weights="cifar10", num_classes=7)
+    with pytest.raises(UserError, match=r"stem_conv/kernel is \(3, 3, 1, 16\) in it and \(3, 3, 3, 16\) in"):
+        zoo.CifarResNet20(method="recu", weights="cifar10", input_shape=(32, 32, 1))
     with pytest.raises(UserError, match="'cifar_resnet20-bireal'; did you mean 'cifar_resnet20-recu'"):
         zoo.CifarResNet20(method="bireal", weights="cifar10")
     with pytest.raises(UserError, match="no trained network in the zoo called 'cifar_resnet20-rec'"):
