@@ -56,10 +56,9 @@ def report(
     for target in targets:
         if target.kind != "run":
             raise UserError(f"{target} is no run directory; a report is about runs")
-    if output is None:
-        if len(paths) > 1:
-            raise UsageError("name the page to write with -o, as there are several runs")
-        output = paths[0] / "report.html"
+    if output is None and len(paths) > 1:
+        raise UsageError("name the page to write with -o, as there are several runs")
+    output = targets[0].output(output, "report.html")
     if output.suffix.lower() not in (".html", ".htm"):
         raise UsageError(f"the report is a page: name a file that ends in .html, not {output}")
     for target in targets:

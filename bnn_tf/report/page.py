@@ -226,10 +226,11 @@ def write(materials: Sequence[Material], path: str | Path) -> Report:
     path = Path(path)
     if not path.parent.is_dir():
         raise UserError(f"there is no folder {path.parent} to write {path.name} to")
-    parts = [_Part(material) for material in materials]
+    names = _distinct([material.name for material in materials])
+    parts = [_Part(material, name) for material, name in zip(materials, names, strict=True)]
     tables: list[Path] = []
     for part in parts:
-        prefix = path.stem if len(parts) == 1 else f"{path.stem}.{_file_name(part.material.name)}"
+        prefix = path.stem if len(parts) == 1 else f"{path.stem}.{_file_name(part.name)}"
         for name, rows in part.tables():
             file = path.with_name(f"{prefix}.{name}.csv")
             files.write_text(file, _csv(rows))
@@ -250,6 +251,13 @@ def write(materials: Sequence[Material], path: str | Path) -> Report:
     return Report(path, tuple(tables), tuple(part.figures for part in parts))
 
 
+def _distinct(names: Sequence[str]) -> list[str]:
+    """The names, numbered where files that are called after them would be the same."""
+    if len({_file_name(name).casefold() for name in names}) == len(names):
+        return list(names)
+    return [f"{number}-{name}" for number, name in enumerate(names, start=1)]
+
+
 def _file_name(name: str) -> str:
     return re.sub(r"[^\w.-]", "_", name)
 
@@ -262,11 +270,7 @@ def _csv(rows: Sequence[Sequence[Any]]) -> str:
 
 def _shared(parts: Sequence[_Part]) -> dict[str, Any]:
     """What stands above the runs: results, curves, settings that differ."""
-    names = [part.material.name for part in parts]
-    unique = names if len(set(names)) == len(names) else [f"{i}: {name}" for i, name in enumerate(names, 1)]
-    runs = {
-        name: part.material.metrics for name, part in zip(unique, parts, strict=True) if part.material.metrics
-    }
+    runs = {part.name: part.material.metrics for part in parts if part.material.metrics}
     published = {
         part.figures["published_top1"]: f"paper: {part.title}" if len(parts) > 1 else "paper"
         for part in parts
@@ -282,7 +286,7 @@ def _shared(parts: Sequence[_Part]) -> dict[str, Any]:
     settings = differing([part.material.config for part in parts]) if len(parts) > 1 else {}
     return {
         "title": parts[0].title if len(parts) == 1 else f"{len(parts)} runs",
-        "names": unique,
+        "names": [part.name for part in parts],
         "charts": [chart for chart in charts if chart],
         "settings": {key: [_plain(value) for value in values] for key, values in settings.items()},
     }
@@ -291,8 +295,8 @@ def _shared(parts: Sequence[_Part]) -> dict[str, Any]:
 class _Part:
     """One run, as the template reads it."""
 
-    def __init__(self, material: Material) -> None:
-        self.material = material
+    def __init__(self, material: Material, name: str) -> None:
+        self.material, self.name = material, name
         recipe = material.config["recipe"]
         self.title = " · ".join((_name(recipe["method"]), recipe["model"], recipe["dataset"]))
         self.links: list[tuple[str, str]] = []
@@ -301,7 +305,7 @@ class _Part:
         self.account: Account = accounting.account(material.network)
         self.published = accounting.published(self.account)
         self.figures = {
-            "run": material.name,
+            "run": name,
             **_result(material),
             "differences": _differences(material.recipe, recipe),
             "layers": {

@@ -5,6 +5,7 @@ import pytest
 from click.testing import CliRunner
 
 from bnn_tf import cli
+from bnn_tf.cli.target import Target
 
 
 @pytest.fixture(scope="module")
@@ -48,13 +49,15 @@ def test_report(run):
     [
         (["run", "run"], 2, "name the page to write with -o"),
         (["run", "-o", "report.md"], 2, "name a file that ends in .html"),
-        (["run", "-o", "nowhere/report.html", "--no-images"], 1, "there is no folder nowhere"),
+        (["run", "-o", "nowhere/report.html"], 2, "there is no folder nowhere"),
+        (["run", "-o", "run"], 2, "run is a folder"),
         (["model.keras"], 1, "model.keras is no run directory"),
         ([], 2, "Missing argument 'RUN…'"),
     ],
 )
 def test_wrong_usage(run, arguments, code, message, capsys, monkeypatch):
     monkeypatch.chdir(run.parent)
+    monkeypatch.setattr(Target, "network", lambda _: pytest.fail("nothing is computed before"))
     (run.parent / "model.keras").write_bytes(b"")
     with pytest.raises(SystemExit) as stopped:
         cli.main(["report", *arguments])

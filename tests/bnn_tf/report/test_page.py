@@ -204,6 +204,22 @@ def test_several_runs_are_compared(material, tmp_path):
     assert {"report.my-run.metrics.csv", "report.other-run.classes.csv"} <= {p.name for p in report.tables}
 
 
+def test_runs_of_one_name_keep_their_tables_and_headings_apart(material, rows, tmp_path):
+    other = dataclasses.replace(material, metrics=rows[:2])
+    report, shown = written(tmp_path, material, other)
+    assert len({path.name for path in report.tables}) == len(report.tables) == 8
+    lengths = [
+        len((tmp_path / f"report.{name}.metrics.csv").read_text().splitlines())
+        for name in ("1-my-run", "2-my-run")
+    ]
+    assert lengths == [1 + 5, 1 + 2]
+    assert {f"{name}: subbit · small · cifar10" for name in ("1-my-run", "2-my-run")} <= set(shown.headings)
+    report, _ = written(tmp_path, material, dataclasses.replace(material, name="My run"))
+    assert len({path.name.lower() for path in report.tables}) == 8
+    report, _ = written(tmp_path, *(dataclasses.replace(material, name=name) for name in ("a b", "a_b")))
+    assert len({path.name for path in report.tables}) == 8
+
+
 def test_tables(material, tmp_path):
     report, _ = written(tmp_path, material)
     tables = {path.name: list(csv.reader(io.StringIO(path.read_text()))) for path in report.tables}
