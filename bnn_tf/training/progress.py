@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import statistics
 import time
 from collections.abc import Callable, Mapping
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TaskProgressColumn,
+    TextColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Column
+from rich.text import Text
 
 
 def duration(seconds: float) -> str:
@@ -25,6 +35,13 @@ def duration(seconds: float) -> str:
         return f"{minutes} min {rest:02d} s"
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes:02d} min"
+
+
+class _Status(ProgressColumn):
+    """What happens now; where a terminal is narrow, its end is cut, and no other column."""
+
+    def render(self, task: Task) -> Text:
+        return Text(task.fields["status"], no_wrap=True, overflow="ellipsis")
 
 
 class EpochProgress:
@@ -65,10 +82,10 @@ class EpochProgress:
         if self.console.is_terminal:
             self.bar = Progress(
                 TextColumn("{task.description}", table_column=Column(no_wrap=True)),
-                BarColumn(bar_width=max(8, min(40, self.console.width - 72))),
-                TaskProgressColumn(),
-                TimeRemainingColumn(),
-                TextColumn("{task.fields[status]}", table_column=Column(no_wrap=True)),
+                BarColumn(max(8, min(40, self.console.width - 72)), table_column=Column(no_wrap=True)),
+                TaskProgressColumn(table_column=Column(no_wrap=True)),
+                TimeRemainingColumn(table_column=Column(no_wrap=True)),
+                _Status(),
                 console=self.console,
                 transient=True,
             )
@@ -103,18 +120,25 @@ class EpochProgress:
 
     def evaluating(self, step: int = 0) -> None:
         """Says that the training steps of the epoch are done, and how far the evaluation is."""
+        self._show(self.test_steps or None, step, "on the held-out images")
+
+    def saving(self) -> None:
+        """Says that the evaluation is done, too, and that what came of the epoch is written to disk."""
+        self._show(None, 0, "saving…")
+
+    def _show(self, total: int | None, completed: int, status: str) -> None:
+        """Puts something else than training steps on the bar; without a `total` the bar only moves."""
         if self.bar is not None:
-            total = self.test_steps or None  # without a number the bar only moves
-            self.bar.update(
-                self.bar.task_ids[0], total=total, completed=step, status="on the held-out images"
-            )
+            if total is None:
+                self.bar.tasks[0].total = None  # which `update` takes for "as it is"
+            self.bar.update(self.bar.task_ids[0], total=total, completed=completed, status=status)
 
     def finish(self, epoch: int, logs: Mapping[str, float]) -> None:
         """Replaces the bar by a line."""
         self.close()
         self.seconds.append(time.monotonic() - self.started)
         left = self.epochs - epoch - 1 + self.epochs_after
-        usual = sorted(self.seconds)[len(self.seconds) // 2]
+        usual = statistics.median(self.seconds[1:] or self.seconds)  # the first one also compiled
         figures = "  ".join(f"{label} {form(logs[key])}" for key, label, form in _FIGURES if key in logs)
         self.console.print(
             f"{self.label} {epoch + 1}/{self.epochs}  {figures}  {duration(self.seconds[-1])}"

@@ -540,6 +540,7 @@ class _Training:
         self.progress.evaluating()
         with self.average.swapped() if self.average else contextlib.nullcontext():
             results = self.evaluate(held_out, epoch, logs)
+            self.progress.saving()
             figures = {**logs, **{f"val_{name}": float(value) for name, value in results.items()}}
             figures["learning_rate"] = float(tf.keras.backend.get_value(fitted.optimizer.lr))
             for callback in callbacks:  # some add figures, which those after them see

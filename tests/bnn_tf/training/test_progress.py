@@ -2,7 +2,9 @@
 
 import dataclasses
 import io
+import itertools
 import re
+import types
 
 import pytest
 from rich.console import Console
@@ -38,6 +40,45 @@ def test_on_a_terminal_a_bar_that_goes_away(recipe, new_run, session, quick_fit)
     train(new_run(recipe(epochs=1)), dataclasses.replace(session, console=console))
     assert "\x1b[" in console.file.getvalue()
     assert "train 1/1" in console.file.getvalue().splitlines()[-1]
+
+
+def console(width):
+    return Console(file=io.StringIO(), force_terminal=True, width=width, highlight=False, color_system=None)
+
+
+@pytest.mark.parametrize("width", [50, 60, 80, 120])
+def test_a_narrow_terminal_cuts_the_status_and_not_the_time_left(width):
+    shown = progress.EpochProgress(console(width), "train", 600, 390, batch_size=128)
+    shown.start(0)
+    shown.advance(5, {"loss": 2.303, "accuracy": 0.1})
+    shown.close()
+    text = shown.console.file.getvalue()
+    assert "train 1/600" in text
+    assert re.search(r"[\d-]:[\d-]{2}:[\d-]{2} +loss 2", text)
+    assert max(map(len, re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text).splitlines())) <= width
+
+
+def test_saving_is_neither_training_nor_evaluation():
+    shown = progress.EpochProgress(console(120), "train", 2, 3, test_steps=4)
+    shown.start(0)
+    shown.evaluating(4)
+    shown.saving()
+    shown.close()
+    *_, last = (line for line in shown.console.file.getvalue().splitlines() if "train" in line)
+    assert "saving…" in last
+    assert "%" not in last
+    assert "0:00:00" not in last
+
+
+def test_the_epoch_that_compiled_does_not_count_for_the_time_left(monkeypatch):
+    clock = itertools.accumulate([0, 100, 0, 10, 0, 20, 0, 30])  # begin and end of each epoch
+    monkeypatch.setattr(progress, "time", types.SimpleNamespace(monotonic=lambda: next(clock)))
+    shown = progress.EpochProgress(Console(file=io.StringIO(), width=120), "train", 5, 3)
+    for epoch in range(4):
+        shown.start(epoch)
+        shown.finish(epoch, {})
+    left = [line.rpartition("left ")[2] for line in shown.console.file.getvalue().splitlines()]
+    assert left == ["6 min 40 s", "30 s", "30 s", "20 s"]
 
 
 @pytest.mark.parametrize(
