@@ -201,7 +201,7 @@ def _print(report: "BenchmarkReport", xnnpack: bool) -> None:
 
     columns = ["candidate", "form", "size", "threads", "median ms", "p90 ms", "× first", "peak memory"]
     rows = [_row(measurement, report.ratio(measurement)) for measurement in report.measurements]
-    options.print_table(columns, rows, numbers_from=2)
+    options.print_table(columns, rows, numbers_from=2, spare=("size", "p90 ms", "peak memory"))
     click.echo()
     for candidate in report.candidates:
         listed = ", ".join(map(str, candidate.operators())) or "one compiled program, one thread"

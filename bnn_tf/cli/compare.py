@@ -52,7 +52,7 @@ def compare(paths: tuple[Path, ...], as_json: bool) -> None:
         [name, *_figures(row), spark(curve, min(shown, default=0), max(shown, default=100))]
         for name, row, curve in zip(names, rows, curves, strict=True)
     ]
-    options.print_table(columns, table)
+    options.print_table(columns, table, spare=("paper", "last", columns[-1]))
     click.echo()
     if settings:
         values = [[key, *(_shown(value) for value in by_run)] for key, by_run in settings.items()]

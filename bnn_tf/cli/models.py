@@ -39,6 +39,7 @@ _COLUMNS: tuple[tuple[str, str, Callable[[Any], str]], ...] = (
     ("recipes", "recipes", lambda names: ", ".join(names)),
 )
 _KEYS = [key for key, _, _ in _COLUMNS]
+_SPARE = ("recipes", "binary MMAC", "ARM instructions", "real MMAC", "input", "best paper top-1", "packed")
 
 
 @options.command()
@@ -72,7 +73,7 @@ def models(conditions: tuple[str, ...], sort: str | None, as_json: bool) -> None
         options.emit(rows, True, "")
         return
     shown = [["" if row[key] in (None, []) else form(row[key]) for key, _, form in _COLUMNS] for row in rows]
-    options.print_table([title for _, title, _ in _COLUMNS], shown)
+    options.print_table([title for _, title, _ in _COLUMNS], shown, spare=_SPARE)
 
 
 def _rows() -> list[dict[str, Any]]:

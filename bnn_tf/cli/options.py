@@ -665,33 +665,67 @@ def emit(value: Any, as_json: bool, text: str) -> None:
 
 
 OFF_TERMINAL = 10_000  # columns; a pipe has no width, and its lines should not be broken
+_SHORT = 24  # characters; what is no longer stands on one line, whatever the width
 
 
 def print_table(
-    columns: Sequence[str], rows: Sequence[Sequence[str]], numbers_from: int | None = None
+    columns: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    numbers_from: int | None = None,
+    spare: Sequence[str] = (),
 ) -> None:
     """Prints rows under column names.
+
+    On a terminal that is too narrow for them, long texts are folded, then columns of `spare` are left out,
+    then lines run over. The first column and short texts, such as numbers, are never cut or folded.
 
     Args:
         columns: Names of the columns.
         rows: Cells; an empty row becomes a line across the table.
         numbers_from: Align this column and those after it to the right.
+        spare: Columns that may be left out, the least important first; `--json` must have them.
     """
     from rich.console import Console
     from rich.table import Table
 
+    console = Console(markup=False, highlight=False)
+    room = console.width if console.is_terminal else OFF_TERMINAL
+    cells = [[row[i] for row in rows if row] for i in range(len(columns))]
+    # The width of each column that is shown, by its number; first the least in which it can be read.
+    widths = {i: _least_width(name, cells[i], whole=i == 0) for i, name in enumerate(columns)}
+    left_out = []
+    for name in spare:
+        if _table_width(widths) > room:
+            left_out.append(name)
+            del widths[columns.index(name)]
     table = Table(box=None, pad_edge=False)
-    for index, name in enumerate(columns):
-        right = numbers_from is not None and index >= numbers_from
-        table.add_column(name, justify="right" if right else "left")
+    for i in widths:
+        wanted = max(map(len, [columns[i], *cells[i]]))
+        widths[i] += max(0, min(wanted - widths[i], room - _table_width(widths)))
+        right = numbers_from is not None and i >= numbers_from
+        table.add_column(columns[i], justify="right" if right else "left", width=widths[i], overflow="fold")
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*(cell for i, cell in enumerate(row) if i in widths))
         if not row:
             table.add_section()
-    console = Console(markup=False, highlight=False)
-    if not console.is_terminal:
-        console.width = OFF_TERMINAL
+    console.width = _table_width(widths)
     with console.capture() as captured:
         console.print(table)
     for line in captured.get().splitlines():
         click.echo(line.rstrip())
+    if left_out:
+        which = "this column does" if len(left_out) == 1 else f"these {len(left_out)} columns do"
+        click.echo(f"On this terminal {which} not fit: {', '.join(left_out)}. --json has everything.")
+
+
+def _least_width(title: str, cells: Sequence[str], whole: bool) -> int:
+    """The least width in which a column can be read; `whole` if none of its cells may be folded."""
+    longest = max(map(len, cells), default=0)
+    folds = longest > _SHORT and not whole
+    words = [word for text in (title, *(cells if folds else ())) for word in text.split()]
+    return max(_SHORT if folds else longest, *map(len, words), 0)
+
+
+def _table_width(widths: dict[int, int]) -> int:
+    """The width of a table with columns of these widths, and two spaces for each."""
+    return sum(widths.values()) + 2 * len(widths)

@@ -12,6 +12,7 @@ def recipes(method: str | None, as_json: bool) -> None:
     """List the recipes: method × network × dataset, with the papers' accuracies.
 
     `zoo top-1` is that of the weights that come with the package, and how many epochs they were trained.
+    --json has all settings, and a note on each that says where they come from.
     """
     from bnn_tf import methods
     from zoo import pretrained
@@ -22,14 +23,14 @@ def recipes(method: str | None, as_json: bool) -> None:
     if as_json:
         options.emit([recipe.to_dict() for recipe in chosen], True, "")
         return
-    columns = ["method", "model", "dataset", "variant", "epochs", "paper top-1", "zoo top-1", "note"]
+    columns = ["method", "model", "dataset", "variant", "epochs", "paper top-1", "zoo top-1"]
     trained = {}
     for record in map(pretrained.record, pretrained.names()):
         recipe = record["config"]["recipe"]
         epochs = sum(phase["epochs"] for phase in recipe["phases"])
         trained[_key(recipe)] = f"{100 * record['accuracy']['keras']:.1f} % ({epochs} epochs)"
     rows = [_row(recipe, trained.get(_key(recipe.to_dict()), "")) for recipe in chosen]
-    options.print_table(columns, rows)
+    options.print_table(columns, rows, spare=("epochs", "zoo top-1", "paper top-1"))
 
 
 def _key(recipe: dict[str, Any]) -> tuple[str, ...]:
@@ -46,5 +47,4 @@ def _row(recipe: Any, trained: str) -> list[str]:
         "+".join(str(phase.epochs) for phase in recipe.phases),
         published,
         trained,
-        recipe.note,
     ]

@@ -41,7 +41,8 @@ def runs(folder: Path, sort: str, as_json: bool) -> None:
         click.echo(f"{folder} holds no runs; `bnn-tf train` makes one")
         return
     columns = ["run", "method", "network", "dataset", "epochs", "last", "best", "paper", "state"]
-    options.print_table(columns, [_row(row, folder) for row in rows])
+    spare = ("paper", "last", "dataset", "network", "method")
+    options.print_table(columns, [_row(row, folder) for row in rows], spare=spare)
 
 
 def facts(path: Path) -> dict[str, Any]:

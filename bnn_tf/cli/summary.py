@@ -50,7 +50,8 @@ def _print(account: "Account", printed: dict[str, float]) -> None:
     if others:
         rows.append([f"{len(others)} other layers", "", "", "", *_figures(sum(others[1:], others[0]))])
     rows += [[], ["total", "", "", "", *_figures(account.total)]]
-    options.print_table([*_COLUMNS, "bit operations M"], rows, numbers_from=3)
+    spare = ("kernel", "real params", "output", "bit operations M", "binary Mbit")
+    options.print_table([*_COLUMNS, "bit operations M"], rows, numbers_from=3, spare=spare)
     click.echo()
     lines = [
         [name, text, _comparison(key, account.total, printed)] for name, key, text in _key_figures(account)
