@@ -20,12 +20,12 @@ def data() -> None:
 @options.json_option
 @click.pass_context
 def check(context: click.Context, folder: Path, workers: int, as_json: bool) -> None:
-    """Read every image below DIR and list all files that cannot be used.
+    """Read every image below DIR, list all files that cannot be used, and say what a training would read.
 
-    The exit code is 1 if there are any.
+    The exit code is 1 if a file cannot be used, or a training would refuse the folder.
     """
     from bnn_tf import data as library
 
     checked = library.check(folder, workers)
     options.emit(checked.to_dict(), as_json, str(checked))
-    context.exit(1 if checked.faults else 0)
+    context.exit(0 if checked.sound else 1)

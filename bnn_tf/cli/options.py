@@ -6,6 +6,7 @@ import json
 import math
 import os
 import re
+import shlex
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bnn_tf import model_files, registry
+from bnn_tf.data.source import DamagedImageError
 from bnn_tf.errors import (
     AdvisingError,
     UnknownClassError,
@@ -100,7 +102,7 @@ def _translated(context: click.Context, error: UserError) -> str:
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, AdvisingError) and cause.advice:
-            message = message.replace(cause.advice, _advice(cause, flags))
+            message = message.replace(cause.advice, _advice(cause, flags, context.params.get("data_dir")))
         cause = cause.__cause__
     message = re.sub(r"\b([a-z]\w*)=True\b", lambda name: flags.get(name[1], name[0]), message)
     written = {str(parameter.name): flag(parameter) for parameter in typed(context)}
@@ -109,13 +111,15 @@ def _translated(context: click.Context, error: UserError) -> str:
     )
 
 
-def _advice(error: AdvisingError, flags: dict[str, str]) -> str:
+def _advice(error: AdvisingError, flags: dict[str, str], folder: str | None) -> str:
     """What an error advises on the command line, where the command has the option for it."""
     if isinstance(error, UntrustedModuleError | UnknownClassError):
         if "imports" in flags:
             return f"add --import {error.module or 'MODULE, the module that defines it'}"
     elif isinstance(error, UnsafeModelError) and "trust_model" in flags:
         return "only if you trust its author, add --trust-model"
+    elif isinstance(error, DamagedImageError):
+        return f"bnn-tf data check {shlex.quote(folder or 'DIR')} lists all such files"
     return error.advice
 
 
@@ -531,11 +535,11 @@ def recipe(context: click.Context, values: dict[str, Any]) -> "Recipe":
         if dataset is None and values["data_dir"] is not None and _holds_pictures(values["data_dir"]):
             dataset = "folder"
         chosen = recipes.find(values["method"], values["model"], dataset, values["variant"])
-        if dataset == "folder" and values["variant"] == "default" and values["data_dir"] is not None:
+        if dataset == "folder" and values["data_dir"] is not None:
             from bnn_tf import data
 
             facts = data.facts(dataset, values["data_dir"])
-            chosen = recipes.for_few_images(chosen, _fewer(facts.train, values["limit"]), facts.pixels)
+            chosen = recipes.for_few_images(chosen, _fewer(facts.train, values["limit"]), facts.side)
     else:
         refuse(context, ("method", "model", "dataset", "variant"), "--recipe names all of them")
         chosen = recipes.Recipe.from_dict(recipe_file(values["recipe"])["recipe"])

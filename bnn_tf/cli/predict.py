@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bnn_tf.cli import options
-from bnn_tf.cli.target import Target, read_class_names
+from bnn_tf.cli.target import Target, near, read_class_names
 from bnn_tf.errors import UserError, first_line
 
 if TYPE_CHECKING:
@@ -32,14 +32,12 @@ def predict(
 ) -> None:
     """Classify IMAGEs with TARGET: a run, a saved Keras model, a .tflite or a .snn file.
 
-    An image is scaled, cut and normalised as in the evaluation of the training. JPEG, PNG, GIF and BMP are
-    read. A network with one output tells two classes apart; probabilities of a softmax or sigmoid stay what
-    they are.
+    An image is scaled, cut and normalised as in the evaluation of the training; of a folder all images
+    directly in it are taken. JPEG, PNG, GIF and BMP are read, where Pillow is installed also WebP and TIFF. A
+    network with one output tells two classes apart; probabilities of a softmax or sigmoid stay what they are.
     """
     opened = Target.open(target)
-    for path in images:
-        if not path.is_file():
-            raise UserError(f"there is no image {path}")
+    images = tuple(path for named in images for path in _files(named))
     # A model that says nothing of its images needs only their normalisation here, no dataset.
     known = opened.knows_images() or normalization is None
     chosen = opened.images(None if known else "any", None, normalization)
@@ -69,18 +67,41 @@ def predict(
     options.emit({"target": str(target), "images": rows}, as_json, "\n".join(lines))
 
 
+def _files(path: Path) -> list[Path]:
+    """A file, or the images in a folder.
+
+    Raises:
+        UserError: there is none.
+    """
+    from bnn_tf.data.folder import images_in
+    from bnn_tf.data.images import suffixes
+
+    if not path.is_dir():
+        if not path.exists():
+            raise UserError(f"there is no image {path}{near(path)}")
+        return [path]
+    inside = images_in(path)
+    if not inside:
+        raise UserError(f"there is no image directly in the folder {path} ({', '.join(suffixes())})")
+    return [Path(image) for image in inside]
+
+
 def _pixels(path: Path, pre: "data.Images") -> "np.ndarray":
     """The image as the network sees it, uint8.
 
     Raises:
         UserError: it is no image.
     """
+    from bnn_tf._runtime import quiet_native_stderr
     from bnn_tf._tensorflow import tf
+    from bnn_tf.data.folder import fault
 
-    try:
-        return pre.view(tf.constant(path.read_bytes())).numpy()
-    except (OSError, tf.errors.OpError, ValueError) as error:
-        raise UserError(f"{path} cannot be read as an image: {first_line(error)}") from error
+    with quiet_native_stderr():
+        try:
+            return pre.view(tf.constant(path.read_bytes())).numpy()
+        except (OSError, tf.errors.OpError, ValueError) as error:
+            reason = fault(path) or f"cannot be read as an image: {first_line(error)}"
+            raise UserError(f"{path} {reason}") from error
 
 
 def _best(logits: "np.ndarray", names: list[str], top: int) -> list[dict]:

@@ -10,7 +10,7 @@ import click
 
 from bnn_tf.cli import options
 from bnn_tf.cli.target import near, require_inputs
-from bnn_tf.errors import UsageError, UserError, unknown
+from bnn_tf.errors import UsageError, UserError, some, unknown
 
 if TYPE_CHECKING:
     from bnn_tf import data
@@ -32,6 +32,7 @@ _SESSION = (
     "until_phase",
     "as_json",
 )
+_FEW_FILES = 2_000  # images that are all read before the training, which takes seconds
 
 
 @options.command()
@@ -120,6 +121,7 @@ def train(context: click.Context, **chosen: Any) -> None:
         return
     else:
         prepared = prepare(config, session)
+        _require_sound(prepared.source, config.data_dir)
         run = Run.create(prepared.config, chosen["run_dir"])
     console.print(f"Run directory: {run.path}")
     session.console.print(f"Recipe: {run.config.recipe.note}")
@@ -128,11 +130,28 @@ def train(context: click.Context, **chosen: Any) -> None:
 
         facts = data.describe(prepared.source)
         session.console.print(f"Data: {facts}{_resizing(facts, run.config.recipe)}")
-        for remark in _misfits(facts, run.config.recipe):
+        for remark in (*facts.notes, *_misfits(facts, run.config.recipe)):
             session.console.print(remark)
     for remark in _remarks(run):
         session.console.print(remark)
     _train(run, session, prepared, chosen["as_json"])
+
+
+def _require_sound(source: "data.Source", folder: str | None) -> None:
+    """Refuses a small image folder in which an image cannot be read, before anything is compiled.
+
+    Raises:
+        UserError: there is one.
+    """
+    from bnn_tf.data.folder import FileSplit, faults
+
+    splits = [split for split in (source.train, source.test) if isinstance(split, FileSplit)]
+    paths = [path for split in splits for path, _ in split.files]
+    found = faults(paths) if len(paths) <= _FEW_FILES else ()
+    if found:
+        listed = some((f"{path} {reason}" for path, reason in found), count=3)
+        check = f"bnn-tf data check {shlex.quote(str(folder))}"
+        raise UserError(f"{len(found)} images cannot be read: {listed}; {check} lists all such files")
 
 
 def _resumed(chosen: dict[str, Any]) -> "Run":
@@ -162,6 +181,10 @@ def _configuration(context: click.Context, chosen: dict[str, Any]) -> "RunConfig
 
     if recipe.dataset == "folder" and not values.get("init_from") and chosen["recipe"] is None:
         values["init_from"] = _shipped(recipe)
+        if values["init_from"] and chosen["from_phase"] is None and chosen["until_phase"] is None:
+            # These weights have all phases behind them; one with real kernels would discard their codebooks.
+            first = next((i for i, phase in enumerate(recipe.phases) if phase.method is None), 0)
+            recipe = dataclasses.replace(recipe, phases=recipe.phases[first:])
 
     from bnn_tf.training import RunConfig
 
@@ -224,7 +247,7 @@ def _misfits(facts: "data.Facts", recipe: "Recipe") -> list[str]:
             f"on; try --batch-size {several}"
         )
     smaller = max(recipe.images.size)
-    if facts.pixels is not None and facts.pixels[0] > 6 * smaller:
+    if facts.side is not None and facts.side > 6 * smaller:
         remarks.append(
             f"The pictures are far larger than what the network sees: try --image-size {2 * smaller}, or "
             "--model bireal_net18 for 224×224"
@@ -250,7 +273,7 @@ def _print_plan(config: "RunConfig", as_json: bool) -> None:
         plan |= {"steps": sum(steps[phase.name] * phase.epochs for phase in recipe.phases)}
         per_epoch = ", ".join(f"{name} {count}" for name, count in steps.items())
         lines += [f"steps per epoch: {per_epoch}", f"steps in all: {plan['steps']}"]
-    lines[1:1] = _misfits(facts, recipe)
+    lines[1:1] = [*facts.notes, *_misfits(facts, recipe)]
     options.emit(plan, as_json, "\n".join(lines))
 
 

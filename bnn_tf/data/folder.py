@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import concurrent.futures
 import contextlib
 import dataclasses
@@ -10,12 +11,14 @@ import os
 import stat
 import warnings
 import zlib
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from bnn_tf._runtime import quiet_native_stderr
 from bnn_tf._tensorflow import tf
 from bnn_tf.data import images
-from bnn_tf.data.source import DataError, EncodedSplit, Range, Source, permutation
+from bnn_tf.data.source import DataError, EncodedSplit, Facts, Sizes, Source, describe, permutation
 from bnn_tf.errors import some
 from bnn_tf.values import InNotebooks
 
@@ -66,13 +69,14 @@ class FileSplit(EncodedSplit):
         count = min(count, self.size)
         return FileSplit([self.files[i * self.size // count] for i in range(count)])
 
-    def pixels(self) -> Range | None:
-        """The shortest and the longest side of an evenly spaced sample of the images."""
-        sides: list[int] = []
+    def sizes(self) -> Sizes:
+        """Height and width of an evenly spaced sample of the images."""
+        sizes: Sizes = []
         for path, _ in self.limited(_SAMPLE).files:
             with contextlib.suppress(OSError), open(path, "rb") as file:
-                sides += images.size(file.read(2**18)) or ()
-        return (min(sides), max(sides)) if sides else None
+                size = images.size(file.read(2**18))
+                sizes += [size] if size else []
+        return sizes
 
 
 def is_image_folder(root: Path) -> bool:
@@ -87,7 +91,7 @@ def holds_pictures(root: str | os.PathLike[str]) -> bool:
         if is_image_folder(folder):
             return True
         classes = [entry for entry in folder.iterdir() if entry.is_dir() and entry.name[0] != "."]
-        return any(_images(entry) for entry in classes)
+        return any(images_in(entry) for entry in classes)
     except (OSError, DataError):
         return False
 
@@ -123,16 +127,24 @@ def load(root: Path) -> Source:
     _warn_of_numbers(training, class_names)
     files = _files_by_class(training, class_names)
     held_out = next((root / part for part in _EVALUATION if (root / part).is_dir()), None)
+    notes = []
     if training == root or held_out is None:
         train, test = _divided(files, training)
+        notes.append(f"One image in {HELD_OUT} of each class is held out for testing.")
     else:
         train, test = files, _held_out_files(held_out, class_names)
-    return Source(class_names, FileSplit(train), FileSplit(test))
+    if loose := len(images_in(training)):
+        notes.append(f"{loose:,} images beside the class folders are passed over.")
+    others = [suffix for name in class_names for suffix in _other_suffixes(training / name)]
+    if others:
+        kinds = collections.Counter(others)
+        notes.append(f"{len(others):,} files are passed over ({', '.join(sorted(kinds))}){_pillow(kinds)}.")
+    return Source(class_names, FileSplit(train), FileSplit(test), notes=tuple(notes))
 
 
 def _class_names(folder: Path, root: Path) -> list[str]:
     names = sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and entry.name[0] != ".")
-    if folder == root and not any(_images(folder / name) for name in names):
+    if folder == root and not any(images_in(folder / name) for name in names):
         raise DataError(f"{root} is not an image folder: expected {LAYOUT} in it.")
     if not names:
         raise DataError(f"{folder} holds no class folders: expected {LAYOUT}.")
@@ -182,7 +194,7 @@ def _held_out_files(folder: Path, class_names: list[str]) -> Labelled:
 def _files_by_class(folder: Path, class_names: list[str]) -> Labelled:
     files: Labelled = []
     for label, name in enumerate(class_names):
-        paths = _images(folder / name) or _images(folder / name / "images")
+        paths = images_in(folder / name) or images_in(folder / name / "images")
         if not paths:
             suffixes = ", ".join(images.suffixes())
             raise DataError(f"The class folder {folder / name} holds no images ({suffixes}).")
@@ -190,8 +202,8 @@ def _files_by_class(folder: Path, class_names: list[str]) -> Labelled:
     return files
 
 
-def _images(folder: Path) -> list[str]:
-    """The paths of what is named like an image.
+def images_in(folder: Path) -> list[str]:
+    """The paths of what is named like an image, directly in a folder.
 
     Raises:
         DataError: one is neither a file nor a link to one (reading a pipe would wait for ever).
@@ -206,6 +218,20 @@ def _images(folder: Path) -> list[str]:
                     raise DataError(f"{entry.path} is named like an image but {fault(entry.path)}.")
                 paths.append(entry.path)
     return sorted(paths)
+
+
+def _other_suffixes(folder: Path) -> list[str]:
+    """The suffixes of files that may be images and are not read."""
+    with os.scandir(folder) as entries:
+        names = [entry.name for entry in entries if entry.name[0] != "." and entry.is_file()]
+    suffixes = [os.path.splitext(name)[1].lower() for name in names if _may_be_image(name)]
+    return [suffix for suffix in suffixes if suffix not in images.suffixes()]
+
+
+def _pillow(suffixes: Iterable[str]) -> str:
+    """How some of the kinds of images that are not read could be."""
+    lacks = {".webp", ".tif", ".tiff"}.difference(images.suffixes()).intersection(suffixes)
+    return f"; `pip install pillow` lets {' and '.join(sorted(lacks))} be read" if lacks else ""
 
 
 def _annotated_files(folder: Path, class_names: list[str]) -> Labelled:
@@ -241,7 +267,8 @@ def fault(path: str | os.PathLike[str]) -> str | None:
         return "is empty"
     kind, size = images.kind(contents), images.size(contents)
     if kind is None:
-        return f"is no image of a kind that is read ({', '.join(images.suffixes())})"
+        suffix = os.path.splitext(path)[1].lower()
+        return f"is no image of a kind that is read ({', '.join(images.suffixes())}){_pillow([suffix])}"
     if size is not None and size[0] * size[1] > images.MAX_PIXELS:
         return f"has {size[1]}×{size[0]} pixels; {images.MAX_PIXELS:,} in all are the most that are read"
     try:
@@ -252,6 +279,13 @@ def fault(path: str | os.PathLike[str]) -> str | None:
     return None
 
 
+def faults(paths: Sequence[str], workers: int = 4) -> tuple[tuple[str, str], ...]:
+    """The path and the fault of every file that cannot be used as an image; see `fault`."""
+    with quiet_native_stderr(), concurrent.futures.ThreadPoolExecutor(workers) as pool:
+        reasons = list(pool.map(fault, paths))
+    return tuple((path, reason) for path, reason in zip(paths, reasons, strict=True) if reason)
+
+
 @dataclasses.dataclass(frozen=True)
 class FolderCheck(InNotebooks):
     """What `check` found.
@@ -260,32 +294,53 @@ class FolderCheck(InNotebooks):
         folder: What was checked.
         images: How many images can be used.
         faults: The path and the fault of every file that cannot.
+        facts: What a training would read; `None` where it would refuse the folder.
+        problem: Why it would refuse the folder; `None` where it would not.
 
     Example:
-        >>> print(FolderCheck(Path("pictures"), 40, (("pictures/cat/7.jpg", "is empty"),)))
+        >>> faults = (("pictures/cat/7.jpg", "is empty"),)
+        >>> print(FolderCheck(Path("pictures"), 40, faults, Facts("folder", ("cat", "dog"), 33, 8, (60, 70))))
         pictures/cat/7.jpg is empty
+        2 classes, 33 + 8 images, 60–70 px
         40 images can be used, 1 files cannot
     """
 
     folder: Path
     images: int
     faults: tuple[tuple[str, str], ...]
+    facts: Facts | None = None
+    problem: str | None = None
+
+    @property
+    def sound(self) -> bool:
+        """Whether a training can use every image."""
+        return self.images > 0 and not self.faults and self.problem is None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
-        faults = [{"path": path, "fault": reason} for path, reason in self.faults]
-        return {"folder": str(self.folder), "images": self.images, "faults": faults}
+        return {
+            "folder": str(self.folder),
+            "images": self.images,
+            "faults": [{"path": path, "fault": reason} for path, reason in self.faults],
+            "facts": self.facts and self.facts.to_dict(),
+            "problem": self.problem,
+        }
 
     def __str__(self) -> str:
         lines = [f"{path} {reason}" for path, reason in self.faults]
-        return "\n".join([*lines, f"{self.images:,} images can be used, {len(lines):,} files cannot"])
+        if self.facts is not None:
+            lines += [str(self.facts), *self.facts.notes]
+        if self.problem is not None:
+            lines.append(self.problem)
+        return "\n".join([*lines, f"{self.images:,} images can be used, {len(self.faults):,} files cannot"])
 
 
 def check(folder: str | os.PathLike[str], workers: int = 4) -> FolderCheck:
     """Reads and decodes every image below a folder and lists all files that cannot be used.
 
     Hidden files and what is not meant as an image (no suffix, text files) are passed over; other files whose
-    kind is not read, such as `.heic`, are listed.
+    kind is not read, such as `.heic`, are listed. Of a folder that `load` reads, the images are counted that
+    it reads.
 
     Args:
         folder: An image folder, or any folder with images in it.
@@ -309,10 +364,19 @@ def check(folder: str | os.PathLike[str], workers: int = 4) -> FolderCheck:
         folders[:] = sorted(name for name in folders if name[0] != ".")
         shown = sorted(name for name in names if name[0] != ".")
         paths += [os.path.join(place, name) for name in shown if _may_be_image(name)]
-    with concurrent.futures.ThreadPoolExecutor(workers) as pool:
-        reasons = list(pool.map(fault, paths))
-    faults = tuple((path, reason) for path, reason in zip(paths, reasons, strict=True) if reason)
-    return FolderCheck(root, len(paths) - len(faults), faults)
+    suffixes = images.suffixes()
+    unsuited = dict(faults(paths, workers))
+    for path in paths:
+        if os.path.splitext(path)[1].lower() not in suffixes:
+            unsuited.setdefault(path, f"is an image, but is not named like one ({', '.join(suffixes)})")
+    try:
+        source = load(root)
+    except DataError as error:
+        named = any(path in str(error) for path in unsuited)
+        problem = None if named else str(error)
+        return FolderCheck(root, len(paths) - len(unsuited), tuple(unsuited.items()), problem=problem)
+    read = {path for split in (source.train, source.test) for path, _ in split.files}  # type: ignore[union-attr]
+    return FolderCheck(root, len(read - unsuited.keys()), tuple(unsuited.items()), describe(source))
 
 
 def _may_be_image(name: str) -> bool:

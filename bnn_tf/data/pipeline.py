@@ -19,6 +19,7 @@ from bnn_tf.data.folder import fault
 from bnn_tf.data.images import Images
 from bnn_tf.data.source import (
     ArraySplit,
+    DamagedImageError,
     DataError,
     EncodedSplit,
     Source,
@@ -286,6 +287,8 @@ def clear_errors() -> Iterator[None]:
             raise
         # TensorFlow puts backslashes before quotes and backslashes.
         place = re.sub(r"\\([\\'\"])", r"\1", marked.group(1))
-        reason = fault(place.removeprefix(_FILE)) if place.startswith(_FILE) else None
+        if not place.startswith(_FILE):
+            raise DataError(f"Cannot read or decode {place}.") from error
+        reason = fault(place.removeprefix(_FILE))
         why = f": it {reason}" if reason else ""
-        raise DataError(f"Cannot read or decode {place}{why}.") from error
+        raise DamagedImageError(f"Cannot read or decode {place}{why}") from error

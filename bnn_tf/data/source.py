@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 
 from bnn_tf._tensorflow import tf
-from bnn_tf.errors import UsageError, UserError
+from bnn_tf.errors import AdvisingError, UsageError, UserError
 from bnn_tf.values import InNotebooks
 
 Arrays = tuple[np.ndarray, np.ndarray]
 Range = tuple[int, int]
+Sizes = list[tuple[int, int]]
 
 
 class DataError(UserError):
@@ -28,6 +29,18 @@ class DataError(UserError):
         ...     print(error)
         images in memory are uint8 [n, height, width, 1 or 3], not float64 [2, 8, 8, 3]
     """
+
+
+class DamagedImageError(AdvisingError, DataError):
+    """An image of an image folder cannot be read or decoded.
+
+    Example:
+        >>> str(DamagedImageError("Cannot read cat/7.jpg: it is empty"))
+        'Cannot read cat/7.jpg: it is empty; bnn_tf.data.check(folder) lists all such files'
+    """
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason, "bnn_tf.data.check(folder) lists all such files")
 
 
 class AbsentError(DataError):
@@ -121,9 +134,9 @@ class ArraySplit:
         """The first `count` examples."""
         return ArraySplit.deferred(min(count, self.size), self.image_shape, self._load)
 
-    def pixels(self) -> Range:
-        """The shortest and the longest side of the images."""
-        return min(self.image_shape[:2]), max(self.image_shape[:2])
+    def sizes(self) -> Sizes:
+        """Height and width that all images have."""
+        return [(self.image_shape[0], self.image_shape[1])]
 
 
 class EncodedSplit(ABC):
@@ -150,9 +163,9 @@ class EncodedSplit(ABC):
     def limited(self, count: int) -> EncodedSplit:
         """A split of `count` of the examples (all, if there are fewer)."""
 
-    def pixels(self) -> Range | None:
-        """The shortest and the longest side of the images, if that is known without reading all of them."""
-        return None
+    def sizes(self) -> Sizes:
+        """Height and width of a sample of the images; empty where that is not known without decoding."""
+        return []
 
 
 @dataclasses.dataclass(frozen=True)
@@ -164,6 +177,7 @@ class Source:
         train: The examples to train on.
         test: The examples held out.
         name: The name under which it was loaded.
+        notes: What may surprise about it, a sentence each.
 
     Raises:
         DataError: there are fewer than two classes, or a split holds no examples.
@@ -178,6 +192,7 @@ class Source:
     train: ArraySplit | EncodedSplit
     test: ArraySplit | EncodedSplit
     name: str = ""
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "class_names", list(self.class_names))
@@ -227,6 +242,8 @@ class Facts(InNotebooks):
         train: Number of examples to train on; `None` where it is not known.
         test: Number of examples held out, likewise.
         pixels: The shortest and the longest side of the images; of a large folder those of a sample.
+        side: What both sides of nine in ten images have at least; `None` where it is not known.
+        notes: What may surprise about the dataset, a sentence each.
 
     Example:
         >>> print(Facts("pictures", ("a", "b", "c"), 120, 36, (60, 200)))
@@ -238,6 +255,8 @@ class Facts(InNotebooks):
     train: int | None
     test: int | None
     pixels: Range | None
+    side: int | None = None
+    notes: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -262,10 +281,11 @@ def describe(source: Source) -> Facts:
         >>> print(describe(Source(("even", "odd"), split, split)))
         2 classes, 5 + 5 images, 8–9 px
     """
-    ranges = [split.pixels() for split in (source.train, source.test)]
-    known = [pixels for pixels in ranges if pixels is not None]
-    pixels = (min(low for low, _ in known), max(high for _, high in known)) if known else None
-    return Facts(source.name, source.class_names, source.train.size, source.test.size, pixels)
+    sizes = [*source.train.sizes(), *source.test.sizes()]
+    pixels = (min(map(min, sizes)), max(map(max, sizes))) if sizes else None
+    side = sorted(map(min, sizes))[len(sizes) // 10] if sizes else None
+    counts = (source.train.size, source.test.size)
+    return Facts(source.name, source.class_names, *counts, pixels, side, source.notes)
 
 
 # Randomness of an epoch, as pure functions of its seed. The algorithm is named so that no device chooses

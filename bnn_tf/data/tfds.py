@@ -30,7 +30,7 @@ from bnn_tf.data.source import (
     DataError,
     EncodedSplit,
     Facts,
-    Range,
+    Sizes,
     Source,
     UnknownDatasetError,
     derived,
@@ -128,7 +128,7 @@ def load(
             error = AbsentError(f"The dataset {name} is not in {builder.data_dir}; {_ELSEWHERE}.")
             sides = (min(image.shape[:2]), max(image.shape[:2])) if fixed else None
             train, test = _SIZES.get(builder.name, (None, None))
-            error.facts = Facts(name, list(label.names), train, test, sides)
+            error.facts = Facts(name, list(label.names), train, test, sides, sides and sides[0])
             raise error
         _prepare(builder, name)
     if builder.info.file_format.value != "tfrecord":
@@ -458,10 +458,10 @@ class StreamSplit(EncodedSplit):
         """The first `count` examples."""
         return StreamSplit(self.part.limited(count))
 
-    def pixels(self) -> Range | None:
+    def sizes(self) -> Sizes:
         """Of images of one size."""
-        sides = self.part.builder.info.features[self.part.image_key].shape[:2]
-        return None if None in sides else (min(sides), max(sides))
+        size = self.part.builder.info.features[self.part.image_key].shape[:2]
+        return [] if None in size else [tuple(size)]
 
 
 def _block_start(position: int) -> int:

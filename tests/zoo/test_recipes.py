@@ -513,13 +513,13 @@ class TestAugmentationsByBudget:
 
 class TestOwnPictures:
     def test_few_images_get_smaller_batches_and_fewer_epochs(self):
-        recipe = recipes.for_few_images(recipes.find("recu", dataset="folder"), 144, (60, 200))
+        recipe = recipes.for_few_images(recipes.find("recu", dataset="folder"), 144, side=60)
         (phase,) = recipe.phases
         assert (phase.batch_size, phase.epochs, recipe.images.size) == (16, 60, (32, 32))
         assert phase.optimizer.rate(16) == pytest.approx(0.1 * (16 / 256) ** 0.5)
 
     def test_large_pictures_are_seen_larger(self):
-        recipe = recipes.for_few_images(recipes.find("recu", dataset="folder"), 5000, (100, 4000))
+        recipe = recipes.for_few_images(recipes.find("recu", dataset="folder"), 5000, side=100)
         assert recipe.images.size == (64, 64)
 
     def test_phases_share_the_epochs(self):

@@ -598,20 +598,20 @@ FEW_IMAGES = 20_000
 _FEW_STEPS = 1_000  # training steps that few images get, in at least 15 and at most 60 epochs
 
 
-def for_few_images(recipe: Recipe, count: int, pixels: tuple[int, int] | None = None) -> Recipe:
+def for_few_images(recipe: Recipe, count: int, side: int | None = None) -> Recipe:
     """The recipe with what suits a small data set of one's own.
 
     Batches of an eighth of the images at most, with the learning rate scaled by the root of the ratio;
-    about a thousand steps; networks for small images see 64×64 pixels where all pictures have as many.
+    about a thousand steps; networks for small images see 64×64 pixels where most pictures have as many.
 
     Args:
         recipe: A recipe, usually for CIFAR-10.
         count: How many images there are to train on; above `FEW_IMAGES` the recipe stays as it is.
-        pixels: Their shortest and longest side.
+        side: What both sides of most of them have at least (`bnn_tf.data.Facts.side`).
 
     Example:
         >>> from zoo import recipes
-        >>> recipe = for_few_images(recipes.find("bireal", dataset="folder"), 144, (60, 200))
+        >>> recipe = for_few_images(recipes.find("bireal", dataset="folder"), 144, side=60)
         >>> recipe.phases[0].batch_size, recipe.phases[0].epochs
         (16, 60)
     """
@@ -628,7 +628,7 @@ def for_few_images(recipe: Recipe, count: int, pixels: tuple[int, int] | None = 
         share = max(1, round(epochs * phase.epochs / recipe.epochs))
         phases.append(_with_epochs(dataclasses.replace(phase, batch_size=batch, optimizer=optimizer), share))
     images = recipe.images
-    if pixels is not None and max(images.size) < 64 <= pixels[0]:
+    if side is not None and max(images.size) < 64 <= side:
         images = dataclasses.replace(images, size=(64, 64))
     note = f"{recipe.note}, fitted to {count:,} images"
     return dataclasses.replace(recipe, phases=tuple(phases), images=images, note=note)

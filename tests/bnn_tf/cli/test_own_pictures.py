@@ -21,8 +21,8 @@ def pictures(tmp_path):
     return tmp_path / "pictures"
 
 
-def plan(command, *options):
-    code, out, err = command("train", "--method", "recu", *options, "--dry-run", "--json")
+def plan(command, *options, method="recu"):
+    code, out, err = command("train", "--method", method, *options, "--dry-run", "--json")
     assert (code, err) == (0, "")
     return json.loads(out)
 
@@ -48,8 +48,66 @@ def test_what_does_not_fit_is_said(command, pictures):
     code, out, _ = command("train", "--method", "recu", *options)
     assert code == 0
     assert "data: 2 classes, 32 + 8 images, 60–70 px, shrunk to 8×8" in out
+    assert "One image in 5 of each class is held out for testing." in out
     assert "One step is all of an epoch: a batch holds 64 images, there are 32 to train on" in out
     assert "The pictures are far larger than what the network sees: try --image-size 16" in out
+
+
+def test_the_fast_variant_is_fitted_too(command, pictures):
+    (phase,) = plan(command, "--data-dir", pictures, "--variant", "fast")["recipe"]["phases"]
+    assert (phase["batch_size"], phase["epochs"]) == (8, 30)
+
+
+def test_few_small_pictures_do_not_decide_the_size(command, pictures):
+    for path in pictures.glob("*/*.png"):
+        side = 40 if path.name == "3.png" else 70
+        path.write_bytes(png(np.zeros((side, side, 3), np.uint8)))
+    planned = plan(command, "--data-dir", pictures)
+    assert (planned["data"]["pixels"], planned["data"]["side"]) == ([40, 70], 70)
+    assert planned["recipe"]["images"]["size"] == [64, 64]
+
+
+def test_damaged_pictures_are_named_before_the_training(command, pictures, tmp_path):
+    (pictures / "cat" / "3.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    (pictures / "dog" / "4.png").write_bytes(b"")
+    run = tmp_path / "run"
+    code, _, err = command("train", "--method", "recu", "--data-dir", pictures, "--run-dir", run)
+    assert code == 1
+    assert "2 images cannot be read:" in err
+    assert "3.png is a PNG image that is damaged or cut off" in err
+    assert f"bnn-tf data check {pictures} lists all such files" in err
+    assert not run.exists()
+
+
+class TestDataCheck:
+    def test_a_sound_folder(self, command, pictures):
+        code, out, err = command("data", "check", pictures)
+        assert (code, err) == (0, "")
+        assert out.splitlines() == [
+            "2 classes, 32 + 8 images, 60–70 px",
+            "One image in 5 of each class is held out for testing.",
+            "40 images can be used, 0 files cannot",
+        ]
+
+    def test_what_a_training_passes_over(self, command, pictures):
+        (pictures / "cat" / "0.png").rename(pictures / "cat" / "0.heic")
+        (pictures / "dog" / "0.png").rename(pictures / "loose.png")
+        code, out, _ = command("data", "check", pictures)
+        assert code == 1
+        assert "cat/0.heic is an image, but is not named like one (.jpg," in out
+        assert "1 images beside the class folders are passed over." in out
+        assert "1 files are passed over (.heic)." in out
+        assert out.endswith("38 images can be used, 1 files cannot\n")
+
+    @pytest.mark.parametrize("layout", ["empty", "one class"])
+    def test_what_a_training_refuses(self, command, pictures, layout):
+        folder = pictures / "cat" if layout == "empty" else pictures
+        for path in (pictures / "dog").iterdir() if layout == "one class" else folder.iterdir():
+            path.unlink()
+        (pictures / "dog").rmdir() if layout == "one class" else None
+        code, out, _ = command("data", "check", folder)
+        assert code == 1
+        assert ("is not an image folder" if layout == "empty" else "holds one class only, cat") in out
 
 
 def test_a_dataset_that_is_absent(command, tmp_path):
@@ -66,3 +124,11 @@ def test_shipped_weights_are_the_start(command, pictures, monkeypatch):
     monkeypatch.setattr("zoo.pretrained.record", lambda name: {"config": {"recipe": recipe}})
     assert plan(command, "--data-dir", pictures)["init_from"] == "zoo:cifar_resnet20-recu"
     assert plan(command, "--data-dir", pictures, "--channels", 1)["init_from"] is None
+
+
+def test_a_sub_bit_run_keeps_the_codebooks_that_ship(command, pictures):
+    planned = plan(command, "--data-dir", pictures, method="subbit")
+    assert planned["init_from"] == "zoo:cifar_resnet20-subbit"
+    assert [phase["name"] for phase in planned["recipe"]["phases"]] == ["weights"]
+    planned = plan(command, "--data-dir", pictures, "--channels", 1, method="subbit")
+    assert [phase["name"] for phase in planned["recipe"]["phases"]] == ["activations", "weights"]

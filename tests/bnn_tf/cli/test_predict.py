@@ -38,6 +38,24 @@ def test_top_classes(command, colours, model):
     assert second.startswith("green.png: green ")
 
 
+def test_a_folder_stands_for_its_images(command, colours):
+    (colours / "folder").mkdir()
+    (colours / "red.png").rename(colours / "folder" / "red.png")
+    options = ("--normalization", "none", "--json")
+    printed = json.loads(command("predict", "model.keras", "folder", "blue.png", *options)[1])
+    assert [image["image"] for image in printed["images"]] == ["folder/red.png", "blue.png"]
+    (colours / "folder" / "red.png").unlink()
+    code, _, err = command("predict", "model.keras", "folder", *options)
+    assert code == 1
+    assert "there is no image directly in the folder folder (.jpg, " in err
+
+
+def test_a_damaged_image_is_named(command, colours):
+    (colours / "red.png").write_bytes((colours / "red.png").read_bytes()[:40])
+    code, _, err = command("predict", "model.keras", "red.png", "--normalization", "none")
+    assert (code, err) == (1, "bnn-tf: red.png is a PNG image that is damaged or cut off\n")
+
+
 def test_json(command, colours):
     printed = json.loads(command("predict", "model.keras", "red.png", "--normalization", "none", "--json")[1])
     (image,) = printed["images"]
@@ -69,7 +87,11 @@ def test_what_the_outputs_mean(command, colours, activation):
     ("arguments", "code", "message"),
     [
         (("model.keras", "red.png"), 2, "does not say which images it takes"),
-        (("model.keras", "names.txt", "--normalization", "none"), 1, "names.txt cannot be read as an image"),
+        (
+            ("model.keras", "names.txt", "--normalization", "none"),
+            1,
+            "names.txt is no image of a kind that is read",
+        ),
         (
             ("model.keras", "red.png", "--normalization", "none", "--class-names", "two.txt"),
             1,

@@ -332,4 +332,9 @@ def test_webp_without_pillow(folder, monkeypatch):
     monkeypatch.setattr("bnn_tf.data.images._has_pillow", lambda: False)
     (folder / "train" / "ant" / "x.webp").write_bytes(b"RIFF1234WEBP")
     assert data.load("folder", folder).size("train") == 21
-    assert [Path(path).name for path, _ in data.check(folder).faults] == ["x.webp"]
+    ((path, fault),) = data.check(folder).faults
+    assert Path(path).name == "x.webp"
+    assert fault.endswith("; `pip install pillow` lets .webp be read")
+    assert data.load("folder", folder).notes == (
+        "1 files are passed over (.webp); `pip install pillow` lets .webp be read.",
+    )
