@@ -55,19 +55,43 @@ class Range:
 
 
 class InNotebooks:
-    """Shows an object's own text in notebooks, in place of all its fields.
+    r"""Shows an object's own text in place of all its fields: all of it in notebooks, one line in prompts.
+
+    That line holds the first and the last line of the text, which say what the object is about and how it
+    turned out. Subclasses define `__str__`.
 
     Example:
-        >>> class Report(InNotebooks):
+        >>> @dataclasses.dataclass(frozen=True)
+        ... class Report(InNotebooks):
+        ...     findings: tuple[str, ...]
         ...     def __str__(self):
-        ...         return "1 < 2"
-        >>> Report()._repr_html_()
-        '<pre>1 &lt; 2</pre>'
+        ...         return "\n".join(["net.tflite", *self.findings, "1 < 2"])
+        >>> Report(("a", "b"))
+        Report(net.tflite; 1 < 2)
+        >>> Report(())._repr_html_()
+        '<pre>net.tflite\n1 &lt; 2</pre>'
     """
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if "__repr__" not in cls.__dict__:  # `dataclass` gives every class its own unless the class has one
+            cls.__repr__ = InNotebooks.__repr__  # type: ignore[method-assign]
+
+    def __repr__(self) -> str:
+        lines = str(self).splitlines() or [""]
+        ends = dict.fromkeys([lines[0].strip(), lines[-1].strip()])
+        return f"{type(self).__name__}({'; '.join(_cut(line) for line in ends)})"
 
     def _repr_html_(self) -> str:
         """The text as notebooks show it."""
         return f"<pre>{html.escape(str(self), quote=False)}</pre>"
+
+
+_REPR_WIDTH = 120
+
+
+def _cut(line: str) -> str:
+    return line if len(line) <= _REPR_WIDTH else f"{line[: _REPR_WIDTH - 1]}…"
 
 
 Positive = Annotated[float, Range(above=0)]

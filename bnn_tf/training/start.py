@@ -30,6 +30,7 @@ from bnn_tf.model_files import load_model
 from bnn_tf.training.larq_names import PREFIX, is_larq_zoo, parse_larq_zoo
 from bnn_tf.training.run import Run, RunConfig, build_network
 from bnn_tf.transforms import latent_value
+from bnn_tf.values import InNotebooks
 from zoo import pretrained
 from zoo.recipes import Phase, Recipe
 from zoo.recipes.recipe import STARTS
@@ -41,7 +42,7 @@ Key = tuple[str, str]
 
 
 @dataclasses.dataclass(frozen=True)
-class TransferReport:
+class TransferReport(InNotebooks):
     """What a transfer did; every entry is `layer/variable`.
 
     Args:
