@@ -174,7 +174,9 @@ class Method(Value):
     kind: ClassVar[str] = "method"
     registry: ClassVar[Registry[type[Method]]] = METHODS
     name: ClassVar[str]
-    diagnostics: ClassVar[tuple[str, ...]] = ("sign_entropy", "pattern_entropy", "histogram")
+    diagnostics: ClassVar[tuple[str, ...]] = (
+        "epoch_flips", "sign_entropy", "pattern_entropy", "histogram",
+    )  # fmt: skip
     initializers: ClassVar[Initializers] = Initializers()
 
     def __init_subclass__(cls, **options: Any) -> None:
@@ -405,7 +407,8 @@ class ReCU(Method):
     tau_max: Annotated[float, Range(above=0.5, most=1)] = 0.99
     name: ClassVar[str] = "recu"
     diagnostics: ClassVar[tuple[str, ...]] = (
-        "tau", "dead_share", "quantization_error", "sign_entropy", "pattern_entropy", "histogram",
+        "tau", "dead_share", "quantization_error",
+        "epoch_flips", "sign_entropy", "pattern_entropy", "histogram",
     )  # fmt: skip
     initializers: ClassVar[Initializers] = Initializers(
         "kaiming_normal", "kaiming_normal", "kaiming_normal", "pytorch", "pytorch"
@@ -473,7 +476,9 @@ class SubBit(Method):
     interval: Count = 25
     codebook: Literal["random", "frequent"] = "random"
     name: ClassVar[str] = "subbit"
-    diagnostics: ClassVar[tuple[str, ...]] = ("codebook", "pattern_entropy", "sign_entropy", "histogram")
+    diagnostics: ClassVar[tuple[str, ...]] = (
+        "codebook", "epoch_flips", "pattern_entropy", "sign_entropy", "histogram",
+    )  # fmt: skip
 
     initializers: ClassVar[Initializers] = Initializers(
         "pytorch", "tiny_uniform", "pytorch", "pytorch", "pytorch"
@@ -551,7 +556,7 @@ class OvSW(Method):
     name: ClassVar[str] = "ovsw"
     diagnostics: ClassVar[tuple[str, ...]] = (
         "flip_ratio", "silent_share", "scaled_share", "gradient_ratio",
-        "sign_entropy", "pattern_entropy", "histogram",
+        "epoch_flips", "sign_entropy", "pattern_entropy", "histogram",
     )  # fmt: skip
     initializers: ClassVar[Initializers] = Initializers(
         "pytorch", "kaiming_normal", "pytorch", "pytorch", "pytorch"

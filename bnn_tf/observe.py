@@ -4,11 +4,11 @@
 training step; `TelemetryLog` puts their means over each epoch into the logs and into TensorBoard.
 
 `binary_kernels` takes the latent weights and signs of a network as they are, `measure` says in figures what
-they look like, and `KernelDiagnostics` writes these after each epoch. The figures are those with which ReCU
-(ICCV 2021) argues: `W1` is the latent kernel standardised per output channel to deviation 2√2
-(`math.recu_standardize`), `Q(τ)` the bound at which ReCU clamps it. Both are defined for the latent kernels
-of any method, so that methods can be compared; which of them mean something for a method, its `diagnostics`
-say. Kernels are arrays `(kh, kw, cin, cout)`.
+they look like, and `KernelDiagnostics` writes these before the first epoch and after each one. The figures
+are those with which ReCU (ICCV 2021) argues: `W1` is the latent kernel standardised per output channel to
+deviation 2√2 (`math.recu_standardize`), `Q(τ)` the bound at which ReCU clamps it. Both are defined for the
+latent kernels of any method, so that methods can be compared; which of them mean something for a method, its
+`diagnostics` say. Kernels are arrays `(kh, kw, cin, cout)`.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ from bnn_tf.transforms import (
 STEP_FIGURES = ("flip_ratio", "silent_share", "scaled_share", "gradient_ratio")
 """What `KernelTelemetry` measures in every step."""
 
-FIGURES = ("dead_share", "sign_entropy", "quantization_error", "pattern_entropy")
-"""What `measure` says in one number each."""
+FIGURES = ("epoch_flips", "dead_share", "sign_entropy", "quantization_error", "pattern_entropy")
+"""What `KernelDiagnostics` says in one number each."""
 
 REFERENCE_TAU = 0.99
 """τ for kernels that have none: ReCU's last, which leaves 2 % of a Laplace distribution outside."""
@@ -272,7 +272,9 @@ def read(path: str | os.PathLike) -> list[dict[str, Any]]:
 class KernelDiagnostics(tf.keras.callbacks.Callback):
     """Appends the figures of every binary kernel to a file after each epoch, one line of JSON per layer.
 
-    Each line holds `phase`, `epoch` (from 1), `layer` and what `measure` says. Training that is resumed with
+    Each line holds `phase`, `epoch` (from 1; 0 is the start, before any training), `layer`, `epoch_flips` and
+    what `measure` says. `epoch_flips` is the share of signs that are not what they were an epoch before;
+    `None` at the start and for the epoch in which a training is resumed. Training that is resumed with
     `model.fit(initial_epoch=…)` first drops what the file says of later epochs. Nothing is written for a
     network without binary kernels.
 
@@ -291,7 +293,7 @@ class KernelDiagnostics(tf.keras.callbacks.Callback):
         >>> x, y = np.ones((2, 6, 6, 2)), np.ones((2, 4, 4, 4))
         >>> _ = model.fit(x, y, verbose=0, callbacks=[KernelDiagnostics(path)])
         >>> [(record["epoch"], record["layer"]) for record in read(path)]
-        [(1, 'conv')]
+        [(0, 'conv'), (1, 'conv')]
     """
 
     def __init__(
@@ -304,6 +306,7 @@ class KernelDiagnostics(tf.keras.callbacks.Callback):
         super().__init__()
         self.path, self.phase, self.network, self.log_dir = Path(path), phase, network, log_dir
         self._started = False
+        self._signs: dict[str, np.ndarray] = {}
         self._writer: tf.summary.SummaryWriter | None = None
 
     def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
@@ -311,13 +314,23 @@ class KernelDiagnostics(tf.keras.callbacks.Callback):
         self._started = False
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        """Forgets, before the first epoch, what an interrupted training said of this one and later ones."""
-        if not self._started:
-            self._started = True
-            records = read(self.path)
-            kept = [r for r in records if r["phase"] != self.phase or r["epoch"] <= epoch]
-            if self.path.is_file():
-                files.write_text(self.path, "".join(map(_line, kept)))
+        """Writes the start, and forgets what an interrupted training said of this epoch and later ones.
+
+        Raises:
+            UserError: the disk is full, or the file cannot be written.
+        """
+        if self._started:
+            return
+        self._started, self._signs = True, {}
+        records = read(self.path)
+        kept = [r for r in records if r["phase"] != self.phase or r["epoch"] <= epoch]
+        if self.path.is_file():
+            files.write_text(self.path, "".join(map(_line, kept)))
+        if epoch == 0:
+            # Read in any case, as every worker must; after a stop in the first epoch it is no start any more.
+            snapshots = binary_kernels(self.network or self.model)
+            if not any(r["phase"] == self.phase for r in kept):
+                self._write(0, snapshots)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Writes the epoch.
@@ -326,22 +339,29 @@ class KernelDiagnostics(tf.keras.callbacks.Callback):
             UserError: the disk is full, or the file cannot be written.
         """
         snapshots = binary_kernels(self.network or self.model)
-        if not snapshots:
-            return
-        records = [
-            {"phase": self.phase, "epoch": epoch + 1, "layer": kernel.name, **measure(kernel)}
-            for kernel in snapshots
-        ]
-        try:
-            with self.path.open("a") as file:
-                file.writelines(map(_line, records))
-        except OSError as error:
-            raise UserError(f"cannot write {self.path}: {error.strerror}") from error
-        if self.log_dir is not None:
+        records = self._write(epoch + 1, snapshots)
+        if self.log_dir is not None and records:
             self._writer = self._writer or tf.summary.create_file_writer(str(Path(self.log_dir) / "layers"))
             with self._writer.as_default(step=epoch):
                 _summarize(snapshots, records)
             self._writer.flush()
+
+    def _write(self, epoch: int, snapshots: Sequence[BinaryKernel]) -> list[dict[str, Any]]:
+        """Appends a record per kernel, and keeps the signs for the next epoch's."""
+        records = []
+        for kernel in snapshots:
+            before = self._signs.get(kernel.name)
+            flips = None if before is None else round(float(np.mean(kernel.signs != before)), 6)
+            place = {"phase": self.phase, "epoch": epoch, "layer": kernel.name}
+            records.append({**place, "epoch_flips": flips, **measure(kernel)})
+        self._signs = {kernel.name: kernel.signs for kernel in snapshots}
+        if records:
+            try:
+                with self.path.open("a") as file:
+                    file.writelines(map(_line, records))
+            except OSError as error:
+                raise UserError(f"cannot write {self.path}: {error.strerror}") from error
+        return records
 
     def on_train_end(self, logs: dict[str, float] | None = None) -> None:
         """Closes TensorBoard's file."""

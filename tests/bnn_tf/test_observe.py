@@ -144,11 +144,42 @@ def test_one_record_per_layer_and_epoch(recorded):
     folder, model = recorded
     records = observe.read(folder / "d.jsonl")
     assert [(r["phase"], r["epoch"], r["layer"]) for r in records] == [
-        ("weights", epoch, layer) for epoch in (1, 2) for layer in ("a", "b")
+        ("weights", epoch, layer) for epoch in (0, 1, 2) for layer in ("a", "b")
     ]
     now = [observe.measure(kernel) for kernel in observe.binary_kernels(model)]
-    for record, measured in zip(records[2:], now, strict=True):
+    for record, measured in zip(records[4:], now, strict=True):
         assert {key: record[key] for key in measured} == measured
+
+
+def test_the_start_and_the_flips_of_each_epoch(tmp_path):
+    model, path = network(), tmp_path / "d.jsonl"
+    callback = observe.KernelDiagnostics(path)
+    callback.set_model(model)
+    start = [observe.measure(kernel) for kernel in observe.binary_kernels(model)]
+    callback.on_train_begin()
+    callback.on_epoch_begin(0)
+    kernel = model.get_layer("a").kernel
+    values = np.zeros(kernel.shape)
+    values[..., 0, :], values[..., 1, :] = 1, -1  # of mean 0, which standardizing leaves alone
+    kernel.assign(values)
+    callback.on_epoch_end(0)
+    callback.on_epoch_begin(1)
+    values[0, 0, :, :2] *= -1
+    kernel.assign(values)
+    callback.on_epoch_end(1)
+    records = [record for record in observe.read(path) if record["layer"] == "a"]
+    assert {key: records[0][key] for key in start[0]} == start[0]
+    assert [record["epoch"] for record in records] == [0, 1, 2]
+    assert records[0]["epoch_flips"] is None
+    assert 0 < records[1]["epoch_flips"] < 1
+    assert records[2]["epoch_flips"] == pytest.approx(4 / 72, abs=1e-6)
+
+    callback.on_train_begin()  # stopped in the first epoch: the start stays what it was
+    callback.on_epoch_begin(0)
+    callback.on_epoch_end(0)
+    again = [record for record in observe.read(path) if record["layer"] == "a"]
+    assert again[0] == records[0]
+    assert (again[1]["epoch"], again[1]["epoch_flips"], len(again)) == (1, None, 2)
 
 
 def test_what_is_measured(recorded):
@@ -184,6 +215,7 @@ def test_resuming_replaces_what_an_interrupted_training_said(tmp_path):
     assert records[:2] == [earlier, kept]
     assert [(r["epoch"], r["layer"]) for r in records[2:]] == [(2, "a"), (2, "b")]
     assert "histogram" in records[2]
+    assert records[2]["epoch_flips"] is None
 
 
 def test_network_without_binary_kernels_writes_nothing(tmp_path):
@@ -197,7 +229,7 @@ def test_student_of_a_distiller(tmp_path):
     distiller = Distiller(student, teacher)
     distiller.compile("sgd")
     fit(distiller, observe.KernelDiagnostics(tmp_path / "d.jsonl", network=student), epochs=1)
-    assert [r["layer"] for r in observe.read(tmp_path / "d.jsonl")] == ["a", "b"]
+    assert [r["layer"] for r in observe.read(tmp_path / "d.jsonl")] == ["a", "b"] * 2
 
 
 @pytest.mark.parametrize("line", [b"{}", b"1", b"\xff\xfe", b"[" * 100_000, b'{"phase": "tr'])

@@ -21,8 +21,11 @@ def rows(run):
 
 
 def records(run):
-    """What was written about the kernels after each epoch."""
-    return observe.read(run.path / "diagnostics.jsonl")
+    """What was written about the kernels, without what is unknown after a resume: the flips of its epoch."""
+    return [
+        {key: value for key, value in record.items() if key != "epoch_flips"}
+        for record in observe.read(run.path / "diagnostics.jsonl")
+    ]
 
 
 def checkpoint(run, phase):
