@@ -15,6 +15,7 @@ from bnn_tf.errors import UsageError, UserError
 
 if TYPE_CHECKING:
     from bnn_tf.report import page
+    from zoo.recipes import Recipe
 
 
 @options.command()
@@ -70,7 +71,7 @@ def report(
 
     materials = [_material(target, data_dir, None if no_images else limit) for target in targets]
     written = page.write(materials, output)
-    options.emit(written.to_dict(), as_json, f"{written.path}: {len(written.tables)} CSV files beside it")
+    options.emit(written.to_dict(), as_json, str(written))
 
 
 def _material(target: Target, data_dir: str | None, limit: int | None) -> "page.Material":
@@ -92,9 +93,26 @@ def _material(target: Target, data_dir: str | None, limit: int | None) -> "page.
         records=observe.read(run.path / "diagnostics.jsonl"),
         network=target.network(),
         diagnostics=method.diagnostics,
+        full_recipe=_full_recipe(recipe),
         predictions=None if limit is None else _predictions(target, data_dir, limit),
         converted=_converted(run.path),
     )
+
+
+def _full_recipe(recipe: "Recipe") -> dict[str, Any] | None:
+    """What the paper reaches with its own recipe where this is a variant for a short budget."""
+    from bnn_tf import methods
+    from zoo import recipes
+
+    method = methods.METHODS.name_of(type(recipe.method))
+    paper = recipes.find(method, recipe.model, recipe.dataset)
+    same_network = recipe.variant != paper.variant and recipe.model_options == paper.model_options
+    if not same_network or recipe.published_top1 is not None or paper.published_top1 is None:
+        return None
+    return {
+        "published_top1": paper.published_top1,
+        "epochs": sum(phase.epochs for phase in paper.phases),
+    }
 
 
 def _environment(path: Path) -> dict[str, Any]:

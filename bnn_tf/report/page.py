@@ -25,6 +25,7 @@ from bnn_tf import files
 from bnn_tf._tensorflow import lazy
 from bnn_tf.errors import UserError
 from bnn_tf.report import plots
+from bnn_tf.values import InNotebooks
 
 if TYPE_CHECKING:
     from bnn_tf import observe
@@ -43,10 +44,11 @@ LAYER_FIGURES: dict[str, tuple[str, float]] = {
     "tau": ("τ, the quantile of ReCU's clamp", 1),
     "dead_share": ("weights outside ±Q(τ), without gradient (%)", 100),
     "quantization_error": ("quantization error (% of the energy)", 100),
+    "epoch_flips": ("signs that changed in the epoch (%)", 100),
     "sign_entropy": ("entropy of the signs (bits per weight)", 1),
     "pattern_entropy": ("entropy of 3×3 patterns (bits per slice)", 1),
 }
-"""What `observe.measure` says of a layer, by name: the chart's title and a factor."""
+"""What `observe.KernelDiagnostics` writes of a layer, by name: the chart's title and a factor."""
 
 STEP_FIGURES: dict[str, tuple[str, float]] = {
     "flip_ratio": ("sign flips per step (% of weights)", 100),
@@ -167,6 +169,8 @@ class Material:
         records: What `observe.KernelDiagnostics` wrote.
         network: The network with the weights of the last complete epoch.
         diagnostics: What is worth watching in the training of the run's method (`Method.diagnostics`).
+        full_recipe: `published_top1` and `epochs` of the paper's own recipe, where the run's is a shorter one
+            for the same method, network and dataset; otherwise `None`.
         predictions: What the network says of the held-out images; `None` leaves that part out.
         converted: The converted file; `None` where there is none.
     """
@@ -179,12 +183,13 @@ class Material:
     records: Sequence[Mapping[str, Any]]
     network: tf.keras.Model
     diagnostics: Sequence[str]
+    full_recipe: Mapping[str, Any] | None = None
     predictions: Predictions | None = None
     converted: Converted | None = None
 
 
 @dataclasses.dataclass(frozen=True)
-class Report:
+class Report(InNotebooks):
     """What was written, and the figures in it.
 
     Args:
@@ -204,6 +209,9 @@ class Report:
             "tables": [str(path) for path in self.tables],
             "runs": list(self.figures),
         }
+
+    def __str__(self) -> str:
+        return f"{self.path}: {len(self.tables)} CSV files beside it"
 
     def _repr_html_(self) -> str:
         """A link, for notebooks."""
@@ -301,12 +309,17 @@ class _Part:
         self.title = " · ".join((_name(recipe["method"]), recipe["model"], recipe["dataset"]))
         self.links: list[tuple[str, str]] = []
         kernels = observe.binary_kernels(material.network)
-        self.layers = {kernel.name: observe.measure(kernel) for kernel in kernels}
+        last = {record["layer"]: record.get("epoch_flips") for record in _last_phase(material.records)}
+        self.layers: dict[str, dict[str, Any]] = {
+            kernel.name: {"epoch_flips": last.get(kernel.name), **observe.measure(kernel)}
+            for kernel in kernels
+        }
         self.account: Account = accounting.account(material.network)
         self.published = accounting.published(self.account)
         self.figures = {
             "run": name,
             **_result(material),
+            "full_recipe": material.full_recipe,
             "differences": _differences(material.recipe, recipe),
             "layers": {
                 name: {key: values.get(key) for key in self.layer_figures()}
@@ -332,7 +345,7 @@ class _Part:
     def caveats(self) -> Iterator[str]:
         """What must be known before the result is compared with the paper's."""
         figures, limit = self.figures, self.material.config.get("limit")
-        if figures["published_top1"] is None:
+        if figures["published_top1"] is None and figures["full_recipe"] is None:
             yield "The paper has no result for this combination of network and dataset with these options."
         if not figures["epochs"]:
             yield "No epoch was trained here: the weights were imported."
@@ -354,7 +367,7 @@ class _Part:
         return [chart for chart in charts if chart]
 
     def histograms(self) -> list[str]:
-        """Weights of some layers after the first and after the last epoch."""
+        """Weights of some layers at the start and after the last epoch."""
         if "histogram" not in self.material.diagnostics or not self.layers:
             return []
         records = _last_phase(self.material.records)
@@ -373,7 +386,7 @@ class _Part:
         for name, values in self.layers.items():
             if values["codebook"]:
                 snapshots = [
-                    (f"epoch {r['epoch']}", r["codebook"])
+                    (plots.moment(r), r["codebook"])
                     for r in records
                     if r["layer"] == name and r.get("codebook")
                 ]
@@ -556,13 +569,15 @@ def _rounded(value: float | None) -> float | None:
     return None if value is None or not math.isfinite(value) else round(value, 3)
 
 
+_INCLUDED = "included"  # stands for an object of a list, beside its own settings
 _NOT_SETTINGS = ("recipe.note", "recipe.published_top1", "recipe.published_top5", "class_names", "format")
 
 
 def differing(configurations: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
     """The settings that are not the same in all configurations: each one's value by dotted path.
 
-    A list of objects counts by their names, so that phases are compared with those of the same name.
+    A list of objects counts by their names, so that phases are compared with those of the same name. A phase
+    that some configurations leave out is one setting, "included" in the others.
 
     Example:
         >>> differing([{"seed": 1, "recipe": {"model": "a"}}, {"seed": 2, "recipe": {"model": "a"}}])
@@ -570,12 +585,14 @@ def differing(configurations: Sequence[Mapping[str, Any]]) -> dict[str, list[Any
     """
     flat = [dict(_leaves(configuration)) for configuration in configurations]
     keys = dict.fromkeys(key for values in flat for key in values)
-    table = {key: [values.get(key) for values in flat] for key in keys}
-    return {
-        key.removeprefix("recipe."): values
-        for key, values in table.items()
-        if key not in _NOT_SETTINGS and any(value != values[0] for value in values)
-    }
+    objects = [key for key in keys if any(values.get(key) == _INCLUDED for values in flat)]
+    table = {}
+    for key in keys:
+        around = [name for name in objects if key.startswith(f"{name}.")]
+        compared = [values.get(key) for values in flat if all(name in values for name in around)]
+        if key not in _NOT_SETTINGS and any(value != compared[0] for value in compared):
+            table[key.removeprefix("recipe.")] = [values.get(key) for values in flat]
+    return table
 
 
 def _leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
@@ -585,6 +602,7 @@ def _leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
     elif isinstance(value, list | tuple) and any(isinstance(item, Mapping) for item in value):
         for position, item in enumerate(value):
             name = item.get("name", position) if isinstance(item, Mapping) else position
+            yield f"{path}.{name}", _INCLUDED
             yield from _leaves(item, f"{path}.{name}")
     elif value not in ({}, []):
         yield path, list(value) if isinstance(value, tuple) else value
@@ -592,10 +610,15 @@ def _leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
 
 def _differences(recipe: Mapping[str, Any], actual: Mapping[str, Any]) -> list[str]:
     """In what a run departs from its recipe, as `setting: recipe → run` lines."""
-    table = differing([{"recipe": recipe}, {"recipe": actual}])
-    return [
-        f"{key.removeprefix('phases.')}: {_plain(old)} → {_plain(new)}" for key, (old, new) in table.items()
-    ]
+    lines = []
+    for key, (old, new) in differing([{"recipe": recipe}, {"recipe": actual}]).items():
+        name = key.removeprefix("phases.")
+        if _INCLUDED in (old, new):
+            what = name if name == key else f"phase {name}"
+            lines.append(f"{what} {'left out' if new is None else 'added'}")
+        else:
+            lines.append(f"{name}: {_plain(old)} → {_plain(new)}")
+    return lines
 
 
 def _plain(value: Any) -> str:

@@ -348,8 +348,18 @@ def evenly(items: Sequence[Any], count: int) -> list[Any]:
     return [items[place] for place in places]
 
 
+def moment(record: Row) -> str:
+    """When a record was taken, in words.
+
+    Example:
+        >>> moment({"epoch": 0}), moment({"epoch": 3})
+        ('start', 'epoch 3')
+    """
+    return f"epoch {record['epoch']}" if record["epoch"] else "start"
+
+
 def histogram(layer: str, records: Sequence[Row], edges: Sequence[float], *, clamp: bool = False) -> str:
-    """Densities of a layer's standardised latent weights after its first and after its last epoch.
+    """Densities of a layer's standardised latent weights in its first and in its last record.
 
     Args:
         layer: Its name.
@@ -363,8 +373,9 @@ def histogram(layer: str, records: Sequence[Row], edges: Sequence[float], *, cla
         total = sum(record["histogram"]) or 1
         density = [count / total / (edges[i + 1] - edges[i]) for i, count in enumerate(record["histogram"])]
         last = index == len(chosen) - 1
-        label = f"epoch {record['epoch']}"
-        drawn.append(Line(label, edges, density, series(0 if last else 1), dashed=not last, steps=True))
+        drawn.append(
+            Line(moment(record), edges, density, series(0 if last else 1), dashed=not last, steps=True)
+        )
     bound = chosen[-1]["bound"]
     marks = (-bound, bound) if clamp else ()
     return lines(layer, drawn, "latent weight, standardised", verticals=marks, least=0, whole=False)

@@ -65,6 +65,18 @@ def test_wrong_usage(run, arguments, code, message, capsys, monkeypatch):
     assert message in capsys.readouterr().err
 
 
+def test_a_run_of_a_short_recipe_shows_the_papers_full_one():
+    from bnn_tf.cli.report import _full_recipe
+    from zoo import recipes
+
+    assert _full_recipe(recipes.find("recu", "cifar_resnet20", "cifar10", "fast")) == {
+        "published_top1": 87.5,
+        "epochs": 600,
+    }
+    assert _full_recipe(recipes.find("recu", "cifar_resnet20", "cifar10")) is None
+    assert _full_recipe(recipes.find("recu", "cifar_resnet20", "cifar100", "fast")) is None
+
+
 def test_nothing_to_report(run, capsys, tmp_path):
     (run / "metrics.csv").unlink()
     with pytest.raises(SystemExit) as stopped:

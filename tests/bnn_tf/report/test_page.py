@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import html
 import io
 import json
 import re
@@ -167,6 +168,15 @@ def test_only_what_the_method_declares(material, tmp_path):
     assert "Latent weights" not in text
 
 
+def test_the_start_and_the_flips_of_the_epochs_are_drawn(material, records, tmp_path):
+    started = [{**record, "epoch": record["epoch"] - 1, "epoch_flips": 0.25} for record in records]
+    changed = dataclasses.replace(material, records=started, diagnostics=("epoch_flips", *SUBBIT))
+    report, shown = written(tmp_path, changed)
+    assert report.figures[0]["layers"]["plain"]["epoch_flips"] == 0.25
+    assert "signs that changed in the epoch (%)" in shown.text
+    assert re.search(r"\bstart\b.*\bepoch 2\b", shown.text)
+
+
 def test_a_figure_of_another_packages_method_is_drawn(material, rows, tmp_path):
     watched = [{**row, "my_figure": "0.5"} for row in rows]
     changed = dataclasses.replace(material, metrics=watched, diagnostics=("my_figure", "unknown"))
@@ -264,6 +274,31 @@ def test_png(shape, rng):
     np.testing.assert_array_equal(tf.io.decode_png(page.png(image)).numpy(), image)
 
 
+def test_the_papers_full_recipe_stands_beside_a_shorter_one(material, tmp_path):
+    config = {**material.config, "recipe": plan(published_top1=None)}
+    full = {"published_top1": 87.5, "epochs": 600}
+    report, shown = written(tmp_path, dataclasses.replace(material, config=config, full_recipe=full))
+    assert "87.50 % the paper's full recipe, 600 epochs" in shown.text
+    assert "The paper has no result" not in shown.text
+    assert report.figures[0]["difference"] is None
+
+
+def test_a_phase_that_is_left_out_is_one_line(material, tmp_path):
+    config = {**material.config, "recipe": plan(phases=plan()["phases"][1:])}
+    report, _ = written(tmp_path, dataclasses.replace(material, config=config))
+    assert report.figures[0]["differences"] == ["phase first left out"]
+
+
+def test_differing_settings_of_phases_that_not_all_runs_have():
+    runs = [{"phases": [{"name": name, "epochs": n} for name, n in phases]} for phases in (
+        [("a", 1), ("b", 5)], [("b", 5)], [("a", 2), ("b", 5)],
+    )]  # fmt: skip
+    assert page.differing(runs) == {
+        "phases.a": ["included", None, "included"], "phases.a.epochs": [1, None, 2],
+    }  # fmt: skip
+    assert page.differing(runs[:2]) == {"phases.a": ["included", None]}
+
+
 def test_differing():
     first = {"recipe": {"phases": [{"name": "a", "epochs": 1}], "note": "x"}, "seed": 1}
     second = {"recipe": {"phases": [{"name": "a", "epochs": 2}], "note": "y"}, "seed": 1, "limit": 5}
@@ -287,3 +322,24 @@ def test_a_browser_has_nothing_to_complain_of(material, width, tmp_path):
     )  # fmt: skip
     assert (tmp_path / "page.png").stat().st_size > 10_000
     assert "CONSOLE" not in done.stderr
+
+
+@pytest.mark.slow
+def test_a_phone_need_not_scroll_sideways(material, tmp_path):
+    browser = shutil.which("chromium") or shutil.which("google-chrome")
+    if browser is None:
+        pytest.skip("needs Chromium")
+    phases = [{**phase, "regularization": "a_long_word_without_spaces" * 3} for phase in plan()["phases"]]
+    config = {**material.config, "recipe": plan(phases=phases)}
+    written = page.write([dataclasses.replace(material, config=config)], tmp_path / "report.html")
+    frame = f'<iframe width="375" height="800" srcdoc="{html.escape(written.path.read_text())}"></iframe>'
+    script = "document.title = document.querySelector('iframe').contentDocument.documentElement.scrollWidth"
+    (tmp_path / "phone.html").write_text(f"{frame}<script>onload = () => {{ {script} }}</script>")
+    done = subprocess.run(
+        [
+            browser, "--headless", "--no-sandbox", "--disable-gpu", "--dump-dom",
+            (tmp_path / "phone.html").as_uri(),
+        ],
+        capture_output=True, text=True, check=False, timeout=120,
+    )  # fmt: skip
+    assert 0 < int(re.search(r"<title>(\d+)</title>", done.stdout)[1]) <= 375

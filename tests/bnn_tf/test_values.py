@@ -1,0 +1,46 @@
+"""Values and reports, and how they show themselves."""
+
+import dataclasses
+
+import pytest
+
+from bnn_tf.data.folder import FolderCheck
+from bnn_tf.report.page import Report
+from bnn_tf.training import TransferReport
+from bnn_tf.values import InNotebooks
+
+
+@dataclasses.dataclass(frozen=True)
+class Checked(InNotebooks):
+    lines: tuple[str, ...]
+
+    def __str__(self):
+        return "\n".join(self.lines)
+
+
+@pytest.mark.parametrize(
+    ("lines", "shown"),
+    [
+        ((), "Checked()"),
+        (("all well",), "Checked(all well)"),
+        (("net.tflite: 9 bytes", "between", "  agrees"), "Checked(net.tflite: 9 bytes; agrees)"),
+        (("x" * 500,), f"Checked({'x' * 119}…)"),
+    ],
+)
+def test_a_report_is_one_line_in_a_prompt(lines, shown):
+    assert repr(Checked(lines)) == shown
+
+
+def test_reports_of_long_contents_stay_short(tmp_path):
+    many = tuple(str(number) for number in range(5000))
+    reports = (
+        FolderCheck(tmp_path, 40, tuple((name, "is empty") for name in many)),
+        Report(tmp_path / "report.html", (), ({"classes": many},)),
+        TransferReport(many, many),
+    )
+    for report in reports:
+        assert repr(report).startswith(f"{type(report).__name__}(")
+        assert len(repr(report)) < 300
+        assert "\n" not in repr(report)
+    assert reports[0] == dataclasses.replace(reports[0])
+    assert "40 images can be used, 5,000 files cannot" in repr(reports[0])
