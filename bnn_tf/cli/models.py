@@ -24,7 +24,7 @@ _OPERATORS: dict[str, Callable[[Any, Any], bool]] = {
     ">": operator.gt,
     "~": lambda value, part: str(part) in str(value),
 }
-_CONDITION = re.compile(r"\s*(\w+)\s*(<=|>=|!=|==|=|<|>|~)\s*(.+?)\s*")
+_CONDITION = re.compile(r"\s*(\w[\w -]*?)\s*(<=|>=|!=|==|=|<|>|~)\s*(.+?)\s*")
 # Key of a fact, title of its column, how it is shown.
 _COLUMNS: tuple[tuple[str, str, Callable[[Any], str]], ...] = (
     ("model", "model", str),
@@ -36,10 +36,12 @@ _COLUMNS: tuple[tuple[str, str, Callable[[Any], str]], ...] = (
     ("binary_macs", "binary MMAC", lambda count: f"{count / 1e6:.1f}"),
     ("arm_instructions", "ARM instructions", lambda count: f"{count / 1e6:.1f} M"),
     ("paper_top1", "best paper top-1", lambda top1: f"{top1:g} %"),
+    ("zoo_top1", "zoo top-1", lambda top1: ", ".join(f"{value:.1f} %" for value in top1)),
     ("recipes", "recipes", lambda names: ", ".join(names)),
 )
 _KEYS = [key for key, _, _ in _COLUMNS]
-_SPARE = ("recipes", "binary MMAC", "ARM instructions", "real MMAC", "input", "best paper top-1", "packed")
+_TITLES = {title: key for key, title, _ in _COLUMNS}
+_SPARE = ("recipes", "binary MMAC", "ARM instructions", "real MMAC", "input", "best paper top-1", "zoo top-1")
 
 
 @options.command()
@@ -48,24 +50,29 @@ _SPARE = ("recipes", "binary MMAC", "ARM instructions", "real MMAC", "input", "b
     "conditions",
     multiple=True,
     metavar="CONDITION",
-    help="Show only some: input=32, 'parameters<1e6', model~cifar, recipes~recu. May be given several times.",
+    shell_complete=options.choices(_KEYS),
+    help="Show only some: input=32, 'parameters<1e6', model~cifar, recipes=recu. May be given several times.",
 )
-@click.option("--sort", metavar="KEY", help="Sort by a column; -KEY puts the largest first.")
+@click.option(
+    "--sort",
+    metavar="KEY",
+    shell_complete=options.choices(_KEYS),
+    help="Sort by a column; -KEY puts the largest first.",
+)
 @options.json_option
 def models(conditions: tuple[str, ...], sort: str | None, as_json: bool) -> None:
     """List the architectures with what decides between them.
 
     Keys: model, input (height = width), parameters, binary_share (of the parameters), megabytes (binary
     weights as bits, others as float32), real_macs, binary_macs, arm_instructions (of one inference on a
-    Cortex-A72, counted under emulation, where known), paper_top1, recipes (method:dataset). Counts are those
-    of the default method and number of classes. --json has all of them, and each network's function.
+    Cortex-A72, counted under emulation, where known), paper_top1, zoo_top1 (of weights that come with the
+    package), recipes (method:dataset). The titles of the columns do as well. Counts are those of the default
+    method and number of classes. --json has all of them, and each network's function.
     """
     checks = [_condition(text) for text in conditions]
     rows = [row for row in _rows() if all(holds(row) for holds in checks)]
     if sort is not None:
-        key = sort.removeprefix("-")
-        if key not in _KEYS:
-            raise unknown("column", key, _KEYS)
+        key = _key(sort.removeprefix("-"))
         known = [row for row in rows if row[key] is not None]
         known.sort(key=lambda row: row[key], reverse=sort.startswith("-"))
         rows = known + [row for row in rows if row[key] is None]
@@ -79,8 +86,10 @@ def models(conditions: tuple[str, ...], sort: str | None, as_json: bool) -> None
 def _rows() -> list[dict[str, Any]]:
     """A row for every registered network; facts of those that nobody counted are None."""
     import zoo
+    from zoo import pretrained
     from zoo.recipes import RECIPES
 
+    records = [pretrained.record(name) for name in pretrained.names()]
     counted = json.loads(FACTS.read_text())
     rows = []
     for name in zoo.list_models():
@@ -89,6 +98,8 @@ def _rows() -> list[dict[str, Any]]:
         top1 = [recipe.published_top1 for recipe in own if recipe.published_top1 is not None]
         row = {"model": name, **{key: facts.get(key) for key in _KEYS[1:]}}
         row["paper_top1"] = max(top1, default=None)
+        shipped = [r["accuracy"]["keras"] for r in records if r["config"]["recipe"]["model"] == name]
+        row["zoo_top1"] = sorted((round(100 * accuracy, 2) for accuracy in shipped), reverse=True) or None
         row["recipes"] = list(dict.fromkeys(f"{recipe.method.name}:{recipe.dataset}" for recipe in own))
         rows.append({**row, "function": facts.get("function"), "summary": facts.get("summary")})
     return rows
@@ -103,17 +114,37 @@ def _condition(text: str) -> Callable[[dict[str, Any]], bool]:
     match = _CONDITION.fullmatch(text)
     if match is None:
         raise UsageError(f"--filter takes a condition such as input=32 or 'parameters<1e6', not {text!r}")
-    key, sign, written = match.groups()
+    name, sign, written = match.groups()
+    key = _key(name)
     wanted: str | float = written
-    if key not in _KEYS:
-        raise unknown("column", key, _KEYS)
     if key in ("model", "recipes"):
         if sign not in ("~", "=", "==", "!="):
             raise UsageError(f"{key} is text: --filter compares it by = or ~, not by {sign}")
     elif sign != "~":
         try:
-            wanted = float(written)
+            wanted = float(written) * (1e6 if "MMAC" in name else 1)
         except ValueError:
             raise UsageError(f"{key} is a number: --filter cannot compare it with {written!r}") from None
     compare = _OPERATORS["=" if sign == "==" else sign]
-    return lambda row: row[key] is not None and compare(row[key], wanted)
+
+    def holds(row: dict[str, Any]) -> bool:
+        value = row[key]
+        if not isinstance(value, list):
+            return value is not None and compare(value, wanted)
+        if key == "recipes" and ":" not in written:  # a method or a dataset alone
+            value = [part for element in value for part in element.split(":")]
+        return (all if sign == "!=" else any)(compare(element, wanted) for element in value)
+
+    return holds
+
+
+def _key(name: str) -> str:
+    """The key of a column, of which the title does as well.
+
+    Raises:
+        UsageError: there is no such column.
+    """
+    known = options.same_name(name, [*_KEYS, *_TITLES])
+    if known not in _KEYS and known not in _TITLES:
+        raise unknown("column", name, _KEYS)
+    return _TITLES.get(known, known)

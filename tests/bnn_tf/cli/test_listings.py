@@ -37,6 +37,42 @@ def test_models_filtered_and_sorted(command):
     assert counts == sorted(counts, reverse=True)
 
 
+@pytest.mark.parametrize(
+    ("condition", "expected"),
+    [
+        ("zoo_top1>80", ["cifar_resnet20"]),
+        ("zoo top-1<78", ["cifar_resnet20"]),
+        ("recipes=recu:tiny_imagenet", ["cifar_resnet18"]),
+        ("recipes=tiny_imagenet", ["cifar_resnet18"]),
+        ("recipes=rec", []),
+    ],
+)
+def test_conditions_on_lists_and_titles(command, condition, expected):
+    code, out, _ = command("models", "--filter", condition, "--json")
+    assert (code, [row["model"] for row in json.loads(out)]) == (0, expected)
+
+
+def test_titles_stand_for_keys(command):
+    by_title, by_key = (
+        command("models", "--filter", f"{name}>0.9", "--json") for name in ("binary", "binary_share")
+    )
+    assert by_title == by_key
+    assert 0 < len(json.loads(by_title[1])) < len(zoo.list_models())
+
+
+def test_a_title_in_millions(command):
+    rows = json.loads(
+        command("models", "--filter", "real MMAC<10", "--sort", "best paper top-1", "--json")[1]
+    )
+    assert rows
+    assert all(row["real_macs"] < 10e6 for row in rows)
+
+
+def test_the_accuracy_of_shipped_weights(command):
+    lines = command("models", "--filter", "model=cifar_resnet20")[1].splitlines()
+    assert "80.9 %, 77.7 %" in lines[1]
+
+
 def test_recipes_are_one_line_each(command):
     code, out, err = command("recipes")
     lines = out.splitlines()
