@@ -6,6 +6,20 @@ import difflib
 import re
 from collections.abc import Iterable
 
+SYNONYMS = {
+    "binary": "bireal",
+    "bnn": "bireal",
+    "float": "real",
+    "float32": "real",
+    "fp32": "real",
+    "mobilenet": "quicknet_small",
+    "reactnet": "react_resnet18",
+    "snn": "subbit",
+    "xnor": "bireal",
+    "xnornet": "bireal",
+}
+"""What people and papers call a method or a network, without separators; the names on the right are valid."""
+
 
 class UserError(ValueError):
     """A wrong input, option or file; the message is one clear sentence that says what to do.
@@ -99,21 +113,24 @@ class UntrustedModuleError(AdvisingError):
 def nearest(name: str, valid: Iterable[str]) -> str | None:
     """The valid name that was most likely meant, `None` where none is near.
 
-    Names that are spelled alike but for case and separators come first, then the shortest that contains the
-    whole name, then similar ones.
+    Names that are spelled alike but for case and separators come first, then what the name means elsewhere
+    (`SYNONYMS`), then the shortest that contains the whole name, then similar ones.
 
     Example:
         >>> nearest("resnet20", ["resnet34", "cifar_resnet20"])
         'cifar_resnet20'
         >>> nearest("CIFAR-10", ["cifar100", "cifar10"])
         'cifar10'
+        >>> nearest("XNOR-Net", ["recu", "bireal"])
+        'bireal'
     """
     plain = {valid_name: re.sub(r"[-_. ]", "", valid_name).lower() for valid_name in valid}
     wanted = re.sub(r"[-_. ]", "", name).lower()
     alike = [valid_name for valid_name, text in plain.items() if text == wanted]
+    meant = [n for n in plain if n == SYNONYMS.get(wanted)]
     containing = [n for n, text in plain.items() if len(wanted) >= 3 and wanted in text]
     close = difflib.get_close_matches(name, plain, n=1)
-    return next(iter([*alike, *sorted(containing, key=len), *close]), None)
+    return next(iter([*alike, *meant, *sorted(containing, key=len), *close]), None)
 
 
 def unknown(kind: str, name: str, valid: Iterable[str]) -> UsageError:

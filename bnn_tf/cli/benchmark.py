@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bnn_tf.cli import options
-from bnn_tf.cli.target import Target
+from bnn_tf.cli.target import Target, require_images
+from bnn_tf.deploy.lce_file import require_converter
 from bnn_tf.errors import UsageError, UserError
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ class _Threads(click.ParamType):
 
 
 @options.command()
-@click.argument("files", metavar="TARGET…", nargs=-1, required=True, type=options.PATH)
+@click.argument("files", metavar="TARGET…", nargs=-1, required=True, type=options.TARGET)
 @click.option(
     "--compare",
     is_flag=True,
@@ -85,6 +86,8 @@ def benchmark(
     candidate, inference by inference; what disturbs the machine disturbs both.
     """
     opened = [Target.open(file) for file in files]
+    require_converter()
+    require_images(*(images[name] for name in ("dataset", "data_dir", "normalization")))
     if compare and all(target.kind == "tflite" for target in opened):
         raise UsageError("--compare needs a run or a saved Keras model, to build the other forms of")
 

@@ -8,7 +8,8 @@ import click
 
 from bnn_tf import files
 from bnn_tf.cli import options
-from bnn_tf.cli.target import ImageSet, Target, sidecar
+from bnn_tf.cli.target import ImageSet, Target, require_images, sidecar
+from bnn_tf.deploy.lce_file import require_converter
 from bnn_tf.errors import UsageError
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ class _Form(click.Choice):
 
 
 @options.command()
-@click.argument("target", type=options.PATH)
+@click.argument("target", type=options.TARGET)
 @click.option("-o", "--output", type=options.PATH, help="File to write; default: model.tflite in the run.")
 @options.pictures
 @options.images
@@ -96,6 +97,8 @@ def convert(
     Then the first layer that differs is named, and the flipped signs of each layer are shown.
     """
     opened = Target.open(target)
+    require_converter()
+    require_images(dataset, data_dir, normalization)
     path = opened.output(output, "model.tflite")
     if int8["form"] is None:
         orphans = ("calibration_images", "int8_input", "int8_output")

@@ -9,6 +9,7 @@ import click
 from bnn_tf import files
 from bnn_tf.cli import options
 from bnn_tf.cli.target import Target, read_class_names
+from bnn_tf.deploy.lce_file import require_converter
 from bnn_tf.errors import UserError
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ _ALL_THE_SAME = "allow_disagreement=True writes the file all the same"  # as `co
 
 
 @options.command("device-kit")
-@click.argument("target", type=options.PATH)
+@click.argument("target", type=options.TARGET)
 @click.option("-o", "--output", type=options.PATH, required=True, metavar="DIR", help="Folder to write.")
 @click.option(
     "--tflite",
@@ -52,6 +53,7 @@ def device_kit(
     nothing of bnn-tf.
     """
     opened = Target.open(target)
+    require_converter()
     if not (force and output.is_dir()):
         files.require_empty(output, "name another folder with -o, or add --force")
     names = None if class_names is None else read_class_names(class_names)

@@ -9,7 +9,7 @@ from bnn_tf.cli.target import Target
 
 
 @options.command()
-@click.argument("target", type=options.PATH)
+@click.argument("target", type=options.TARGET)
 @options.pictures
 @click.option(
     "--batch-size",

@@ -9,7 +9,7 @@ from bnn_tf.cli.target import Target, read_class_names
 
 
 @options.command()
-@click.argument("target", type=options.PATH)
+@click.argument("target", type=options.TARGET)
 @click.option("-o", "--output", type=options.PATH, help="C file to write; default: model.c in the run.")
 @click.option("--name", help="What the functions' names begin with; default: the file's name.")
 @click.option("--header", is_flag=True, help="Write a header file beside it.")

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bnn_tf import model_files, registry
-from bnn_tf.data.source import DamagedImageError
+from bnn_tf.data.source import DamagedImageError, NoFolderError
 from bnn_tf.errors import (
     AdvisingError,
     UnknownClassError,
@@ -85,6 +85,19 @@ SYNONYMS = {
 class Command(click.Command):
     """A command whose errors name flags where the library, which knows none, names its own arguments."""
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Reads the arguments; one too many is refused with the option that it may be meant for."""
+        ctx.allow_extra_args = True
+        rest = super().parse_args(ctx, args)
+        if rest and not ctx.resilient_parsing:
+            named = [
+                f"; write {flag(parameter)} {rest[0]}"
+                for parameter in self.params
+                if isinstance(parameter.type, Name) and rest[0] in parameter.type
+            ]
+            ctx.fail(f"there is an unexpected extra argument {rest[0]!r}{named[0] if named else ''}")
+        return rest
+
     def invoke(self, ctx: click.Context) -> Any:
         """Imports what `--import` names and runs the command; errors name options in place of arguments."""
         try:
@@ -118,6 +131,8 @@ def _advice(error: AdvisingError, flags: dict[str, str], folder: str | None) -> 
             return f"add --import {error.module or 'MODULE, the module that defines it'}"
     elif isinstance(error, UnsafeModelError) and "trust_model" in flags:
         return "only if you trust its author, add --trust-model"
+    elif isinstance(error, NoFolderError) and "data_dir" in flags:
+        return "say where it is with --data-dir"
     elif isinstance(error, DamagedImageError):
         return f"bnn-tf data check {shlex.quote(folder or 'DIR')} lists all such files"
     return error.advice
@@ -186,6 +201,10 @@ class Name(click.ParamType):
 
     def __init__(self, kind: str, names: Callable[[], Iterable[str]]) -> None:
         self.name, self._names = kind, names
+
+    def __contains__(self, name: str) -> bool:
+        """Whether the name is registered."""
+        return name in self._names()
 
     def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
         """The registered name."""
@@ -334,6 +353,38 @@ class Number(click.ParamType):
 
 
 PATH = click.Path(path_type=Path)
+
+
+class TargetPath(click.Path):
+    """The path of a run or a model, or `zoo:NAME`."""
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[Any]:
+        """Weights that come with the package, and files."""
+        from zoo import pretrained
+
+        names = [f"{pretrained.PREFIX}{name}" for name in pretrained.names()]
+        return [*choices(names)(ctx, param, incomplete), *super().shell_complete(ctx, param, incomplete)]
+
+
+TARGET = TargetPath(path_type=Path)
+
+
+def choices(names: Iterable[str]) -> Callable[[click.Context, click.Parameter, str], list[Any]]:
+    """What completes an option whose values are these names, but which takes others, too."""
+
+    def complete(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[Any]:
+        return [click.shell_completion.CompletionItem(name) for name in names if name.startswith(incomplete)]
+
+    return complete
+
+
+def _variants(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[Any]:
+    from zoo.recipes import RECIPES
+
+    method = context.params.get("method")
+    own = [recipe.variant for recipe in RECIPES if method in (None, recipe.method.name)]
+    return choices(dict.fromkeys(own))(context, parameter, incomplete)
+
 
 # Options
 
@@ -508,7 +559,12 @@ def recipe_options(function: Any) -> Any:
             help="Take the recipe from a file, as `train --dry-run --json` prints it.",
         ),
         click.option("--epochs", metavar="N[,N…]", help="Epochs, of all phases or one number for each."),
-        click.option("--variant", default="default", help="Variant of the recipe; see `bnn-tf recipes`."),
+        click.option(
+            "--variant",
+            default="default",
+            shell_complete=_variants,
+            help="Variant of the recipe; see `bnn-tf recipes`.",
+        ),
         data_dir,
         dataset,
         model,

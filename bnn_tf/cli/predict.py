@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @options.command()
-@click.argument("target", type=options.PATH)
+@click.argument("target", type=options.TARGET)
 @click.argument("images", metavar="IMAGE…", nargs=-1, required=True, type=options.PATH)
 @click.option("--top", type=click.IntRange(min=1), default=3, show_default=True, help="Classes to show.")
 @options.normalization

@@ -164,6 +164,9 @@ class Target:
             return cls.of_architecture(name)
         hint = near(path)
         if path.name == name and not path.suffix:
+            shipped = options.same_name(name, pretrained.names())
+            if shipped in pretrained.names():
+                raise UserError(f"there is no run and no model at {name}; write {pretrained.PREFIX}{shipped}")
             known = options.same_name(name, options.model_names())
             if known in options.model_names():
                 return cls.of_architecture(known)
@@ -375,10 +378,7 @@ class Target:
         """
         from bnn_tf import data
 
-        if normalization is not None and normalization not in data.NORMALIZATIONS:
-            raise unknown("normalization", normalization, data.NORMALIZATIONS)
-        if dataset is not None:
-            data.datasets.require_possible(dataset, data_dir)
+        require_images(dataset, data_dir, normalization)
         own = self._own_images(data_dir)
         if own is None:
             if dataset is None or normalization is None:
@@ -424,6 +424,20 @@ class Target:
             with contextlib.suppress(ValueError, KeyError, TypeError):  # not by this program
                 return ImageSet.of_contract(written or {})
         return None
+
+
+def require_images(dataset: str | None, data_dir: str | None, normalization: str | None) -> None:
+    """Says before TensorFlow is loaded what is wrong with the options of `options.pictures`.
+
+    Raises:
+        UserError: there is no such dataset, folder or normalization.
+    """
+    from bnn_tf import data
+
+    if normalization is not None and normalization not in data.NORMALIZATIONS:
+        raise unknown("normalization", normalization, data.NORMALIZATIONS)
+    if dataset is not None:
+        data.datasets.require_possible(dataset, data_dir)
 
 
 def require_inputs(dataset: str | None, data_dir: str | None, sources: Sequence[str | None]) -> None:
@@ -504,7 +518,7 @@ def read_class_names(path: Path) -> list[str]:
 
 
 _NETWORK_OPTIONS = (
-    click.argument("target", required=False, type=click.Path(path_type=Path)),
+    click.argument("target", required=False, type=options.TARGET),
     options.model,
     options.method,
     click.option("--bits", type=click.IntRange(1, 9), help="Bits per 3×3 slice of --method subbit."),

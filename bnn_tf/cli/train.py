@@ -1,7 +1,6 @@
 """`bnn-tf train`."""
 
 import dataclasses
-import json
 import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -48,6 +47,7 @@ _FEW_FILES = 2_000  # images that are all read before the training, which takes 
 @click.option(
     "--init-from",
     metavar="RUN",
+    type=options.TargetPath(path_type=str),
     help="Start from the weights of another run, a saved model, or larq-zoo:NAME.",
 )
 @click.option("--resume", metavar="RUN", help="Continue a stopped run where it was stopped.")
@@ -72,7 +72,9 @@ _FEW_FILES = 2_000  # images that are all read before the training, which takes 
     "--print-every", type=click.IntRange(min=0), default=0, help="Off a terminal, a line every N steps."
 )
 @click.option("--quiet", is_flag=True, help="Print the run directory and the result only.")
-@click.option("--dry-run", is_flag=True, help="Print the resolved configuration and leave.")
+@click.option(
+    "--dry-run", is_flag=True, help="Print the plan and leave; with --json every setting, for --recipe."
+)
 @options.json_option
 @click.pass_context
 def train(context: click.Context, **chosen: Any) -> None:
@@ -256,7 +258,7 @@ def _misfits(facts: "data.Facts", recipe: "Recipe") -> list[str]:
 
 
 def _print_plan(config: "RunConfig", as_json: bool) -> None:
-    """Prints the configuration and its steps; the dataset's files may be absent."""
+    """Prints the phases and their steps, or the configuration; the dataset's files may be absent."""
     from bnn_tf import data
 
     config = config.located()
@@ -266,14 +268,18 @@ def _print_plan(config: "RunConfig", as_json: bool) -> None:
         train, test = (count and min(count, config.limit) for count in (facts.train, facts.test))
         facts = dataclasses.replace(facts, train=train, test=test)
     plan = {**config.to_dict(), "data": facts.to_dict()}
-    lines = [json.dumps(config.to_dict(), indent=2), f"data: {facts}{_resizing(facts, recipe)}"]
+    lines = [f"recipe: {recipe.method.name} × {recipe.model} × {recipe.dataset}: {recipe.note}"]
+    for phase in recipe.phases:
+        rate = f"{phase.optimizer.name} at {phase.optimizer.rate(phase.batch_size):g}, {phase.schedule.name}"
+        lines.append(f"phase {phase.name}: {phase.epochs} epochs, batches of {phase.batch_size}, {rate}")
+    lines += [f"start: {config.init_from}"] if config.init_from else []
+    lines += [f"data: {facts}{_resizing(facts, recipe)}", *facts.notes, *_misfits(facts, recipe)]
     if facts.train is not None:
         steps = {phase.name: -(-facts.train // phase.batch_size) for phase in recipe.phases}
         plan |= {"steps_per_epoch": steps}
         plan |= {"steps": sum(steps[phase.name] * phase.epochs for phase in recipe.phases)}
         per_epoch = ", ".join(f"{name} {count}" for name, count in steps.items())
         lines += [f"steps per epoch: {per_epoch}", f"steps in all: {plan['steps']}"]
-    lines[1:1] = [*facts.notes, *_misfits(facts, recipe)]
     options.emit(plan, as_json, "\n".join(lines))
 
 

@@ -9,7 +9,7 @@ from bnn_tf.cli.target import Target
 
 
 @options.command()
-@click.argument("target", type=options.PATH)
+@click.argument("target", type=options.TARGET)
 @click.option(
     "-o", "--output", metavar="FILE.npz", type=options.PATH, required=True, help="The NumPy file to write."
 )

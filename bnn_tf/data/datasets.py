@@ -14,7 +14,16 @@ import numpy as np
 from bnn_tf import registry
 from bnn_tf._tensorflow import tf
 from bnn_tf.data import folder, tfds
-from bnn_tf.data.source import AbsentError, Arrays, ArraySplit, DataError, Facts, Source, describe
+from bnn_tf.data.source import (
+    AbsentError,
+    Arrays,
+    ArraySplit,
+    DataError,
+    Facts,
+    NoFolderError,
+    Source,
+    describe,
+)
 
 DATASETS: registry.Registry[Callable[..., Source]] = registry.Registry("dataset", "bnn_tf.datasets")
 """Functions that return a `Source`. They may take `data_dir` (a `Path` or None) and `download` (a bool)."""
@@ -166,9 +175,7 @@ def _of_tfds(name: str, data_dir: Path | None, download: bool) -> Source:
 
 def _of_folder(name: str, data_dir: Path | None) -> Source:
     if data_dir is None:
-        raise AbsentError(
-            f"The dataset {name} is read from an image folder with {folder.LAYOUT}; say where it is."
-        )
+        raise NoFolderError(f"The dataset {name} is read from an image folder with {folder.LAYOUT}")
     return folder.load(data_dir)
 
 

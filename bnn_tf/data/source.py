@@ -59,6 +59,18 @@ class AbsentError(DataError):
     facts: Facts | None = None
 
 
+class NoFolderError(AdvisingError, AbsentError):
+    """A dataset that is read from an image folder, and nobody said which.
+
+    Example:
+        >>> str(NoFolderError("The dataset folder is read from an image folder"))
+        'The dataset folder is read from an image folder; say where it is: data_dir=…'
+    """
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason, "say where it is: data_dir=…")
+
+
 class UnknownDatasetError(DataError, UsageError):
     """No dataset has the name that was asked for (exit code 2).
 

@@ -69,6 +69,7 @@ def test_version_names_what_results_depend_on(command):
         (("train", "--batch-size", "few"), "'few' is not a valid integer"),
         (("train", "--batch-size", "0"), "'--batch-size' / '--bs': 0 is not in the range"),
         (("train", "stray"), "unexpected extra argument"),
+        (("train", "recu"), "unexpected extra argument 'recu'; write --method recu"),
         (("train",), "name a --method"),
         (("train", "--method", "birael"), "did you mean 'bireal'"),
         (("evaluate",), "Missing argument 'TARGET'"),
@@ -138,3 +139,10 @@ class TestUnknown:
             str(unknown("fruit", "x", iter(["apple"]))) == "there is no fruit called 'x' (there are: apple)"
         )
         assert unknown("fruit", "x", []).exit_code == 2
+
+    @pytest.mark.parametrize(("name", "meant"), [("snn", "subbit"), ("XNOR", "bireal"), ("float", "real")])
+    def test_what_a_method_is_called_elsewhere(self, name, meant):
+        assert f"did you mean {meant!r}?" in str(
+            unknown("method", name, ["bireal", "recu", "subbit", "real"])
+        )
+        assert "did you mean" not in str(unknown("fruit", name, ["apple"]))

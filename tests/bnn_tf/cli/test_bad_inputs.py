@@ -1,5 +1,6 @@
 """Bad command lines: the exit code, and one line that says what to do."""
 
+import importlib.util
 import shlex
 import subprocess
 import sys
@@ -71,6 +72,9 @@ USAGE = [
     # names
     ("train", "name a --method"),
     ("train --method birael", "there is no method called 'birael'; did you mean 'bireal'?"),
+    ("train --method snn", "did you mean 'subbit'?"),
+    ("train --method recu --model mobilenet", "did you mean 'quicknet_small'?"),
+    ("train --method recu --model reactnet", "did you mean 'react_resnet18'?"),
     ("train --method recu --model resnet20", "did you mean 'cifar_resnet20'?"),
     ("train --method recu --model vgg", "did you mean 'vgg_small'?"),
     ("train --method recu --variant multi-step", "variant of recu's recipes"),
@@ -89,6 +93,9 @@ USAGE = [
     ("train --method recu --set model=vgg_small", "--set does not choose the model; write --model vgg_small"),
     ("convert text.keras -o empty", "empty is a folder; name the file to write with -o"),
     ("device-kit text.keras -o kit --dataset digits --normalization unity", "did you mean 'unit'"),
+    ("convert text.keras -o x.tflite --dataset cifer10", "Did you mean cifar10?"),
+    ("convert text.keras -o x.tflite --normalization unity", "did you mean 'unit'"),
+    ("benchmark text.keras --compare --dataset cifer10", "Did you mean cifar10?"),
     ("import-torch text.keras --model vgg_small -o imp --dataset cifer10", "Did you mean cifar10?"),
     ("data", "Missing command. (see bnn-tf data --help)"),
     ("lint larq-zoo:Quicknet", "did you mean 'QuickNet'?"),
@@ -188,6 +195,7 @@ USAGE = [
 WRONG = [
     ("evaluate nothing", "there is no run and no model at nothing"),
     ("evaluate tex.keras", "did you mean text.keras?"),
+    ("evaluate cifar_resnet20-ovsw", "at cifar_resnet20-ovsw; write zoo:cifar_resnet20-ovsw"),
     ("evaluate empty", "empty is neither a run directory (no config.json) nor a SavedModel"),
     ("evaluate text.keras --import no_such_module", "the module 'no_such_module' does not load"),
     ("evaluate text.keras --dataset mnist --data-dir no --normalization unit", "no does not exist"),
@@ -240,6 +248,19 @@ def test_one_line_with_the_right_code(place, capsys, line, message, code):
     assert len(err.splitlines()) == 1
     assert message in err
     assert sorted(place.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    "line", ["convert text.keras -o x", "device-kit text.keras -o x", "benchmark text.keras"]
+)
+def test_without_larq_compute_engine(place, capsys, monkeypatch, line):
+    find = importlib.util.find_spec
+    absent = "larq_compute_engine"
+    monkeypatch.setattr(
+        "importlib.util.find_spec", lambda name, *rest: None if name == absent else find(name, *rest)
+    )
+    assert app.run(shlex.split(line)) == 1
+    assert "pip install larq-compute-engine" in capsys.readouterr().err
 
 
 SCRIPT = """

@@ -22,6 +22,11 @@ def test_script(command, shell):
         (["train", "--model"], "vgg", ["vgg_small"]),
         (["train"], "--learn", ["--learning-rate"]),
         (["completion"], "z", ["zsh"]),
+        (["train", "--method", "recu", "--variant"], "", ["default", "fast", "two-stage"]),
+        (["train", "--schedule"], "c", ["constant", "cosine"]),
+        (["models", "--sort"], "par", ["parameters"]),
+        (["models", "--filter"], "bin", ["binary_macs", "binary_share"]),
+        (["evaluate"], "zoo:cifar_resnet20-o", ["zoo:cifar_resnet20-o", "zoo:cifar_resnet20-ovsw"]),
     ],
 )
 def test_choices(words, incomplete, expected):

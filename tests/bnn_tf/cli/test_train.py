@@ -76,7 +76,13 @@ class TestDryRun:
         monkeypatch.chdir(tmp_path)
         code, out, _ = command("train", "--method", "subbit", *tiny_options, "--epochs", "2,3", "--dry-run")
         assert code == 0
-        assert out.splitlines()[-2:] == ["steps per epoch: activations 3, weights 3", "steps in all: 15"]
+        lines = out.splitlines()
+        assert lines[0].startswith("recipe: subbit × tiny × digits: ")
+        assert lines[1:3] == [
+            "phase activations: 2 epochs, batches of 16, adam at 0.003, linear",
+            "phase weights: 3 epochs, batches of 16, adam at 0.003, linear",
+        ]
+        assert lines[-2:] == ["steps per epoch: activations 3, weights 3", "steps in all: 15"]
         assert files(tmp_path) == []
 
     def test_json_is_the_configuration(self, command, tiny_options, tmp_path, monkeypatch):
@@ -152,7 +158,7 @@ class TestWrongUsage:
             ),
             (("--method", "bireal", "--teacher", "nowhere"), 1, "there is no run and no model at nowhere"),
             (("--method", "bireal", "--data-dir", "nowhere"), 1, "data directory nowhere does not exist"),
-            (("--method", "bireal", "--dataset", "folder"), 1, "say where it is"),
+            (("--method", "bireal", "--dataset", "folder"), 1, "say where it is with --data-dir"),
             (("--resume", "nowhere"), 1, "nowhere is no run directory: it does not exist"),
             (("--resume", "."), 1, "it has no config.json"),
         ],
