@@ -745,6 +745,7 @@ def print_table(
         numbers_from: Align this column and those after it to the right.
         spare: Columns that may be left out, the least important first; `--json` must have them.
     """
+    from rich.cells import cell_len
     from rich.console import Console
     from rich.table import Table
 
@@ -760,7 +761,7 @@ def print_table(
             del widths[columns.index(name)]
     table = Table(box=None, pad_edge=False)
     for i in widths:
-        wanted = max(map(len, [columns[i], *cells[i]]))
+        wanted = max(map(cell_len, [columns[i], *cells[i]]))
         widths[i] += max(0, min(wanted - widths[i], room - _table_width(widths)))
         right = numbers_from is not None and i >= numbers_from
         table.add_column(columns[i], justify="right" if right else "left", width=widths[i], overflow="fold")
@@ -780,10 +781,12 @@ def print_table(
 
 def _least_width(title: str, cells: Sequence[str], whole: bool) -> int:
     """The least width in which a column can be read; `whole` if none of its cells may be folded."""
-    longest = max(map(len, cells), default=0)
+    from rich.cells import cell_len
+
+    longest = max(map(cell_len, cells), default=0)
     folds = longest > _SHORT and not whole
     words = [word for text in (title, *(cells if folds else ())) for word in text.split()]
-    return max(_SHORT if folds else longest, *map(len, words), 0)
+    return max(_SHORT if folds else longest, *map(cell_len, words), 0)
 
 
 def _table_width(widths: dict[int, int]) -> int:

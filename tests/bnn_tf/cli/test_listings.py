@@ -124,6 +124,8 @@ def test_a_table_folds_long_texts_then_runs_over(terminal, capsys):
     assert " ".join(" ".join(line[41:] for line in folded[1:]).split()) == note
     options.print_table(["run", "best"], [["a" * 80, "68.40 %"]])
     assert capsys.readouterr().out.splitlines()[1] == "a" * 80 + "  68.40 %"
+    options.print_table(["run", "best"], [["蜂" * 40, "68.40 %"]])
+    assert capsys.readouterr().out.splitlines()[1] == "蜂" * 40 + "  68.40 %"
     options.print_table(["run", "last", "best"], [["a" * 50, "7.5 %", "68.40 %"]], spare=["last"])
     assert capsys.readouterr().out.splitlines()[1:] == [
         "a" * 50 + "  68.40 %",
