@@ -175,7 +175,8 @@ def require_empty(path: str | os.PathLike, hint: str = "name another folder") ->
     except FileNotFoundError:
         return
     except NotADirectoryError:
-        raise UserError(f"{path} is a file, not a folder; {hint}") from None
+        blocking = next((part for part in (Path(path), *Path(path).parents) if part.exists()), path)
+        raise UserError(f"{blocking} is a file, not a folder; {hint}") from None
     except OSError as error:
         raise UserError(f"cannot read the folder {path}: {error.strerror}") from error
     if occupied:

@@ -128,7 +128,7 @@ def _advice(error: AdvisingError, flags: dict[str, str], folder: str | None) -> 
     """What an error advises on the command line, where the command has the option for it."""
     if isinstance(error, UntrustedModuleError | UnknownClassError):
         if "imports" in flags:
-            return f"add --import {error.module or 'MODULE, the module that defines it'}"
+            return f"if you trust it, add --import {error.module or 'MODULE, the module that defines it'}"
     elif isinstance(error, UnsafeModelError) and "trust_model" in flags:
         return "only if you trust its author, add --trust-model"
     elif isinstance(error, NoFolderError) and "data_dir" in flags:

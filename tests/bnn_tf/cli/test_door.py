@@ -141,7 +141,7 @@ def test_a_run_does_not_say_what_is_imported(command, outside):
     ):
         code, out, err = command(*line)
         assert (code, out) == (1, "")
-        assert err.endswith("'mine_outside', which is not installed; add --import mine_outside\n"), line
+        assert err.endswith("'mine_outside', which is not installed; if you trust it, add --import mine_outside\n"), line
     assert "mine_outside" not in sys.modules
     (row,) = json.loads(command("runs", ".", "--json")[1])
     assert (row["method"], row["model"]) == ("mine_outside:Swishy", "mine_outside:little")
@@ -182,7 +182,7 @@ def test_quantizers_of_saved_models(command, outside):
         code, out, err = command("summary", "mine.keras", *trust)
         assert (code, out) == (1, "")
         assert "names 'Sign' of the module 'mine_outside'" in err
-        assert err.endswith("; add --import mine_outside\n")
+        assert err.endswith("; if you trust it, add --import mine_outside\n")
     code, out, err = command("summary", "mine.keras", "--import", "mine_outside")
     assert (code, err) == (0, "")
     assert "3×3×32×32" in out

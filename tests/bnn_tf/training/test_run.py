@@ -66,7 +66,7 @@ def test_a_folder_with_other_things_is_left_alone(tmp_path):
 @pytest.mark.parametrize("below", ["", "deeper/run"])
 def test_a_file_in_the_way(tmp_path, below):
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match="cannot make the folder .*file|file is a file"):
+    with pytest.raises(UserError, match="file is a file, not a folder; name another folder"):
         Run.create(RunConfig(RECIPE), tmp_path / "file" / below)
 
 
