@@ -141,7 +141,9 @@ def test_a_run_does_not_say_what_is_imported(command, outside):
     ):
         code, out, err = command(*line)
         assert (code, out) == (1, "")
-        assert err.endswith("'mine_outside', which is not installed; if you trust it, add --import mine_outside\n"), line
+        assert err.endswith(
+            "'mine_outside', which is not installed; if you trust it, add --import mine_outside\n"
+        ), line
     assert "mine_outside" not in sys.modules
     (row,) = json.loads(command("runs", ".", "--json")[1])
     assert (row["method"], row["model"]) == ("mine_outside:Swishy", "mine_outside:little")
