@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from bnn_tf.deploy import Interpreter
 
 _CANDIDATES = 32  # images among which the reference is chosen
-_ALL_THE_SAME = "allow_disagreement=True writes the file all the same"  # as `convert` advises to programs
 
 
 @options.command("device-kit")
@@ -74,8 +73,7 @@ def device_kit(
                 convert(network, file, images=pre.normalize(pixels))
             except Disagreement as error:
                 instead = "take what `bnn-tf convert --allow-disagreement` writes with --tflite FILE"
-                error.args = (str(error).replace(_ALL_THE_SAME, instead),)
-                raise
+                raise Disagreement(error.reason, error.report, error.advice and instead) from error
         interpreter = Interpreter(file)
         _check_shapes(interpreter, network)
         few = pixels[:_CANDIDATES]

@@ -107,9 +107,13 @@ class ConversionReport(InNotebooks):
             "outputs_parity": [one.to_dict() for one in self.outputs_parity],
         }
 
+    @property
+    def reference(self) -> str:
+        """What the file is compared with."""
+        return "Keras" if self.int8 is None else "the fake-quantized network"
+
     def __str__(self) -> str:
         counts = ", ".join(f"{count} {name}" for name, count in self.operators.items())
-        reference = "Keras" if self.int8 is None else "the fake-quantized network"
         if len(self.outputs_parity) > 1:
             agreement = "".join(f"\n  {one.output}: {one}" for one in self.outputs_parity)
         else:
@@ -118,7 +122,7 @@ class ConversionReport(InNotebooks):
             f"{self.path}: {self.size:,} bytes\n"
             f"binary convolutions: {self.actual_binary_convs} of {self.expected_binary_convs} as LceBconv2d\n"
             f"operators: {counts}\n"
-            f"agreement with {reference}:{agreement}" + (f"\n{self.int8}" if self.int8 else "")
+            f"agreement with {self.reference}:{agreement}" + (f"\n{self.int8}" if self.int8 else "")
         )
 
 
@@ -435,11 +439,14 @@ def _compared(
     comparisons = [
         proof.compare(keras, lite, name) for keras, lite, name in zip(before, outputs, names, strict=True)
     ]
-    reference = "Keras" if report.int8 is None else "the fake-quantized network"
-    comparisons = _judged(comparisons, original, graph, file, fed, reference)
+    comparisons = _judged(comparisons, original, graph, file, fed, report.reference)
     worst = min(comparisons, key=lambda one: one.agreement)
     if worst.agreement < LEAST_AGREEMENT and not allow_disagreement:
-        raise Disagreement(_why_they_disagree(worst, model, examples, reference), worst)
+        raise Disagreement(
+            _why_they_disagree(worst, model, examples, report.reference),
+            worst,
+            "allow_disagreement=True writes the file all the same",
+        )
     return dataclasses.replace(report, parity=worst, outputs_parity=tuple(comparisons))
 
 
@@ -484,8 +491,7 @@ def _why_they_disagree(
     what = f"Output '{worst.output}' of the" if worst.output else "The"
     return (
         f"{what} converted model classifies only {worst.agreement:.1%} of the images as {reference} does, "
-        f"less than {LEAST_AGREEMENT:.0%}: {'; '.join(reasons)}. Nothing was written; "
-        "allow_disagreement=True writes the file all the same."
+        f"less than {LEAST_AGREEMENT:.0%}: {'; '.join(reasons)}. Nothing was written"
     )
 
 

@@ -272,7 +272,7 @@ def as_convolutions(graph: Graph) -> None:
 
 def _as_convolution(call: Call) -> Spec | None:
     layer, config = call.layer, call.layer.config
-    if layer.kind not in facts.BINARY_KINDS[1:] or not facts.takes_signs(layer):
+    if layer.kind not in (lq.layers.QuantDense, lq.layers.QuantConv1D) or not facts.takes_signs(layer):
         return None
     kernel = layer.weights["kernel"]
     if config["kernel_quantizer"] is not None or facts.filter_scales(kernel) is None:

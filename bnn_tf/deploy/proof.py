@@ -41,6 +41,7 @@ from bnn_tf.deploy.fold import affine_of
 from bnn_tf.deploy.graph import Call, ConversionError, Graph, Spec, Tensor, outputs_of
 from bnn_tf.deploy.int8 import FakeQuant
 from bnn_tf.deploy.lce_file import BINARY_CONVOLUTION, LceFile, Operator
+from bnn_tf.errors import AdvisingError
 from bnn_tf.values import InNotebooks
 
 MOVED = 1e-3
@@ -169,15 +170,15 @@ class ParityReport(InNotebooks):
         )
 
 
-class Disagreement(ConversionError):
+class Disagreement(AdvisingError, ConversionError):
     """The converted model computes something else; nothing was written.
 
     Attributes:
         report: The comparison, with the flipped signs of each layer.
     """
 
-    def __init__(self, message: str, report: ParityReport) -> None:
-        super().__init__(message)
+    def __init__(self, reason: str, report: ParityReport, advice: str = "") -> None:
+        super().__init__(reason, advice)
         self.report = report
 
 

@@ -77,10 +77,10 @@ def test_a_failure_writes_nothing_and_exits_with_1(command, trained, refused):
 @pytest.mark.parametrize(
     ("line", "advice"),
     [
-        (("convert",), "--allow-disagreement writes the file all the same."),
+        (("convert",), "--allow-disagreement writes the file all the same"),
         (
             ("device-kit", "-o", "kit"),
-            "take what `bnn-tf convert --allow-disagreement` writes with --tflite FILE.",
+            "take what `bnn-tf convert --allow-disagreement` writes with --tflite FILE",
         ),
     ],
 )
