@@ -427,12 +427,8 @@ class ReCU(Method):
         return quantizers.ApproxSign(normalize=True)
 
     def kernel_quantizer(self, kernel_size: int, name: str) -> lq.quantizers.Quantizer:
-        """The clamp unit, starting at `tau_min`."""
-        return quantizers.ReCU(tau=self.tau_min)
-
-    def output_scale(self, x: tf.Tensor, conv: tf.keras.layers.Layer) -> tf.Tensor:
-        """The learned α."""
-        return layers.OutputScale(name=f"{conv.name}_scale")(x)
+        """The clamp unit, starting at `tau_min`, and the learned α."""
+        return quantizers.ReCU(tau=self.tau_min, scale="learned")
 
     def callbacks(
         self, epochs: int, log_dir: str | os.PathLike | None = None
@@ -567,18 +563,15 @@ class OvSW(Method):
         return quantizers.ApproxSign(normalize=True, stop_gradient=True)
 
     def kernel_quantizer(self, kernel_size: int, name: str) -> lq.quantizers.Quantizer:
-        """The sign with the identity gradient, and the analytical scale where asked for."""
-        return quantizers.IdentitySign(scale="standardized" if self.scale == "standardized" else None)
+        """The sign with the identity gradient, and the scale."""
+        return quantizers.IdentitySign(scale=self.scale)
 
     def output_scale(self, x: tf.Tensor, conv: tf.keras.layers.Layer) -> tf.Tensor:
-        """The learned scale, starting at the mean |W| of each output channel."""
-        if self.scale != "learned":
-            return x
-        layer = layers.OutputScale(name=f"{conv.name}_scale")
-        y = layer(x)
-        latent = transforms.latent_value(conv.kernel)
-        layer.scale.assign(tf.reshape(math.magnitude(latent), (-1,)))
-        return y
+        """No layer: a learned scale is the kernel quantizer's, and starts at the mean |W| of its channel."""
+        if self.scale == "learned":
+            latent = transforms.latent_value(conv.kernel)
+            conv.kernel_quantizer.learned_scale.assign(tf.reshape(math.magnitude(latent), (-1,)))
+        return x
 
     def transforms(self) -> tuple[transforms.Transform, ...]:
         """Telemetry, gradient scaling, then silence-aware decay on its result."""

@@ -67,6 +67,10 @@ class ApproxSign(lq.quantizers.ApproxSign):
 class _KernelQuantizer(lq.quantizers.Quantizer):
     """A quantizer of kernels; subclasses say how in `binarize`.
 
+    Where `scale` is `"learned"`, the result is multiplied by α, one trainable factor per output channel. A
+    convolution with `α·sign(W)` is `α` times that with `sign(W)`; the factor stands in the kernel because
+    kernels are small: on the activations it would cost three more passes in every training step.
+
     Kernels narrower than float32, as a mixed-precision policy hands them over, are binarized in float32:
     half precision has neither the range nor the digits for variances and nearest patterns.
     """
@@ -76,6 +80,9 @@ class _KernelQuantizer(lq.quantizers.Quantizer):
     """Whether each sign is that of the latent weight itself, and depends on no other."""
     needs_constraint = False
     """Its gradient is chosen so that no weight is lost without a constraint: Larq need not warn."""
+    scale: str | None = None
+    learned_scale: tf.Variable | None = None
+    """α, shape `(cout,)`, where `scale` is `"learned"`."""
 
     @property
     def bits_per_weight(self) -> float:
@@ -86,11 +93,21 @@ class _KernelQuantizer(lq.quantizers.Quantizer):
         """The ±1 patterns `(count, 9)` of which 3×3 slices are made; `None` where all 512 are possible."""
         return None
 
+    def build(self, input_shape: Any) -> None:
+        """Creates α where it is asked for, uniform in [0, 1)."""
+        if self.scale == "learned":
+            start = tf.keras.initializers.RandomUniform(0.0, 1.0)
+            self.learned_scale = self._add_state("scale", (input_shape[-1],), start)
+        super().build(input_shape)
+
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
         """Binarizes a kernel `(…, cout)`."""
         # A variable (Larq hands one over in `get_weights`) must not be read inside a custom gradient.
         kernel = tf.convert_to_tensor(inputs)
-        return tf.cast(self.binarize(math.widen(kernel)), kernel.dtype)
+        binary = self.binarize(math.widen(kernel))
+        if self.learned_scale is not None:
+            binary *= tf.cast(self.learned_scale, binary.dtype)
+        return tf.cast(binary, kernel.dtype)
 
     def binarize(self, kernel: tf.Tensor) -> tf.Tensor:
         """The formula, for float32 or wider."""
@@ -101,7 +118,7 @@ class _KernelQuantizer(lq.quantizers.Quantizer):
         return self.add_weight(
             f"{self.name}/{name}",
             shape=shape,
-            initializer=tf.keras.initializers.Constant(start),
+            initializer=start if callable(start) else tf.keras.initializers.Constant(start),
             experimental_autocast=False,
             **options,
         )
@@ -157,10 +174,12 @@ class ReCU(_KernelQuantizer):
     Args:
         tau: Start of the clamp's quantile `.tau`, a variable that `callbacks.TauSchedule` moves; above 0.5,
             where the clamp's bound is zero.
+        scale: `None` for plain signs; `"learned"` multiplies by `.learned_scale`, the paper's output scale α
+            (eq. 4): trainable, one per output channel, starting uniformly in [0, 1).
         **kwargs: Arguments of `tf.keras.layers.Layer`.
 
     Raises:
-        UsageError: `tau` is not in (0.5, 1].
+        UsageError: `tau` is not in (0.5, 1], or `scale` is something else.
 
     Example:
         >>> ReCU(tau=0.9)(tf.constant([[0.5], [-1.5], [0.1]])).numpy().ravel()
@@ -169,9 +188,10 @@ class ReCU(_KernelQuantizer):
 
     elementwise = False
 
-    def __init__(self, tau: float = 0.85, **kwargs: Any) -> None:
+    def __init__(self, tau: float = 0.85, scale: str | None = None, **kwargs: Any) -> None:
         tau = check("tau", tau, Annotated[float, Range(above=0.5, most=1)])
         super().__init__(**kwargs)
+        self.scale = check("scale", scale, Literal["learned"] | None)
         self._initial_tau = tau
         self.tau = self._add_state("tau", (), tau, trainable=False)
 
@@ -180,19 +200,20 @@ class ReCU(_KernelQuantizer):
         return math.identity_sign(math.recu_clamp(kernel, self.tau))
 
     def get_config(self) -> dict[str, Any]:
-        """The quantizer's configuration; τ's present value is a weight, not part of it."""
-        return {**super().get_config(), "tau": self._initial_tau}
+        """The quantizer's configuration; τ's and α's present values are weights, not part of it."""
+        return {**super().get_config(), "tau": self._initial_tau, "scale": self.scale}
 
 
 @lq.utils.register_alias("identity_sign")
 @_serializable
 class IdentitySign(_KernelQuantizer):
-    """OvSW's kernel: `sign(W)` with the identity as gradient, times an optional analytical scale.
+    """OvSW's kernel: `sign(W)` with the identity as gradient, times an optional scale.
 
     Args:
         scale: `None` for plain signs; `"standardized"` multiplies by γ_o, the mean |·| of the
             standardised kernel per output channel. No gradient flows through γ, and it scales the
-            kernel's gradient as the product rule says.
+            kernel's gradient as the product rule says. `"learned"` multiplies by `.learned_scale`,
+            trainable, one per output channel, starting uniformly in [0, 1).
         **kwargs: Arguments of `tf.keras.layers.Layer`.
 
     Raises:
@@ -205,12 +226,12 @@ class IdentitySign(_KernelQuantizer):
 
     def __init__(self, scale: str | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.scale = check("scale", scale, Literal["standardized"] | None)
+        self.scale = check("scale", scale, Literal["standardized", "learned"] | None)
 
     def binarize(self, kernel: tf.Tensor) -> tf.Tensor:
         """Binarizes a kernel `(…, cout)`."""
         signs = math.identity_sign(kernel)
-        if self.scale is None:
+        if self.scale != "standardized":
             return signs
         return signs * tf.stop_gradient(math.magnitude(math.standardize(kernel)))
 

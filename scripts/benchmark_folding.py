@@ -9,6 +9,7 @@ all tensors that they write, bytes of the file, and images that the file and its
 
 Usage: python scripts/benchmark_folding.py [--models vgg_small,...] [--methods recu,...] [--size 96]
        python scripts/benchmark_folding.py --int8 float,classifier,mixed,plus,full --models bireal_net18_quick
+       python scripts/benchmark_folding.py --int8 float,plus --models bireal_net18 --stem patch
 """
 
 import collections
@@ -16,6 +17,7 @@ import math
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import click
 import numpy as np
@@ -24,7 +26,7 @@ import zoo
 from bnn_tf import convert, data, deploy
 from bnn_tf._tensorflow import lq, tf
 from bnn_tf.errors import UserError
-from bnn_tf.layers import LearnableBias, OutputScale
+from bnn_tf.layers import LearnableBias
 
 METHODS = "bireal,recu,subbit,ovsw"
 BYTES = {"FLOAT32": 4, "INT32": 4, "INT8": 1}
@@ -52,13 +54,13 @@ def randomize(model: tf.keras.Model, images: np.ndarray, positive: bool) -> None
             layer.momentum = 0.0
         elif isinstance(layer, LearnableBias):
             layer.bias.assign(rng.normal(0, 0.3, layer.bias.shape))
-        elif isinstance(layer, OutputScale):
-            layer.scale.assign(rng.uniform(0.1, 1, layer.scale.shape))
         elif isinstance(layer, tf.keras.layers.PReLU):
             layer.alpha.assign(rng.uniform(0.1, 0.4, layer.alpha.shape))
         elif isinstance(layer, lq.layers.QuantConv2D):  # Bi-Real's kernels start with one sign throughout
             latent = getattr(layer.kernel, "latent_variable", layer.kernel)
             latent.assign(rng.normal(0, 0.05, latent.shape))
+            if (scale := getattr(layer.kernel_quantizer, "learned_scale", None)) is not None:
+                scale.assign(rng.uniform(0.1, 1, scale.shape))
     model(images, training=True)
 
 
@@ -71,22 +73,17 @@ def measure(path: Path) -> tuple[collections.Counter, float]:
 
 
 def prepared(
-    name: str, method: str, size: int, pad_values: float, positive: bool, images: np.ndarray
+    name: str, method: str, size: int, positive: bool, images: np.ndarray, options: dict[str, Any]
 ) -> tuple[tf.keras.Model, np.ndarray]:
     """A network with random values, and the images in its size."""
-    model = zoo.get_model(name)(
-        method=method, input_shape=(size, size, 3), num_classes=10, pad_values=pad_values
-    )
+    model = zoo.get_model(name)(method=method, input_shape=(size, size, 3), num_classes=10, **options)
     images = tf.image.resize(images, (size, size)).numpy()
     randomize(model, images[: len(images) // 2], positive)
     return model, images
 
 
-def row(
-    name: str, method: str, size: int, pad_values: float, positive: bool, images: np.ndarray
-) -> list[str]:
+def row(name: str, method: str, size: int, model: tf.keras.Model, images: np.ndarray) -> list[str]:
     """The cells of one network with one method."""
-    model, images = prepared(name, method, size, pad_values, positive, images)
     half = len(images) // 2
     with tempfile.TemporaryDirectory() as folder:
         before, after = Path(folder) / "before.tflite", Path(folder) / "after.tflite"
@@ -136,26 +133,13 @@ def form_row(name: str, method: str, form: str, model: tf.keras.Model, images: n
     return [name, method, form, binary, alike, operators, f"{size:,.0f}", f"{report.size / 1e3:,.0f}"]
 
 
-def form_rows(
-    name: str,
-    method: str,
-    size: int,
-    pad_values: float,
-    positive: bool,
-    images: np.ndarray,
-    forms: list[str],
-) -> list[list[str]]:
-    """The rows of one network with one method, one for each form."""
-    model, images = prepared(name, method, size, pad_values, positive, images)
-    return [form_row(name, method, form, model, images) for form in forms]
-
-
 @click.command()
 @click.option("--int8", "forms", default="", help="Print each of these forms, with commas between.")
 @click.option("--models", default=",".join(zoo.list_models()), help="Networks, with commas between.")
 @click.option("--methods", default=METHODS, show_default=True, help="Methods, with commas between.")
 @click.option("--size", default=96, show_default=True, help="Image size of the networks for ImageNet.")
 @click.option("--pad-values", default=0.0, show_default=True, help="Padding of the binary convolutions.")
+@click.option("--stem", help="Stem of the networks, where they have a choice.")
 @click.option("--positive", is_flag=True, help="Let no scale of BatchNorm be negative.")
 @click.option("--images", "count", default=64, show_default=True, help="Images; half of them calibrate.")
 @click.option("--dataset", default="cifar10", show_default=True)
@@ -166,6 +150,7 @@ def main(
     methods: str,
     size: int,
     pad_values: float,
+    stem: str | None,
     positive: bool,
     count: int,
     dataset: str,
@@ -173,17 +158,20 @@ def main(
 ) -> None:
     """Prints the table in Markdown, row by row."""
     pre = data.Images()
-    images, _ = data.take(data.load(dataset, data_dir=data_dir), pre, count)
+    pictures, _ = data.take(data.load(dataset, data_dir=data_dir), pre, count)
+    options = {"pad_values": pad_values} | ({"stem": stem} if stem else {})
     columns = FORM_COLUMNS if forms else COLUMNS
     click.echo(f"| {' | '.join(columns)} |\n|{' --- |' * len(columns)}")
     for name in models.split(","):
         for method in methods.split(","):
             start = time.monotonic()
             native = 32 if name.startswith(("cifar", "vgg")) else size
+            model, images = prepared(name, method, native, positive, pictures, options)
+            label = f"{name} stem={stem}" if stem else name
             if forms:
-                rows = form_rows(name, method, native, pad_values, positive, images, forms.split(","))
+                rows = [form_row(label, method, form, model, images) for form in forms.split(",")]
             else:
-                rows = [row(name, method, native, pad_values, positive, images)]
+                rows = [row(label, method, native, model, images)]
             for cells in rows:
                 click.echo(f"| {' | '.join(cells)} |")
             click.echo(f"{name} {method}: {time.monotonic() - start:.0f} s", err=True)

@@ -11,6 +11,7 @@ gradients around Larq's layers and its approximate sign, Keras' BatchNormalizati
 Usage: python scripts/benchmark_training.py [--model cifar_resnet20] [--batch-size 256] [--json]
 """
 
+import dataclasses
 import json
 import os
 import platform
@@ -28,6 +29,19 @@ from bnn_tf._tensorflow import lq, tf
 from bnn_tf.cli.options import print_table
 
 Step = Callable[[], None]
+
+
+@dataclasses.dataclass(frozen=True)
+class NaiveReCU(methods.ReCU):
+    """ReCU with α where the paper has it: behind the convolution."""
+
+    def kernel_quantizer(self, kernel_size: int, name: str) -> lq.quantizers.Quantizer:
+        """The clamp unit alone."""
+        return quantizers.ReCU(tau=self.tau_min)
+
+    def output_scale(self, x: tf.Tensor, conv: tf.keras.layers.Layer) -> tf.Tensor:
+        """α on the activations."""
+        return NaiveScale(name=f"{conv.name}_scale")(x)
 
 
 class NaiveScale(tf.keras.layers.Layer):
@@ -70,8 +84,6 @@ def naive(layer: tf.keras.layers.Layer) -> tf.keras.layers.Layer:
     """The layer as a composition of Larq's, Keras' and TensorFlow's parts."""
     if isinstance(layer, layers.HardTanh):
         return tf.keras.layers.Activation(lambda x: tf.clip_by_value(x, -1.0, 1.0), name=layer.name)
-    if isinstance(layer, layers.OutputScale):
-        return NaiveScale(name=layer.name)
     copy = plain(layer)
     old = getattr(layer, "input_quantizer", None)
     if isinstance(old, quantizers.ApproxSign):
@@ -107,7 +119,7 @@ def cases(model: str, batch_size: int, names: list[str]) -> dict[str, Step]:
     real = tf.keras.models.clone_model(build(method=methods.Real("relu")), clone_function=plain)
     steps = {"plain": make_step(real, tf.keras.optimizers.SGD(1e-3, momentum=0.9), batch_size)}
     for name in names:
-        method = methods.get(name.removeprefix("larq "))
+        method = NaiveReCU() if name == "larq recu" else methods.get(name.removeprefix("larq "))
         network = build(method=method)
         if name.startswith("larq "):
             network = tf.keras.models.clone_model(network, clone_function=naive)

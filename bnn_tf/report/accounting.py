@@ -316,7 +316,8 @@ def _state(layer: tf.keras.layers.Layer) -> Iterator[tf.Variable]:
         yield from (layer.moving_mean, layer.moving_variance)
     for module in layer.submodules:
         if isinstance(module, lq.quantizers.Quantizer):
-            yield from module.variables
+            scale = getattr(module, "learned_scale", None)
+            yield from (variable for variable in module.variables if variable is not scale)
 
 
 def _pixels(layer: tf.keras.layers.Layer, call: Any, name: str) -> int:

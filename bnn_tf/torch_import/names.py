@@ -14,6 +14,8 @@ FIELDS: dict[str, dict[str, str]] = {
         "weight": "kernel",
         "weights": "kernel",
         "tau": "tau",
+        "alpha": "scale",
+        "scaling_factor": "scale",
         "patterns": "codebook",
         "memory": "memory",
     },
@@ -23,8 +25,6 @@ FIELDS: dict[str, dict[str, str]] = {
     "dense": {"weight": "kernel", "bias": "bias"},
 }
 """The variable of each field, by kind of layer."""
-
-_SCALES = ("alpha", "scaling_factor")  # fields of a convolution that are a layer of their own here
 
 Rule = tuple[str, str, str]  # pattern of the path, kind of layer, its name here
 
@@ -131,8 +131,6 @@ def our_key(model: str, name: str) -> Key | None:
         match = re.fullmatch(pattern, path)
         if match:
             layer = template.format(**_numbers(match.groupdict(), family))
-            if kind == "conv" and field in _SCALES:
-                return f"{layer}_scale", "scale"
             variable = FIELDS[kind].get(field)
             return None if variable is None else (layer, variable)
     return None

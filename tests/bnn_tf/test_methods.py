@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 
-from bnn_tf import _tensorflow, layers, methods, observe, quantizers, transforms
+from bnn_tf import _tensorflow, methods, observe, quantizers, transforms
 from bnn_tf._tensorflow import lq, tf
 from bnn_tf.callbacks import TauSchedule
 from bnn_tf.errors import UsageError, UserError
@@ -284,15 +284,18 @@ class TestConvolution:
     def test_recu_starts_at_its_first_tau_with_a_learned_scale(self):
         model = built(methods.ReCU(tau_min=0.6))
         assert float(model.get_layer("block").kernel_quantizer.tau) == pytest.approx(0.6)
-        scale = model.get_layer("block_scale")
-        assert isinstance(scale, layers.OutputScale)
-        assert 0 <= scale.scale.numpy().min() <= scale.scale.numpy().max() < 1
+        scale = model.get_layer("block").kernel_quantizer.learned_scale
+        assert scale.trainable
+        assert scale.shape == (model.get_layer("block").filters,)
+        assert 0 <= scale.numpy().min() < scale.numpy().max() < 1
 
     def test_ovsw_learned_scale_starts_at_the_mean_magnitude(self):
         model = built(methods.OvSW(scale="learned"))
         kernel = model.get_layer("block").kernel.numpy()
         np.testing.assert_allclose(
-            model.get_layer("block_scale").scale.numpy(), np.abs(kernel).mean((0, 1, 2)), rtol=1e-5
+            model.get_layer("block").kernel_quantizer.learned_scale.numpy(),
+            np.abs(kernel).mean((0, 1, 2)),
+            rtol=1e-5,
         )
         assert [layer.name for layer in built("ovsw").layers][-1] == "block"
 

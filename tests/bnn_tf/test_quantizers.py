@@ -39,18 +39,21 @@ def test_recu_kernel(golden, value_and_gradients, assert_close, tau):
 
 
 @pytest.mark.parametrize("mode", ["train", "eval"])
-def test_recu_conv(golden, value_and_gradients, assert_close, mode):
+def test_recu_conv(golden, assert_close, mode):
     a = golden("recu_conv")
-    activation, kernel = quantizers.ApproxSign(normalize=True), quantizers.ReCU(float(a["tau"]))
-    y, gradients = value_and_gradients(
-        lambda x, w, alpha: convolve(activation(x, training=mode == "train"), kernel(w)) * alpha,
-        a["x"],
-        a["w"],
-        a["alpha"],
-        upstream=a["g"],
-    )
-    for actual, name in zip((y, *gradients), ("y", "dx", "dw", "dalpha"), strict=True):
+    activation = quantizers.ApproxSign(normalize=True)
+    kernel = quantizers.ReCU(float(a["tau"]), scale="learned")
+    x, w = tf.constant(a["x"]), tf.constant(a["w"])
+    kernel.build(w.shape)
+    kernel.learned_scale.assign(a["alpha"].ravel())
+    with tf.GradientTape() as tape:
+        tape.watch([x, w])
+        y = convolve(activation(x, training=mode == "train"), kernel(w))
+        loss = tf.reduce_sum(y * a["g"])
+    gradients = tape.gradient(loss, [x, w, kernel.learned_scale])
+    for actual, name in zip((y, *gradients[:2]), ("y", "dx", "dw"), strict=True):
         assert_close(actual, a[f"{name}_{mode}"])
+    assert_close(gradients[2], a[f"dalpha_{mode}"].ravel())
 
 
 @pytest.mark.parametrize("mode", ["train", "eval"])
@@ -132,6 +135,22 @@ def test_identity_sign_by_hand(value_and_gradients):
     )
     np.testing.assert_allclose(value, [[scale], [-scale]], rtol=1e-6)
     np.testing.assert_allclose(gradient, [[5 * scale]] * 2, rtol=1e-6)
+
+
+@pytest.mark.parametrize("make", [quantizers.ReCU, quantizers.IdentitySign])
+def test_a_learned_scale_is_one_factor_per_channel_with_the_gradient_of_a_product(make):
+    kernel = tf.constant([[0.5, -3.0], [-1.5, 1.0], [0.25, 0.5]])
+    signs, quantizer = make()(kernel).numpy(), make(scale="learned")
+    quantizer.build(kernel.shape)
+    assert 0 <= quantizer.learned_scale.numpy().min() <= quantizer.learned_scale.numpy().max() < 1
+    quantizer.learned_scale.assign([0.5, -2.0])
+    upstream = np.array([[1.0, 2.0], [4.0, 8.0], [16.0, 32.0]], np.float32)
+    with tf.GradientTape() as tape:
+        value = quantizer(kernel)
+        loss = tf.reduce_sum(value * upstream)
+    np.testing.assert_array_equal(value, signs * [0.5, -2.0])
+    gradient = tape.gradient(loss, quantizer.learned_scale)
+    np.testing.assert_allclose(gradient, (signs * upstream).sum(axis=0), rtol=1e-6)
 
 
 def test_the_sign_is_of_the_raw_weights_for_ovsw_and_of_the_centred_ones_for_recu():

@@ -37,7 +37,7 @@ def our_name(name: str, kind: str, convs_per_block: str) -> tuple[str, str]:
     if module.startswith("downsample"):
         return f"{prefix}_shortcut_{'conv' if kind == 'conv_kernel' else 'bn'}", fields.get(field, "kernel")
     if kind == "alpha":
-        return f"{prefix}_conv_scale", "scale"
+        return f"{prefix}_conv", "scale"
     if kind in ("patterns", "pattern_memory"):
         return f"{prefix}_conv", {"patterns": "codebook", "pattern_memory": "memory"}[kind]
     return f"{prefix}_{'bn' if kind.startswith('bn_') else 'conv'}", fields.get(field, "kernel")

@@ -116,7 +116,7 @@ def test_init_from_takes_the_weights_and_reports(recipe, new_run, configuration,
         network.get_layer("body_conv").kernel.numpy(), trained.get_layer("body_conv").kernel.numpy()
     )
     assert f"Starting from {source.path}" in prepared.remark
-    assert "2 without a source: body_conv/tau, body_conv_scale/scale" in prepared.remark
+    assert "2 without a source: body_conv/tau, body_conv/scale" in prepared.remark
 
 
 def test_a_source_must_exist_and_fit(recipe, new_run, configuration, session, quick_fit, tmp_path):
