@@ -95,6 +95,7 @@ def test_command_lines_are_accepted(page, line):
     command.make_context(name, rest, parent=context)
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("page", with_marks(""), ids=page_name)
 def test_quick_blocks_run(page, tmp_path):
     run(page, ("",), tmp_path)

@@ -93,6 +93,7 @@ def test_frozen_layers_keep_their_codebook():
     np.testing.assert_array_equal(quantizer.codebook, before)
 
 
+@pytest.mark.slow
 def test_mixed_precision_training():
     """Keras wraps the optimizer for loss scaling; codebooks and trackers stay in single precision."""
     silence = transforms.SilenceDecay(1e-2)

@@ -88,6 +88,7 @@ def test_one_step_is_the_gradient_of_the_loss(examples):
     np.testing.assert_allclose(step, hidden.T @ difference.numpy() / len(x), rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_regularisation_of_the_student_counts(examples):
     x, y = examples
     student = network(1)

@@ -140,6 +140,7 @@ def test_replicas_hold_the_same_state(results, name):
     np.testing.assert_array_equal(first, second)
 
 
+@pytest.mark.slow
 def test_trackers_moved(results):
     trackers = [v for name, v in results["two"].items() if name.startswith("tracker")]
     assert len(trackers) == 6  # a tracker and remembered signs for each of three kernels

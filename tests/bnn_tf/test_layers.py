@@ -138,6 +138,7 @@ def test_training_steps_in_graphs_compute_the_same(name, rng):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.sample(4)
 @pytest.mark.parametrize("name", TRAINED)
 @pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
 def test_sums_in_half_precision_are_single_precision(name, policy, rng):

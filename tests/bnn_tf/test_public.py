@@ -96,7 +96,12 @@ def test_functions_stay_functions():
     assert callable(bnn_tf.lint)
 
 
-@pytest.mark.parametrize("name", [*MODULES, *BEHIND])
+TRAINS = pytest.param("bnn_tf.training.trainer", marks=pytest.mark.slow)
+
+
+@pytest.mark.parametrize(
+    "name", [TRAINS if name == TRAINS.values[0] else name for name in (*MODULES, *BEHIND)]
+)
 def test_examples(name):
     module = importlib.import_module(name)
     finder = doctest.DocTestFinder(exclude_empty=True)

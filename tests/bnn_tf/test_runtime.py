@@ -31,6 +31,7 @@ def test_tensorflow_first_with_keras_3_is_one_clear_error():
     assert len(process.stdout.splitlines()) == 1
 
 
+@pytest.mark.slow
 def test_tensorflow_first_with_keras_2_is_fine():
     process = python(
         "import tensorflow as tf\nimport bnn_tf.layers\n"
@@ -41,6 +42,7 @@ def test_tensorflow_first_with_keras_2_is_fine():
     assert process.stdout.split()[1].startswith("tf_keras.")
 
 
+@pytest.mark.slow
 def test_onednn_is_on_unless_the_environment_says_otherwise():
     code = (
         "import bnn_tf, tensorflow\nfrom tensorflow.python.util import _pywrap_util_port\n"
@@ -50,6 +52,7 @@ def test_onednn_is_on_unless_the_environment_says_otherwise():
     assert python(code, TF_ENABLE_ONEDNN_OPTS="0").stdout.strip() == "False"
 
 
+@pytest.mark.slow
 def test_threads_may_be_the_first_to_use_tensorflow():
     process = python(
         "import time\nfrom concurrent.futures import ThreadPoolExecutor\nfrom bnn_tf._tensorflow import tf\n"

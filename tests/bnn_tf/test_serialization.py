@@ -69,7 +69,7 @@ def build(seed=0):
     inputs = tf.keras.Input((6, 6, 4))
     x = conv(quantizers.ScaledSign(clip_value=None))(inputs)
     x = layers.OutputScale(tf.keras.initializers.RandomUniform(0, 1, seed))(x)
-    x = conv(quantizers.ReCU(0.7, name="recu"), normalize=True)(x)
+    x = conv(quantizers.ReCU(0.7, scale="learned", name="recu"), normalize=True)(x)
     x = tf.keras.layers.BatchNormalization()(x)
     x = conv(quantizers.SubBit(bits=4, seed=seed, interval=2, name="watched"))(x)
     x = conv(quantizers.IdentitySign("standardized"), normalize=True, stop_gradient=True)(x)

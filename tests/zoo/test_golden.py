@@ -50,7 +50,7 @@ def _binary_kernels(model):
     return [v for v in model.trainable_weights if getattr(v, "precision", None) == 1]
 
 
-@pytest.mark.sample(5)
+@pytest.mark.sample(1)
 @pytest.mark.parametrize(
     "name", [pytest.param(n, marks=pytest.mark.slow) if n in DEEPER else n for n in NETWORKS]
 )

@@ -107,6 +107,7 @@ def test_any_method_in_any_network(name, method, options, convolutions, rng):
     assert np.ptp(logits, axis=0).max() > 0
 
 
+@pytest.mark.slow
 def test_a_quantizer_may_branch_on_tensors():
     model = zoo.CifarResNet20(method=Branching(), input_shape=(8, 8, 3))
     assert np.isfinite(np.asarray(model(np.full((2, 8, 8, 3), 1e6, np.float32), training=False))).all()
@@ -233,6 +234,7 @@ class TestDevices:
         with pytest.raises(UserError, match="64 channels cannot be repeated to 100; use shortcut='conv'"):
             blocks.concatenated_shortcut(None, tf.keras.Input((8, 8, 64)), 100, "block", 1)
 
+    @pytest.mark.slow
     @pytest.mark.sample(1)
     @pytest.mark.parametrize("name", ["QuickNetSmall", "QuickNet", "QuickNetLarge"])
     def test_quicknet_is_larq_zoo_s(self, name):
@@ -301,7 +303,7 @@ def test_a_method_with_options_is_taken_in_every_form():
         assert binary_layers(model)[0].kernel_quantizer.codebook.shape == (16, 9)
 
 
-@pytest.mark.sample(3)
+@pytest.mark.sample(1)
 @pytest.mark.parametrize(
     ("name", "count"),
     [
@@ -336,6 +338,7 @@ def test_open_and_odd_sizes(size, rng):
 
 
 class TestWeights:
+    @pytest.mark.sample(1)
     @pytest.mark.parametrize("suffix", [".weights.h5", ".h5"])
     def test_round_trip(self, tmp_path, suffix, rng):
         path = tmp_path / f"vgg{suffix}"

@@ -55,6 +55,7 @@ def test_without_the_classifier_the_features_are_the_trained_ones(shipped):
             np.testing.assert_allclose(value, expected, rtol=1e-3, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_other_networks_are_refused(shipped):
     with pytest.raises(UserError, match="are for 10 classes and not for 7: with include_top=False"):
         zoo.CifarResNet20(method="recu", weights="cifar10", num_classes=7)

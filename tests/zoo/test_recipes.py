@@ -80,6 +80,7 @@ def test_a_step_of_each_method(recipe, tiny, rng):
 STEPS = {name: recipe for name, recipe in BY_ID.items() if len(recipe.phases) > 1}
 
 
+@pytest.mark.sample(12)
 @pytest.mark.parametrize("recipe", STEPS.values(), ids=STEPS)
 def test_phases_fit_together(recipe, tiny):
     networks = [build_network(quick(recipe), 10, phase) for phase in recipe.phases]

@@ -66,6 +66,7 @@ NETWORKS = {
 }
 
 
+@pytest.mark.sample(3)
 @pytest.mark.parametrize("name", NETWORKS)
 def test_the_image_is_turned_before_the_first_convolution(name):
     model = NETWORKS[name]()
@@ -74,6 +75,7 @@ def test_the_image_is_turned_before_the_first_convolution(name):
     assert model.get_layer("stem_conv").input is model.get_layer("flip").output
 
 
+@pytest.mark.slow
 def test_the_option_changes_no_variable():
     plain, torch = zoo.CifarResNet20(), zoo.CifarResNet20(torch_padding=True)
     assert not any(isinstance(layer, Flip) for layer in plain.layers)

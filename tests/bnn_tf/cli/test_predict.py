@@ -64,6 +64,7 @@ def test_json(command, colours):
     assert best["logit"] == pytest.approx(5, rel=1e-3)
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("activation", ["linear", "sigmoid", "softmax"])
 def test_what_the_outputs_mean(command, colours, activation):
     """One unit has two classes, and probabilities are printed as they are."""

@@ -134,6 +134,7 @@ def test_json_has_every_figure(run, here, trained, tmp_path):
     assert "2/2  seed 2" in err
 
 
+@pytest.mark.slow
 def test_random_search_draws_reproducibly(run, here, trained, tmp_path):
     search = ("--random", "3", "--search", "learning_rate=1e-3..1:log", "--search", "epochs=2..9")
     assert run(*here, *search)[0] == 0
@@ -154,6 +155,7 @@ def test_a_changed_grid_is_refused(run, here, trained):
     assert run(*here, "--grid", "epochs=2,3", "--data-dir", ".")[0] == 0
 
 
+@pytest.mark.slow
 def test_methods_and_phases_can_be_swept(run, tmp_path, trained):
     axes = ("--grid", "method=bireal,ovsw", "--grid", "epochs=[2],[3]", "--grid", "weight_decay=0.5")
     options = ("--model", "tiny", "--dataset", "digits", "--limit", "40", "--set", "image_size=[8,8]")

@@ -76,6 +76,7 @@ def test_a_resumed_training_takes_it_too(command, capsys):
     assert "nothing" in errors[-1]
 
 
+@pytest.mark.slow
 def test_the_warning_is_one_line_without_code(saved):
     done = subprocess.run(
         [sys.executable, "-m", "bnn_tf", "summary", saved, "--trust-model"], capture_output=True, text=True

@@ -182,6 +182,7 @@ def spoil(path, how):
         path.write_bytes({"cut": contents[:120], "junk": b"not an image", "empty": b""}[how])
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("how", ["cut", "junk", "empty", "gone"])
 def test_a_corrupt_image_is_named(folder, how):
     source = data.load("folder", folder)

@@ -39,7 +39,7 @@ def same(some, others):
     )
 
 
-@pytest.mark.sample(2)
+@pytest.mark.sample(1)
 def test_a_run_can_be_entered_at_any_step(source):
     augmentation = RANDOM_CROP if source.name == "folder" else PAD_CROP
     pre = images_of(*augmentation, LIGHTING)
@@ -76,6 +76,7 @@ def seen(batches):
     return np.concatenate([images.astype(np.float64).sum((1, 2, 3)) for images, _ in batches])
 
 
+@pytest.mark.sample(2)
 def test_every_epoch_visits_every_example_once_in_an_order_of_its_own(source):
     whole = run(source, images_of())
     steps = len(whole) // EPOCHS
@@ -92,6 +93,7 @@ def test_labels_stay_with_their_images(streamed_source):
         assert np.array_equal(np.round(images[:, 0, 0, 0] * 25.5) % 2, labels)
 
 
+@pytest.mark.slow
 def test_entering_a_stream_reads_only_files_that_are_not_done(streamed_source, monkeypatch):
     order = permutation(3, epoch_seed(5, 0)).numpy()  # the order of the three files, one at a time
     monkeypatch.setattr("bnn_tf.data.tfds._FILES_AT_ONCE", 1)
@@ -119,6 +121,7 @@ def test_the_size_of_batches_changes_neither_order_nor_augmentation(folder_sourc
         assert same([joined], [others])
 
 
+@pytest.mark.sample(2)
 def test_shapes_and_types_and_partial_batches(source):
     pre = data.Images((data.ResizeCrop(), data.Flip()), size=(20, 16))
     for batches, split in (
@@ -136,6 +139,7 @@ def test_shapes_and_types_and_partial_batches(source):
         assert set(sizes[:-1]) <= {8}
 
 
+@pytest.mark.sample(2)
 def test_take_gives_the_first_evaluation_images(source):
     if source.name == "folder":
         source = source.limited(6)  # `take` itself spreads the files

@@ -29,6 +29,7 @@ def test_a_small_dataset_is_kept_in_memory_and_becomes_coloured(prepared):
     assert np.array_equal(labels, numbers % 2)
 
 
+@pytest.mark.slow
 def test_networks_with_one_channel(prepared, streamed_source):
     images = data.Images((data.PadCrop(2), data.Flip()), size=12).with_channels(1)
     kept = data.load("tiny_squares", prepared, download=False)
@@ -210,6 +211,7 @@ def test_a_cut_record_file(prepare_tfds, monkeypatch):
         data.take(source, data.Images(size=12), 23, "train")
 
 
+@pytest.mark.slow
 def test_entering_an_interleaving_gives_the_rest_of_it(rng):
     def interleaved(files, counts, read, at_once):
         of_file = lambda i: tf.data.Dataset.range(read[i], counts[i]).map(lambda j: i * 1000 + j)  # noqa: E731

@@ -73,6 +73,7 @@ class TestReport:
         assert plain["fastest_ms"] == pytest.approx(1)
         assert (plain["threads"], plain["inferences"], plain["peak_memory_bytes"]) == (1, 10, 5_000_000)
 
+    @pytest.mark.slow
     def test_json(self, report, files):
         plain = json.loads(json.dumps(report.to_dict()))
         assert plain["host"]["cpu"] == "A CPU"

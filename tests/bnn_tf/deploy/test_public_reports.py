@@ -26,7 +26,7 @@ def dense_block(x, conv):
     return x
 
 
-@pytest.mark.sample(2)
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("form", ["mixed", "plus"])
 @pytest.mark.parametrize("trunk", [unet, dense_block])
 def test_int8_where_the_stem_reaches_a_concatenation(network, conv, images, tmp_path, trunk, form):
@@ -58,6 +58,7 @@ def test_int8_where_the_first_kernel_is_binary_but_not_its_input(conv, images, r
     assert report.expected_binary_convs == report.actual_binary_convs == 1
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("layer", [layers.RandomCrop(6, 6), layers.RandomFlip(), layers.RandomRotation(0.1)])
 def test_augmentation_inside_the_model(layer, rng, tmp_path):
     image = tf.keras.Input((8, 8, 3))

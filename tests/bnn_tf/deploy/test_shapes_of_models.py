@@ -104,6 +104,7 @@ def signs_before_dense_layers():
     return tf.keras.Model(image, layers.Dense(4)(layers.BatchNormalization()(x)))
 
 
+@pytest.mark.sample(3)
 @pytest.mark.parametrize(
     ("make", "count"),
     [(one_dimensional, 3), (dense, 2), (one_channel, 1), (signs_before_dense_layers, 3)],

@@ -78,6 +78,7 @@ def test_program_classifies_files(model, tmp_path):
     assert timed.stdout.startswith("3 runs, 1 thread(s): median ")
 
 
+@pytest.mark.sample(1)
 @needs_compiler
 @pytest.mark.parametrize("threads", [2, 7])
 def test_threads(threads, model, agrees, exported):
@@ -165,6 +166,7 @@ def test_several_outputs(tmp_path):
     )
 
 
+@pytest.mark.slow
 @needs_compiler
 def test_codebooks(tmp_path, settled, agrees):
     """Sub-bit kernels take b/9 of the flash and compute the same."""

@@ -107,6 +107,7 @@ def whole_numbers():
     return tf.keras.Model(image, [L.Softmax()(L.Dense(5, name="logits")(value)), L.Dense(2)(value)])
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("form", ["classifier", "mixed", "plus", "full"])
 def test_int8_values(form, settled, tmp_path):
     model = settled(whole_numbers())
@@ -122,6 +123,7 @@ def test_int8_values(form, settled, tmp_path):
     assert report.flash < plain.flash
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("form", ["mixed", "full"])
 def test_int8_values_are_those_of_the_interpreter(form, settled, tmp_path):
     """Each operator rounds as TFLite's does, where it starts from LCE's values."""

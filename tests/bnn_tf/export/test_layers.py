@@ -128,7 +128,7 @@ KERNELS = [
 
 
 @needs_compiler
-@pytest.mark.sample(10)
+@pytest.mark.sample(5)
 @pytest.mark.parametrize("case", KERNELS)
 @pytest.mark.parametrize(
     "flags",
@@ -156,7 +156,7 @@ def test_layer_of_a_converted_file(case, settled, tmp_path):
     assert report.proof.tensors
 
 
-@pytest.mark.sample(5)
+@pytest.mark.sample(3)
 @pytest.mark.parametrize("case", BINARY)
 @pytest.mark.parametrize(
     "flags",
@@ -256,6 +256,7 @@ def test_residual_is_written_in_place(exported):
     assert len(maps) == 1
 
 
+@pytest.mark.slow
 def test_memory_of_living_tensors_does_not_overlap(exported, settled):
     import zoo
 

@@ -57,6 +57,7 @@ def test_webassembly(network, agrees):
     agrees(network, [*_ZIG, *flags], launcher=[sys.executable, "-c", script], images=1, int8_weights=True)
 
 
+@pytest.mark.sample(1)
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="the branch is for x86-64")
 @pytest.mark.parametrize(
     "flags", [["-mavx2", "-mfma"], ["-DNET_PORTABLE"], ["-DNET_PORTABLE", "-DNET_WORD_BITS=32"]]

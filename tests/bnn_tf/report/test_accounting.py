@@ -55,6 +55,7 @@ def test_sub_bit_table(bits, operations):
     assert abs(total.bit_operations - printed["bit_operations"]) < 1e6
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize(
     ("builder", "memory", "operations"),
     [(BiRealNet18, 33_514_752, 163_985_408), (BiRealNet34, 43_853_056, 192_886_784)],
@@ -80,7 +81,7 @@ REFERENCES = {
 }
 
 
-@pytest.mark.sample(3)
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("name", REFERENCES)
 def test_agrees_with_the_authors_networks(name, golden_networks):
     reference = golden_networks[name]

@@ -39,6 +39,7 @@ def stored_words(model, filters):
     return np.frombuffer(model, "<i4", filters.size // 4, filters.offset).reshape(filters.shape)
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize(("cout", "cin"), [(8, 32), (16, 40), (3, 5)])
 def test_filter_layout(tools, rng, cout, cin):
     signs = rng.choice([-1, 1], (cout, 3, 3, cin))

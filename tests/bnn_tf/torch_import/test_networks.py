@@ -6,7 +6,7 @@ import pytest
 from bnn_tf.training import Run
 
 
-@pytest.mark.sample(3)
+@pytest.mark.sample(2)
 def test_logits(other, imported, built, method_of):
     _, images, logits = built(other)
     result = imported(other)

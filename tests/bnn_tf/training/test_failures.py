@@ -53,6 +53,7 @@ def half(recipe, new_run, session, quick_fit, interrupt):
 
 
 class TestLoss:
+    @pytest.mark.sample(1)
     @pytest.mark.parametrize("rate", [1e38, 1e12])
     def test_beyond_all_bounds_is_an_error_and_not_a_finished_run(self, rate, recipe, new_run, session):
         run = new_run(recipe(optimizer=SGD(learning_rate=rate)))
@@ -119,6 +120,7 @@ class TestDisk:
         train(run, session)
         assert_equal(weights_of(run), whole)
 
+    @pytest.mark.sample(2)
     @pytest.mark.parametrize("place", ["write", "rename", "save_weights", "write_metrics"])
     def test_dying_while_saving_loses_nothing(self, place, recipe, new_run, session, whole, monkeypatch):
         """Whatever is written when the process dies, the run goes on, and no row is there twice."""
@@ -244,6 +246,7 @@ class TestDamage:
         assert_equal(result.network.get_weights(), expected)
         assert {path: path.stat().st_mtime_ns for path in trained.path.rglob("*")} == before
 
+    @pytest.mark.sample(2)
     @pytest.mark.parametrize("content", [None, "", "phase,epoch\ntrain", "\0\0", "phase,epoch,x\n1\n"])
     def test_of_metrics_is_mended_from_the_checkpoint(self, content, half, session):
         rows = half.metrics()
@@ -284,6 +287,7 @@ class TestDamage:
             train(Run.open(half.path), session)
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("method", ["recu", "subbit"])
 def test_without_checkpoints_the_weights_file_serves(method, recipe, new_run, session, quick_fit):
     run = new_run(recipe(method))

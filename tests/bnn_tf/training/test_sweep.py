@@ -138,6 +138,7 @@ class TestDirectory:
 
 @pytest.mark.usefixtures("quick_fit")
 class TestWork:
+    @pytest.mark.slow
     def test_a_process_works_off_all_tasks(self, start, session):
         outcomes = list(start().work(session, {}))
         assert [outcome.task for outcome in outcomes] == start().tasks

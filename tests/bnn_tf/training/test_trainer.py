@@ -190,7 +190,7 @@ def test_the_comparison_sees_another_seed(recipe, new_run, session, quick_refere
         assert_same_run(other, reference)
 
 
-@pytest.mark.sample(2)
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
 @pytest.mark.parametrize(("phase", "epoch"), [("relu", 1), ("binarize", 0), ("norm", 0)])
 def test_every_phase_resumes(phase, epoch, number, recipe, new_run, session, send, quick_reference):
@@ -267,6 +267,7 @@ def test_a_moved_run_goes_on(recipe, new_run, session, send, tmp_path, quick_ref
     assert not run.path.exists()
 
 
+@pytest.mark.slow
 def test_a_teacher(recipe, new_run, session, send, reference):
     """Distillation resumes as well, and saves the student alone."""
     teacher = reference(recipe("real", epochs=1))
@@ -290,12 +291,14 @@ def test_a_teacher(recipe, new_run, session, send, reference):
     assert {"loss", "accuracy", "val_loss", "val_accuracy"} < set(run.metrics()[0])
 
 
+@pytest.mark.slow
 def test_methods_add_their_figures(recipe, new_run, session, reference):
     assert {"flip_ratio", "silent_share"} < set(reference(recipe("ovsw")).metrics()[0])
     run = reference(recipe("recu", **MID_EPOCH["recu"]))
     assert float(run.metrics()[0]["tau"]) == pytest.approx(0.85)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [{"steps_per_execution": 2}, {"precision": "bfloat16"}], ids=str)
 def test_ways_to_compute(options, recipe, new_run, session):
     run = new_run(recipe("ovsw"), **options)
@@ -304,6 +307,7 @@ def test_ways_to_compute(options, recipe, new_run, session):
     assert all(np.isfinite(float(row["loss"])) for row in run.metrics())
 
 
+@pytest.mark.slow
 def test_several_steps_per_execution_are_the_same_steps(recipe, reference):
     assert rows(reference(recipe("ovsw"), steps_per_execution=2)) == rows(reference(recipe("ovsw")))
 

@@ -34,6 +34,7 @@ DROPPED = {
 }
 
 
+@pytest.mark.sample(6)
 @pytest.mark.parametrize("name", DROPPED)
 @pytest.mark.parametrize("pool", [False, True])
 def test_activations_before_signs_go(network, conv, images, name, pool):
