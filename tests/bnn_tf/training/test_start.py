@@ -116,7 +116,7 @@ def test_init_from_takes_the_weights_and_reports(recipe, new_run, configuration,
         network.get_layer("body_conv").kernel.numpy(), trained.get_layer("body_conv").kernel.numpy()
     )
     assert f"Starting from {source.path}" in prepared.remark
-    assert "2 without a source: body_conv/tau, body_conv/scale" in prepared.remark
+    assert "2 without a source: body_conv/scale, body_conv/tau" in prepared.remark
 
 
 def test_a_source_must_exist_and_fit(recipe, new_run, configuration, session, quick_fit, tmp_path):
@@ -147,7 +147,8 @@ def test_phases_must_fit_together(tiny, recipe, configuration):
     phases = (Phase("real", method=methods.Real()), Phase("second"))
     config = configuration(recipe("recu", phases=phases))
     with pytest.raises(
-        UserError, match="not carry over completely:\\n.*\\n2 without a source: body_conv/tau, "
+        UserError,
+        match="not carry over completely:\\n.*\\n2 without a source: body_conv/scale, body_conv/tau",
     ):
         start.take_weights(tiny(method="recu"), config, 1, tiny(method="real"))
 
