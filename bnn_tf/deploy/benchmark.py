@@ -26,7 +26,7 @@ from bnn_tf._tensorflow import tf
 from bnn_tf.deploy import facts
 from bnn_tf.deploy.graph import QUANTIZERS, Spec, copy_of, in_float32, read
 from bnn_tf.deploy.interpreter import Worker
-from bnn_tf.deploy.lce_file import LceFile, Operator, TensorInfo
+from bnn_tf.deploy.lce_file import LceFile, Operator
 from bnn_tf.errors import UserError, first_line
 
 
@@ -156,13 +156,8 @@ class Candidate:
 
 
 def _type(operator: Operator) -> str:
-    ends = [_element(operator, tensors[0]) for tensors in (operator.inputs, operator.outputs) if tensors]
-    return "→".join(dict.fromkeys(ends))
-
-
-def _element(operator: Operator, tensor: TensorInfo) -> str:
-    packed = tensor.type == "INT32" and operator.name.startswith("Lce")
-    return "bits" if packed else tensor.type.lower()
+    ends = [tensors[0] for tensors in (operator.inputs, operator.outputs) if tensors]
+    return "→".join(dict.fromkeys("bits" if operator.is_packed(end) else end.type.lower() for end in ends))
 
 
 _X86 = ("x86_64", "amd64", "i386", "i686")
