@@ -212,7 +212,7 @@ def _print(report: "BenchmarkReport", xnnpack: bool) -> None:
         click.echo(f"{candidate.name} ({candidate.form}): {listed}" + (f"; {taken}" if taken else ""))
     click.echo()
     for measurement in report.measurements:
-        limit = report.limits.get(measurement.candidate)
+        limit = measurement.limit
         if limit is not None:
             times = 1e-3 * measurement.percentile(50) / limit.seconds
             program = f"{measurement.candidate.name} ({measurement.candidate.form})"

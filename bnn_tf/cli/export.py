@@ -63,8 +63,7 @@ def export(
 
     from bnn_tf import export_c
 
-    converted = opened.kind in ("tflite", "snn")
-    network = opened.content() if converted else opened.network()
+    network = opened.content() if opened.is_converted else opened.network()
     samples = None
     mean: tuple[float, ...] = (0.0,)
     std: tuple[float, ...] = (1.0,)

@@ -1,12 +1,12 @@
 """`bnn-tf summary`."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from bnn_tf.cli import options
-from bnn_tf.cli.target import named_network, target_or_model
+from bnn_tf.cli.target import named_target, target_or_model
 from bnn_tf.errors import UsageError
 
 if TYPE_CHECKING:
@@ -19,81 +19,112 @@ if TYPE_CHECKING:
 @options.trust_model
 @click.option("--larq", is_flag=True, help="Print Larq's own table first.")
 @options.json_option
-def summary(larq: bool, as_json: bool, **chosen: Any) -> None:
+def summary(larq: bool, as_json: bool, input_size: tuple[int, int] | None, **chosen: Any) -> None:
     """Layers, bits and multiply-accumulates of TARGET or of --model with --method.
 
-    TARGET is a run directory or a saved Keras model. Prints for each layer and in all what the papers report:
-    bits per weight, binary parameters, bit operations (less what a sub-bit codebook shares), memory,
-    operations.
+    TARGET is a run directory, a saved Keras model, or a .tflite or .snn file. Prints for each layer and in
+    all what the papers report: bits per weight, binary parameters, bit operations (less what a sub-bit
+    codebook shares), memory, operations. Of a converted file it lists every operator with the bytes that its
+    weights take, and of a .snn file the codebooks.
     """
-    network = named_network(**chosen)
-    if any(len(tensor.shape) == 4 and None in tensor.shape[1:3] for tensor in network.inputs):
-        raise UsageError("the network takes images of any size; name one with --input-size HEIGHTxWIDTH")
+    target = named_target(**chosen)
+    if larq and target.is_converted:
+        raise UsageError(f"--larq prints Larq's table of a Keras network, and {target} is a converted file")
+    counted = target.layers(input_size)
+
     from bnn_tf.report import accounting
 
-    counted = accounting.account(network)
     printed = accounting.published(counted)
     if as_json:
         options.emit({**counted.to_dict(), "published": printed}, True, "")
         return
     if larq:
-        accounting.print_larq_summary(network)
-    _print(counted, printed)
-
-
-_COLUMNS = ("layer", "output", "kernel", "bits W/A", "binary Mbit", "real params", "real MMAC", "binary MMAC")
-
-
-def _print(account: "Account", printed: dict[str, float]) -> None:
-    rows = [_row(layer) for layer in account.layers if layer.kernel is not None]
-    others = [layer.cost for layer in account.layers if layer.kernel is None]
-    if others:
-        rows.append([f"{len(others)} other layers", "", "", "", *_figures(sum(others[1:], others[0]))])
-    rows += [[], ["total", "", "", "", *_figures(account.total)]]
-    spare = ("kernel", "real params", "output", "bit operations M", "binary Mbit")
-    options.print_table([*_COLUMNS, "bit operations M"], rows, numbers_from=3, spare=spare)
+        accounting.print_larq_summary(target.untrained(input_size))
+    _print_layers(counted)
     click.echo()
     lines = [
-        [name, text, _comparison(key, account.total, printed)] for name, key, text in _key_figures(account)
+        [name, text, _comparison(key, counted.total, printed)] for name, key, text in _key_figures(counted)
     ]
-    options.print_table([account.model, _shape(account.input_shape), ""], lines)
+    options.print_table([counted.model, _shape(counted.input_shape), ""], lines)
 
 
-def _row(layer: "LayerCost") -> list[str]:
-    weights = layer.cost.bits_per_weight
-    bits = f"{32 if weights is None else weights:.3g} / {1 if layer.binary_input else 32}"
-    return [layer.name, _shape(layer.output), _shape(layer.kernel or ()), bits, *_figures(layer.cost)]
+def _print_layers(account: "Account") -> None:
+    from bnn_tf.report import Cost, LayerCost
+
+    layers, columns = list(account.layers), list(_OF_FILES)
+    if account.file_size is None:
+        others = [layer.cost for layer in layers if layer.kernel is None]
+        layers = [layer for layer in layers if layer.kernel is not None]
+        if others:
+            layers.append(LayerCost(f"{len(others)} other layers", "", None, (), sum(others, Cost())))
+        columns = list(_OF_NETWORKS)
+    elif not any(layer.patterns for layer in layers):
+        columns.remove("codebook")
+    total = LayerCost("total", "", None, (), account.total)
+    rows = [[_CELLS[name](layer) for name in columns] for layer in (*layers, total)]
+    rows.insert(-1, [])
+    spare = [name for name in _SPARE if name in columns]
+    options.print_table(columns, rows, numbers_from=columns.index("bits W/A"), spare=spare)
 
 
-def _shape(shape: Sequence[int | None]) -> str:
-    return "×".join("?" if size is None else str(size) for size in shape)
+def _shape(shape: Sequence[int | None] | None) -> str:
+    return "×".join("?" if size is None else str(size) for size in shape or ())
 
 
-def _figures(cost: "Cost") -> list[str]:
-    counts = (cost.real_macs, cost.binary_macs, cost.bit_operations)
-    return [
-        f"{cost.binary_bits / 1e6:.4f}" if cost.binary_bits else "",
-        f"{cost.real_parameters:,}" if cost.real_parameters else "",
-        *(f"{count / 1e6:.3f}" if count else "" for count in counts),
-    ]
+def _millions(count: float, digits: int = 3) -> str:
+    return f"{count / 1e6:.{digits}f}" if count else ""
+
+
+_CELLS: dict[str, Callable[["LayerCost"], str]] = {
+    "layer": lambda layer: layer.name,
+    "operator": lambda layer: layer.kind,
+    "output": lambda layer: _shape(layer.output),
+    "kernel": lambda layer: _shape(layer.kernel),
+    "codebook": lambda layer: f"{layer.patterns} patterns, {layer.index_bits} bits" if layer.patterns else "",
+    "bits W/A": lambda layer: layer.widths,
+    "bytes": lambda layer: f"{layer.cost.memory_bits // 8:,}" if layer.cost.memory_bits else "",
+    "binary Mbit": lambda layer: _millions(layer.cost.binary_bits, 4),
+    "real params": lambda layer: f"{layer.cost.real_parameters:,}" if layer.cost.real_parameters else "",
+    "real MMAC": lambda layer: _millions(layer.cost.real_macs),
+    "binary MMAC": lambda layer: _millions(layer.cost.binary_macs),
+    "bit operations M": lambda layer: _millions(layer.cost.bit_operations),
+}
+_OF_NETWORKS = (
+    *("layer", "output", "kernel", "bits W/A", "binary Mbit", "real params", "real MMAC", "binary MMAC"),
+    "bit operations M",
+)
+_OF_FILES = (
+    *("layer", "operator", "output", "kernel", "codebook", "bits W/A", "bytes"),
+    *("real MMAC", "binary MMAC"),
+)
+_SPARE = ("kernel", "real params", "output", "bit operations M", "binary Mbit", "real MMAC", "binary MMAC")
 
 
 def _key_figures(account: "Account") -> list[tuple[str, str, str]]:
     """Name, property of `Cost`, and value of what the papers report."""
     total = account.total
     bits, operations = _printed("binary_bits", total.binary_bits), round(total.bit_operations)
-    binary = [
+    of_binary = [
         ("bits per weight", "bits_per_weight", f"{total.bits_per_weight or 0:.2g}"),
         ("binary parameters", "binary_bits", f"{bits} ({total.binary_parameters:,} weights)"),
         ("bit operations", "bit_operations", f"{_printed('bit_operations', operations)} ({operations:,})"),
     ]
     books = f", codebooks {total.codebook_bits / 1e6:.4f} Mbit" if total.codebook_bits else ""
+    stored = "real parameters at 32 bits" if account.file_size is None else "as they are stored"
     memory, work = _printed("memory_bits", total.memory_bits), _printed("operations", total.operations)
-    return [
-        *(binary if total.binary_parameters else []),
-        ("memory", "memory_bits", f"{memory} (real parameters at 32 bits{books})"),
+    figures = [
+        *(of_binary if total.binary_parameters else []),
+        ("memory", "memory_bits", f"{memory} ({stored}{books})"),
         ("operations", "operations", f"{work} (real multiply-accumulates + binary ones / 64)"),
     ]
+    if account.file_size is not None:
+        kernels = [layer for layer in account.layers if layer.kernel is not None]
+        binary = sum(layer.binary_input for layer in kernels)
+        figures += [
+            ("binary operators", "", f"{binary} of the {len(kernels)} that have a kernel"),
+            ("file", "", f"{account.file_size:,} bytes"),
+        ]
+    return figures
 
 
 def _printed(key: str, value: float) -> str:

@@ -4,10 +4,11 @@ import json
 import re
 import shlex
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from bnn_tf._tensorflow import lazy
 from bnn_tf.cli import options
 from bnn_tf.cli.target import require_inputs
 from bnn_tf.errors import UsageError, UserError
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
     from bnn_tf.training import RunConfig
     from bnn_tf.training import sweep as sweeps
+else:
+    sweeps = lazy("bnn_tf.training.sweep")
 
 # What chooses the recipe, to which the other keys then apply.
 _SELECTORS = ("method", "model", "dataset", "variant")
@@ -76,12 +79,11 @@ def sweep(context: click.Context, **chosen: Any) -> None:
     from rich.console import Console
 
     from bnn_tf.training import strategies
-    from bnn_tf.training import sweep as sweeps
 
-    strategies.devices(chosen["gpus"])
     if chosen["show"]:
         _report(sweeps.Sweep.open(chosen["show"]), chosen["as_json"])
         return
+    strategies.devices(chosen["gpus"])
     # With --json standard output carries the result alone.
     console = Console(stderr=chosen["as_json"], soft_wrap=True, markup=False, highlight=False)
     if wanted is None:
@@ -91,7 +93,16 @@ def sweep(context: click.Context, **chosen: Any) -> None:
     console.print(f"Sweep directory: {opened.path}")
     _work(opened, chosen, console)
     _report(opened, chosen["as_json"])
-    _require_success(opened)
+    failed = [outcome for outcome in opened.outcomes() if outcome.state == "failed"]
+    if failed:
+        first = f"{failed[0].run_dir}: {failed[0].error}"
+        raise UserError(
+            f"{len(failed)} trainings failed, the first in {first}; {_again(opened)} tries them again"
+        )
+
+
+def _again(opened: "sweeps.Sweep") -> str:
+    return f"bnn-tf sweep --resume {shlex.quote(str(opened.path))}"
 
 
 def _require_consistent(context: click.Context, chosen: dict[str, Any]) -> None:
@@ -108,21 +119,17 @@ def _require_consistent(context: click.Context, chosen: dict[str, Any]) -> None:
         raise UsageError("--search needs --random N, the number of configurations to draw")
 
 
-class _Interval(NamedTuple):
-    """What `--search KEY=LOW..HIGH[:log]` draws from."""
-
-    low: float
-    high: float
-    log: bool
-
-
-def _wanted(chosen: dict[str, Any]) -> tuple[list[int], dict[str, list[Any] | _Interval]]:
-    """The seeds, and the values or interval of every key.
+def _wanted(chosen: dict[str, Any]) -> tuple[list[int], dict[str, Any]]:
+    """The seeds, and the list of values or the range of every key.
 
     Raises:
         UsageError: an option is wrong.
     """
-    seeds = _seeds(chosen["seeds"])
+    if not re.fullmatch(r"\d+(,\d+)*", chosen["seeds"]):
+        raise UsageError(f"--seeds takes whole numbers (1,2,3), not {chosen['seeds']!r}")
+    seeds = [int(part) for part in chosen["seeds"].split(",")]
+    if len(set(seeds)) < len(seeds):
+        raise UsageError(f"--seeds {chosen['seeds']} names a seed twice")
     axes = _axes("--search", chosen["search"]) if chosen["random"] else _axes("--grid", chosen["grid"])
     if chosen["method"] is None and chosen["recipe"] is None and "method" not in axes:
         methods = ", ".join(options.method_names())
@@ -135,27 +142,24 @@ def _started(
     context: click.Context,
     chosen: dict[str, Any],
     seeds: list[int],
-    axes: dict[str, list[Any] | _Interval],
+    axes: dict[str, Any],
     console: "Console",
 ) -> "sweeps.Sweep":
     """The sweep that the options describe, new or as far as it got."""
-    from bnn_tf.training import sweep as sweeps
 
-    ranges = {key: sweeps.Range(*axis) if isinstance(axis, _Interval) else axis for key, axis in axes.items()}
-
-    def prepare() -> "list[sweeps.Task]":
+    def make() -> "list[sweeps.Task]":
         if chosen["random"]:
-            configurations = sweeps.draw(ranges, chosen["random"], chosen["search_seed"])
+            configurations = sweeps.draw(axes, chosen["random"], chosen["search_seed"])
         else:
-            configurations = sweeps.grid(ranges)  # type: ignore[arg-type]
+            configurations = sweeps.grid(axes)
         console.print(f"Checking {len(configurations)} configurations, of {len(seeds)} seeds each")
         return sweeps.plan(configurations, seeds, lambda choices: _configuration(context, chosen, choices))
 
     asked = {name: value for name, value in chosen.items() if name not in (*_SESSION, "sweep_dir")}
-    plain = {key: str(axis) if isinstance(axis, sweeps.Range) else axis for key, axis in ranges.items()}
+    plain = {key: str(axis) if isinstance(axis, sweeps.Range) else axis for key, axis in axes.items()}
     asked |= {"seeds": seeds, "search" if chosen["random"] else "grid": plain}
     asked["recipe"] = chosen["recipe"] and str(chosen["recipe"])
-    return sweeps.Sweep.start(chosen["sweep_dir"], asked, prepare)
+    return sweeps.Sweep.start(chosen["sweep_dir"], asked, make)
 
 
 def _configuration(context: click.Context, chosen: dict[str, Any], choices: dict[str, Any]) -> "RunConfig":
@@ -172,22 +176,13 @@ def _configuration(context: click.Context, chosen: dict[str, Any], choices: dict
     return RunConfig(recipe=recipe, **{name: chosen[name] for name in options.CONFIGURED})
 
 
-def _seeds(text: str) -> list[int]:
-    if not re.fullmatch(r"\d+(,\d+)*", text):
-        raise UsageError(f"--seeds takes whole numbers (1,2,3), not {text!r}")
-    seeds = [int(part) for part in text.split(",")]
-    if len(set(seeds)) < len(seeds):
-        raise UsageError(f"--seeds {text} names a seed twice")
-    return seeds
-
-
-def _axes(flag: str, texts: Sequence[str]) -> dict[str, list[Any] | _Interval]:
-    """The axes that `--grid` or `--search` name.
+def _axes(flag: str, texts: Sequence[str]) -> dict[str, Any]:
+    """The values or ranges that `--grid` or `--search` name.
 
     Raises:
         UsageError: one is not KEY=VALUES, or a key or value is there twice.
     """
-    axes: dict[str, list[Any] | _Interval] = {}
+    axes: dict[str, Any] = {}
     for text in texts:
         key, equals, values = (part.strip() for part in text.partition("="))
         if not equals or not key or not values:
@@ -201,21 +196,13 @@ def _axes(flag: str, texts: Sequence[str]) -> dict[str, list[Any] | _Interval]:
     return axes
 
 
-def _range(flag: str, text: str, interval: re.Match[str]) -> _Interval:
+def _range(flag: str, text: str, interval: re.Match[str]) -> "sweeps.Range":
     if flag != "--search":
         raise UsageError(f"{flag} takes values, not a range ({text}); --random N --search draws from ranges")
-    try:
-        low, high = (_number(interval[bound]) for bound in ("low", "high"))
-    except ValueError:
-        raise UsageError(f"--search takes KEY=LOW..HIGH with two numbers, not {text!r}") from None
-    return _Interval(low, high, log=interval["log"] is not None)
-
-
-def _number(text: str) -> float:
-    try:
-        return int(text)
-    except ValueError:
-        return float(text)
+    low, high = (options.parse_setting(f"bound={interval[name]}")[1] for name in ("low", "high"))
+    if not {type(low), type(high)} <= {int, float}:
+        raise UsageError(f"--search takes KEY=LOW..HIGH with two numbers, not {text!r}")
+    return sweeps.Range(low, high, log=interval["log"] is not None)
 
 
 def _values(flag: str, key: str, text: str) -> list[Any]:
@@ -237,54 +224,43 @@ def _work(opened: "sweeps.Sweep", chosen: dict[str, Any], console: "Console") ->
     from bnn_tf.training import Session, StoppedError
 
     moved = {name: chosen[name] for name in ("data_dir", "workers") if chosen[name] is not None}
-    session = Session(
-        console if chosen["verbose"] else Console(quiet=True),
-        chosen["gpus"],
-        safe=not options.model_is_trusted(),
-    )
-    outcomes = opened.outcomes()
-    done = sum(outcome.state == "complete" for outcome in outcomes)
-    console.print(f"{len(outcomes)} trainings, {done} of them complete")
+    shown = console if chosen["verbose"] else Console(quiet=True)
+    session = Session(shown, chosen["gpus"], safe=not options.model_is_trusted())
+    counts = sweeps.counts(opened.outcomes())
+    console.print(f"{sum(counts.values())} trainings, {counts['complete']} of them complete")
     try:
         for outcome in opened.work(session, moved):
-            console.print(_line(outcome, opened.outcomes()))
+            console.print(_line(outcome, sweeps.counts(opened.outcomes())))
     except StoppedError as error:
-        error.args = (f"{error}; continue with: bnn-tf sweep --resume {shlex.quote(str(opened.path))}",)
+        error.args = (f"{error}; continue with: {_again(opened)}",)
         raise
 
 
-def _line(outcome: "sweeps.Outcome", outcomes: "list[sweeps.Outcome]") -> str:
+def _line(outcome: "sweeps.Outcome", counts: dict[str, int]) -> str:
     from bnn_tf.training.progress import duration
 
-    over = sum(other.state in ("complete", "failed") for other in outcomes)
     if outcome.result is not None:
         figure = f"test accuracy {outcome.result['top1']:.2%}"
     else:
         figure = f"failed: {outcome.error}"
-    return f"{over}/{len(outcomes)}  {outcome.task}  {figure}  {duration(outcome.seconds)}"
+    over = f"{counts['complete'] + counts['failed']}/{sum(counts.values())}"
+    return f"{over}  {outcome.task}  {figure}  {duration(outcome.seconds)}"
 
 
 def _report(opened: "sweeps.Sweep", as_json: bool) -> None:
     """Prints the table, or everything as JSON."""
-    from bnn_tf.training import sweep as sweeps
-
     outcomes = opened.outcomes()
-    summaries = sweeps.summarize(outcomes)
-    counts = sweeps.counts(outcomes)
+    summaries, counts = sweeps.summarize(outcomes), sweeps.counts(outcomes)
     if as_json:
         configurations = [summary.to_dict() for summary in summaries]
         options.emit({"sweep_dir": str(opened.path), **counts, "configurations": configurations}, True, "")
         return
     keys = list(summaries[0].choices)
-    rows = [[_cell(summary.choices[key]) for key in keys] + _figures(summary) for summary in summaries]
+    rows = [[*map(sweeps.as_text, summary.choices.values()), *_figures(summary)] for summary in summaries]
     options.print_table([*keys, "test accuracy", "n"], rows, numbers_from=len(keys))
     left = [f"{counts[state]} {state}" for state in ("running", "waiting", "failed") if counts[state]]
     if left:
         click.echo(f"not complete: {', '.join(left)} of {len(outcomes)}; {opened.path} keeps what is done")
-
-
-def _cell(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value)
 
 
 def _figures(summary: "sweeps.Summary") -> list[str]:
@@ -292,11 +268,3 @@ def _figures(summary: "sweeps.Summary") -> list[str]:
         return ["–", "0"]
     spread = "" if summary.deviation is None else f" ± {100 * summary.deviation:.2f}"
     return [f"{100 * summary.mean:.2f}{spread} %", str(len(summary.accuracies))]
-
-
-def _require_success(opened: "sweeps.Sweep") -> None:
-    failed = [outcome for outcome in opened.outcomes() if outcome.state == "failed"]
-    if failed:
-        again = f"bnn-tf sweep --resume {shlex.quote(str(opened.path))}"
-        first = f"{failed[0].run_dir}: {failed[0].error}"
-        raise UserError(f"{len(failed)} trainings failed, the first in {first}; {again} tries them again")

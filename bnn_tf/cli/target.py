@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
     from bnn_tf import data
     from bnn_tf._tensorflow import tf
+    from bnn_tf.deploy import LceFile
+    from bnn_tf.report import Account
     from bnn_tf.training import Run, RunConfig
 
 
@@ -135,6 +137,11 @@ class Target:
     def __str__(self) -> str:
         return self.name
 
+    @property
+    def is_converted(self) -> bool:
+        """Whether it is a converted file, in which there is no Keras model any more."""
+        return self.kind in ("tflite", "snn")
+
     @classmethod
     def open(cls, name: str | Path) -> "Target":
         """Finds out what a name on the command line stands for; loads nothing yet.
@@ -229,7 +236,7 @@ class Target:
 
     @functools.cached_property
     def _network(self) -> "tf.keras.Model":
-        if self.kind in ("tflite", "snn"):
+        if self.is_converted:
             raise UsageError(
                 f"{self}: this command reads runs and saved Keras models, not {self.path.suffix} files"
             )
@@ -282,15 +289,52 @@ class Target:
 
         return at_size(network, size)
 
+    def layers(self, size: tuple[int, int] | None = None) -> "Account":
+        """The layers of a network, or the operators of a converted file, and what they cost.
+
+        Args:
+            size: Height and width of other images than the network was made for.
+
+        Raises:
+            UserError: as `untrained`, or a file cannot be read.
+            UsageError: the network takes images of any size and none is named, or a file takes one size only.
+        """
+        from bnn_tf.report import accounting
+
+        if not self.is_converted:
+            network = self.untrained(size)
+            if any(len(tensor.shape) == 4 and None in tensor.shape[1:3] for tensor in network.inputs):
+                raise UsageError(
+                    "the network takes images of any size; name one with --input-size HEIGHTxWIDTH"
+                )
+            return accounting.account(network)
+        if size is not None:
+            raise UsageError(
+                f"{self} is a converted file, which takes images of one size; leave out --input-size, or "
+                "name the network that it was made from"
+            )
+        if self.kind == "tflite":
+            counted = accounting.account_file(self._file)
+        else:
+            from bnn_tf import subbit
+            from bnn_tf.deploy import LceFile
+
+            try:
+                content, report = subbit.describe(self._read())
+            except subbit.SubBitFileError as error:
+                raise UserError(f"{self}: {error}") from error
+            counted = accounting.account_file(LceFile(content), report.layers)
+        return dataclasses.replace(counted, model=str(self), file_size=self.path.stat().st_size)
+
     @functools.cached_property
     def _predictor(self) -> "tuple[Callable[[np.ndarray], np.ndarray], tuple[int, int]]":
-        if self.kind not in ("tflite", "snn"):
+        if not self.is_converted:
             network = self.network()
             self._require_single(network.input_names, network.output_names)
             return lambda images: network.predict_on_batch(images), tuple(network.input_shape[1:3])
         from bnn_tf.deploy import Interpreter, Normalization
 
-        interpreter = Interpreter(self.path if self.kind == "tflite" else self.content())
+        interpreter = Interpreter(self._file)
         self._require_single(interpreter.file.input_names, interpreter.file.output_names)
         size: tuple[int, int] = tuple(interpreter.input_shape[1:3])  # type: ignore[assignment]
         if interpreter.input_type.name != "uint8":
@@ -313,6 +357,13 @@ class Target:
                 f"{self} has {' and '.join(several)}; this command takes networks with one of each"
             )
 
+    @functools.cached_property
+    def _file(self) -> "LceFile":
+        """A converted file; a `.snn` file is expanded."""
+        from bnn_tf.deploy import LceFile
+
+        return LceFile(self.path if self.kind == "tflite" else self.content())
+
     def content(self) -> bytes:
         """The content of a converted file; a `.snn` file is expanded.
 
@@ -326,6 +377,9 @@ class Target:
                 path = Path(folder) / "model.tflite"
                 expand_file(self.path, path)
                 return path.read_bytes()
+        return self._read()
+
+    def _read(self) -> bytes:
         try:
             return self.path.read_bytes()
         except OSError as error:
@@ -417,10 +471,10 @@ class Target:
             return ImageSet("imagenet2012", data_dir, preprocessing, [])
         if sidecar(self.path).is_file():
             return _read_sidecar(sidecar(self.path))
-        if self.kind in ("tflite", "snn"):
-            from bnn_tf.deploy import LceFile, contract
+        if self.is_converted:
+            from bnn_tf.deploy import contract
 
-            written = contract.read(LceFile(self.path if self.kind == "tflite" else self.content()))
+            written = contract.read(self._file)
             with contextlib.suppress(ValueError, KeyError, TypeError):  # not by this program
                 return ImageSet.of_contract(written or {})
         return None
@@ -540,21 +594,20 @@ _NETWORK_OPTIONS = (
 
 
 def target_or_model(function: Any) -> Any:
-    """Adds the argument and the options that `named_network` takes."""
+    """Adds the argument and the options that `named_target` takes, and --input-size."""
     for option in reversed(_NETWORK_OPTIONS):
         function = option(function)
     return function
 
 
-def named_network(
+def named_target(
     target: Path | None,
     model: str | None,
     method: str | None,
     bits: int | None,
     settings: tuple[str, ...],
-    input_size: tuple[int, int] | None,
-) -> "tf.keras.Model":
-    """The network that a command line names, for commands that need no training.
+) -> Target:
+    """What a command line names, for commands that need no training.
 
     Raises:
         UsageError: it names none or two, or a name or option is wrong.
@@ -567,7 +620,7 @@ def named_network(
         # A run's own method and network may be named again, so that their modules are imported.
         if own or bits is not None or settings:
             raise UsageError(f"--method, --bits and --set go with --model; {target} has its own")
-        return Target.open(target).untrained(input_size)
+        return Target.open(target)
     asked: dict[str, dict[str, Any]] = {"method": {} if bits is None else {"bits": bits}, "model": {}}
     for text in settings:
         key, value = options.parse_setting(text)
@@ -579,4 +632,4 @@ def named_network(
         from bnn_tf.methods import METHODS
 
         method = next(name for name in METHODS if hasattr(METHODS.get(name), "bits"))
-    return Target.of_architecture(str(model), method, asked["method"], asked["model"]).untrained(input_size)
+    return Target.of_architecture(str(model), method, asked["method"], asked["model"])

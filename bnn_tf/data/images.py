@@ -55,7 +55,7 @@ MAX_PIXELS = 100_000_000
 """Larger images are refused: one of 20,000×20,000 would take gigabytes, several times over."""
 
 ATTEMPTS = 10
-"""Boxes that `crop_box` tries before it falls back on the centre."""
+"""Boxes that `RandomResizedCrop` tries before it falls back on the centre."""
 
 # Principal components of the colours of ImageNet's pixels in [0, 1] (Krizhevsky et al., NeurIPS 2012).
 EIGENVALUES = np.array([0.2175, 0.0188, 0.0045], np.float32)
@@ -208,8 +208,35 @@ class RandomResizedCrop(Operation):
         self.require(self.ratio[0] <= self.ratio[1], f"ratio must rise, not be {self.ratio}")
 
     def box(self, shape: tf.Tensor, draws: tf.Tensor) -> tf.Tensor:
-        """What is cut out of an image of this height and width: top, left, height, width."""
-        return crop_box(shape, draws, self.scale, self.ratio)
+        """What is cut out of an image of this height and width.
+
+        The share of the area is uniform in `scale`, the logarithm of the ratio uniform. The first of
+        `ATTEMPTS` boxes that fits is taken; if none does, the largest centred one whose ratio is allowed.
+
+        Args:
+            shape: Height and width of the image, `[2]`.
+            draws: `[2 + 2 * ATTEMPTS]`: the position, then share and ratio of each attempt.
+
+        Returns:
+            int32 `[4]`: top, left, height, width.
+        """
+        shape = tf.cast(shape, tf.int32)
+        full = tf.cast(shape, tf.float32)
+        tries = tf.reshape(draws[2:], [ATTEMPTS, 2])
+        low, high = np.log(self.ratio).astype(np.float32)
+        areas = full[0] * full[1] * (self.scale[0] + tries[:, 0] * (self.scale[1] - self.scale[0]))
+        ratios = tf.exp(low + tries[:, 1] * (high - low))
+        boxes = tf.cast(tf.round(tf.sqrt(tf.stack([areas / ratios, areas * ratios], axis=1))), tf.int32)
+        fits = tf.reduce_all((boxes >= 1) & (boxes <= shape), axis=1)
+        any_fits = tf.reduce_any(fits)
+        box = tf.where(any_fits, boxes[tf.argmax(tf.cast(fits, tf.int32))], self._largest(full))
+        corner = tf.where(any_fits, integer(draws[:2], shape - box + 1), (shape - box) // 2)
+        return tf.concat([corner, box], axis=0)
+
+    def _largest(self, shape: tf.Tensor) -> tf.Tensor:
+        height, width = shape[0], shape[1]
+        limited = [tf.minimum(height, width / self.ratio[0]), tf.minimum(width, height * self.ratio[1])]
+        return tf.maximum(tf.cast(tf.round(tf.stack(limited)), tf.int32), 1)
 
     def __call__(self, images: tf.Tensor, draws: tf.Tensor, settings: Images) -> tf.Tensor:
         """One image to a view."""
@@ -263,8 +290,14 @@ class PadCrop(Operation):
     draws: ClassVar[int] = 2
 
     def __call__(self, images: tf.Tensor, draws: tf.Tensor, settings: Images) -> tf.Tensor:
-        """Pads and crops a batch."""
-        return pad_crop(images, draws, self.padding)
+        """Pads and crops a batch; the draws are for the top and the left of each crop."""
+        height, width = images.shape[1], images.shape[2]
+        margins = [[0, 0], [self.padding, self.padding], [self.padding, self.padding], [0, 0]]
+        corner = integer(draws, 2 * self.padding + 1)
+        rows = corner[:, :1] + tf.range(height)
+        columns = corner[:, 1:] + tf.range(width)
+        kept = tf.gather(tf.pad(images, margins), rows, axis=1, batch_dims=1)
+        return tf.gather(kept, columns, axis=2, batch_dims=1)
 
     def suits(self, epochs: int) -> bool:
         """Whether the training is long enough."""
@@ -287,8 +320,10 @@ class Flip(Operation):
     _own_columns: ClassVar[slice | None] = slice(0, 1)
 
     def __call__(self, images: tf.Tensor, draws: tf.Tensor, settings: Images) -> tf.Tensor:
-        """Flips a batch."""
-        return flip(images, draws[:, 0])
+        """Flips the images of a batch whose draw is below 1/2."""
+        columns = tf.range(images.shape[2])
+        columns = tf.where(draws < 0.5, columns[::-1], columns)
+        return tf.gather(images, columns, axis=2, batch_dims=1)  # several times faster than a reversed slice
 
 
 @OPERATIONS.register("lighting")
@@ -772,70 +807,6 @@ def to_channels(images: tf.Tensor, channels: int) -> tf.Tensor:
 def integer(draws: tf.Tensor, count: tf.Tensor) -> tf.Tensor:
     """Uniform integers 0..count-1 (int32) from uniform numbers in [0, 1)."""
     return tf.cast(draws * tf.cast(count, tf.float32), tf.int32)
-
-
-def flip(images: tf.Tensor, draws: tf.Tensor) -> tf.Tensor:
-    """Mirrors left and right the images `[b, h, w, c]` whose draw (`[b]`) is below 1/2."""
-    columns = tf.range(images.shape[2])
-    columns = tf.where(draws[:, None] < 0.5, columns[::-1], columns)
-    return tf.gather(images, columns, axis=2, batch_dims=1)  # several times faster than a reversed slice
-
-
-def pad_crop(images: tf.Tensor, draws: tf.Tensor, padding: int = 4) -> tf.Tensor:
-    """Pads each side with black and cuts each image back to its size at a random place.
-
-    Args:
-        images: `[b, h, w, c]`.
-        draws: `[b, 2]`, for the top and the left of each crop.
-        padding: Pixels added at each of the four sides.
-    """
-    height, width = images.shape[1], images.shape[2]
-    margins = [[0, 0], [padding, padding], [padding, padding], [0, 0]]
-    corner = integer(draws, 2 * padding + 1)
-    rows = corner[:, :1] + tf.range(height)
-    columns = corner[:, 1:] + tf.range(width)
-    kept = tf.gather(tf.pad(images, margins), rows, axis=1, batch_dims=1)
-    return tf.gather(kept, columns, axis=2, batch_dims=1)
-
-
-def crop_box(
-    size: tf.Tensor,
-    draws: tf.Tensor,
-    scale: tuple[float, float] = (0.08, 1.0),
-    ratio: tuple[float, float] = (3 / 4, 4 / 3),
-) -> tf.Tensor:
-    """A random box of a random share of the area and a random ratio of width to height.
-
-    The share is uniform in `scale`, the logarithm of the ratio uniform. The first of `ATTEMPTS` boxes that
-    fits is taken; if none does, the largest centred one whose ratio is allowed.
-
-    Args:
-        size: Height and width of the image, `[2]`.
-        draws: `[2 + 2 * ATTEMPTS]`: the position, then share and ratio of each attempt.
-        scale: Smallest and largest share of the area.
-        ratio: Smallest and largest ratio of width to height.
-
-    Returns:
-        int32 `[4]`: top, left, height, width.
-    """
-    size = tf.cast(size, tf.int32)
-    full = tf.cast(size, tf.float32)
-    tries = tf.reshape(draws[2:], [ATTEMPTS, 2])
-    low, high = np.log(ratio).astype(np.float32)
-    areas = full[0] * full[1] * (scale[0] + tries[:, 0] * (scale[1] - scale[0]))
-    ratios = tf.exp(low + tries[:, 1] * (high - low))
-    boxes = tf.cast(tf.round(tf.sqrt(tf.stack([areas / ratios, areas * ratios], axis=1))), tf.int32)
-    fits = tf.reduce_all((boxes >= 1) & (boxes <= size), axis=1)
-    any_fits = tf.reduce_any(fits)
-    box = tf.where(any_fits, boxes[tf.argmax(tf.cast(fits, tf.int32))], _largest_box(full, ratio))
-    corner = tf.where(any_fits, integer(draws[:2], size - box + 1), (size - box) // 2)
-    return tf.concat([corner, box], axis=0)
-
-
-def _largest_box(size: tf.Tensor, ratio: tuple[float, float]) -> tf.Tensor:
-    height, width = size[0], size[1]
-    limited = tf.stack([tf.minimum(height, width / ratio[0]), tf.minimum(width, height * ratio[1])])
-    return tf.maximum(tf.cast(tf.round(limited), tf.int32), 1)
 
 
 def crop(image: tf.Tensor, box: tf.Tensor) -> tf.Tensor:

@@ -15,7 +15,7 @@ import importlib.metadata
 import os
 import platform
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -26,7 +26,7 @@ from bnn_tf._tensorflow import tf
 from bnn_tf.deploy import facts
 from bnn_tf.deploy.graph import QUANTIZERS, Spec, copy_of, in_float32, read
 from bnn_tf.deploy.interpreter import Worker
-from bnn_tf.deploy.lce_file import LceFile, Operator, TensorInfo
+from bnn_tf.deploy.lce_file import LceFile, Operator
 from bnn_tf.errors import UserError, first_line
 
 
@@ -156,13 +156,8 @@ class Candidate:
 
 
 def _type(operator: Operator) -> str:
-    ends = [_element(operator, tensors[0]) for tensors in (operator.inputs, operator.outputs) if tensors]
-    return "→".join(dict.fromkeys(ends))
-
-
-def _element(operator: Operator, tensor: TensorInfo) -> str:
-    packed = tensor.type == "INT32" and operator.name.startswith("Lce")
-    return "bits" if packed else tensor.type.lower()
+    ends = [tensors[0] for tensors in (operator.inputs, operator.outputs) if tensors]
+    return "→".join(dict.fromkeys("bits" if operator.is_packed(end) else end.type.lower() for end in ends))
 
 
 _X86 = ("x86_64", "amd64", "i386", "i686")
@@ -190,7 +185,8 @@ class Host:
     def this(cls) -> Host:
         """The machine that runs this, with its load now."""
         load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
-        return cls(_cpu(), _cores(), platform.machine(), platform.system(), load)
+        own = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
+        return cls(_cpu(), len(own), platform.machine(), platform.system(), load)
 
     @property
     def caveat(self) -> str:
@@ -207,20 +203,13 @@ class Host:
         return f"{self.cpu}, {self.cores} cores, {self.architecture}, {self.system}{load}"
 
 
-def _cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
 def _cpu() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        lines = []
-    fields = dict(line.split(":", 1) for line in lines if ":" in line)
-    named = {key.strip().lower(): value.strip() for key, value in fields.items()}
-    return named.get("model name") or named.get("hardware") or platform.processor() or "unknown processor"
+    with contextlib.suppress(OSError):
+        pairs = (line.split(":", 1) for line in Path("/proc/cpuinfo").read_text().splitlines() if ":" in line)
+        fields = {key.strip().lower(): value.strip() for key, value in pairs}
+        if name := fields.get("model name") or fields.get("hardware"):
+            return name
+    return platform.processor() or "unknown processor"
 
 
 MEMORY = (
@@ -239,12 +228,14 @@ class Measurement:
         threads: Threads of the interpreter.
         seconds: Latency of each inference, warm-up left out.
         memory: Peak of resident memory for model and inferences, in bytes.
+        limit: How fast the candidate can be; None where that is not known.
     """
 
     candidate: Candidate
     threads: int
     seconds: Sequence[float]
     memory: int
+    limit: Limit | None = None
 
     def percentile(self, percent: float) -> float:
         """Latency in milliseconds that `percent` % of the inferences did not exceed."""
@@ -272,7 +263,6 @@ class BenchmarkReport:
         rounds: How often each candidate had its turn.
         runs: Inferences in each turn.
         measurements: One for each candidate and number of threads.
-        limits: How fast candidates can be, where that is known.
     """
 
     host: Host
@@ -280,7 +270,6 @@ class BenchmarkReport:
     rounds: int
     runs: int
     measurements: tuple[Measurement, ...]
-    limits: Mapping[Candidate, Limit] = dataclasses.field(default_factory=dict)
 
     @property
     def candidates(self) -> list[Candidate]:
@@ -304,34 +293,25 @@ class BenchmarkReport:
         }
 
     def _of(self, candidate: Candidate) -> dict[str, Any]:
+        own = [measurement for measurement in self.measurements if measurement.candidate == candidate]
+        limit, taken = own[0].limit, candidate.delegated()
         return {
             "name": candidate.name,
             "form": candidate.form,
             "size": candidate.size,
             "operators": [dataclasses.asdict(count) for count in candidate.operators()],
-            "limit": dataclasses.asdict(self.limits[candidate]) if candidate in self.limits else None,
-            "xnnpack": dataclasses.asdict(taken) if (taken := candidate.delegated()) else None,
-            "measurements": [
-                {**m.to_dict(), "times_the_first": self.ratio(m)}
-                for m in self.measurements
-                if m.candidate == candidate
-            ],
+            "limit": limit and dataclasses.asdict(limit),
+            "xnnpack": taken and dataclasses.asdict(taken),
+            "measurements": [{**one.to_dict(), "times_the_first": self.ratio(one)} for one in own],
         }
 
 
-Progress = Callable[[int], None]
-
-
-class Timed(Protocol):
-    """What can run inferences."""
+class Runner(Protocol):
+    """A process that runs inferences and ends with its context."""
 
     def run(self, runs: int) -> list[float]:
         """Seconds of each of `runs` inferences."""
         ...
-
-
-class Runner(Timed, Protocol):
-    """A process that runs inferences and ends with its context."""
 
     def memory(self) -> int:
         """Peak of resident memory for model and inferences, in bytes."""
@@ -349,7 +329,7 @@ def benchmark(
     runs: int = 10,
     warmup: int = 2,
     xnnpack: bool = True,
-    progress: Progress = lambda completed: None,
+    progress: Callable[[int], None] = lambda completed: None,
 ) -> BenchmarkReport:
     """Latency and peak memory of each candidate with each number of threads.
 
@@ -384,20 +364,22 @@ def benchmark(
         workers = [stack.enter_context(c.worker(count, xnnpack)) for c, count in pairs]
         seconds = interleave(workers, rounds, runs, warmup, progress)
         memory = [worker.memory() for worker in workers]
-    measurements = [
-        Measurement(*pair, tuple(times), peak)
-        for pair, times, peak in zip(pairs, seconds, memory, strict=True)
-    ]
-    limits = {candidate: limit for candidate in candidates if (limit := candidate.limit()) is not None}
-    return BenchmarkReport(host, _interpreter(xnnpack), rounds, runs, tuple(measurements), limits)
+    limits = {candidate: candidate.limit() for candidate in candidates}
+    measurements = tuple(
+        Measurement(candidate, count, tuple(times), peak, limits[candidate])
+        for (candidate, count), times, peak in zip(pairs, seconds, memory, strict=True)
+    )
+    version = importlib.metadata.version("larq-compute-engine")
+    interpreter = f"LCE {version}'s TFLite interpreter, {'with' if xnnpack else 'without'} XNNPACK"
+    return BenchmarkReport(host, interpreter, rounds, runs, measurements)
 
 
 def interleave(
-    workers: Sequence[Timed],
+    workers: Sequence[Runner],
     rounds: int,
     runs: int,
     warmup: int = 0,
-    progress: Progress = lambda completed: None,
+    progress: Callable[[int], None] = lambda completed: None,
 ) -> list[list[float]]:
     """Seconds of all inferences of each worker; each round visits them in turn, every second one backwards.
 
@@ -414,11 +396,6 @@ def interleave(
         order.reverse()
         progress(completed)
     return seconds
-
-
-def _interpreter(xnnpack: bool) -> str:
-    version = importlib.metadata.version("larq-compute-engine")
-    return f"LCE {version}'s TFLite interpreter, {'with' if xnnpack else 'without'} XNNPACK"
 
 
 _OF_LARQ = (*QUANTIZERS, "pad_values", "metrics")
@@ -447,12 +424,8 @@ def _real(layer: tf.keras.layers.Layer) -> Spec:
     # A constraint or regularizer of Larq's means nothing to an inference.
     config |= dict.fromkeys(key for key in config if key.endswith(("constraint", "regularizer")))
     own = {path: weight for path, weight in spec.weights.items() if not path.startswith(QUANTIZERS)}
-    return Spec(_keras_class(spec.kind), config, own)
-
-
-def _keras_class(kind: Any) -> Any:
-    """The layer of Keras that a layer of Larq extends."""
-    return next(base for base in kind.__mro__ if "keras" in base.__module__.split(".")[0])
+    keras = next(base for base in spec.kind.__mro__ if "keras" in base.__module__.split(".")[0])
+    return Spec(keras, config, own)
 
 
 def plain_tflite(model: tf.keras.Model, calibration: np.ndarray | None = None) -> bytes:
@@ -476,15 +449,10 @@ def plain_tflite(model: tf.keras.Model, calibration: np.ndarray | None = None) -
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
         converter.inference_input_type = converter.inference_output_type = tf.int8
-        converter.representative_dataset = functools.partial(_one_by_one, calibration)
+        converter.representative_dataset = lambda: ([image[None].astype(np.float32)] for image in calibration)
     with quiet_native_stderr():
         try:
             return converter.convert()
         except Exception as error:  # it raises several kinds, whose message is a page of MLIR
             reason = first_line(error)[:300]
             raise UserError(f"TFLite's converter refuses '{model.name}': {reason}") from error
-
-
-def _one_by_one(images: np.ndarray) -> Iterator[list[np.ndarray]]:
-    for image in images:
-        yield [image[None].astype(np.float32)]

@@ -35,7 +35,7 @@ T = TypeVar("T")
 BINARY_CONVOLUTION = "LceBconv2d"
 _MARK = b"TFL3"
 _LARGEST = 2**31  # bytes of a tensor, and of a file
-_SIZES = {
+SIZES = {  # bytes of an element
     "FLOAT32": 4, "FLOAT16": 2, "FLOAT64": 8, "INT8": 1, "INT16": 2, "INT32": 4, "INT64": 8, "UINT8": 1,
     "UINT16": 2, "UINT32": 4, "UINT64": 8, "BOOL": 1, "COMPLEX64": 8, "COMPLEX128": 16,
 }  # fmt: skip
@@ -89,6 +89,15 @@ class Operator:
     outputs: tuple[TensorInfo, ...]
     options: Mapping[str, Any] = dataclasses.field(default_factory=dict, compare=False)
     builtin_options: BuiltinOptions | None = dataclasses.field(default=None, compare=False, repr=False)
+
+    @property
+    def label(self) -> str:
+        """What messages call it: the first of the Keras layers that it computes, or else its own name."""
+        return (self.outputs[0].name.split(";")[0] if self.outputs else "") or self.name
+
+    def is_packed(self, tensor: TensorInfo) -> bool:
+        """Whether a map that it takes or makes holds signs, 32 channels to an element."""
+        return tensor.type == "INT32" and self.name.startswith("Lce")
 
 
 class Filter(NamedTuple):
@@ -171,8 +180,7 @@ class LceFile:
             kernel = operator.inputs[1]
             offset, size = self.place(kernel)
             if kernel.type == "INT32" and kernel.is_constant and size:
-                name = operator.outputs[0].name.split(";")[0]
-                filters.setdefault(offset, Filter(name, kernel.shape, offset, size))
+                filters.setdefault(offset, Filter(operator.label, kernel.shape, offset, size))
         ordered = sorted(filters.values(), key=lambda one: one.offset)
         return [one for before, one in zip([None, *ordered], ordered, strict=False) if _is_apart(before, one)]
 
@@ -263,10 +271,10 @@ class LceFile:
         kind = _item(_type_names(), tensor.number(1, "b"), "element types")
         shape = tuple(tensor.numbers(0))
         _need(all(size >= 0 for size in shape), f"tensor {index} has a negative size")
-        volume = math.prod(shape) * _SIZES.get(kind, 1)
+        volume = math.prod(shape) * SIZES.get(kind, 1)
         _need(volume <= _LARGEST, f"tensor {index} is too large")
         is_constant = place[1] > 0
-        if is_constant and kind in _SIZES:
+        if is_constant and kind in SIZES:
             _need(place[1] == volume, f"constant {index} is not as large as its shape says")
         quantization = tensor.table(4)
         scales = tuple(quantization.numbers(2, "f")) if quantization else ()

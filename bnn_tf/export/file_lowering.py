@@ -169,7 +169,7 @@ class _FileLowering(Builder):
         )
         if operator.name in _MOVES and same:
             return tensor
-        (scale,), (zero,), name = output.scales, output.zero_points, _name(operator)
+        (scale,), (zero,), name = output.scales, output.zero_points, operator.label
         tensor = self.map(name, tensor, "t / {0}", scale)
         source = operator.inputs[0]
         if source.type != "INT8":
@@ -200,7 +200,7 @@ class _FileLowering(Builder):
         if low is not None:
             expression = "t < {0} ? {0} : t" if high is None else "t < {0} ? {0} : (t > {1} ? {1} : t)"
             limits = [low] if high is None else [low, high]
-            tensor = self.map(_name(operator), tensor, expression, *limits)
+            tensor = self.map(operator.label, tensor, expression, *limits)
         return tensor
 
     def _lower(self, operator: Operator) -> Tensor | None:
@@ -218,7 +218,7 @@ class _FileLowering(Builder):
             raise _refused(operator, "it computes with whole numbers in a way that is not known here")
         if operator.name in _FUNCTIONS:
             function = lowering.FUNCTIONS[_FUNCTIONS[operator.name]]
-            return self.map(_name(operator), self.floats(operator), function)
+            return self.map(operator.label, self.floats(operator), function)
         if operator.name in _COMBINATIONS:
             return self.combination(operator)
         if operator.name not in _LOWERINGS:
@@ -252,7 +252,7 @@ class _FileLowering(Builder):
         shape = self._network.shapes[tensor]
         if shape.signs:
             return tensor
-        return self.add(operations.Sign, _name(operator), [tensor], dataclasses.replace(shape, signs=True))
+        return self.add(operations.Sign, operator.label, [tensor], dataclasses.replace(shape, signs=True))
 
     def dequantize(self, operator: Operator) -> Tensor:
         return self.floats(operator)
@@ -276,7 +276,7 @@ class _FileLowering(Builder):
         dilation = int(options["dilation_height_factor"]), int(options["dilation_width_factor"])
         window = lowering.same_window((shape.height, shape.width), _size(kernel), stride, dilation, same)
         output = self._map_shape(operator, kernel.shape[3])
-        one, name = int(options["pad_values"]) == 1, _name(operator)
+        one, name = int(options["pad_values"]) == 1, operator.label
         padded = window.reaches_over(shape, output)
         ones = padded and same and one
         counts = self.add(
@@ -308,7 +308,7 @@ class _FileLowering(Builder):
             (shape.height, shape.width), size, stride, (1, 1), int(options["padding"]) == 0
         )
         output = dataclasses.replace(self._map_shape(operator, shape.channels), signs=shape.signs)
-        return self.add(operations.Pool, _name(operator), [tensor], output, window=window, largest=True)
+        return self.add(operations.Pool, operator.label, [tensor], output, window=window, largest=True)
 
     # Layers with kernels
 
@@ -323,11 +323,11 @@ class _FileLowering(Builder):
         self, operator: Operator, tensor: Tensor, steps: np.ndarray | None, activation: int
     ) -> Tensor:
         if steps is not None:
-            tensor = self.map(_name(operator), tensor, operations.SCALE, steps)
+            tensor = self.map(operator.label, tensor, operations.SCALE, steps)
         if len(operator.inputs) > 2:
             bias = self.parameter(operator, 2)
             if bias.any():
-                tensor = self.map(_name(operator), tensor, operations.BIAS, bias)
+                tensor = self.map(operator.label, tensor, operations.BIAS, bias)
         return self.activated(operator, tensor, activation)
 
     def convolution(self, operator: Operator) -> Tensor:
@@ -338,7 +338,7 @@ class _FileLowering(Builder):
         tensor = self.floats(operator)
         groups = self._network.shapes[tensor].channels // kernel.shape[2]
         window = self._window(operator, _size(kernel), stride, dilation)
-        name, output = _name(operator), self._shape(operator.outputs[0])
+        name, output = operator.label, self._shape(operator.outputs[0])
         result = self.add(
             operations.Convolution, name, [tensor], output, window=window, kernel=kernel, groups=groups
         )
@@ -353,7 +353,7 @@ class _FileLowering(Builder):
         window = self._window(operator, _size(kernel), stride, dilation)
         output = self._shape(operator.outputs[0])
         result = self.add(
-            operations.Depthwise, _name(operator), [tensor], output, window=window, kernel=kernel
+            operations.Depthwise, operator.label, [tensor], output, window=window, kernel=kernel
         )
         return self._with_bias(operator, result, steps, _option(operator, 4, "b"))
 
@@ -364,10 +364,10 @@ class _FileLowering(Builder):
         shape = self._network.shapes[tensor]
         if shape.channels != kernel.shape[2]:  # TFLite lets a map pass as a vector
             flat = Shape(1, 1, shape.pixels * shape.channels)
-            tensor = self.add(operations.Reshape, _name(operator), [tensor], flat)
+            tensor = self.add(operations.Reshape, operator.label, [tensor], flat)
         window = Window((1, 1), (1, 1), (1, 1), (0, 0))
         result = self.add(
-            operations.Convolution, _name(operator), [tensor], output, window=window, kernel=kernel
+            operations.Convolution, operator.label, [tensor], output, window=window, kernel=kernel
         )
         return self._with_bias(operator, result, steps, _option(operator, 0, "b"))
 
@@ -380,7 +380,7 @@ class _FileLowering(Builder):
         largest = operator.name == "MAX_POOL_2D"
         output = self._shape(operator.outputs[0])
         result = self.add(
-            operations.Pool, _name(operator), [self.floats(operator)], output, window=window, largest=largest
+            operations.Pool, operator.label, [self.floats(operator)], output, window=window, largest=largest
         )
         return self.activated(operator, result, _option(operator, 5, "b"))
 
@@ -395,7 +395,7 @@ class _FileLowering(Builder):
         output = Shape(1, 1, shape.channels)
         return self.add(
             operations.Pool,
-            _name(operator),
+            operator.label,
             [tensor],
             output,
             window=window,
@@ -404,7 +404,7 @@ class _FileLowering(Builder):
 
     def reshape(self, operator: Operator) -> Tensor:
         return self.add(
-            operations.Reshape, _name(operator), [self.floats(operator)], self._shape(operator.outputs[0])
+            operations.Reshape, operator.label, [self.floats(operator)], self._shape(operator.outputs[0])
         )
 
     def pad(self, operator: Operator) -> Tensor:
@@ -418,7 +418,7 @@ class _FileLowering(Builder):
     def _place(self, operator: Operator, before: tuple[int, int, int], value: float = 0.0) -> Tensor:
         shape = self._shape(operator.outputs[0])
         return self.add(
-            operations.Place, _name(operator), [self.floats(operator)], shape, before=before, value=value
+            operations.Place, operator.label, [self.floats(operator)], shape, before=before, value=value
         )
 
     def slice(self, operator: Operator) -> Tensor:
@@ -442,7 +442,7 @@ class _FileLowering(Builder):
             raise _refused(operator, "it picks pixels and channels at once")
         window = Window((1, 1), stride, (1, 1), (-first[0], -first[1]))
         return self.add(
-            operations.Pool, _name(operator), [self.floats(operator)], output, window=window, largest=True
+            operations.Pool, operator.label, [self.floats(operator)], output, window=window, largest=True
         )
 
     def concatenate(self, operator: Operator) -> Tensor:
@@ -452,7 +452,7 @@ class _FileLowering(Builder):
             raise _refused(operator, "it joins images")
         inputs = [self.floats(operator, position) for position in range(len(operator.inputs))]
         shape = self._shape(operator.outputs[0])
-        result = self.add(operations.Concatenate, _name(operator), inputs, shape, axis=axis + 3 - rank)
+        result = self.add(operations.Concatenate, operator.label, inputs, shape, axis=axis + 3 - rank)
         return self.activated(operator, result, _option(operator, 1, "b"))
 
     def reverse(self, operator: Operator) -> Tensor:
@@ -460,7 +460,7 @@ class _FileLowering(Builder):
         if sorted(axes.tolist()) != [1, 2] or len(operator.inputs[0].shape) != 4:
             raise _refused(operator, "it does not turn maps around")
         return self.add(
-            operations.Flip, _name(operator), [self.floats(operator)], self._shape(operator.outputs[0])
+            operations.Flip, operator.label, [self.floats(operator)], self._shape(operator.outputs[0])
         )
 
     def resize(self, operator: Operator) -> Tensor:
@@ -473,25 +473,25 @@ class _FileLowering(Builder):
         if corners or not whole or min(factor) < 1 or (bilinear and not half):
             raise _refused(operator, "it resizes otherwise than by whole factors from the centres")
         return self.add(
-            operations.Upsample, _name(operator), [tensor], output, factor=factor, bilinear=bilinear
+            operations.Upsample, operator.label, [tensor], output, factor=factor, bilinear=bilinear
         )
 
     # Functions of values
 
     def clip(self, operator: Operator) -> Tensor:
-        return self.map(_name(operator), self.floats(operator), lowering.CLAMP, -1.0, 1.0)
+        return self.map(operator.label, self.floats(operator), lowering.CLAMP, -1.0, 1.0)
 
     def hard_swish(self, operator: Operator) -> Tensor:
         expression = "t * (t < -3.0f ? 0.0f : (t > 3.0f ? 6.0f : t + 3.0f)) * (1.0f / 6.0f)"
-        return self.map(_name(operator), self.floats(operator), expression)
+        return self.map(operator.label, self.floats(operator), expression)
 
     def leaky_relu(self, operator: Operator) -> Tensor:
         alpha = _option(operator, 0, "f", 0.0)
-        return self.map(_name(operator), self.floats(operator), lowering.PRELU, alpha)
+        return self.map(operator.label, self.floats(operator), lowering.PRELU, alpha)
 
     def prelu(self, operator: Operator) -> Tensor:
         tensor, slopes = self.floats(operator), self.parameter(operator, 1)
-        return self.map(_name(operator), tensor, lowering.PRELU, self._spread(tensor, slopes))
+        return self.map(operator.label, tensor, lowering.PRELU, self._spread(tensor, slopes))
 
     def _spread(self, tensor: Tensor, values: np.ndarray) -> np.ndarray:
         """A constant as one value, a value per channel or a value per element of a map."""
@@ -506,8 +506,8 @@ class _FileLowering(Builder):
         tensor = self.floats(operator)
         beta = _option(operator, 0, "f", 0.0)
         if beta != 1:
-            tensor = self.map(_name(operator), tensor, operations.SCALE, beta)
-        return self.add(operations.Softmax, _name(operator), [tensor], self._network.shapes[tensor])
+            tensor = self.map(operator.label, tensor, operations.SCALE, beta)
+        return self.add(operations.Softmax, operator.label, [tensor], self._network.shapes[tensor])
 
     def cast(self, operator: Operator) -> Tensor:
         pixels = operator.inputs[0].type == "UINT8" and operator.inputs[0] == self._file.inputs[0]
@@ -526,10 +526,10 @@ class _FileLowering(Builder):
             if self._shape(operator.outputs[0]) != self._network.shapes[tensor]:
                 raise _refused(operator, "it spreads a map over a larger constant")
             expression = operations.COMBINATIONS[kind][1 - position].format(u="{0}")
-            result = self.map(_name(operator), tensor, expression, self._spread(tensor, values))
+            result = self.map(operator.label, tensor, expression, self._spread(tensor, values))
         else:
             first, second = self.floats(operator, 0), self.floats(operator, 1)
-            combined = self.combine(_name(operator), kind, first, second)
+            combined = self.combine(operator.label, kind, first, second)
             if combined is None:
                 raise _refused(operator, "it combines maps of different shapes")
             result = combined
@@ -541,12 +541,8 @@ def _option(operator: Operator, field: int, kind: str = "i", default: Any = 0) -
     return default if options is None else options.number(field, kind, default)
 
 
-def _name(operator: Operator) -> str:
-    return operator.outputs[0].name.split(";")[0] or operator.name
-
-
 def _refused(operator: Operator, reason: str) -> ConversionError:
-    return ConversionError(f"'{_name(operator)}' ({operator.name}): {reason}")
+    return ConversionError(f"'{operator.label}' ({operator.name}): {reason}")
 
 
 def _real(tensor: TensorInfo, values: np.ndarray) -> np.ndarray:

@@ -66,9 +66,8 @@ def round_file(file: LceFile) -> LceFile:
         if kernel.type == "INT8":
             continue
         if values is None or kernel.type != "FLOAT32":
-            name = operator.outputs[0].name.split(";")[0]
             raise ConversionError(
-                f"'{name}' ({operator.name}): its weights are no float32 constants to round"
+                f"'{operator.label}' ({operator.name}): its weights are no float32 constants to round"
             )
         # Filters of convolutions lie behind one another, depthwise ones side by side.
         if operator.name == "DEPTHWISE_CONV_2D":

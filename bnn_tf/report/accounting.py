@@ -12,6 +12,10 @@ Conventions, as in the papers' tables:
 - *Bit operations* are binary multiply-accumulates, less what a codebook shares (SNN, ICCV 2021): see
   `bit_operations`.
 - *Operations* are Bi-Real Net's: one real multiply-accumulate, or 64 binary ones.
+
+Of a converted file the same is counted, but parameters take the bits that are stored: 8 for int8 weights,
+whole words of 32 channels for the filters of `LceBconv2d`, and what indices and codebooks take in a `.snn`
+file.
 """
 
 from __future__ import annotations
@@ -22,10 +26,13 @@ from collections.abc import Iterator, Sequence
 from html import escape
 from typing import Any
 
-from bnn_tf import codebook
 from bnn_tf._tensorflow import claims_one_bit, lazy, lq, tf
+from bnn_tf.deploy.lce_file import BINARY_CONVOLUTION, SIZES, LceFile, Operator
 from bnn_tf.errors import UserError
+from bnn_tf.subbit import LayerReport, decode
 
+# Files are counted without TensorFlow.
+codebook = lazy("bnn_tf.codebook")
 facts = lazy("bnn_tf.deploy.facts")
 quantizers = lazy("bnn_tf.quantizers")
 
@@ -42,6 +49,7 @@ class Cost:
         binary_bits: Bits that they take.
         codebook_bits: Bits of the codebooks to which they refer.
         real_parameters: All other parameters.
+        real_bits: Bits that they take.
         binary_macs: Multiply-accumulates of ±1 with ±1.
         real_macs: All others.
         bit_operations: `binary_macs`, less what codebooks share.
@@ -56,6 +64,7 @@ class Cost:
     binary_bits: int = 0
     codebook_bits: int = 0
     real_parameters: int = 0
+    real_bits: int = 0
     binary_macs: int = 0
     real_macs: int = 0
     bit_operations: float = 0.0
@@ -72,7 +81,7 @@ class Cost:
     @property
     def memory_bits(self) -> int:
         """Bits of all parameters."""
-        return REAL_BITS * self.real_parameters + self.binary_bits + self.codebook_bits
+        return self.real_bits + self.binary_bits + self.codebook_bits
 
     @property
     def operations(self) -> float:
@@ -87,44 +96,66 @@ class Cost:
 
 @dataclasses.dataclass(frozen=True)
 class LayerCost:
-    """The cost of one layer.
+    """The cost of one layer of a network, or of one operator of a converted file.
 
     Args:
         name: Its name, after those of the models in which it is nested.
-        kind: Its class.
-        kernel: Shape of its kernel; `None` where it multiplies nothing.
+        kind: Its class, or TFLite's or LCE's name of the operator.
+        kernel: Shape of its kernel in Keras' order; `None` where it multiplies nothing.
         output: Shape of its output without the batch.
-        binary_input: Whether a quantizer of precision 1 makes its inputs binary.
         cost: The figures.
+        weight_bits: Bits of a weight of its kernel.
+        input_bits: Bits of an element of its input: 1 where a quantizer makes it binary.
+        patterns: Size of the codebook to which its kernel refers; 0 without one.
 
     Example:
         >>> dense = tf.keras.layers.Dense(2, input_shape=(3,), name="logits")
         >>> (layer,) = account(tf.keras.Sequential([dense])).layers
-        >>> layer.name, layer.kernel, layer.binary_input, layer.cost.real_macs
-        ('logits', (3, 2), False, 6)
+        >>> layer.name, layer.kernel, layer.input_bits, layer.cost.real_macs
+        ('logits', (3, 2), 32, 6)
     """
 
     name: str
     kind: str
     kernel: tuple[int, ...] | None
     output: tuple[int | None, ...]
-    binary_input: bool
     cost: Cost
+    weight_bits: float = REAL_BITS
+    input_bits: int = REAL_BITS
+    patterns: int = 0
+
+    @property
+    def binary_input(self) -> bool:
+        """Whether its inputs are signs."""
+        return self.input_bits == 1
+
+    @property
+    def widths(self) -> str:
+        """Bits of weights and inputs, as papers write them; empty where it multiplies nothing."""
+        return "" if self.kernel is None else f"{self.weight_bits:.3g} / {self.input_bits}"
+
+    @property
+    def index_bits(self) -> int:
+        """Bits of an index into its codebook; 0 without one."""
+        return decode.index_bits(self.patterns) if self.patterns else 0
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
         values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        return {**values, "cost": self.cost.to_dict()}
+        derived = {"binary_input": self.binary_input, "index_bits": self.index_bits}
+        return {**values, **derived, "cost": self.cost.to_dict()}
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
 class Account:
-    """The costs of a network.
+    """The costs of a network or of a converted file.
 
     Args:
         model: Its name.
         input_shape: Shape of its input without the batch.
-        layers: The layers that have parameters or multiply, in the network's order.
+        layers: The layers of a network that have parameters or multiply, in the network's order; all
+            operators of a file, in the order in which they run.
+        file_size: Bytes of the file; `None` for a network.
 
     Example:
         >>> import zoo
@@ -135,6 +166,7 @@ class Account:
     model: str
     input_shape: tuple[int | None, ...]
     layers: tuple[LayerCost, ...]
+    file_size: int | None = None
 
     @property
     def total(self) -> Cost:
@@ -166,6 +198,7 @@ class Account:
         return {
             "model": self.model,
             "input_shape": list(self.input_shape),
+            "file_size": self.file_size,
             "total": self.total.to_dict(),
             "layers": layers,
         }
@@ -246,7 +279,8 @@ def _layers(model: tf.keras.Model, prefix: str, times: int) -> Iterator[LayerCos
     nodes = getattr(model, "_network_nodes", None)
     if not nodes:
         raise UserError(
-            f"{model.name} cannot be counted: only functional and Sequential models of known input shape can"
+            f"{model.name} cannot be counted: only functional and Sequential models of known input shape can "
+            "be; build it as one of these, from a tf.keras.Input"
         )
     for layer in model.layers:
         calls = [
@@ -263,17 +297,20 @@ def _layer_cost(layer: tf.keras.layers.Layer, name: str, calls: Sequence[Any], t
     kernels = _kernels(layer)
     ignored = {id(weight) for weight in (*_state(layer), *(kernel for kernel, _ in kernels))}
     real = sum(_size(weight) for weight in layer.weights if id(weight) not in ignored)
-    cost = Cost(real_parameters=real)
+    cost = Cost(real_parameters=real, real_bits=REAL_BITS * real)
     for kernel, binary_input in kernels:
         pixels = times * sum(_pixels(layer, call, name) for call in calls)
         cost += _kernel_cost(kernel, binary_input, pixels)
+    bits = cost.bits_per_weight
     return LayerCost(
         name=name,
         kind=type(layer).__name__,
         kernel=tuple(kernels[0][0].shape) if kernels else None,
         output=_output_shape(calls),
-        binary_input=bool(kernels) and kernels[0][1],
         cost=cost,
+        weight_bits=REAL_BITS if bits is None else bits,
+        input_bits=1 if kernels and kernels[0][1] else REAL_BITS,
+        patterns=cost.codebook_bits // codebook.SLICE,
     )
 
 
@@ -281,7 +318,7 @@ def _kernel_cost(kernel: tf.Variable, binary_input: bool, pixels: int) -> Cost:
     size = _size(kernel)
     macs = size * pixels
     if not claims_one_bit(kernel):
-        return Cost(real_parameters=size, real_macs=macs)
+        return Cost(real_parameters=size, real_bits=REAL_BITS * size, real_macs=macs)
     quantizer = kernel.quantizer
     bits = round(codebook.SLICE * getattr(quantizer, "bits_per_weight", 1))
     shared = bits < codebook.SLICE
@@ -341,6 +378,119 @@ def _output_shape(calls: Sequence[Any]) -> tuple[int | None, ...]:
 
 def _size(weight: Any) -> int:
     return math.prod(weight.shape)
+
+
+_TRANSPOSED = "TRANSPOSE_CONV"
+# Operators with a kernel, and its axes in Keras' order.
+_FILE_KERNELS = {
+    BINARY_CONVOLUTION: (1, 2, 3, 0),
+    "CONV_2D": (1, 2, 3, 0),
+    "CONV_3D": (0, 1, 2, 3, 4),
+    "DEPTHWISE_CONV_2D": (1, 2, 3, 0),
+    "FULLY_CONNECTED": (1, 0),
+    _TRANSPOSED: (1, 2, 0, 3),
+}
+
+
+def account_file(file: LceFile, filters: Sequence[LayerReport] = ()) -> Account:
+    """Counts what a converted file costs, operator by operator.
+
+    A constant that several operators read counts for the first one. Multiply-accumulates are those of
+    convolutions and fully connected operators for one image.
+
+    Args:
+        file: The file.
+        filters: How a `.snn` file stores each of `file.binary_filters()`.
+
+    Example:
+        >>> from bnn_tf.deploy.lce_file import to_flatbuffer
+        >>> model = tf.keras.Sequential([tf.keras.layers.Conv2D(4, 3, input_shape=(8, 8, 3))])
+        >>> counted = account_file(LceFile(to_flatbuffer(model)))
+        >>> [(layer.kind, layer.output, layer.widths) for layer in counted.layers]
+        [('CONV_2D', (6, 6, 4), '32 / 32')]
+        >>> counted.total.real_macs == account(model).total.real_macs
+        True
+    """
+    counter = _OperatorCounter(file, filters)
+    layers = tuple(map(counter.count, file.operators))
+    return Account(file.label, file.inputs[0].shape[1:] if file.inputs else (), layers, len(file.content))
+
+
+class _OperatorCounter:
+    """Counts the operators of a file in their order."""
+
+    def __init__(self, file: LceFile, filters: Sequence[LayerReport]) -> None:
+        self._file = file
+        stored = zip(file.binary_filters(), filters, strict=True) if filters else ()
+        self._coded = {place.offset: report for place, report in stored if report.method != "raw"}
+        self._counted: set[int] = set()  # where the constants stand that have been counted
+        self._channels: dict[int, int] = {}  # of packed signs, whose shapes have words of 32 channels instead
+
+    def count(self, operator: Operator) -> LayerCost:
+        """The cost of the next operator."""
+        kernel = self._kernel(operator)
+        output, cost = self._output(operator, kernel), self._parameters(operator, kernel)
+        if kernel is None:
+            return LayerCost(operator.label, operator.name, None, output, cost)
+        weights, source = operator.inputs[1], operator.inputs[_image_of(operator)]
+        places = source.shape[1:-1] if operator.name == _TRANSPOSED else output[:-1]
+        macs = math.prod(kernel) * math.prod(places)
+        if operator.name != BINARY_CONVOLUTION:
+            cost += Cost(real_macs=macs)
+            widths = (8 * SIZES.get(tensor.type, 4) for tensor in (weights, source))
+            return LayerCost(operator.label, operator.name, kernel, output, cost, *widths)
+        cost += Cost(binary_macs=macs, bit_operations=macs)
+        coded = self._coded.get(self._file.place(weights)[0])
+        bits, patterns = (coded.bits_per_weight, coded.patterns) if coded else (1, 0)
+        return LayerCost(operator.label, operator.name, kernel, output, cost, bits, 1, patterns)
+
+    def _kernel(self, operator: Operator) -> tuple[int, ...] | None:
+        """The shape of its kernel in Keras' order; None where it has none."""
+        axes = _FILE_KERNELS.get(operator.name)
+        if axes is None or len(operator.inputs) <= max(1, _image_of(operator)):
+            return None
+        source, weights = operator.inputs[:2]
+        shape = weights.shape
+        if len(shape) != len(axes):
+            return None
+        if operator.name == BINARY_CONVOLUTION:
+            words = shape[-1]  # the filters of a grouped convolution take fewer than its input has
+            channels = self._channels.get(source.index) if source.shape[-1:] == (words,) else None
+            shape = (*shape[:-1], channels or 32 * words)
+        return tuple(shape[axis] for axis in axes)
+
+    def _output(self, operator: Operator, kernel: tuple[int, ...] | None) -> tuple[int, ...]:
+        """The shape of what it makes, without the batch."""
+        output = operator.outputs[0].shape[1:] if operator.outputs else ()
+        if not output or not operator.inputs or not operator.is_packed(operator.outputs[0]):
+            return output
+        source = operator.inputs[0]
+        channels = kernel[-1] if kernel else self._channels.get(source.index, source.shape[-1])
+        self._channels[operator.outputs[0].index] = channels
+        return (*output[:-1], channels)
+
+    def _parameters(self, operator: Operator, kernel: tuple[int, ...] | None) -> Cost:
+        """What the constants take that no operator before it reads."""
+        cost = Cost()
+        for position, tensor in enumerate(operator.inputs):
+            place, size = self._file.place(tensor)
+            learned = tensor.scales or tensor.type.startswith("FLOAT") or operator.name.startswith("Lce")
+            if not size or place in self._counted or not learned:  # others are shapes, paddings and axes
+                continue
+            self._counted.add(place)
+            if kernel is None or operator.name != BINARY_CONVOLUTION or position != 1:
+                cost += Cost(real_parameters=math.prod(tensor.shape), real_bits=8 * size)
+                continue
+            coded = self._coded.get(place)
+            books = decode.TAPS * coded.patterns if coded else 0
+            bits = 8 * (coded.coded_bytes if coded else size) - books
+            cost += Cost(binary_parameters=math.prod(kernel), binary_bits=bits, codebook_bits=books)
+        return cost
+
+
+def _image_of(operator: Operator) -> int:
+    """Which input is the image: a transposed convolution takes its output's shape and its weights first."""
+    return 2 if operator.name == _TRANSPOSED else 0
 
 
 # The papers' own cost tables, to set beside the figures here.

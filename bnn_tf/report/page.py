@@ -430,9 +430,8 @@ class _Part:
         rows = []
         for layer in self.account.layers:
             if layer.kernel is not None:
-                bits = layer.cost.bits_per_weight
-                weights = f"{32 if bits is None else bits:.3g} / {1 if layer.binary_input else 32}"
-                rows.append([layer.name, "×".join(map(str, layer.kernel)), weights, *_cost(layer.cost)])
+                kernel = "×".join(map(str, layer.kernel))
+                rows.append([layer.name, kernel, layer.widths, *_cost(layer.cost)])
         others = [layer.cost for layer in self.account.layers if layer.kernel is None]
         if others:
             rows.append([f"{len(others)} other layers", "", "", *_cost(sum(others[1:], others[0]))])

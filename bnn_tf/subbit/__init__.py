@@ -4,7 +4,7 @@ FORMAT.md describes the format, `decode.py` expands it with NumPy alone and `exp
 """
 
 from bnn_tf.subbit.decode import SubBitFileError, expand, expand_file, expand_stream
-from bnn_tf.subbit.encode import LayerReport, SubBitReport, compress, compress_file
+from bnn_tf.subbit.encode import LayerReport, SubBitReport, compress, compress_file, describe
 
 __all__ = [
     "LayerReport",
@@ -12,6 +12,7 @@ __all__ = [
     "SubBitReport",
     "compress",
     "compress_file",
+    "describe",
     "expand",
     "expand_file",
     "expand_stream",

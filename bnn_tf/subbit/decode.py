@@ -148,6 +148,16 @@ def expand_stream(source: BinaryIO, target: BinaryIO) -> int:
     return size
 
 
+def read_sections(data: bytes) -> list[Section]:
+    """The sections of a `.snn` file by their headers alone; `expand` says whether the file is sound."""
+    source = io.BytesIO(data)
+    headers = []
+    for _ in range(_file_header(source)[0]):
+        headers.append(Section(*SECTION_HEADER.unpack(_read(source, SECTION_HEADER.size))))
+        source.seek(CHECKSUM.size + headers[-1].stored, io.SEEK_CUR)
+    return headers
+
+
 def require_two_files(source: str | os.PathLike, target: str | os.PathLike) -> None:
     """Checks that the result would not replace what it is made from.
 

@@ -194,6 +194,37 @@ def compress_file(source: str | os.PathLike, target: str | os.PathLike) -> SubBi
     return report
 
 
+def describe(data: bytes) -> tuple[bytes, SubBitReport]:
+    """What a `.snn` file holds: the `.tflite`, and the report that `compress` gave with it.
+
+    Raises:
+        SubBitFileError: `data` is not a whole, undamaged `.snn` file.
+        DamagedFile: What was compressed is no sound TFLite model.
+
+    Example:
+        >>> from bnn_tf.deploy.lce_file import to_flatbuffer
+        >>> model = to_flatbuffer(tf.keras.Sequential([tf.keras.layers.Dense(2, input_shape=(3,))]))
+        >>> data, report = compress(model)
+        >>> describe(data) == (model, report)
+        True
+    """
+    model = decode.expand(data)
+    coded, start = {}, 0
+    for section in decode.read_sections(data):
+        if section.kind != decode.RAW:
+            coded[start] = section
+        start += section.restored
+    layers = []
+    for stored in LceFile(model).binary_filters():
+        slices = _slices(model, stored)
+        if stored.offset in coded:
+            section = coded[stored.offset]
+            layers.append(_report(stored, slices, section.patterns, section.kind, section.stored))
+        else:
+            layers.append(_report(stored, slices, 0 if slices is None else len(_codebook(slices)[0])))
+    return model, SubBitReport(tuple(layers), len(model), len(data))
+
+
 def _read(path: str | os.PathLike) -> bytes:
     """A `.tflite` file's content; of other files and of too large ones only the beginning is read."""
     with open(path, "rb") as file:
@@ -239,23 +270,28 @@ def _encode(model: bytes, stored: Filter) -> tuple[_Coded | None, LayerReport]:
     slices = _slices(model, stored)
     codings = [] if slices is None else list(_codings(slices))
     patterns = codings[0].patterns if codings else 0
-    best = min((c for c in codings if _is_worthwhile(c, stored.size)), key=_payload_size, default=None)
-    layer = LayerReport(
+    worthwhile = [coded for coded in codings if _is_worthwhile(coded, stored.size)]
+    if not worthwhile:
+        return None, _report(stored, slices, patterns)
+    best = min(worthwhile, key=lambda coded: len(coded.payload))
+    return best, _report(stored, slices, patterns, best.kind, len(best.payload))
+
+
+def _report(
+    stored: Filter, slices: np.ndarray | None, patterns: int, kind: int = decode.RAW, payload: int = 0
+) -> LayerReport:
+    is_coded = kind != decode.RAW
+    return LayerReport(
         name=stored.name,
         shape=stored.shape,
-        method=_METHODS[best.kind if best else decode.RAW],
+        method=_METHODS[kind],
         patterns=patterns,
         bits=decode.index_bits(patterns) if patterns else 0,
         weights=8 * stored.size if slices is None else slices.size * decode.TAPS,
         raw_bytes=stored.size,
-        coded_bytes=_HEADER_BYTES + len(best.payload) if best else stored.size,
-        codebook_bytes=decode.packed_size(decode.TAPS, patterns) if best else 0,
+        coded_bytes=_HEADER_BYTES + payload if is_coded else stored.size,
+        codebook_bytes=decode.packed_size(decode.TAPS, patterns) if is_coded else 0,
     )
-    return best, layer
-
-
-def _payload_size(coded: _Coded) -> int:
-    return len(coded.payload)
 
 
 def _is_worthwhile(coded: _Coded, size: int) -> bool:

@@ -21,13 +21,17 @@ import statistics
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bnn_tf import files
-from bnn_tf._tensorflow import tf
+from bnn_tf._tensorflow import lazy, tf
 from bnn_tf.errors import UnsafeModelError, UsageError, UserError, first_line
 from bnn_tf.training.run import ClaimedError, Run, RunConfig
-from bnn_tf.training.trainer import Session, StoppedError, last_evaluation, prepare, train
+
+if TYPE_CHECKING:
+    from bnn_tf.training import trainer
+else:
+    trainer = lazy("bnn_tf.training.trainer")  # planning a sweep needs no TensorFlow
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,14 +65,12 @@ class Range:
         whole = isinstance(self.low, int) and isinstance(self.high, int)
         if whole and not self.log:
             return generator.randint(int(self.low), int(self.high))
-        bounds = (math.log(self.low), math.log(self.high)) if self.log else (self.low, self.high)
-        number = generator.uniform(*bounds)
-        number = math.exp(number) if self.log else number
+        if self.log:
+            number = math.exp(generator.uniform(math.log(self.low), math.log(self.high)))
+        else:
+            number = generator.uniform(self.low, self.high)
         number = round(number) if whole else float(f"{number:.4g}")
         return min(max(number, self.low), self.high)
-
-
-Axis = Range | Sequence[Any]
 
 
 def grid(axes: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
@@ -81,7 +83,7 @@ def grid(axes: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
     return [dict(zip(axes, values, strict=True)) for values in itertools.product(*axes.values())]
 
 
-def draw(axes: Mapping[str, Axis], count: int, seed: int) -> list[dict[str, Any]]:
+def draw(axes: Mapping[str, Range | Sequence[Any]], count: int, seed: int) -> list[dict[str, Any]]:
     """`count` different configurations, drawn independently along each axis.
 
     Raises:
@@ -100,9 +102,14 @@ def draw(axes: Mapping[str, Axis], count: int, seed: int) -> list[dict[str, Any]
     raise UsageError(f"{count} configurations cannot be drawn: there are only {len(chosen)} different ones")
 
 
-def describe(choices: Mapping[str, Any]) -> list[str]:
+def as_text(value: Any) -> str:
+    """A value as a command line has it."""
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def describe(choices: Mapping[str, Any]) -> str:
     """`KEY=VALUE` of each choice."""
-    return [f"{key}={v if isinstance(v, str) else json.dumps(v)}" for key, v in choices.items()]
+    return " ".join(f"{key}={as_text(value)}" for key, value in choices.items())
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,7 +132,7 @@ class Task:
         return f"{self.number:03d}-seed{self.config.seed}"
 
     def __str__(self) -> str:
-        return " ".join([*describe(self.choices), f"seed {self.config.seed}"])
+        return f"{describe(self.choices)} seed {self.config.seed}".lstrip()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -169,11 +176,12 @@ def plan(
         try:
             config = configure(choices).located()
         except UserError as error:
-            raise type(error)(": ".join(filter(None, [" ".join(describe(choices)), str(error)]))) from error
+            raise type(error)(f"{describe(choices)}: {error}" if choices else str(error)) from error
         if config in configs:
-            pair = (configurations[configs.index(config)], choices)
-            one, other = (" ".join(describe(some)) for some in pair)
-            raise UsageError(f"the sweep has a configuration twice: {one} is the same as {other}")
+            same = describe(configurations[configs.index(config)])
+            raise UsageError(
+                f"the sweep has a configuration twice: {same} is the same as {describe(choices)}"
+            )
         configs.append(config)
     return [
         Task(number, choices, dataclasses.replace(config, seed=seed))
@@ -194,40 +202,35 @@ class Sweep:
     def __init__(self, path: Path, definition: Mapping[str, Any], tasks: Sequence[Task]) -> None:
         self.path, self.definition, self.tasks = path, definition, list(tasks)
 
-    @staticmethod
-    def exists(path: str | os.PathLike) -> bool:
-        """Whether there is a sweep at `path`."""
-        return (Path(path) / "sweep.json").is_file()
-
     @classmethod
     def start(
-        cls, path: str | os.PathLike, definition: Mapping[str, Any], prepare: Callable[[], Sequence[Task]]
+        cls, path: str | os.PathLike, definition: Mapping[str, Any], make: Callable[[], Sequence[Task]]
     ) -> Sweep:
         """Makes a sweep, or opens the one that is there.
 
         Args:
             path: Its directory.
             definition: What was asked for, as plain values.
-            prepare: Gives the tasks; called only for a new sweep.
+            make: Gives the tasks; called only for a new sweep.
 
         Raises:
             UserError: the directory holds something else, or another sweep, or cannot be made.
         """
         folder = Path(path)
         wanted = json.loads(json.dumps(definition))
-        if not cls.exists(folder):
+        stored = folder / "sweep.json"
+        if not stored.is_file():
             if folder.is_dir() and not {entry.name for entry in folder.iterdir()} <= {"runs", "sweep.lock"}:
                 raise UserError(f"{folder} is not empty and holds no sweep; name another folder")
-            tasks = prepare()
+            plain = [{"number": t.number, "choices": t.choices, "config": t.config.to_dict()} for t in make()]
             try:
                 (folder / "runs").mkdir(parents=True, exist_ok=True)
             except OSError as error:
                 raise UserError(f"cannot make the folder {folder}: {error.strerror}") from error
-            plain = [{"number": t.number, "choices": t.choices, "config": t.config.to_dict()} for t in tasks]
-            content = json.dumps({"definition": wanted, "tasks": plain}, indent=1) + "\n"
             with files.locked(folder / "sweep.lock", f"another process makes the sweep {folder}; try again"):
-                if not cls.exists(folder):
-                    files.write_text(folder / "sweep.json", content)
+                if not stored.is_file():
+                    content = json.dumps({"definition": wanted, "tasks": plain}, indent=1)
+                    files.write_text(stored, content + "\n")
         sweep = cls.open(folder)
         for key in {**sweep.definition, **wanted}:
             there, here = sweep.definition.get(key), wanted.get(key)
@@ -246,17 +249,18 @@ class Sweep:
             UserError: there is none at `path`, or its file cannot be read.
         """
         folder = Path(path)
-        if not cls.exists(folder):
+        stored = folder / "sweep.json"
+        if not stored.is_file():
             raise UserError(f"there is no sweep in {folder}: it has no sweep.json")
         try:
-            content = json.loads((folder / "sweep.json").read_text())
+            content = json.loads(stored.read_text())
             tasks = [
                 Task(int(task["number"]), dict(task["choices"]), RunConfig.from_dict(task["config"]))
                 for task in content["tasks"]
             ]
             return cls(folder, dict(content["definition"]), tasks)
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise UserError(f"{folder / 'sweep.json'} cannot be read: {first_line(error)}") from error
+            raise UserError(f"{stored} cannot be read: {first_line(error)}") from error
 
     def run_path(self, task: Task) -> Path:
         """The run directory of a task."""
@@ -274,7 +278,7 @@ class Sweep:
             return Outcome(task, path, "waiting")
         run = Run.open(path)
         if run.position() == run.end:
-            result = last_evaluation(run)
+            result = trainer.last_evaluation(run)
             if result is not None:
                 shares = {"top1": result.top1} | ({} if result.top5 is None else {"top5": result.top5})
                 return Outcome(task, path, "complete", {name: round(v, 6) for name, v in shares.items()})
@@ -284,7 +288,7 @@ class Sweep:
         """Where each task stands, in the order in which they were planned."""
         return [self.outcome(task) for task in self.tasks]
 
-    def work(self, session: Session, moved: Mapping[str, Any]) -> Iterator[Outcome]:
+    def work(self, session: trainer.Session, moved: Mapping[str, Any]) -> Iterator[Outcome]:
         """Trains tasks until none waits; those that failed earlier are tried once more.
 
         A task that fails is recorded, and the next one begins. Whatever ends this process, its task can be
@@ -309,7 +313,7 @@ class Sweep:
                 self._train(task, session, moved)
             except ClaimedError:
                 continue
-            except (StoppedError, KeyboardInterrupt):
+            except (trainer.StoppedError, KeyboardInterrupt):
                 raise
             except Exception as error:  # must not end a sweep that runs for days
                 message = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
@@ -322,19 +326,19 @@ class Sweep:
                 gc.collect()
             yield dataclasses.replace(self.outcome(task), seconds=time.monotonic() - started)
 
-    def _train(self, task: Task, session: Session, moved: Mapping[str, Any]) -> None:
+    def _train(self, task: Task, session: trainer.Session, moved: Mapping[str, Any]) -> None:
         """Trains what is left of a task's run."""
         path = self.run_path(task)
         if Run.exists(path):
             run = Run.open(path)
-            train(Run(path, dataclasses.replace(run.config, **moved)), session)
+            trainer.train(Run(path, dataclasses.replace(run.config, **moved)), session)
             return
-        prepared = prepare(dataclasses.replace(task.config, **moved), session)
+        prepared = trainer.prepare(dataclasses.replace(task.config, **moved), session)
         with files.locked(self.path / "sweep.lock", "another process begins a training"):
             if Run.exists(path):
                 raise ClaimedError(f"another process trains {path}")
             run = Run.create(prepared.config, path)
-        train(run, session, prepared)
+        trainer.train(run, session, prepared)
 
 
 @dataclasses.dataclass(frozen=True)

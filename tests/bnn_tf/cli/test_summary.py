@@ -79,6 +79,47 @@ def test_run(tmp_path):
     assert printed["total"]["codebook_bits"] > 0
 
 
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """A sub-bit convolution as a .tflite and as a .snn file."""
+    import bnn_tf
+    from bnn_tf import subbit
+    from bnn_tf._tensorflow import lq, tf
+    from bnn_tf.quantizers import ApproxSign, SubBit
+
+    folder = tmp_path_factory.mktemp("files")
+    conv = lq.layers.QuantConv2D(
+        *(64, 3), input_quantizer=ApproxSign(), kernel_quantizer=SubBit(bits=4), use_bias=False
+    )
+    network = tf.keras.Sequential([tf.keras.Input((6, 6, 64)), conv, tf.keras.layers.BatchNormalization()])
+    bnn_tf.convert(network, folder / "net.tflite", parity=False)
+    subbit.compress_file(folder / "net.tflite", folder / "net.snn")
+    return folder
+
+
+def test_converted_file(files):
+    printed = json.loads(run(str(files / "net.tflite"), "--json"))
+    assert printed["file_size"] == (files / "net.tflite").stat().st_size
+    (binary,) = (layer for layer in printed["layers"] if layer["kind"] == "LceBconv2d")
+    assert (binary["kernel"], binary["output"]) == ([3, 3, 64, 64], [4, 4, 64])
+    assert (binary["weight_bits"], binary["binary_input"], binary["patterns"]) == (1, True, 0)
+    lines = run(str(files / "net.tflite")).splitlines()
+    row = next(line.split() for line in lines if "LceBconv2d" in line)
+    weights = 64 * 9 * 64 // 8 + 2 * 4 * 64
+    assert row[1:] == ["LceBconv2d", "4×4×64", "3×3×64×64", "1", "/", "1", f"{weights:,}", "0.590"]
+    assert any(line.split() == ["total", f"{weights:,}", "0.590"] for line in lines)
+    assert any("1 of the 1 that have a kernel" in line for line in lines)
+
+
+def test_sub_bit_file(files):
+    printed = json.loads(run(str(files / "net.snn"), "--json"))
+    assert printed["file_size"] == (files / "net.snn").stat().st_size
+    (binary,) = (layer for layer in printed["layers"] if layer["kind"] == "LceBconv2d")
+    assert (binary["patterns"], binary["index_bits"]) == (16, 4)
+    assert binary["cost"]["codebook_bits"] == 9 * 16
+    assert "16 patterns, 4 bits" in run(str(files / "net.snn"))
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
@@ -86,7 +127,10 @@ def test_run(tmp_path):
         (["somewhere", "--model", "vgg_small"], 2, "name a run or saved model, or a --model"),
         (["somewhere", "--bits", "5"], 2, "go with --model"),
         (["nowhere.keras"], 1, "no run and no model at nowhere.keras"),
-        (["net.tflite"], 2, "not .tflite files"),
+        (["net.tflite"], 1, "'net.tflite' is no TFLite model; convert the network first"),
+        (["net.snn"], 1, "net.snn: Not a whole and undamaged .snn file"),
+        (["net.tflite", "--input-size", "32"], 2, "takes images of one size; leave out --input-size"),
+        (["net.snn", "--larq"], 2, "prints Larq's table of a Keras network"),
         (["--model", "vgg_smal"], 2, "did you mean 'vgg_small'"),
         (
             ["--model", "vgg_small", "--method", "recu", "--bits", "5"],
@@ -100,7 +144,8 @@ def test_run(tmp_path):
     ],
 )
 def test_wrong_usage(arguments, code, message, capsys, tmp_path, monkeypatch):
-    (tmp_path / "net.tflite").write_bytes(b"")
+    for name in ("net.tflite", "net.snn"):
+        (tmp_path / name).write_bytes(b"")
     monkeypatch.chdir(tmp_path)
     exit_code, text = fails(capsys, *arguments)
     assert message in text

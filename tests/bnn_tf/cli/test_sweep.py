@@ -8,7 +8,7 @@ import pytest
 from bnn_tf import cli
 from bnn_tf.cli import sweep
 from bnn_tf.errors import UsageError, UserError
-from bnn_tf.training.sweep import Sweep
+from bnn_tf.training.sweep import Range, Sweep
 
 GRID = ("--grid", "method.delta=0.02,0.04", "--grid", "epochs=2,3", "--seeds", "1,2")
 
@@ -58,8 +58,10 @@ def trained(monkeypatch, tiny):
         (folder / "state.json").touch()
         run.write_metrics([row])
 
-    monkeypatch.setattr(sweeps, "train", stub)
-    monkeypatch.setattr(sweeps, "prepare", lambda config, session: types.SimpleNamespace(config=config))
+    monkeypatch.setattr(sweeps.trainer, "train", stub)
+    monkeypatch.setattr(
+        sweeps.trainer, "prepare", lambda config, session: types.SimpleNamespace(config=config)
+    )
     return calls, errors, training.StoppedError
 
 
@@ -231,10 +233,10 @@ def test_values(text, values):
 @pytest.mark.parametrize(
     ("text", "axis"),
     [
-        ("k=1..3", (1, 3, False)),
-        ("k=.1...5", (0.1, 0.5, False)),
-        ("k=1e-4..1e-1:log", (1e-4, 1e-1, True)),
-        ("k=-1..1", (-1, 1, False)),
+        ("k=1..3", Range(1, 3)),
+        ("k=.1...5", Range(0.1, 0.5)),
+        ("k=1e-4..1e-1:log", Range(1e-4, 1e-1, log=True)),
+        ("k=-1..1", Range(-1, 1)),
         ("k=4,5", [4, 5]),
         ("k=../a,../b", ["../a", "../b"]),
     ],

@@ -34,13 +34,14 @@ def test_integers_reach_every_number_below_the_count_and_not_the_count():
 def test_flip_mirrors_where_the_draw_is_below_a_half(images, rng):
     draws = rng.uniform(size=20).astype(np.float32)
     expected = np.where(draws[:, None, None, None] < 0.5, images[:, :, ::-1], images)
-    assert np.array_equal(operations.flip(images, draws), expected)
+    assert np.array_equal(data.Flip()(images, draws[:, None], Images()), expected)
 
 
 def test_pad_crop_cuts_the_padded_image(images, rng):
     draws = rng.uniform(size=(20, 2)).astype(np.float32)
     padded = np.pad(images, ((0, 0), (4, 4), (4, 4), (0, 0)))
-    for image, draw, result in zip(padded, draws, operations.pad_crop(images, draws).numpy(), strict=True):
+    cropped = data.PadCrop(4)(images, draws, Images()).numpy()
+    for image, draw, result in zip(padded, draws, cropped, strict=True):
         top, left = (draw * 9).astype(int)
         assert np.array_equal(result, image[top : top + 9, left : left + 7])
 
@@ -48,7 +49,8 @@ def test_pad_crop_cuts_the_padded_image(images, rng):
 def test_pad_crop_reaches_all_81_places(rng):
     dot = np.zeros((4000, 9, 9, 1), np.uint8)
     dot[:, 4, 4] = 1
-    places = operations.pad_crop(dot, rng.uniform(size=(4000, 2)).astype(np.float32)).numpy()
+    draws = rng.uniform(size=(4000, 2)).astype(np.float32)
+    places = data.PadCrop(4)(dot, draws, Images()).numpy()
     assert (places.sum((1, 2, 3)) == 1).all()
     frequency = places.sum((0, 3))
     assert frequency.min() > 0.5 * 4000 / 81
@@ -63,7 +65,7 @@ seeds = st.integers(0, 2**32 - 1)
 @given(size=sizes, seed=seeds, scale=st.sampled_from([(0.08, 1.0), (0.08, 1.25), (1.0, 1.0)]))
 def test_a_crop_box_lies_within_the_image(size, seed, scale):
     draws = np.random.default_rng(seed).uniform(size=22).astype(np.float32)
-    top, left, height, width = operations.crop_box(size, draws, scale).numpy()
+    top, left, height, width = data.RandomResizedCrop(scale).box(size, draws).numpy()
     assert 0 <= top <= top + height <= size[0]
     assert 0 <= left <= left + width <= size[1]
     assert height >= 1
@@ -72,7 +74,8 @@ def test_a_crop_box_lies_within_the_image(size, seed, scale):
 
 def boxes(size, count=400):
     draws = np.random.default_rng(3).uniform(size=(count, 22)).astype(np.float32)
-    many = tf.function(lambda rows: tf.map_fn(lambda row: operations.crop_box(size, row), rows, tf.int32))
+    view = data.RandomResizedCrop()
+    many = tf.function(lambda rows: tf.map_fn(lambda row: view.box(size, row), rows, tf.int32))
     return many(draws).numpy().T
 
 

@@ -20,7 +20,7 @@ def test_program_is_measured(tiny, tmp_path):
         assert 100_000 < measurement.memory < 50_000_000
     assert report.to_dict()["candidates"][0]["form"] == "C"
     assert report.to_dict()["candidates"][0]["operators"] == []
-    limit = report.limits[program]
+    limit = report.measurements[0].limit
     assert 0 < limit.seconds < 1
     assert str(work) in limit.reason
     assert report.to_dict()["candidates"][0]["limit"]["seconds"] == limit.seconds

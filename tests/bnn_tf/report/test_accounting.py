@@ -3,8 +3,9 @@ import json
 import numpy as np
 import pytest
 
-from bnn_tf import quantizers
+from bnn_tf import quantizers, subbit
 from bnn_tf._tensorflow import lq, tf
+from bnn_tf.deploy import benchmark, fold, lce_file
 from bnn_tf.errors import UserError
 from bnn_tf.report import accounting
 from zoo import (
@@ -37,6 +38,10 @@ def costs(*layers, shape=(8, 10, 3)):
 
 def only(*layers, **settings):
     return costs(*layers, **settings).layers[0].cost
+
+
+def real(parameters, macs=0):
+    return accounting.Cost(real_parameters=parameters, real_bits=32 * parameters, real_macs=macs)
 
 
 @pytest.mark.sample(1)
@@ -112,13 +117,13 @@ def test_cifar_resnet20_by_hand():
 
 def test_real_convolution_and_dense():
     conv = only(tf.keras.layers.Conv2D(5, 3, strides=2, padding="same"))
-    assert conv == accounting.Cost(real_parameters=5 * 27 + 5, real_macs=5 * 27 * 4 * 5)
+    assert conv == real(5 * 27 + 5, macs=5 * 27 * 4 * 5)
     dense = only(tf.keras.layers.Flatten(), tf.keras.layers.Dense(7))
-    assert dense == accounting.Cost(real_parameters=7 * 241, real_macs=7 * 240)
+    assert dense == real(7 * 241, macs=7 * 240)
 
 
 def test_batch_norm_counts_what_it_folds_to():
-    assert only(tf.keras.layers.BatchNormalization()) == accounting.Cost(real_parameters=6)
+    assert only(tf.keras.layers.BatchNormalization()) == real(6)
 
 
 @pytest.mark.parametrize(
@@ -133,7 +138,7 @@ def test_batch_norm_counts_what_it_folds_to():
     ids=lambda value: type(value).__name__,
 )
 def test_other_convolutions(layer, parameters, macs):
-    assert only(layer) == accounting.Cost(real_parameters=parameters, real_macs=macs)
+    assert only(layer) == real(parameters, macs)
 
 
 def test_binary_weights_on_real_inputs_are_real_work():
@@ -184,7 +189,7 @@ def test_shared_and_nested_layers():
     model = tf.keras.Model(image, inner(inner(image)))
     account = accounting.account(model)
     assert [layer.name for layer in account.layers] == ["inner/conv"]
-    assert account.total == accounting.Cost(real_parameters=4, real_macs=4 * 16 * 2 * 2)
+    assert account.total == real(4, macs=4 * 16 * 2 * 2)
 
 
 def test_channels_first():
@@ -233,6 +238,76 @@ def test_to_dict_is_plain():
     read = json.loads(json.dumps(account.to_dict()))
     assert read["total"]["memory_bits"] == account.total.memory_bits
     assert [layer["kernel"] for layer in read["layers"]] == [[3, 3, 3, 64], None]
+
+
+@pytest.fixture(scope="module")
+def network():
+    """Two binary convolutions, the first of few channels, whose signs pass packed from one to the other."""
+    return tf.keras.Sequential(
+        [
+            tf.keras.Input((8, 10, 3)),
+            tf.keras.layers.Conv2D(16, 3, padding="same", strides=2),
+            sub_bit_conv(40, pad_values=1.0, name="first"),
+            tf.keras.layers.BatchNormalization(scale=False),
+            sub_bit_conv(48, pad_values=1.0, name="second"),
+            tf.keras.layers.Conv2DTranspose(4, 2, strides=2, use_bias=False),
+            tf.keras.layers.DepthwiseConv2D(3, use_bias=False),
+            tf.keras.layers.Flatten(),
+            tf.keras.layers.Dense(5),
+        ]
+    )
+
+
+@pytest.fixture(scope="module")
+def converted(network):
+    return lce_file.LceFile(lce_file.to_flatbuffer(fold.fold(network)))
+
+
+def test_a_converted_file_multiplies_as_its_network_does(network, converted):
+    before, after = accounting.account(network), accounting.account_file(converted)
+    kernels = [
+        [
+            (layer.kernel, layer.cost.binary_macs, layer.cost.real_macs)
+            for layer in counted.layers
+            if layer.kernel
+        ]
+        for counted in (before, after)
+    ]
+    kernels[0][4] = ((3, 3, 4, 1), *kernels[0][4][1:])
+    assert kernels[1] == kernels[0]
+    assert after.total.binary_parameters == before.total.binary_parameters
+    assert after.input_shape == before.input_shape
+    assert after.layers[-1].output == (5,)
+
+
+def test_a_converted_file_takes_the_bits_that_are_stored(converted):
+    counted = accounting.account_file(converted)
+    assert [layer.kind for layer in counted.layers] == [operator.name for operator in converted.operators]
+    first, second = (layer for layer in counted.layers if layer.kind == "LceBconv2d")
+    assert (first.output, second.output) == ((4, 5, 40), (4, 5, 48))
+    assert (first.kernel, first.widths) == ((3, 3, 16, 40), "1 / 1")
+    assert (first.cost.binary_bits, second.cost.binary_bits) == (9 * 40 * 32, 9 * 48 * 64)
+    # A threshold for each channel of the signs that come out; a multiplier and a bias for each of the sums.
+    assert (first.cost.real_bits, second.cost.real_bits) == (32 * 40, 2 * 32 * 48)
+    assert counted.total.memory_bits < 8 * counted.file_size
+
+
+def test_a_sub_bit_file_takes_the_bits_of_its_codebooks(converted):
+    model, report = subbit.describe(subbit.compress(converted.content)[0])
+    counted = accounting.account_file(lce_file.LceFile(model), report.layers)
+    layers = [layer for layer in counted.layers if layer.kind == "LceBconv2d"]
+    for layer, stored in zip(layers, report.layers, strict=True):
+        assert (layer.patterns, layer.index_bits) == (stored.patterns, 4)
+        assert layer.cost.binary_bits + layer.cost.codebook_bits == 8 * stored.coded_bytes
+        assert layer.cost.codebook_bits == 9 * stored.patterns
+
+
+def test_int8_files_have_eight_bits_per_weight(rng):
+    model = tf.keras.Sequential([tf.keras.Input((4, 4, 3)), tf.keras.layers.Conv2D(5, 1)])
+    images = rng.random((2, 4, 4, 3), np.float32)
+    counted = accounting.account_file(lce_file.LceFile(benchmark.plain_tflite(model, images)))
+    (conv,) = (layer for layer in counted.layers if layer.kind == "CONV_2D")
+    assert (conv.widths, conv.cost.real_parameters, conv.cost.real_bits) == ("8 / 8", 20, 8 * 15 + 32 * 5)
 
 
 def test_larq_table_counts_no_state(capsys):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from bnn_tf.errors import UserError
-from bnn_tf.subbit import SubBitFileError, compress, compress_file, expand, expand_file
+from bnn_tf.subbit import SubBitFileError, compress, compress_file, describe, expand, expand_file
 from bnn_tf.subbit import decode as decoder
 
 
@@ -15,6 +15,7 @@ def one_layer(tools, signs):
     model = tools.build_tflite([tools.pack_filter(signs)])
     data, report = compress(model)
     assert expand(data) == model
+    assert describe(data) == (model, report)
     assert report.compressed_bytes == len(data)
     assert report.original_bytes == len(model)
     return report.layers[0]

@@ -159,7 +159,7 @@ class TestWork:
                 raise errors.pop(0)
             return train(*args)
 
-        monkeypatch.setattr(sweep, "train", fail)
+        monkeypatch.setattr(sweep.trainer, "train", fail)
         outcomes = list(start().work(session, {}))
         assert [outcome.state for outcome in outcomes] == ["failed"] * 3 + ["complete"] * 5
         assert [outcome.error for outcome in outcomes[:3]] == [
