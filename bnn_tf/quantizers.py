@@ -67,9 +67,10 @@ class ApproxSign(lq.quantizers.ApproxSign):
 class _KernelQuantizer(lq.quantizers.Quantizer):
     """A quantizer of kernels; subclasses say how in `binarize`.
 
-    Where `scale` is `"learned"`, the result is multiplied by α, one trainable factor per output channel. A
-    convolution with `α·sign(W)` is `α` times that with `sign(W)`; the factor stands in the kernel because
-    kernels are small: on the activations it would cost three more passes in every training step.
+    Where `scale` is `"learned"`, the result is multiplied by α, one trainable factor per output channel, in
+    the variable `.learned_scale`. A convolution with `α·sign(W)` is α times that with `sign(W)`; the factor
+    stands in the kernel because kernels are small: on the activations it would cost three more passes in
+    every training step.
 
     Kernels narrower than float32, as a mixed-precision policy hands them over, are binarized in float32:
     half precision has neither the range nor the digits for variances and nearest patterns.
@@ -81,8 +82,11 @@ class _KernelQuantizer(lq.quantizers.Quantizer):
     needs_constraint = False
     """Its gradient is chosen so that no weight is lost without a constraint: Larq need not warn."""
     scale: str | None = None
-    learned_scale: tf.Variable | None = None
-    """α, shape `(cout,)`, where `scale` is `"learned"`."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        # Not in the class: Keras' checkpoints would not know the attribute, only a name that differs.
+        self.learned_scale: tf.Variable | None = None
 
     @property
     def bits_per_weight(self) -> float:

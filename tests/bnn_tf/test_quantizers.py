@@ -153,6 +153,21 @@ def test_a_learned_scale_is_one_factor_per_channel_with_the_gradient_of_a_produc
     np.testing.assert_allclose(gradient, (signs * upstream).sum(axis=0), rtol=1e-6)
 
 
+@pytest.mark.parametrize("make", [quantizers.ReCU, quantizers.IdentitySign])
+def test_a_checkpoint_of_one_network_gives_another_its_learned_scale(make, tmp_path):
+    """Instances of a quantizer have names of their own, which a checkpoint must not depend on."""
+
+    def network():
+        conv = lq.layers.QuantConv2D(4, 3, kernel_quantizer=make(scale="learned"))
+        return tf.keras.Sequential([tf.keras.Input((6, 6, 2)), conv]), conv.kernel_quantizer.learned_scale
+
+    (first, saved), (second, read) = network(), network()
+    assert not np.array_equal(saved, read)
+    path = tf.train.Checkpoint(model=first).write(str(tmp_path / "checkpoint"))
+    tf.train.Checkpoint(model=second).read(path).assert_consumed()
+    np.testing.assert_array_equal(saved, read)
+
+
 def test_the_sign_is_of_the_raw_weights_for_ovsw_and_of_the_centred_ones_for_recu():
     kernel = tf.constant([[1.0], [2.0], [3.0], [4.0]])
     np.testing.assert_array_equal(quantizers.IdentitySign()(kernel)[:, 0], [1, 1, 1, 1])
