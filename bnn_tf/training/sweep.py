@@ -28,6 +28,7 @@ from bnn_tf._tensorflow import tf
 from bnn_tf.errors import UnsafeModelError, UsageError, UserError, first_line
 from bnn_tf.training.run import ClaimedError, Run, RunConfig
 from bnn_tf.training.trainer import Session, StoppedError, last_evaluation, prepare, train
+from bnn_tf.values import InNotebooks
 
 
 @dataclasses.dataclass(frozen=True)
@@ -129,7 +130,7 @@ class Task:
 
 
 @dataclasses.dataclass(frozen=True)
-class Outcome:
+class Outcome(InNotebooks):
     """Where a task stands.
 
     Args:
@@ -147,6 +148,10 @@ class Outcome:
     result: dict[str, float] | None = None
     error: str | None = None
     seconds: float = 0.0
+
+    def __str__(self) -> str:
+        figure = "" if self.result is None else f", test accuracy {self.result['top1']:.2%}"
+        return f"{self.task}: {self.state}{figure}" + (f", {self.error}" if self.error else "")
 
 
 def plan(
@@ -338,7 +343,7 @@ class Sweep:
 
 
 @dataclasses.dataclass(frozen=True)
-class Summary:
+class Summary(InNotebooks):
     """A configuration over its seeds.
 
     Args:
@@ -363,6 +368,13 @@ class Summary:
     def deviation(self) -> float | None:
         """Sample standard deviation (n − 1) of the accuracies; `None` of fewer than two."""
         return statistics.stdev(self.accuracies) if len(self.accuracies) > 1 else None
+
+    def __str__(self) -> str:
+        lines = [" ".join(describe(self.choices)), *map(str, self.outcomes)]
+        if self.mean is not None:
+            spread = "" if self.deviation is None else f" ± {100 * self.deviation:.2f}"
+            lines.append(f"test accuracy {100 * self.mean:.2f}{spread} %, n = {len(self.accuracies)}")
+        return "\n".join(lines)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
