@@ -621,5 +621,5 @@ def _stand_in(recipe: Recipe, model: str, dataset: str, general: bool) -> Recipe
         model_options=recipe.model_options if model == recipe.model else {},
         note="from no paper: general settings, for a method without a recipe of its own"
         if general
-        else f"no recipe of its own: the settings of {origin}",
+        else f"there is no recipe for this combination; these are the settings of {origin}",
     )

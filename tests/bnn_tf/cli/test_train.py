@@ -23,7 +23,7 @@ class TestOutput:
     def test_the_run_directory_comes_first(self, said):
         lines = said.out.splitlines()
         assert re.fullmatch("Run directory: /.*/run", lines[0])
-        assert lines[1].startswith("Recipe: no recipe of its own: the settings of bireal × ")
+        assert lines[1].startswith("Recipe: there is no recipe for this combination; these are ")
         assert lines[2] == "Data: 10 classes, 48 + 48 images, 32 px, shrunk to 8×8"
         assert lines[3] == "Compiling the training step…"
         assert [line.split("  ")[0] for line in lines[4:6]] == ["train 1/2", "train 2/2"]
