@@ -6,7 +6,8 @@ python scripts/check_accuracy.py [--methods recu,ovsw,bireal,subbit] [--seeds 3]
 By default every method trains `cifar_resnet20` on CIFAR-10 for ten epochs in the papers' settings. The
 authors' PyTorch code reaches 61.5 % (ReCU) and 63.9 % (OvSW) there on JPEG-encoded images, n = 1 each.
 Equal seeds mean nothing across frameworks: one flipped sign cascades. Stopped at any moment, the same
-command goes on; runs that are done are only read. One epoch takes about three minutes on two cores.
+command goes on; runs that are done are only read. One epoch took four to six minutes on
+two cores of an AMD EPYC beside other programs (`docs/records`).
 """
 
 import json

@@ -1,4 +1,4 @@
-"""Checks in about five minutes whether training works on a GPU as it does on the CPU.
+"""Checks whether training works on a GPU as it does on the CPU.
 
     python scripts/check_gpu.py [--device GPU:0] [--batch-size 128] [--steps 20] [--json]
 

@@ -17,6 +17,7 @@ import numpy as np
 import bnn_tf  # noqa: F401  (before TensorFlow: it selects Keras 2)
 from bnn_tf import codebook, math
 from bnn_tf._tensorflow import tf
+from bnn_tf.training.start import load_zoo
 from bnn_tf.transforms import adaptive_gradient_scale
 
 FOLDER = Path(__file__).parents[1] / "docs" / "pictures"
@@ -105,12 +106,15 @@ def ovsw_gradient() -> plt.Figure:
 
 
 def codebook_tiles() -> plt.Figure:
-    """The 32 patterns of an initial 5-bit codebook."""
-    patterns = np.asarray(codebook.initial_patterns(5, 0)).reshape(32, 3, 3)
-    figure, axes = plt.subplots(4, 8, figsize=(6, 3))
-    for ax, pattern in zip(axes.flat, patterns, strict=True):
-        ax.imshow(pattern > 0, cmap="Blues", vmin=-0.3, vmax=1.2)
+    """The codebook of one layer of the shipped sub-bit weights, the most used pattern first."""
+    layer = load_zoo("zoo:cifar_resnet20-subbit").get_layer("stage3_block3b_conv")
+    patterns = layer.kernel_quantizer.patterns()
+    uses = np.bincount(codebook.indices(layer.kernel, patterns).numpy().ravel(), minlength=len(patterns))
+    figure, axes = plt.subplots(4, 8, figsize=(6, 3.7))
+    for ax, row in zip(axes.flat, np.argsort(-uses, kind="stable"), strict=True):
+        ax.imshow(patterns[row].numpy().reshape(3, 3) > 0, cmap="Blues", vmin=-0.3, vmax=1.2)
         ax.set(xticks=[], yticks=[])
+        ax.set_xlabel(f"{100 * uses[row] / uses.sum():.1f} %", fontsize=8, labelpad=2)
     return figure
 
 

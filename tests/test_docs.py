@@ -95,6 +95,26 @@ def test_command_lines_are_accepted(page, line):
     command.make_context(name, rest, parent=context)
 
 
+def test_options_that_tables_of_the_migration_page_give_are_accepted():
+    """Their right columns say how to train; a setting must be one of the recipe's for that section."""
+    from bnn_tf import cli
+    from bnn_tf.cli import options
+
+    page = (ROOT / "docs" / "migration.md").read_text()
+    methods = {"All": "recu", "Bi-Real": "bireal", "ReCU": "recu", "SNN": "subbit", "OvSW": "ovsw"}
+    train = cli.cli.get_command(None, "train")
+    checked = 0
+    for section in page.split("\n### ")[1:-1]:
+        method = next(method for name, method in methods.items() if section.startswith(name))
+        for row in re.findall(r"^\|.*\| (.*) \|$", section, re.MULTILINE):
+            for text in re.findall(r"`(--[^`]* [^`]*)`", row):
+                typed = shlex.split(text)
+                context = train.make_context("train", ["--method", method, "--dataset", "cifar10", *typed])
+                options.recipe(context, context.params)
+                checked += 1
+    assert checked > 50
+
+
 @pytest.mark.sample(2)
 @pytest.mark.parametrize("page", with_marks(""), ids=page_name)
 def test_quick_blocks_run(page, tmp_path):

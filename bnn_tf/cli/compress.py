@@ -16,16 +16,7 @@ def compress(source: Path, output: Path, as_json: bool) -> None:
     from bnn_tf.subbit import compress_file
 
     report = compress_file(source, output)
-    lines = [
-        f"{layer.name}: {layer.patterns} patterns, {layer.bits} bits, "
-        f"{layer.raw_bytes:,} -> {layer.coded_bytes:,} bytes"
-        for layer in report.layers
-    ]
-    total = f"{output}: {report.original_bytes:,} -> {report.compressed_bytes:,} bytes; binary kernels"
-    lines.append(f"{total} {report.raw_bytes:,} -> {report.coded_bytes:,}")
-    if report.note:
-        lines.append(report.note)
-    options.emit(report.to_dict(), as_json, "\n".join(lines))
+    options.emit(report.to_dict(), as_json, f"{output}: {report}")
 
 
 @options.command()

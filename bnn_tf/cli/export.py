@@ -58,6 +58,7 @@ def export(
     where a layer cannot be exported or the program does not compute what Keras does.
     """
     opened = Target.open(target)
+    opened.require_lce()
     path = opened.output(output, "model.c")
     names = read_class_names(class_names) if class_names is not None else []
 

@@ -1,16 +1,13 @@
 """`bnn-tf import-torch`."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from bnn_tf.cli import options
 from bnn_tf.cli.target import read_class_names, require_inputs
-from bnn_tf.errors import UserError, some
-
-if TYPE_CHECKING:
-    from bnn_tf.torch_import import Imported
+from bnn_tf.errors import UserError
 
 
 @options.command("import-torch")
@@ -78,36 +75,4 @@ def import_torch(
         **chosen,
     )
     imported = import_checkpoint(request)
-    options.emit(imported.to_dict(), as_json, _text(imported))
-
-
-def _text(imported: "Imported") -> str:
-    facts, matching = imported.to_dict(), imported.matching
-    method = dict(facts["method"])
-    lines = [
-        f"{facts['run_dir']}: {facts['model']} × {method.pop('name')} × {facts['dataset']}, "
-        f"{facts['classes']} classes",
-        *(
-            f"{what}: {_pairs(facts[key])}"
-            for what, key in (("network", "model_options"), ("file", "source"))
-        ),
-        f"method: {_pairs(method)}" if method else "",
-        f"images: {facts['image_size'][0]}×{facts['image_size'][1]}, normalization {facts['normalization']}",
-        f"matched {len(matching.matched)} variables, ignored {len(matching.ignored)} names",
-        *_ignored(matching.ignored),
-        f"without a source, and needing none: {some(matching.kept, 3)}" if matching.kept else "",
-        *(f"note: {note}" for note in matching.notes),
-    ]
-    return "\n".join(line for line in lines if line)
-
-
-def _pairs(values: dict[str, Any]) -> str:
-    return ", ".join(f"{key} {value}" for key, value in values.items())
-
-
-def _ignored(ignored: Any) -> list[str]:
-    """A line for each reason, with the first names."""
-    reasons: dict[str, list[str]] = {}
-    for name, reason in ignored.items():
-        reasons.setdefault(reason, []).append(name)
-    return [f"ignored, {reason}: {some(names, 3)}" for reason, names in reasons.items()]
+    options.emit(imported.to_dict(), as_json, str(imported))

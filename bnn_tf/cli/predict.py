@@ -37,6 +37,7 @@ def predict(
     network with one output tells two classes apart; probabilities of a softmax or sigmoid stay what they are.
     """
     opened = Target.open(target)
+    opened.require_lce()
     images = tuple(path for named in images for path in _files(named))
     # A model that says nothing of its images needs only their normalisation here, no dataset.
     known = opened.knows_images() or normalization is None

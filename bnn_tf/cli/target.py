@@ -16,7 +16,8 @@ import click
 
 from bnn_tf import registry
 from bnn_tf.cli import options
-from bnn_tf.errors import UsageError, UserError, unknown
+from bnn_tf.deploy.lce_file import require_converter
+from bnn_tf.errors import AdvisingError, UsageError, UserError, unknown
 from bnn_tf.training import larq_names
 from zoo import pretrained
 
@@ -75,7 +76,8 @@ class ImageSet:
         except (data.AbsentError, data.UnknownDatasetError) as error:
             if required:
                 raise
-            click.echo(f"{error} {count} random images are used instead.", err=True)
+            reason = f"{error.reason}." if isinstance(error, AdvisingError) else error
+            click.echo(f"{reason} {count} random images are used instead.", err=True)
             return _random_pixels(self.pre().input_shape, count), None
         return data.take(source, self.pre(), count, normalize=False)[0], source
 
@@ -345,6 +347,15 @@ class Target:
         images = own.pre()
         normalization = Normalization(tuple(images.mean), tuple(images.std))
         return lambda inputs: interpreter.predict(normalization.from_images(inputs)), size
+
+    def require_lce(self) -> None:
+        """Says before TensorFlow is loaded that a converted file needs Larq Compute Engine.
+
+        Raises:
+            UserError: it is a converted file, and Larq Compute Engine is not installed.
+        """
+        if self.kind in ("tflite", "snn"):
+            require_converter()
 
     def _require_single(self, inputs: Sequence[str], outputs: Sequence[str]) -> None:
         several = [

@@ -186,11 +186,22 @@ def _configuration(context: click.Context, chosen: dict[str, Any]) -> "RunConfig
         if values["init_from"] and chosen["from_phase"] is None and chosen["until_phase"] is None:
             # These weights have all phases behind them; one with real kernels would discard their codebooks.
             first = next((i for i, phase in enumerate(recipe.phases) if phase.method is None), 0)
-            recipe = dataclasses.replace(recipe, phases=recipe.phases[first:])
+            recipe = _with_all_epochs(recipe, first, chosen)
 
     from bnn_tf.training import RunConfig
 
     return RunConfig(recipe=recipe, **values, **stored)
+
+
+def _with_all_epochs(recipe: "Recipe", first: int, chosen: dict[str, Any]) -> "Recipe":
+    """The recipe from a phase on, which then gets the epochs of those before, too, unless they were typed."""
+    from zoo.recipes import with_epochs
+
+    rest = dataclasses.replace(recipe, phases=recipe.phases[first:])
+    set_fields = [options.parse_setting(text)[0].rpartition(".")[2] for text in chosen["settings"]]
+    if chosen["epochs"] is not None or "epochs" in set_fields:
+        return rest
+    return with_epochs(rest, [round(phase.epochs * recipe.epochs / rest.epochs) for phase in rest.phases])
 
 
 def _shipped(recipe: "Recipe") -> str | None:

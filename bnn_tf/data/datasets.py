@@ -32,6 +32,9 @@ register = DATASETS.register
 
 _DIGITS_HELD_OUT = 360
 
+# What is known of datasets that come as image folders, without the folder.
+_FOLDERS = {"tiny_imagenet": Facts("tiny_imagenet", (), 100_000, 10_000, (64, 64), 64, unnamed=200)}
+
 
 def list_datasets() -> list[str]:
     """The names that `load` is meant for first; every other classification set of TFDS works as well.
@@ -111,7 +114,7 @@ def facts(name: str, data_dir: str | PathLike[str] | None = None) -> Facts:
     """What is known of a dataset, also where its files are absent: nothing is downloaded.
 
     Of an absent dataset, TensorFlow Datasets' own description says the classes; the numbers of images are
-    known for the common ones.
+    known for the common ones. Of Tiny ImageNet, which TFDS does not have, the names of the classes are not.
 
     Raises:
         UnknownDatasetError: there is no dataset of that name.
@@ -175,7 +178,9 @@ def _of_tfds(name: str, data_dir: Path | None, download: bool) -> Source:
 
 def _of_folder(name: str, data_dir: Path | None) -> Source:
     if data_dir is None:
-        raise NoFolderError(f"The dataset {name} is read from an image folder with {folder.LAYOUT}")
+        error = NoFolderError(f"The dataset {name} is read from an image folder with {folder.LAYOUT}")
+        error.facts = _FOLDERS.get(name)
+        raise error
     return folder.load(data_dir)
 
 

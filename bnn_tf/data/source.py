@@ -250,12 +250,13 @@ class Facts(InNotebooks):
 
     Attributes:
         name: Its name.
-        class_names: The names of its classes.
+        class_names: The names of its classes, where they are known.
         train: Number of examples to train on; `None` where it is not known.
         test: Number of examples held out, likewise.
         pixels: The shortest and the longest side of the images; of a large folder those of a sample.
         side: What both sides of nine in ten images have at least; `None` where it is not known.
         notes: What may surprise about the dataset, a sentence each.
+        unnamed: Number of classes whose names are not known.
 
     Example:
         >>> print(Facts("pictures", ("a", "b", "c"), 120, 36, (60, 200)))
@@ -269,6 +270,7 @@ class Facts(InNotebooks):
     pixels: Range | None
     side: int | None = None
     notes: tuple[str, ...] = ()
+    unnamed: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -276,7 +278,7 @@ class Facts(InNotebooks):
 
     def __str__(self) -> str:
         """`3 classes, 120 + 36 images, 60–200 px`."""
-        parts = [f"{len(self.class_names):,} classes"]
+        parts = [f"{len(self.class_names) + self.unnamed:,} classes"]
         if self.train is not None and self.test is not None:
             parts.append(f"{self.train:,} + {self.test:,} images")
         if self.pixels is not None:

@@ -89,7 +89,8 @@ _MEANT = {
     "own": "folder",
 }
 
-# Images to train on and held out, as `load` divides them, of datasets that are not at hand.
+# Images to train on and held out, as `load` divides them, of datasets that are not at hand: TFDS keeps them
+# with the prepared files.
 _SIZES = {
     "cifar10": (50_000, 10_000),
     "cifar100": (50_000, 10_000),
@@ -97,6 +98,16 @@ _SIZES = {
     "mnist": (60_000, 10_000),
     "fashion_mnist": (60_000, 10_000),
     "svhn_cropped": (73_257, 26_032),
+    "tf_flowers": (2_936, 734),
+    "oxford_flowers102": (1_020, 6_149),
+    "oxford_iiit_pet": (3_680, 3_669),
+    "cats_vs_dogs": (18_610, 4_652),
+    "stanford_dogs": (12_000, 8_580),
+    "caltech_birds2011": (5_994, 5_794),
+    "cars196": (8_144, 8_041),
+    "food101": (75_750, 25_250),
+    "places365_small": (1_803_460, 36_500),
+    "dtd": (1_880, 1_880),
 }
 
 # The archives without which TFDS prepares a part only, and says nothing.

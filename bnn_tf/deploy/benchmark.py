@@ -28,6 +28,7 @@ from bnn_tf.deploy.graph import QUANTIZERS, Spec, copy_of, in_float32, read
 from bnn_tf.deploy.interpreter import Worker
 from bnn_tf.deploy.lce_file import LceFile, Operator
 from bnn_tf.errors import UserError, first_line
+from bnn_tf.values import InNotebooks
 
 
 @dataclasses.dataclass(frozen=True)
@@ -254,7 +255,7 @@ class Measurement:
 
 
 @dataclasses.dataclass(frozen=True)
-class BenchmarkReport:
+class BenchmarkReport(InNotebooks):
     """All measurements.
 
     Attributes:
@@ -279,6 +280,16 @@ class BenchmarkReport:
     def ratio(self, measurement: Measurement) -> float:
         """How many times as long as the first one's inferences its own take: the median over pairs."""
         return float(np.median(np.divide(measurement.seconds, self.measurements[0].seconds)))
+
+    def __str__(self) -> str:
+        lines = [
+            f"{m.candidate.name} ({m.candidate.form}), threads {m.threads}: "
+            f"median {m.percentile(50):.2f} ms, p90 {m.percentile(90):.2f} ms, "
+            f"{self.ratio(m):.2f} × the first, peak {m.memory / 1e6:.1f} MB"
+            for m in self.measurements
+        ]
+        turns = f"{self.rounds} rounds of {self.runs} inferences in {self.interpreter}"
+        return "\n".join([turns, *lines, f"Host: {self.host}"])
 
     def to_dict(self) -> dict[str, Any]:
         """The report with plain values, for JSON."""

@@ -274,7 +274,7 @@ class Divergence:
 
 
 @dataclasses.dataclass(frozen=True)
-class Proof:
+class Proof(InNotebooks):
     """What the layers say.
 
     Attributes:
@@ -284,6 +284,10 @@ class Proof:
 
     layers: tuple[LayerSigns, ...]
     divergence: Divergence | None
+
+    def __str__(self) -> str:
+        verdict = self.divergence or "the file computes what Keras computes"
+        return "\n".join([f"{len(self.layers)} layers compared", *map(str, self.layers), str(verdict)])
 
 
 @dataclasses.dataclass(frozen=True)

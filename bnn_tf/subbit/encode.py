@@ -14,6 +14,7 @@ from bnn_tf import files
 from bnn_tf.deploy.lce_file import Filter, LceFile
 from bnn_tf.errors import UserError
 from bnn_tf.subbit import decode
+from bnn_tf.values import InNotebooks
 
 _METHODS = {decode.RAW: "raw", decode.PACKED: "packed", decode.RANS: "rans"}
 _HEADER_BYTES = decode.SECTION_HEADER.size + decode.CHECKSUM.size
@@ -61,9 +62,13 @@ class LayerReport:
         """Bits that one weight takes in the `.snn`."""
         return 8 * self.coded_bytes / self.weights
 
+    def __str__(self) -> str:
+        sizes = f"{self.raw_bytes:,} -> {self.coded_bytes:,} bytes"
+        return f"{self.name}: {self.patterns} patterns, {self.bits} bits, {sizes}"
+
 
 @dataclass(frozen=True)
-class SubBitReport:
+class SubBitReport(InNotebooks):
     """One compressed model.
 
     Attributes:
@@ -76,6 +81,10 @@ class SubBitReport:
         >>> report = SubBitReport((layer,), original_bytes=66_000, compressed_bytes=64_032)
         >>> report.raw_bytes - report.coded_bytes
         1968
+        >>> print(report)
+        66,000 -> 64,032 bytes
+        conv: 32 patterns, 5 bits, 4,608 -> 2,640 bytes
+        all binary kernels: 4,608 -> 2,640 bytes
     """
 
     layers: tuple[LayerReport, ...]
@@ -96,6 +105,14 @@ class SubBitReport:
     def note(self) -> str:
         """What the user should know; empty if there is nothing."""
         return "" if any(layer.method != "raw" for layer in self.layers) else NO_SUB_BIT
+
+    def __str__(self) -> str:
+        lines = [
+            f"{self.original_bytes:,} -> {self.compressed_bytes:,} bytes",
+            *map(str, self.layers),
+            f"all binary kernels: {self.raw_bytes:,} -> {self.coded_bytes:,} bytes",
+        ]
+        return "\n".join([*lines, self.note] if self.note else lines)
 
     def to_dict(self) -> dict[str, Any]:
         """Returns plain values that `json.dump` can write."""

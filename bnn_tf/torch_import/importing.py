@@ -15,6 +15,7 @@ from bnn_tf.errors import UsageError, UserError
 from bnn_tf.torch_import.checkpoint import Checkpoint, read
 from bnn_tf.torch_import.weights import Matching, assign
 from bnn_tf.training import Position, Run, RunConfig, build_network
+from bnn_tf.values import InNotebooks
 from zoo import recipes
 from zoo.blocks import get_model
 from zoo.recipes import Recipe
@@ -70,7 +71,7 @@ class Request:
 
 
 @dataclasses.dataclass(frozen=True)
-class Imported:
+class Imported(InNotebooks):
     """A finished import.
 
     Args:
@@ -98,6 +99,25 @@ class Imported:
             "classes": len(self.run.config.class_names),
             **self.matching.to_dict(),
         }
+
+    def __str__(self) -> str:
+        facts = self.to_dict()
+        method = dict(facts["method"])
+        height, width = facts["image_size"]
+        lines = [
+            f"{facts['run_dir']}: {facts['model']} × {method.pop('name')} × {facts['dataset']}, "
+            f"{facts['classes']} classes",
+            f"network: {_pairs(facts['model_options'])}",
+            f"file: {_pairs(facts['source'])}",
+            f"method: {_pairs(method)}" if method else "",
+            f"images: {height}×{width}, normalization {facts['normalization']}",
+            str(self.matching),
+        ]
+        return "\n".join(line for line in lines if line)
+
+
+def _pairs(values: Mapping[str, Any]) -> str:
+    return ", ".join(f"{key} {value}" for key, value in values.items())
 
 
 def import_checkpoint(request: Request) -> Imported:

@@ -19,10 +19,11 @@ import numpy as np
 
 from bnn_tf._tensorflow import lq, tf
 from bnn_tf.codebook import DEAD_ZONE, SLICE
-from bnn_tf.errors import UserError
+from bnn_tf.errors import UserError, some
 from bnn_tf.torch_import import names
 from bnn_tf.training.start import Key, variables
 from bnn_tf.transforms import latent_value
+from bnn_tf.values import InNotebooks
 
 _OWN = ("tau", "memory", "step")  # have no influence on logits, or follow from others
 _SHOWN = 4  # names of each kind in a refusal
@@ -31,7 +32,7 @@ Shape = tuple[int, ...]
 
 
 @dataclasses.dataclass(frozen=True)
-class Matching:
+class Matching(InNotebooks):
     """What an assignment did.
 
     Args:
@@ -49,6 +50,18 @@ class Matching:
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
         return dataclasses.asdict(self)
+
+    def __str__(self) -> str:
+        reasons: dict[str, list[str]] = {}
+        for name, reason in self.ignored.items():
+            reasons.setdefault(reason, []).append(name)
+        lines = [
+            f"matched {len(self.matched)} variables, ignored {len(self.ignored)} names",
+            *(f"ignored, {reason}: {some(left_out, 3)}" for reason, left_out in reasons.items()),
+            *([f"without a source, and needing none: {some(self.kept, 3)}"] if self.kept else []),
+            *(f"note: {note}" for note in self.notes),
+        ]
+        return "\n".join(lines)
 
 
 def assign(

@@ -27,6 +27,7 @@ from bnn_tf import files
 from bnn_tf._tensorflow import lazy, tf
 from bnn_tf.errors import UnsafeModelError, UsageError, UserError, first_line
 from bnn_tf.training.run import ClaimedError, Run, RunConfig
+from bnn_tf.values import InNotebooks
 
 if TYPE_CHECKING:
     from bnn_tf.training import trainer
@@ -136,7 +137,7 @@ class Task:
 
 
 @dataclasses.dataclass(frozen=True)
-class Outcome:
+class Outcome(InNotebooks):
     """Where a task stands.
 
     Args:
@@ -154,6 +155,10 @@ class Outcome:
     result: dict[str, float] | None = None
     error: str | None = None
     seconds: float = 0.0
+
+    def __str__(self) -> str:
+        figure = "" if self.result is None else f", test accuracy {self.result['top1']:.2%}"
+        return f"{self.task}: {self.state}{figure}" + (f", {self.error}" if self.error else "")
 
 
 def plan(
@@ -342,7 +347,7 @@ class Sweep:
 
 
 @dataclasses.dataclass(frozen=True)
-class Summary:
+class Summary(InNotebooks):
     """A configuration over its seeds.
 
     Args:
@@ -367,6 +372,13 @@ class Summary:
     def deviation(self) -> float | None:
         """Sample standard deviation (n − 1) of the accuracies; `None` of fewer than two."""
         return statistics.stdev(self.accuracies) if len(self.accuracies) > 1 else None
+
+    def __str__(self) -> str:
+        lines = [" ".join(describe(self.choices)), *map(str, self.outcomes)]
+        if self.mean is not None:
+            spread = "" if self.deviation is None else f" ± {100 * self.deviation:.2f}"
+            lines.append(f"test accuracy {100 * self.mean:.2f}{spread} %, n = {len(self.accuracies)}")
+        return "\n".join(lines)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""

@@ -236,7 +236,10 @@ class TestFind:
     def test_a_stand_in_says_so_and_claims_nothing(self):
         recipe = recipes.find("recu", "cifar_resnet34", "cifar10")
         assert (recipe.model, recipe.dataset) == ("cifar_resnet34", "cifar10")
-        assert recipe.note == "no recipe of its own: the settings of recu × cifar_resnet20 × cifar10"
+        assert recipe.note == (
+            "there is no recipe for this combination; "
+            "these are the settings of recu × cifar_resnet20 × cifar10"
+        )
         assert recipe.published_top1 is recipe.published_top5 is None
         assert recipe.phases == recipes.find("recu", "cifar_resnet20", "cifar10").phases
 

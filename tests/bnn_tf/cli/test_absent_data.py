@@ -65,6 +65,15 @@ def test_a_folder_that_is_gone_counts_as_absent(command, homeless, tmp_path):
     assert err == f"The data directory {tmp_path / 'empty'} does not exist. {SAYS}"
 
 
+def test_a_folder_that_nobody_named(homeless, capsys):
+    path = homeless / "config.json"
+    config = json.loads(path.read_text())
+    config["recipe"]["dataset"], config["data_dir"] = "folder", None
+    path.write_text(json.dumps(config))
+    assert Target.open(homeless).images().samples(24)[1] is None
+    assert capsys.readouterr().err.endswith(f", or <class>/* alone. {SAYS}")
+
+
 def test_ranges_are_not_measured_on_random_images(command, homeless, monkeypatch):
     monkeypatch.setattr("urllib.request.urlopen", _no_network)
     code, out, err = command("convert", homeless, "--int8")

@@ -251,7 +251,15 @@ def test_one_line_with_the_right_code(place, capsys, line, message, code):
 
 
 @pytest.mark.parametrize(
-    "line", ["convert text.keras -o x", "device-kit text.keras -o x", "benchmark text.keras"]
+    "line",
+    [
+        "convert text.keras -o x",
+        "device-kit text.keras -o x",
+        "benchmark text.keras",
+        "evaluate text.tflite --dataset digits --normalization none",
+        "predict text.tflite x.png",
+        "export text.tflite -o x.c",
+    ],
 )
 def test_without_larq_compute_engine(place, capsys, monkeypatch, line):
     find = importlib.util.find_spec

@@ -1,5 +1,8 @@
 """`bnn-tf completion`, and what the shell gets to choose from."""
 
+import shutil
+import subprocess
+
 import pytest
 from click.shell_completion import ShellComplete
 
@@ -12,6 +15,9 @@ def test_script(command, shell):
     assert (code, err) == (0, "")
     assert "_BNN_TF_COMPLETE" in out
     assert "bnn-tf" in out
+    if shutil.which(shell):
+        checked = subprocess.run([shell, "-n"], input=out, capture_output=True, text=True, check=False)
+        assert (checked.returncode, checked.stderr) == (0, "")
 
 
 @pytest.mark.parametrize(

@@ -129,6 +129,10 @@ def test_shipped_weights_are_the_start(command, pictures, monkeypatch):
 def test_a_sub_bit_run_keeps_the_codebooks_that_ship(command, pictures):
     planned = plan(command, "--data-dir", pictures, method="subbit")
     assert planned["init_from"] == "zoo:cifar_resnet20-subbit"
-    assert [phase["name"] for phase in planned["recipe"]["phases"]] == ["weights"]
+    (phase,) = planned["recipe"]["phases"]
+    assert (phase["name"], phase["epochs"]) == ("weights", 60)
+    for typed in (("--epochs", 3), ("--set", "weights.epochs=3")):
+        (phase,) = plan(command, "--data-dir", pictures, *typed, method="subbit")["recipe"]["phases"]
+        assert phase["epochs"] == 3
     planned = plan(command, "--data-dir", pictures, "--channels", 1, method="subbit")
     assert [phase["name"] for phase in planned["recipe"]["phases"]] == ["activations", "weights"]

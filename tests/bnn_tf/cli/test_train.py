@@ -23,7 +23,7 @@ class TestOutput:
     def test_the_run_directory_comes_first(self, said):
         lines = said.out.splitlines()
         assert re.fullmatch("Run directory: /.*/run", lines[0])
-        assert lines[1].startswith("Recipe: no recipe of its own: the settings of bireal × ")
+        assert lines[1].startswith("Recipe: there is no recipe for this combination; these are ")
         assert lines[2] == "Data: 10 classes, 48 + 48 images, 32 px, shrunk to 8×8"
         assert lines[3] == "Compiling the training step…"
         assert [line.split("  ")[0] for line in lines[4:6]] == ["train 1/2", "train 2/2"]
@@ -106,6 +106,25 @@ class TestDryRun:
         assert printed["recipe"]["method"]["tau_min"] == 0.6
         assert printed["recipe"]["test_batch_size"] == 9
         assert (printed["steps_per_epoch"], printed["steps"]) == ({"train": 3}, 3 * phase["epochs"])
+
+    @pytest.mark.parametrize(
+        ("name", "steps", "said"),
+        [
+            ("tiny_imagenet", 391, "data: 200 classes, 100,000 + 10,000 images, 64 px, shrunk to 32×32"),
+            ("cifar100", 196, "data: 100 classes, 50,000 + 10,000 images, 32 px"),
+            ("food101", 296, "data: 101 classes, 75,750 + 25,250 images"),
+        ],
+    )
+    def test_where_the_dataset_is_absent(self, command, tmp_path, monkeypatch, name, steps, said):
+        monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
+        code, out, err = command(
+            "train", "--method", "bireal", "--model", "cifar_resnet20", "--dataset", name,
+            "--batch-size", 256, "--image-size", 32, "--dry-run",
+        )  # fmt: skip
+        assert (code, err) == (0, "")
+        lines = out.splitlines()
+        assert said in lines
+        assert lines[-2] == f"steps per epoch: train {steps}"
 
     def test_bits(self, command, tiny_options, tmp_path, monkeypatch):
         monkeypatch.chdir(tmp_path)

@@ -93,6 +93,16 @@ class TestOwn:
                 data.load("their_dataset:wrong")
 
 
+def test_what_is_known_of_an_absent_image_folder():
+    facts = data.facts("tiny_imagenet")
+    assert str(facts) == "200 classes, 100,000 + 10,000 images, 64 px"
+    assert facts.class_names == ()
+    with pytest.raises(data.AbsentError, match="say where it is"):
+        data.facts("folder")
+    with pytest.raises(data.AbsentError, match="say where it is"):
+        data.load("tiny_imagenet", download=False)
+
+
 def test_list_datasets():
     names = ["digits", "cifar10", "cifar100", "imagenet2012", "tiny_imagenet", "folder"]
     assert data.list_datasets()[:6] == names

@@ -123,6 +123,7 @@ def test_what_is_known_of_an_absent_dataset(tmp_path):
     facts = data.facts("imagenet2012", tmp_path)
     assert (facts.train, facts.test, facts.pixels) == (1_281_167, 50_000, None)
     assert len(facts.class_names) == 1000
+    assert str(data.facts("tf_flowers", tmp_path)) == "5 classes, 2,936 + 734 images"  # of 3,670
     assert list(tmp_path.iterdir()) == []
 
 
