@@ -374,7 +374,7 @@ class Summary(InNotebooks):
         return statistics.stdev(self.accuracies) if len(self.accuracies) > 1 else None
 
     def __str__(self) -> str:
-        lines = [" ".join(describe(self.choices)), *map(str, self.outcomes)]
+        lines = [describe(self.choices), *map(str, self.outcomes)]
         if self.mean is not None:
             spread = "" if self.deviation is None else f" ± {100 * self.deviation:.2f}"
             lines.append(f"test accuracy {100 * self.mean:.2f}{spread} %, n = {len(self.accuracies)}")
