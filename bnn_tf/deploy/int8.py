@@ -38,7 +38,8 @@ FORMS = {
     "classifier": "the dense layers at the end: the file gets smaller, and nothing slower",
     "mixed": "the input, the first convolution and the classifier; the trunk stays float",
     "plus": "every real convolution (first one, shortcuts) and the classifier; the trunk stays float",
-    "full": "everything that is not binary; needs binary convolutions that pad with ones",
+    "full": "everything that is not binary, but the average before the classifier; needs binary convolutions "
+    "that pad with ones",
 }
 """The forms by name, with what is int8 in each."""
 
@@ -447,10 +448,12 @@ def _joined(graph: Graph, calls: list[Call]) -> Sites:
 
 
 def full(graph: Graph) -> Sites:
-    """Everything that is not binary."""
+    """Everything that is not binary, but for the sum that a classifier's average is made of."""
     layers = [call for call in graph.calls if is_real(graph, call)]
     ends = [t for t in graph.outputs if facts.of(graph.producer(t)).probabilities]
-    sites = Sites(layers=layers, probabilities=ends)
+    averaged = _averaged(graph)
+    entries = [Entry(call, call.inputs[0], guarded=True) for call in averaged.values()]
+    sites = Sites(layers=layers, entries=entries, probabilities=ends)
     chains = [_fusion(graph, call) for call in graph.calls if _fuses(call)]
     fused = {tensor for chain in chains for tensor in chain[:-1]}
     binary_ends = {_fusion(graph, call)[-1] for call in graph.calls if facts.convolves_signs(graph, call)}
@@ -460,12 +463,32 @@ def full(graph: Graph) -> Sites:
             continue
         if output in binary_ends and _only_signs_read(graph, output):
             continue  # the convolution gives bits
+        if source(graph, output) in averaged:
+            continue
         pooled = source(graph, call.inputs[0]) if _is_average(call) else None
         if pooled in sites.tensors:
             sites.averages[output] = pooled
         else:
             sites.tensors.append(output)
     return sites
+
+
+def _averaged(graph: Graph) -> dict[Tensor, Call]:
+    """Sums that are only averaged for a classifier, with the classifier; they and their averages stay float.
+
+    The average of many 8-bit values lies between two of their levels, and where a normalization was folded
+    into the classifier, its weights make much of that difference.
+    """
+    sums = {}
+    for call in classifier(graph).layers:
+        start = source(graph, call.inputs[0])
+        maker = graph.producer(start)
+        if facts.of(maker).clips:
+            maker = graph.producer(maker.inputs[0])
+        averages = start is not _start(graph, call.inputs[0])
+        if averages and facts.is_sum(maker.layer) and len(graph.consumers(start)) == 1:
+            sums[start] = call
+    return sums
 
 
 _FORMS = {"classifier": classifier, "mixed": mixed, "plus": plus, "full": full}

@@ -92,6 +92,22 @@ def test_full_leaves_no_float_tensor_inside(network, conv, images, calibration, 
     assert not any(name.endswith("FLOAT32") for name in operators if not name.startswith("DEQUANTIZE"))
 
 
+def test_full_averages_a_sum_for_the_classifier_in_float(network, conv, images, calibration, tmp_path):
+    """Between 8-bit levels lies what a folded normalization makes much of."""
+
+    def trunk(x):
+        return layers.add([x, layers.BatchNormalization()(conv("conv1")(x))])
+
+    model = with_pooled_head(network, trunk)
+    path = tmp_path / "model.tflite"
+    report = bnn_tf.convert(model, path, images=images, int8="full", calibration=calibration)
+    assert report.int8.layers == ["stem", "logits"]
+    counts = kinds(path)
+    assert counts["CONV_2D:INT8"] == counts["LceBconv2d:INT8"] == counts["FULLY_CONNECTED:INT8"] == 1
+    assert counts["AVERAGE_POOL_2D:FLOAT32"] == 1
+    assert not counts["ADD:INT8"]
+
+
 def test_plus_leaves_sums_float(network, conv, images, calibration, tmp_path):
     model = with_pooled_head(network, one_padded(conv))
     report = bnn_tf.convert(
