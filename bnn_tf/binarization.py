@@ -310,7 +310,7 @@ class _Rebuilding:
         conv.kernel.assign(spec.weights["kernel"])
         if conv.use_bias:
             conv.bias.assign(spec.weights["bias"])
-        y = self.method.output_scale(y, conv)
+        y = self.method.after_conv(y, conv)
         if facts.norm_behind(self.graph, call.outputs[0]) is None:
             y = layers.BatchNormalization(epsilon=1e-5, momentum=0.9, name=f"{name}_bn")(y)
             notes.append("BatchNorm inserted")

@@ -17,8 +17,9 @@ _serializable = tf.keras.utils.register_keras_serializable(package="bnn_tf")
 class OutputScale(tf.keras.layers.Layer):
     """Learned scale per channel: `y = α_o · x`.
 
-    After a binary convolution it replaces the analytical scale of the kernel (ReCU, eq. 4). Larq Compute
-    Engine folds it, together with the BatchNorm that follows, into the convolution.
+    Behind a binary convolution, `quantizers.ReCU(scale="learned")` does the same in fewer passes over the
+    activations; the layer is for everything else. It is folded, together with a BatchNorm that follows, into
+    a convolution before it.
 
     Args:
         initializer: Start of α, shape `(channels,)`; uniform in [0, 1) by default.

@@ -211,8 +211,8 @@ class Method(Value):
         """A new quantizer for the kernel of the layer called `name`, or None for a real one."""
         raise NotImplementedError
 
-    def output_scale(self, x: tf.Tensor, conv: tf.keras.layers.Layer) -> tf.Tensor:
-        """Scales the output `x` of the built layer `conv`; nothing by default."""
+    def after_conv(self, x: tf.Tensor, conv: tf.keras.layers.Layer) -> tf.Tensor:
+        """What follows the output `x` of `conv`, which is built, before BatchNorm; nothing by default."""
         return x
 
     def binary_conv(
@@ -254,7 +254,7 @@ class Method(Value):
         )
         if activate:
             x = self.activation(x, f"{name}_activation")
-        return self.output_scale(conv(x), conv)
+        return self.after_conv(conv(x), conv)
 
     def transforms(self) -> tuple[transforms.Transform, ...]:
         """New gradient transforms of the method, in order."""
@@ -566,8 +566,8 @@ class OvSW(Method):
         """The sign with the identity gradient, and the scale."""
         return quantizers.IdentitySign(scale=self.scale)
 
-    def output_scale(self, x: tf.Tensor, conv: tf.keras.layers.Layer) -> tf.Tensor:
-        """No layer: a learned scale is the kernel quantizer's, and starts at the mean |W| of its channel."""
+    def after_conv(self, x: tf.Tensor, conv: tf.keras.layers.Layer) -> tf.Tensor:
+        """No layer; the learned scale, part of the kernel, starts at the mean |W| of each channel."""
         if self.scale == "learned":
             latent = transforms.latent_value(conv.kernel)
             conv.kernel_quantizer.learned_scale.assign(tf.reshape(math.magnitude(latent), (-1,)))

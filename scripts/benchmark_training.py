@@ -39,7 +39,7 @@ class NaiveReCU(methods.ReCU):
         """The clamp unit alone."""
         return quantizers.ReCU(tau=self.tau_min)
 
-    def output_scale(self, x: tf.Tensor, conv: tf.keras.layers.Layer) -> tf.Tensor:
+    def after_conv(self, x: tf.Tensor, conv: tf.keras.layers.Layer) -> tf.Tensor:
         """α on the activations."""
         return NaiveScale(name=f"{conv.name}_scale")(x)
 

@@ -45,7 +45,8 @@ class _Form(click.Choice):
     flag_value="auto",
     help="Make parts int8. auto (what --int8 alone means): the form that suits the network; classifier: the "
     "dense layers at the end; mixed: input, first convolution, classifier; plus: every real convolution and "
-    "the classifier; full: everything that is not binary, needs one-padding.",
+    "the classifier; full: everything that is not binary but the average before the classifier, needs "
+    "one-padding.",
 )
 @click.option(
     "--calibration-images",

@@ -354,7 +354,7 @@ class Target:
         Raises:
             UserError: it is a converted file, and Larq Compute Engine is not installed.
         """
-        if self.kind in ("tflite", "snn"):
+        if self.is_converted:
             require_converter()
 
     def _require_single(self, inputs: Sequence[str], outputs: Sequence[str]) -> None:
