@@ -359,11 +359,15 @@ class TargetPath(click.Path):
     """The path of a run or a model, or `zoo:NAME`."""
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[Any]:
-        """Weights that come with the package, and files."""
+        """Files and, where something is typed, weights that come with the package.
+
+        Files come first because bash's script forgets what it got before them, and completes files only where
+        no name fits.
+        """
         from zoo import pretrained
 
-        names = [f"{pretrained.PREFIX}{name}" for name in pretrained.names()]
-        return [*choices(names)(ctx, param, incomplete), *super().shell_complete(ctx, param, incomplete)]
+        names = [f"{pretrained.PREFIX}{name}" for name in pretrained.names()] if incomplete else []
+        return [*super().shell_complete(ctx, param, incomplete), *choices(names)(ctx, param, incomplete)]
 
 
 TARGET = TargetPath(path_type=Path)

@@ -1,7 +1,9 @@
 """`bnn-tf completion`, and what the shell gets to choose from."""
 
+import os
 import shutil
 import subprocess
+import sys
 
 import pytest
 from click.shell_completion import ShellComplete
@@ -38,3 +40,41 @@ def test_script(command, shell):
 def test_choices(words, incomplete, expected):
     choices = ShellComplete(cli.cli, {}, "bnn-tf", "_BNN_TF_COMPLETE").get_completions(words, incomplete)
     assert sorted(item.value for item in choices) == expected
+
+
+# What bash does for a line that ends with TAB; only a terminal has `compopt`.
+BASH = """
+compopt() {{ :; }}
+eval "$(bnn-tf completion bash)"
+COMP_WORDS=({words})
+COMP_CWORD=$(( ${{#COMP_WORDS[@]}} - 1 ))
+COMPREPLY=()
+_bnn_tf_completion bnn-tf
+printf '%s\\n' "${{COMPREPLY[@]}}"
+"""
+
+
+@pytest.mark.skipif(not shutil.which("bash"), reason="there is no bash")
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("bnn-tf evaluate zoo", ["zoo:cifar_resnet20-ovsw", "zoo:cifar_resnet20-subbit"]),
+        ("bnn-tf evaluate zoo :", ["cifar_resnet20-ovsw", "cifar_resnet20-subbit"]),
+        ("bnn-tf evaluate zoo : cifar_resnet20-o", ["cifar_resnet20-ovsw"]),
+        ("bnn-tf evaluate zoo : cifar_resnet20-ovsw --bat", ["--batch-size"]),
+        ("bnn-tf train --init-from zoo : cifar_resnet20-s", ["cifar_resnet20-subbit"]),
+    ],
+)
+def test_bash_splits_words_at_colons(words, expected, tmp_path):
+    program = tmp_path / "bnn-tf"
+    program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m bnn_tf "$@"\n')
+    program.chmod(0o755)
+    path = f"{tmp_path}{os.pathsep}{os.environ['PATH']}"
+    done = subprocess.run(
+        ["bash", "--norc", "-c", BASH.format(words=words)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PATH": path},
+    )
+    assert (done.stdout.split(), done.stderr) == (expected, "")
