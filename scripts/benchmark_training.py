@@ -15,6 +15,7 @@ import dataclasses
 import json
 import os
 import platform
+import re
 import statistics
 import time
 from collections.abc import Callable
@@ -27,6 +28,7 @@ import zoo
 from bnn_tf import layers, losses, methods, quantizers
 from bnn_tf._tensorflow import lq, tf
 from bnn_tf.cli.options import print_table
+from bnn_tf.training.strategies import precision
 
 Step = Callable[[], None]
 
@@ -113,17 +115,26 @@ def optimizer_of(method: methods.Method) -> Any:
     return method.optimizer("sgd", learning_rate=1e-3, momentum=0.9, weight_decay=5e-4)
 
 
+def keras_network(build: Callable[..., tf.keras.Model]) -> tf.keras.Model:
+    """The architecture with real weights, ReLU and nothing but Keras' own layers."""
+    return tf.keras.models.clone_model(build(method=methods.Real("relu")), clone_function=plain)
+
+
 def cases(model: str, batch_size: int, names: list[str]) -> dict[str, Step]:
     """One step for each row of the table, the plain one first."""
     build = zoo.get_model(model)
-    real = tf.keras.models.clone_model(build(method=methods.Real("relu")), clone_function=plain)
-    steps = {"plain": make_step(real, tf.keras.optimizers.SGD(1e-3, momentum=0.9), batch_size)}
-    for name in names:
-        method = NaiveReCU() if name == "larq recu" else methods.get(name.removeprefix("larq "))
-        network = build(method=method)
-        if name.startswith("larq "):
-            network = tf.keras.models.clone_model(network, clone_function=naive)
-        steps[name] = make_step(network, optimizer_of(method), batch_size)
+    steps = {}
+    for name in ["plain", *names]:
+        composition, label, kind = re.fullmatch(r"(larq )?(\w+)(?: (b?float16))?", name).groups()
+        with precision(kind or "float32"):
+            if label == "plain":
+                steps[name] = make_step(keras_network(build), tf.keras.optimizers.SGD(1e-3, 0.9), batch_size)
+                continue
+            method = NaiveReCU() if composition and label == "recu" else methods.get(label)
+            network = build(method=method)
+            if composition:
+                network = tf.keras.models.clone_model(network, clone_function=naive)
+            steps[name] = make_step(network, optimizer_of(method), batch_size)
     return steps
 
 
@@ -168,7 +179,7 @@ def measure(steps: dict[str, Step], rounds: int) -> list[dict[str, Any]]:
     "names",
     default="bireal,recu,larq recu,ovsw,subbit",
     show_default=True,
-    help="Rows, with commas.",
+    help="Rows, with commas; `ovsw bfloat16` and `plain bfloat16` compute in that precision.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def main(model: str, batch_size: int, rounds: int, names: str, as_json: bool) -> None:

@@ -91,18 +91,66 @@ def page(records: dict[str, dict[str, Any]]) -> str:
     groups: dict[tuple[Any, ...], list[dict[str, Any]]] = defaultdict(list)
     for entry in records.values():
         recipe = recipes.Recipe.from_dict(entry["config"]["recipe"])
-        groups[(recipe.dataset, recipe.epochs, *_title(entry["config"]))].append(entry)
-    rows = sorted((_row(group) for group in groups.values()), key=lambda row: row[:4])
-    lines = [f"| {' | '.join(map(str, row))} |" for row in (COLUMNS, ["---"] * len(COLUMNS), *rows)]
+        network, method, settings = _title(entry["config"])
+        groups[(recipe.dataset, recipe.epochs, network, method, recipe.variant, settings)].append(entry)
+    # What a setting gives is read off beside the same recipe as it is.
+    single = {key: group for key, group in groups.items() if (*key[:4], key[4], key[4]) in groups}
+    single = {key: group for key, group in single.items() if not group[0]["config"].get("init_from")}
+    bases = {key[:5] for key in single if key[4] != key[5]}
+    rows = sorted(
+        (_row(group) for key, group in groups.items() if key not in single or key[4] == key[5]),
+        key=lambda row: row[:4],
+    )
+    lines = _table([COLUMNS, *rows])
+    for base in sorted(bases):
+        lines += _ingredients(base, single)
     machines = sorted({_machine(entry["environment"]) for entry in records.values()})
-    repeat = f"A run is repeated with `{COMMAND} --seed SEED`."
+    repeat = f"A run is repeated with `{COMMAND} --seed SEED`, and `--set` for each setting that differs."
     return "\n".join([INTRODUCTION, *lines, "", repeat, f"Machines: {'; '.join(machines)}.", ""])
+
+
+def _table(rows: list[Any]) -> list[str]:
+    return [f"| {' | '.join(map(str, row))} |" for row in (rows[0], ["---"] * len(rows[0]), *rows[1:])]
+
+
+def _ingredients(base: tuple[Any, ...], groups: dict[tuple[Any, ...], list[dict[str, Any]]]) -> list[str]:
+    """What one other setting of a recipe changes, the best first."""
+    dataset, epochs, network, method, variant = base
+    own = _accuracies(groups[(*base, variant)])
+    rows = [
+        (key[5].removeprefix(f"{variant}, "), accuracies)
+        for key, group in groups.items()
+        if key[:5] == base and key[5] != variant
+        for accuracies in [_accuracies(group)]
+    ]
+    rows.sort(key=lambda row: -statistics.mean(row[1]))
+    table = [("setting", "accuracy", "n", "difference")]
+    table += [
+        (f"`{setting}`", _mean(values), len(values), f"{statistics.mean(values) - statistics.mean(own):+.1f}")
+        for setting, values in rows
+    ]
+    return [
+        "",
+        f"## What each setting of `{variant}` gives",
+        "",
+        f"`{method}` on {network}, {dataset}, {epochs} epochs: {_mean(own)} (n = {len(own)}) as the recipe "
+        "is, and with one setting changed. A difference below twice the deviation says nothing where n = 1.",
+        "",
+        *_table(table),
+    ]
+
+
+def _accuracies(group: list[dict[str, Any]]) -> list[float]:
+    return [100 * entry["metrics"][-1]["val_accuracy"] for entry in group]
+
+
+def _mean(values: list[float]) -> str:
+    spread = f" ± {statistics.stdev(values):.1f}" if len(values) > 1 else ""
+    return f"{statistics.mean(values):.1f}{spread} %"
 
 
 def _row(group: list[dict[str, Any]]) -> list[Any]:
     recipe = recipes.Recipe.from_dict(group[0]["config"]["recipe"])
-    accuracies = [100 * entry["metrics"][-1]["val_accuracy"] for entry in group]
-    spread = f" ± {statistics.stdev(accuracies):.1f}" if len(group) > 1 else ""
     paper = recipes.find(recipe.method.name, recipe.model, recipe.dataset)
     published = f"{paper.published_top1} % after {paper.epochs} epochs" if paper.published_top1 else "–"
     files = group[0]["files"]
@@ -110,7 +158,7 @@ def _row(group: list[dict[str, Any]]) -> list[Any]:
     return [
         *_title(group[0]["config"]),
         recipe.epochs,
-        f"{statistics.mean(accuracies):.1f}{spread} %",
+        _mean(_accuracies(group)),
         len(group),
         f"{statistics.mean(100 * entry['files']['tflite_accuracy'] for entry in group):.1f} %",
         f"{files['tflite_bytes'] / 1000:.0f} kB",
