@@ -69,7 +69,7 @@ class InNotebooks:
         >>> Report(("a", "b"))
         Report(net.tflite; 1 < 2)
         >>> Report(())._repr_html_()
-        '<pre>net.tflite\n1 &lt; 2</pre>'
+        '<pre style="word-break: normal">net.tflite\n1 &lt; 2</pre>'
     """
 
     def __init_subclass__(cls, **options: Any) -> None:
@@ -83,8 +83,8 @@ class InNotebooks:
         return f"{type(self).__name__}({'; '.join(_cut(line) for line in ends)})"
 
     def _repr_html_(self) -> str:
-        """The text as notebooks show it."""
-        return f"<pre>{html.escape(str(self), quote=False)}</pre>"
+        """The text as notebooks show it; Jupyter would break its lines inside words."""
+        return f'<pre style="word-break: normal">{html.escape(str(self), quote=False)}</pre>'
 
 
 _REPR_WIDTH = 120
