@@ -1,14 +1,16 @@
 """Trained weights that come with the package: `weights="cifar10"` in a network, `zoo:NAME` in every command.
 
 Each name (`cifar_resnet20-ovsw`: network and method) has two files in `zoo/weights`: `NAME.npz` with an
-array per variable, latent kernels as float16, and `NAME.json` with their checksum, the run's configuration,
-environment and metrics, and the accuracy of exactly these arrays in Keras and in Larq Compute Engine.
+array per variable, latent kernels as float16 but where that would turn a sign, and `NAME.json` with their
+checksum, the run's configuration, environment and metrics, and the accuracy of exactly these arrays in Keras
+and in Larq Compute Engine.
 `scripts/make_results.py --ship` writes both.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +28,8 @@ else:
 
 PREFIX = "zoo:"
 FOLDER = Path(__file__).parent / "weights"
+_MARK = "@"
+_SLICES, _EXACT = f"{_MARK}slices", f"{_MARK}exact"
 
 
 def names() -> list[str]:
@@ -64,16 +68,35 @@ def name_for(model: str, method: str, dataset: str) -> str:
 def save(network: tf.keras.Model, path: Path) -> str:
     """Writes a network's variables as compressed arrays; returns the file's checksum.
 
-    Latent kernels become float16. A kernel's rounding can turn single signs where a method standardizes its
-    kernels; what the zoo states is therefore measured with the arrays as they are read back.
+    Kernels become float16. Training leaves many latent kernels next to where their signs turn, so that the
+    rounding would turn some: those 3×3 slices are stored as float32 beside it, and the binary kernels are
+    exactly the network's.
     """
     arrays = {}
     for key, variable in _variables(network).items():
         value = transforms.latent_value(variable).numpy()
         arrays[key] = value.astype(np.float16) if value.ndim >= 2 else value
+        if transforms.is_binary_kernel(variable):
+            exact = _exact_slices(value, variable.quantizer)
+            arrays[f"{key}{_SLICES}"] = np.flatnonzero(exact).astype(np.int32)
+            arrays[f"{key}{_EXACT}"] = value[:, :, exact]
     with files.replacing(path) as temporary, open(temporary, "wb") as file:
         np.savez_compressed(file, **arrays)
     return files.checksum(path)
+
+
+def _exact_slices(kernel: np.ndarray, quantizer: Callable[[np.ndarray], tf.Tensor]) -> np.ndarray:
+    """Which slices of a latent kernel need float32 so that all signs stay where the others are float16."""
+    signs = np.sign(quantizer(kernel))
+    rounded = kernel.astype(np.float16).astype(np.float32)
+    exact = np.zeros(kernel.shape[2:], bool)
+    while not exact.all():
+        turned = (np.sign(quantizer(np.where(exact, kernel, rounded))) != signs).any((0, 1))
+        if not turned.any():
+            break
+        # A slice that is exact already turns where all together decide, as in the mean of a filter.
+        exact |= turned if (turned & ~exact).any() else True
+    return exact
 
 
 def assign(network: tf.keras.Model, name: str) -> None:
@@ -86,7 +109,13 @@ def assign(network: tf.keras.Model, name: str) -> None:
     if files.checksum(path) != record(name)["checksum"]:
         raise UserError(f"{path} is damaged: install the package again")
     with np.load(path, allow_pickle=False) as arrays:
-        values = {key: arrays[key].astype(np.float32) for key in arrays.files}
+        values = {key: arrays[key].astype(np.float32) for key in arrays.files if _MARK not in key}
+        for key in arrays.files:
+            if key.endswith(_SLICES):
+                kernel = key.removesuffix(_SLICES)
+                height, width, inputs, outputs = values[kernel].shape
+                slices = values[kernel].reshape(height, width, inputs * outputs)
+                slices[:, :, arrays[key]] = arrays[f"{kernel}{_EXACT}"]
     variables = _variables(network)
     for key in sorted({*values, *variables}):
         here = tuple(variables[key].shape) if key in variables else "missing"

@@ -55,6 +55,31 @@ def test_without_the_classifier_the_features_are_the_trained_ones(shipped):
             np.testing.assert_allclose(value, expected, rtol=1e-3, atol=1e-6)
 
 
+@pytest.mark.parametrize(("method", "center", "spread"), [("bireal", 0, 1e-8), ("subbit", 1, 1e-4)])
+def test_signs_are_kept_exactly(method, center, spread, tmp_path, monkeypatch):
+    """Latent kernels next to where their signs turn, as oscillating training leaves them."""
+    name = f"cifar_resnet20-{method}"
+    network = zoo.CifarResNet20(method=method)
+    kernels = [layer for layer in network.layers if getattr(layer, "kernel_quantizer", None)]
+    rng = np.random.default_rng(0)
+    for layer in kernels:
+        near = center + rng.uniform(-spread, spread, layer.kernel.shape)
+        layer.kernel.assign(rng.choice([-1, 1], layer.kernel.shape) * near)
+    monkeypatch.setattr(pretrained, "FOLDER", tmp_path)
+    recipe = recipes.find(method, "cifar_resnet20", "cifar10")
+    config = RunConfig(recipe, class_names=tuple("0123456789"))
+    checksum = pretrained.save(network, tmp_path / f"{name}.npz")
+    (tmp_path / f"{name}.json").write_text(json.dumps({"config": config.to_dict(), "checksum": checksum}))
+    loaded = zoo.CifarResNet20(method=method, weights="cifar10")
+    moved = 0
+    for layer in kernels:
+        copy, latent = loaded.get_layer(layer.name), layer.get_weights()[0]
+        signs = np.sign(layer.kernel_quantizer(latent))
+        np.testing.assert_array_equal(np.sign(copy.kernel_quantizer(copy.get_weights()[0])), signs)
+        moved += (np.sign(layer.kernel_quantizer(np.float32(np.float16(latent)))) != signs).sum()
+    assert moved > 0  # all of it as float16 would have turned signs
+
+
 @pytest.mark.slow
 def test_other_networks_are_refused(shipped):
     with pytest.raises(UserError, match="are for 10 classes and not for 7: with include_top=False"):

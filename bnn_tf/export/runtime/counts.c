@@ -34,6 +34,12 @@ static inline net_filters net_load_64(const uint8_t *first, const uint8_t *secon
     return _mm512_inserti64x4(_mm512_castsi256_si512(low), high, 1);
 }
 
+static inline void net_fold_16(uint16_t *counts, __m128i sums)
+{
+    __m256i *const to = (__m256i *)(void *)counts;
+    _mm256_storeu_si256(to, _mm256_add_epi16(_mm256_loadu_si256(to), _mm256_cvtepu8_epi16(sums)));
+}
+
 static inline void net_fold_32(uint16_t *counts, __m256i sums)
 {
     const __m512i words = _mm512_cvtepu8_epi16(sums);
@@ -51,11 +57,34 @@ static inline void net_fold_64(uint16_t *counts, net_sums sums)
     net_load_64((f) + (size_t)(2 * (v)) * (next), (f) + (size_t)(2 * (v) + 1) * (next))
 #define NET_LOAD_32(f, next, v) net_load_64(f, f)
 #define NET_LOAD_16(f, next, v) _mm512_broadcast_i32x4(_mm_loadu_si128((const __m128i *)(const void *)(f)))
-#define NET_FOLD_32(counts, sums) net_fold_32(counts, _mm512_castsi512_si256(sums))
-#define NET_FOLD_16(counts, sums)                                                                          \
-    _mm256_storeu_si256((__m256i *)(void *)(counts),                                                       \
-                        _mm256_add_epi16(_mm256_loadu_si256((const __m256i *)(const void *)(counts)),      \
-                                         _mm256_cvtepu8_epi16(_mm512_castsi512_si128(sums))))
+#define NET_FOLD_64(counts, stride, sums) net_fold_64(counts, sums)
+#define NET_FOLD_32(counts, stride, sums) net_fold_32(counts, _mm512_castsi512_si256(sums))
+#define NET_FOLD_16(counts, stride, sums) net_fold_16(counts, _mm512_castsi512_si128(sums))
+
+/* A vector of 16 or 32 filters has room for those of four or two pixels: eight lanes with the code of pixel j. */
+#define NET_OF(j) (0x0101010101010101 * (j))
+#define NET_QUARTERS(codes, j)                                                                             \
+    net_spread(codes, _mm512_set_epi64(NET_OF(3), NET_OF(3), NET_OF(2), NET_OF(2), NET_OF(1), NET_OF(1), 0, 0))
+#define NET_HALVES(codes, j)                                                                               \
+    net_spread(codes, _mm512_set_epi64(NET_OF(2 * (j) + 1), NET_OF(2 * (j) + 1), NET_OF(2 * (j) + 1),      \
+                                       NET_OF(2 * (j) + 1), NET_OF(2 * (j)), NET_OF(2 * (j)),              \
+                                       NET_OF(2 * (j)), NET_OF(2 * (j))))
+
+static inline net_pixel net_spread(const net_code *codes, __m512i lanes)
+{
+    int32_t line;
+    memcpy(&line, codes, sizeof line);
+    return _mm512_shuffle_epi8(_mm512_set1_epi32(line), lanes);
+}
+
+#define NET_FOLD_HALVES(counts, stride, sums)                                                              \
+    (net_fold_32(counts, _mm512_castsi512_si256(sums)),                                                    \
+     net_fold_32((counts) + (stride), _mm512_extracti64x4_epi64(sums, 1)))
+#define NET_FOLD_QUARTERS(counts, stride, sums)                                                            \
+    (net_fold_16(counts, _mm512_castsi512_si128(sums)),                                                    \
+     net_fold_16((counts) + (stride), _mm512_extracti32x4_epi32(sums, 1)),                                 \
+     net_fold_16((counts) + 2 * (stride), _mm512_extracti32x4_epi32(sums, 2)),                             \
+     net_fold_16((counts) + 3 * (stride), _mm512_extracti32x4_epi32(sums, 3)))
 
 #elif defined(NET_AVX2)
 
@@ -128,8 +157,8 @@ static inline void net_fold_32(uint16_t *counts, net_sums sums)
 #define NET_LOAD_32(f, next, v) net_split(_mm256_loadu_si256((const __m256i *)(const void *)((f) + (size_t)(v) * (next))))
 #define NET_LOAD_16(f, next, v)                                                                            \
     net_split(_mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)(const void *)(f))))
-#define NET_FOLD_32(counts, sums) net_fold_32(counts, sums)
-#define NET_FOLD_16(counts, sums) net_fold_16(counts, _mm256_castsi256_si128(sums))
+#define NET_FOLD_32(counts, stride, sums) net_fold_32(counts, sums)
+#define NET_FOLD_16(counts, stride, sums) net_fold_16(counts, _mm256_castsi256_si128(sums))
 
 #else
 
@@ -215,6 +244,8 @@ static inline void net_fold(uint16_t *counts, net_sums sums)
 
 #endif
 
+#define NET_FOLD_ANY(counts, stride, sums) net_fold(counts, sums)
+
 /* Vector v of a block: the groups lie `next` bytes apart. */
 #define NET_LOAD_ANY(f, next, v) NET_LOAD((f) + (size_t)(NET_LANES * (v) / 32) * (next) + NET_LANES * (v) % 32)
 
@@ -238,20 +269,17 @@ static inline void net_fold(uint16_t *counts, net_sums sums)
 #define NET_IN_ORDER(x) (void)0
 #endif
 
-/* P pixels against V vectors of filters, LANES of each of which count. */
-#define NET_COUNT_BLOCK(NAME, P, V, LANES, LOAD, FOLD)                                                     \
+/* P pixels, S of which share a vector, against V vectors of filters, LANES of each of which count. */
+#define NET_COUNT_BLOCK(NAME, P, S, V, LANES, LOAD, PIXEL, FOLD)                                           \
     static void NAME(const net_code *codes, const net_window *w, const uint8_t *filters, size_t width,     \
                      size_t next, uint16_t *counts, size_t stride)                                         \
     {                                                                                                      \
-        net_sums sums[P][V];                                                                               \
+        net_sums sums[P / S][V];                                                                           \
         int32_t row, left, run, room = NET_ROOM;                                                           \
         int j, v;                                                                                          \
         (void)next;                                                                                        \
-        NET_UNROLL for (j = 0; j < P; ++j) NET_UNROLL for (v = 0; v < V; ++v)                              \
-        {                                                                                                  \
-            sums[j][v] = NET_ZERO;                                                                         \
-            memset(counts + (size_t)j * stride + LANES * v, 0, 2 * LANES);                                 \
-        }                                                                                                  \
+        NET_UNROLL for (j = 0; j < P; ++j) memset(counts + (size_t)j * stride, 0, 2 * LANES * V);          \
+        NET_UNROLL for (j = 0; j < P / S; ++j) NET_UNROLL for (v = 0; v < V; ++v) sums[j][v] = NET_ZERO;   \
         for (row = 0; row < w->rows; ++row) {                                                              \
             const uint8_t *f = filters + (w->weight + (size_t)row * w->weight_row) * width;                \
             for (left = w->taps * w->length; left > 0;) {                                                  \
@@ -262,18 +290,18 @@ static inline void net_fold(uint16_t *counts, net_sums sums)
                     net_filters x[V];                                                                      \
                     NET_LINE_##P(codes);                                                                   \
                     NET_UNROLL for (v = 0; v < V; ++v) x[v] = LOAD(f, next, v);                            \
-                    NET_UNROLL for (j = 0; j < P; ++j)                                                     \
+                    NET_UNROLL for (j = 0; j < P / S; ++j)                                                 \
                     {                                                                                      \
-                        net_pixel pixel = NET_OF_LINE_##P(codes, j);                                       \
+                        net_pixel pixel = PIXEL(codes, j);                                                 \
                         NET_IN_ORDER(pixel);                                                               \
                         NET_UNROLL for (v = 0; v < V; ++v) sums[j][v] = net_differ(sums[j][v], x[v], pixel); \
                         NET_UNROLL for (v = 0; v < V; ++v) NET_IN_ORDER(sums[j][v]);                       \
                     }                                                                                      \
                 }                                                                                          \
                 if (room == 0 || (left == 0 && row + 1 == w->rows)) {                                      \
-                    NET_UNROLL for (j = 0; j < P; ++j) NET_UNROLL for (v = 0; v < V; ++v)                  \
+                    NET_UNROLL for (j = 0; j < P / S; ++j) NET_UNROLL for (v = 0; v < V; ++v)              \
                     {                                                                                      \
-                        FOLD(counts + (size_t)j * stride + LANES * v, sums[j][v]);                         \
+                        FOLD(counts + (size_t)(j * S) * stride + LANES * v, stride, sums[j][v]);           \
                         sums[j][v] = NET_ZERO;                                                             \
                     }                                                                                      \
                     room = NET_ROOM;                                                                       \
@@ -283,35 +311,35 @@ static inline void net_fold(uint16_t *counts, net_sums sums)
     }
 
 #if defined(NET_AVX512)
-NET_COUNT_BLOCK(net_count_4x128, 4, 2, 64, NET_LOAD_64, net_fold_64)
-NET_COUNT_BLOCK(net_count_4x64, 4, 1, 64, NET_LOAD_64, net_fold_64)
-NET_COUNT_BLOCK(net_count_4x32, 4, 1, 32, NET_LOAD_32, NET_FOLD_32)
-NET_COUNT_BLOCK(net_count_4x16, 4, 1, 16, NET_LOAD_16, NET_FOLD_16)
-NET_COUNT_BLOCK(net_count_1x128, 1, 2, 64, NET_LOAD_64, net_fold_64)
-NET_COUNT_BLOCK(net_count_1x64, 1, 1, 64, NET_LOAD_64, net_fold_64)
-NET_COUNT_BLOCK(net_count_1x32, 1, 1, 32, NET_LOAD_32, NET_FOLD_32)
-NET_COUNT_BLOCK(net_count_1x16, 1, 1, 16, NET_LOAD_16, NET_FOLD_16)
+NET_COUNT_BLOCK(net_count_4x128, 4, 1, 2, 64, NET_LOAD_64, NET_OF_LINE_4, NET_FOLD_64)
+NET_COUNT_BLOCK(net_count_4x64, 4, 1, 1, 64, NET_LOAD_64, NET_OF_LINE_4, NET_FOLD_64)
+NET_COUNT_BLOCK(net_count_4x32, 4, 2, 1, 32, NET_LOAD_32, NET_HALVES, NET_FOLD_HALVES)
+NET_COUNT_BLOCK(net_count_4x16, 4, 4, 1, 16, NET_LOAD_16, NET_QUARTERS, NET_FOLD_QUARTERS)
+NET_COUNT_BLOCK(net_count_1x128, 1, 1, 2, 64, NET_LOAD_64, NET_OF_LINE_1, NET_FOLD_64)
+NET_COUNT_BLOCK(net_count_1x64, 1, 1, 1, 64, NET_LOAD_64, NET_OF_LINE_1, NET_FOLD_64)
+NET_COUNT_BLOCK(net_count_1x32, 1, 1, 1, 32, NET_LOAD_32, NET_OF_LINE_1, NET_FOLD_32)
+NET_COUNT_BLOCK(net_count_1x16, 1, 1, 1, 16, NET_LOAD_16, NET_OF_LINE_1, NET_FOLD_16)
 #elif defined(NET_AVX2)
-NET_COUNT_BLOCK(net_count_4x64, 4, 2, 32, NET_LOAD_32, NET_FOLD_32)
-NET_COUNT_BLOCK(net_count_4x32, 4, 1, 32, NET_LOAD_32, NET_FOLD_32)
-NET_COUNT_BLOCK(net_count_4x16, 4, 1, 16, NET_LOAD_16, NET_FOLD_16)
-NET_COUNT_BLOCK(net_count_1x64, 1, 2, 32, NET_LOAD_32, NET_FOLD_32)
-NET_COUNT_BLOCK(net_count_1x32, 1, 1, 32, NET_LOAD_32, NET_FOLD_32)
-NET_COUNT_BLOCK(net_count_1x16, 1, 1, 16, NET_LOAD_16, NET_FOLD_16)
+NET_COUNT_BLOCK(net_count_4x64, 4, 1, 2, 32, NET_LOAD_32, NET_OF_LINE_4, NET_FOLD_32)
+NET_COUNT_BLOCK(net_count_4x32, 4, 1, 1, 32, NET_LOAD_32, NET_OF_LINE_4, NET_FOLD_32)
+NET_COUNT_BLOCK(net_count_4x16, 4, 1, 1, 16, NET_LOAD_16, NET_OF_LINE_4, NET_FOLD_16)
+NET_COUNT_BLOCK(net_count_1x64, 1, 1, 2, 32, NET_LOAD_32, NET_OF_LINE_1, NET_FOLD_32)
+NET_COUNT_BLOCK(net_count_1x32, 1, 1, 1, 32, NET_LOAD_32, NET_OF_LINE_1, NET_FOLD_32)
+NET_COUNT_BLOCK(net_count_1x16, 1, 1, 1, 16, NET_LOAD_16, NET_OF_LINE_1, NET_FOLD_16)
 #elif NET_LANES == 16
 #if defined(NET_WASM) || defined(__aarch64__)
-NET_COUNT_BLOCK(net_count_4x64, 4, 4, 16, NET_LOAD_ANY, net_fold)
-NET_COUNT_BLOCK(net_count_1x64, 1, 4, 16, NET_LOAD_ANY, net_fold)
+NET_COUNT_BLOCK(net_count_4x64, 4, 1, 4, 16, NET_LOAD_ANY, NET_OF_LINE_4, NET_FOLD_ANY)
+NET_COUNT_BLOCK(net_count_1x64, 1, 1, 4, 16, NET_LOAD_ANY, NET_OF_LINE_1, NET_FOLD_ANY)
 #else
 #define NET_GROUPS 1 /* sixteen registers hold the sums of four pixels and 32 filters */
 #endif
-NET_COUNT_BLOCK(net_count_4x32, 4, 2, 16, NET_LOAD_ANY, net_fold)
-NET_COUNT_BLOCK(net_count_4x16, 4, 1, 16, NET_LOAD_ANY, net_fold)
-NET_COUNT_BLOCK(net_count_1x32, 1, 2, 16, NET_LOAD_ANY, net_fold)
-NET_COUNT_BLOCK(net_count_1x16, 1, 1, 16, NET_LOAD_ANY, net_fold)
+NET_COUNT_BLOCK(net_count_4x32, 4, 1, 2, 16, NET_LOAD_ANY, NET_OF_LINE_4, NET_FOLD_ANY)
+NET_COUNT_BLOCK(net_count_4x16, 4, 1, 1, 16, NET_LOAD_ANY, NET_OF_LINE_4, NET_FOLD_ANY)
+NET_COUNT_BLOCK(net_count_1x32, 1, 1, 2, 16, NET_LOAD_ANY, NET_OF_LINE_1, NET_FOLD_ANY)
+NET_COUNT_BLOCK(net_count_1x16, 1, 1, 1, 16, NET_LOAD_ANY, NET_OF_LINE_1, NET_FOLD_ANY)
 #else
-NET_COUNT_BLOCK(net_count_4_words, 4, 1, NET_LANES, NET_LOAD_ANY, net_fold)
-NET_COUNT_BLOCK(net_count_1_word, 1, 1, NET_LANES, NET_LOAD_ANY, net_fold)
+NET_COUNT_BLOCK(net_count_4_words, 4, 1, 1, NET_LANES, NET_LOAD_ANY, NET_OF_LINE_4, NET_FOLD_ANY)
+NET_COUNT_BLOCK(net_count_1_word, 1, 1, 1, NET_LANES, NET_LOAD_ANY, NET_OF_LINE_1, NET_FOLD_ANY)
 #define NET_GROUPS 1
 #endif
 
@@ -364,6 +392,41 @@ static inline void net_line_up_8(const uint8_t *a, const uint8_t *b, const uint8
 #endif
 }
 
+/* The same of four bytes each. */
+static inline void net_line_up_4(const uint8_t *a, const uint8_t *b, const uint8_t *c, const uint8_t *d, net_code *codes)
+{
+#if defined(NET_AVX512) || defined(NET_AVX2) || defined(NET_WASM) || (defined(NET_NEON) && defined(__aarch64__))
+    uint32_t of[4];
+    memcpy(of, a, 4);
+    memcpy(of + 1, b, 4);
+    memcpy(of + 2, c, 4);
+    memcpy(of + 3, d, 4);
+#endif
+#if defined(NET_AVX512) || defined(NET_AVX2)
+    const __m128i order = _mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+    const __m128i all = _mm_shuffle_epi8(_mm_loadu_si128((const __m128i *)(const void *)of), order);
+#if defined(NET_AVX2)
+    _mm256_storeu_si256((__m256i *)(void *)codes, _mm256_slli_epi16(_mm256_cvtepu8_epi16(all), 5));
+#else
+    _mm_storeu_si128((__m128i *)(void *)codes, all);
+#endif
+#elif defined(NET_NEON) && defined(__aarch64__)
+    static const uint8_t order[16] = {0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15};
+    vst1q_u8(codes, vqtbl1q_u8(vreinterpretq_u8_u32(vld1q_u32(of)), vld1q_u8(order)));
+#elif defined(NET_WASM)
+    const v128_t all = wasm_v128_load(of);
+    wasm_v128_store(codes, wasm_i8x16_shuffle(all, all, 0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15));
+#else
+    int k;
+    for (k = 0; k < 4; ++k) {
+        codes[4 * k] = NET_CODE(a[k]);
+        codes[4 * k + 1] = NET_CODE(b[k]);
+        codes[4 * k + 2] = NET_CODE(c[k]);
+        codes[4 * k + 3] = NET_CODE(d[k]);
+    }
+#endif
+}
+
 /* The codes of the windows of one or four pixels, a line for each byte. */
 static void net_line_up(const uint8_t *const *patch, int pixels, const net_window *w, net_code *codes)
 {
@@ -372,18 +435,23 @@ static void net_line_up(const uint8_t *const *patch, int pixels, const net_windo
     for (row = 0; row < w->rows; ++row) {
         for (tap = 0; tap < w->taps; ++tap) {
             const size_t from = (size_t)row * w->row + (size_t)tap * w->tap;
-            k = 0;
-            if (pixels == 4) {
-                for (; k + 8 <= w->length; k += 8, codes += 32) {
-                    net_line_up_8(patch[0] + from + k, patch[1] + from + k, patch[2] + from + k,
-                                  patch[3] + from + k, codes);
+            const int32_t block = pixels != 4 || w->length < 4 ? 1 : w->length < 8 ? 4 : 8;
+            for (k = 0; k < w->length; k += block) {
+                /* The last block of bytes ends with the last byte, and repeats some of the one before. */
+                const int32_t first = k + block <= w->length ? k : w->length - block;
+                const uint8_t *const a = patch[0] + from + first;
+                net_code *const to = codes + (size_t)first * (size_t)pixels;
+                if (block == 8) {
+                    net_line_up_8(a, patch[1] + from + first, patch[2] + from + first, patch[3] + from + first, to);
+                } else if (block == 4) {
+                    net_line_up_4(a, patch[1] + from + first, patch[2] + from + first, patch[3] + from + first, to);
+                } else {
+                    for (j = 0; j < pixels; ++j) {
+                        to[j] = NET_CODE(patch[j][from + (size_t)first]);
+                    }
                 }
             }
-            for (; k < w->length; ++k, codes += pixels) {
-                for (j = 0; j < pixels; ++j) {
-                    codes[j] = NET_CODE(patch[j][from + (size_t)k]);
-                }
-            }
+            codes += (size_t)w->length * (size_t)pixels;
         }
     }
 }
