@@ -114,7 +114,7 @@ def _table(rows: list[Any]) -> list[str]:
 
 
 def _ingredients(base: tuple[Any, ...], groups: dict[tuple[Any, ...], list[dict[str, Any]]]) -> list[str]:
-    """What one other setting of a recipe changes, the best first."""
+    """What other settings of a recipe change, the best first."""
     dataset, epochs, network, method, variant = base
     own = _accuracies(groups[(*base, variant)])
     rows = [
@@ -131,10 +131,10 @@ def _ingredients(base: tuple[Any, ...], groups: dict[tuple[Any, ...], list[dict[
     ]
     return [
         "",
-        f"## What each setting of `{variant}` gives",
+        f"## What the settings of `{variant}` give: {method}",
         "",
         f"`{method}` on {network}, {dataset}, {epochs} epochs: {_mean(own)} (n = {len(own)}) as the recipe "
-        "is, and with one setting changed. A difference below twice the deviation says nothing where n = 1.",
+        "is, and with the settings of a row changed. Where n = 1, less than a point says nothing.",
         "",
         *_table(table),
     ]
@@ -186,13 +186,19 @@ def _changes(recipe: recipes.Recipe) -> list[str]:
 
 
 def _used(recipe: recipes.Recipe) -> recipes.Recipe:
-    """The recipe with the operations on images that suit its epochs, whatever number they ask for."""
+    """The recipe with the operations on images and the decay that its epochs get, as plain settings."""
     images = recipe.images_of(recipe.phases[0])
     training = tuple(
         dataclasses.replace(op, from_epochs=0) if isinstance(op, data.PadCrop) else op
         for op in images.training
     )
-    return dataclasses.replace(recipe, images=dataclasses.replace(images, training=training))
+    phases = []
+    for phase in recipe.phases:
+        decay = phase.optimizer.decay(phase.epochs)
+        optimizer = dataclasses.replace(phase.optimizer, weight_decay=decay, decay_epochs=None)
+        phases.append(dataclasses.replace(phase, optimizer=optimizer))
+    images = dataclasses.replace(images, training=training)
+    return dataclasses.replace(recipe, phases=tuple(phases), images=images)
 
 
 def _differences(new: Any, old: Any, place: str = "") -> Iterator[str]:

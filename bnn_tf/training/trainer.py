@@ -478,7 +478,7 @@ class _Training:
     def compiled(self, network: tf.keras.Model, method: Any) -> tf.keras.Model:
         """The network, or a distiller around it, ready to fit."""
         config, phase = self.config, self.phase
-        optimizer = phase.optimizer.build(method, phase.batch_size)
+        optimizer = phase.optimizer.build(method, phase.batch_size, phase.epochs)
         if config.precision == "float16":
             optimizer = tf.keras.mixed_precision.LossScaleOptimizer(optimizer)
         self.metrics = metrics(len(config.class_names))

@@ -11,6 +11,7 @@ from bnn_tf import data, methods, schedules
 from bnn_tf._tensorflow import tf
 from bnn_tf.errors import UsageError, UserError
 from bnn_tf.training import build_network, require_complete, transfer
+from bnn_tf.transforms import WeightDecay
 from zoo import recipes
 from zoo.recipes import RECIPES, SGD, Adam, CrossEntropy, Distribution, Phase, Recipe
 
@@ -56,7 +57,7 @@ def quick(recipe):
 def step(recipe, phase, rng):
     """One training step of a phase on random images, at a size that is quick."""
     network = build_network(quick(recipe), 10, phase)
-    optimizer = phase.optimizer.build(recipe.method_of(phase), phase.batch_size)
+    optimizer = phase.optimizer.build(recipe.method_of(phase), phase.batch_size, phase.epochs)
     network.compile(optimizer, loss=phase.loss.build(), run_eagerly=True)
     before = network.get_weights()
     loss = network.train_on_batch(rng.normal(size=(4, 8, 8, 3)).astype("f"), rng.integers(0, 10, 4))
@@ -95,7 +96,7 @@ def test_each_method_has_digits():
 def decayed(recipe, phase):
     """Names of the variables that decay in a phase, in the recipe's own network."""
     network = build_network(recipe, 10, phase)
-    optimizer = phase.optimizer.build(recipe.method_of(phase), phase.batch_size)
+    optimizer = phase.optimizer.build(recipe.method_of(phase), phase.batch_size, phase.epochs)
     decay = optimizer.transforms[-1]
     pairs = [(tf.zeros(v.shape), v) for v in network.trainable_variables]
     ones = [tf.Variable(tf.ones(v.shape)) for v in network.trainable_variables]
@@ -339,6 +340,17 @@ class TestOverride:
         assert [p.optimizer.rate(p.batch_size) for p in recipe.phases] == [0.3, 0.3]
         scaled = recipes.override(TWO, "batch_size", 64)
         assert [p.optimizer.rate(p.batch_size) for p in scaled.phases] == [0.1, 0.025]
+
+    def test_decay_suits_the_length_until_it_is_set(self):
+        fast = recipes.find("recu", dataset="cifar10", variant="fast")
+        decays = {}
+        for epochs in (10, 30, 60, 100):
+            (phase,) = recipes.with_epochs(fast, [epochs]).phases
+            optimizer = phase.optimizer.build(fast.method, phase.batch_size, phase.epochs)
+            (decays[epochs],) = (t.rate for t in optimizer.transforms if isinstance(t, WeightDecay))
+        assert decays == pytest.approx({10: 2e-3, 30: 6.667e-4, 60: 5e-4, 100: 5e-4}, rel=1e-3)
+        (phase,) = recipes.override(fast, "weight_decay", 1e-4).phases
+        assert phase.optimizer.decay(10) == 1e-4
 
     def test_a_teacher_is_learned_from(self):
         recipe = recipes.override(TWO, "teacher", "runs/teacher")

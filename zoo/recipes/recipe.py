@@ -43,6 +43,8 @@ class Optimizer(Value):
             `learning_rate · batch_size / rate_batch_size`. `None` does not scale it.
         weight_decay: λ of coupled L2 decay per step (`bnn_tf.transforms.WeightDecay`).
         decay_only: Which variables decay: what `WeightDecay` takes as `only`; `None` for all.
+        decay_epochs: The length of training that `weight_decay` is meant for. Shorter ones, in which decay
+            has less time, take `weight_decay · decay_epochs / epochs`. `None` does not scale it.
         clip_norm: Largest norm of all gradients together; larger ones are scaled down. `None` for no bound.
 
     Example:
@@ -54,6 +56,7 @@ class Optimizer(Value):
     rate_batch_size: Count | None = None
     weight_decay: NotNegative = 0.0
     decay_only: Literal["kernels", "binary", "convolutions", "main_path"] | None = None
+    decay_epochs: Epochs | None = None
     clip_norm: Positive | None = None
     kind: ClassVar[str] = "optimizer"
     registry: ClassVar[Registry] = OPTIMIZERS
@@ -62,8 +65,20 @@ class Optimizer(Value):
         """The base rate at a batch size."""
         return self.learning_rate * batch_size / (self.rate_batch_size or batch_size)
 
-    def build(self, method: methods.Method, batch_size: int) -> tf.keras.optimizers.legacy.Optimizer:
-        """The Keras optimizer with the method's gradient transforms.
+    def decay(self, epochs: int) -> float:
+        """The weight decay of a training of so many epochs.
+
+        Example:
+            >>> fast = SGD(weight_decay=5e-4, decay_epochs=40)
+            >>> fast.decay(10), fast.decay(60)
+            (0.002, 0.0005)
+        """
+        return self.weight_decay * max(1.0, (self.decay_epochs or epochs) / epochs)
+
+    def build(
+        self, method: methods.Method, batch_size: int, epochs: int
+    ) -> tf.keras.optimizers.legacy.Optimizer:
+        """The Keras optimizer with the method's gradient transforms, for a training of so many epochs.
 
         Raises:
             UsageError: `decay_only` selects nothing that exists.
@@ -75,7 +90,7 @@ class Optimizer(Value):
         return method.optimizer(
             self.name,
             learning_rate=self.rate(batch_size),
-            weight_decay=self.weight_decay,
+            weight_decay=self.decay(epochs),
             decay_only=self.decay_only,
             **own,
         )
@@ -508,6 +523,8 @@ def _at(value: Any, path: Sequence[str], new: Any) -> Any:
     changes = {name: new}
     if isinstance(value, Optimizer) and name == "learning_rate":
         changes["rate_batch_size"] = None  # the rate is not scaled
+    if isinstance(value, Optimizer) and name == "weight_decay":
+        changes["decay_epochs"] = None
     return dataclasses.replace(value, **changes)
 
 
@@ -624,7 +641,9 @@ def for_few_images(recipe: Recipe, count: int, side: int | None = None) -> Recip
     for phase in recipe.phases:
         rate = phase.optimizer.rate(phase.batch_size) * math.sqrt(batch / phase.batch_size)
         rate = float(f"{rate:.2g}")
-        optimizer = dataclasses.replace(phase.optimizer, learning_rate=rate, rate_batch_size=None)
+        optimizer = dataclasses.replace(
+            phase.optimizer, learning_rate=rate, rate_batch_size=None, decay_epochs=None
+        )
         share = max(1, round(epochs * phase.epochs / recipe.epochs))
         phases.append(_with_epochs(dataclasses.replace(phase, batch_size=batch, optimizer=optimizer), share))
     images = recipe.images

@@ -47,7 +47,7 @@ batches = data.training_batches(digits, data.Images(), batch_size=64, epochs=4, 
 with strategy.scope():
     network = Small(method=method)
     strategies.synchronize_batch_norm(network)
-    network.compile(phase.optimizer.build(bnn_tf.methods.get(method), 64), phase.loss.build())
+    network.compile(phase.optimizer.build(bnn_tf.methods.get(method), 64, phase.epochs), phase.loss.build())
 network.fit(batches, epochs=1, verbose=0)
 variables = enumerate([*network.weights, *network.optimizer.weights])
 state = {f"{i} {v.name}".replace("/", " "): v.numpy() for i, v in variables}
