@@ -41,7 +41,7 @@ def test_models_filtered_and_sorted(command):
     ("condition", "expected"),
     [
         ("zoo_top1>80", ["cifar_resnet20"]),
-        ("zoo top-1<78", ["cifar_resnet20"]),
+        ("zoo top-1<79", ["cifar_resnet20"]),
         ("recipes=recu:tiny_imagenet", ["cifar_resnet18"]),
         ("recipes=tiny_imagenet", ["cifar_resnet18"]),
         ("recipes=rec", []),
