@@ -499,8 +499,8 @@ _FAST = Phase(
     schedule=Cosine(warmup=0),
 )
 # Decay sets the effective rate of kernels that are standardized, and settles within 1 / (2 · rate · decay)
-# steps: in ten epochs 5e-4 has no time to, and ends three (OvSW) to nine points (ReCU) below four times as
-# much.
+# steps: in ten epochs 5e-4 has no time to, and ends three (OvSW) to eight points (ReCU) below four times
+# as much.
 _FAST_DECAY = replace(_FAST, optimizer=replace(_FAST.optimizer, decay_epochs=40))
 _FAST_ADAM = replace(_FAST, optimizer=Adam(learning_rate=3e-3))
 _FAST_IMAGES = replace(CIFAR, training=(PadCrop(4, from_epochs=30), Flip()))
