@@ -93,17 +93,20 @@ def page(records: dict[str, dict[str, Any]]) -> str:
         recipe = recipes.Recipe.from_dict(entry["config"]["recipe"])
         network, method, settings = _title(entry["config"])
         groups[(recipe.dataset, recipe.epochs, network, method, recipe.variant, settings)].append(entry)
-    # What a setting gives is read off beside the same recipe as it is.
-    single = {key: group for key, group in groups.items() if (*key[:4], key[4], key[4]) in groups}
-    single = {key: group for key, group in single.items() if not group[0]["config"].get("init_from")}
-    bases = {key[:5] for key in single if key[4] != key[5]}
+    # Where the recipe was run as it is, its other settings are compared with that, in a table of their own.
+    changed = {
+        key: group
+        for key, group in groups.items()
+        if key[5] != key[4] and (*key[:5], key[4]) in groups and not group[0]["config"].get("init_from")
+    }
     rows = sorted(
-        (_row(group) for key, group in groups.items() if key not in single or key[4] == key[5]),
-        key=lambda row: row[:4],
+        (_row(group) for key, group in groups.items() if key not in changed), key=lambda row: row[:4]
     )
     lines = _table([COLUMNS, *rows])
-    for base in sorted(bases):
-        lines += _ingredients(base, single)
+    for base in sorted({key[:5] for key in changed}):
+        own = _accuracies(groups[(*base, base[4])])
+        settings = {key[5]: _accuracies(group) for key, group in changed.items() if key[:5] == base}
+        lines += _ingredients(base, own, settings)
     machines = sorted({_machine(entry["environment"]) for entry in records.values()})
     repeat = f"A run is repeated with `{COMMAND} --seed SEED`, and `--set` for each setting that differs."
     return "\n".join([INTRODUCTION, *lines, "", repeat, f"Machines: {'; '.join(machines)}.", ""])
@@ -113,22 +116,14 @@ def _table(rows: list[Any]) -> list[str]:
     return [f"| {' | '.join(map(str, row))} |" for row in (rows[0], ["---"] * len(rows[0]), *rows[1:])]
 
 
-def _ingredients(base: tuple[Any, ...], groups: dict[tuple[Any, ...], list[dict[str, Any]]]) -> list[str]:
-    """What other settings of a recipe change, the best first."""
+def _ingredients(base: tuple[Any, ...], own: list[float], settings: dict[str, list[float]]) -> list[str]:
+    """What other settings of a recipe change, the best first; accuracies of each in percent."""
     dataset, epochs, network, method, variant = base
-    own = _accuracies(groups[(*base, variant)])
-    rows = [
-        (key[5].removeprefix(f"{variant}, "), accuracies)
-        for key, group in groups.items()
-        if key[:5] == base and key[5] != variant
-        for accuracies in [_accuracies(group)]
-    ]
-    rows.sort(key=lambda row: -statistics.mean(row[1]))
     table = [("setting", "accuracy", "n", "difference")]
-    table += [
-        (f"`{setting}`", _mean(values), len(values), f"{statistics.mean(values) - statistics.mean(own):+.1f}")
-        for setting, values in rows
-    ]
+    for setting, accuracies in sorted(settings.items(), key=lambda item: -statistics.mean(item[1])):
+        difference = statistics.mean(accuracies) - statistics.mean(own)
+        name = setting.removeprefix(f"{variant}, ")
+        table.append((f"`{name}`", _mean(accuracies), len(accuracies), f"{difference:+.1f}"))
     return [
         "",
         f"## What the settings of `{variant}` give: {method}",

@@ -1,6 +1,5 @@
 """Fixtures that every test may use."""
 
-import importlib.util
 import json
 import random
 import sys
@@ -11,6 +10,7 @@ import numpy as np
 import pytest
 
 import bnn_tf  # noqa: F401  (selects Keras 2 before any test imports TensorFlow)
+from bnn_tf.deploy.lce_file import is_installed
 
 SHARED = Path(__file__).parents[2] / "shared"
 
@@ -126,7 +126,7 @@ def pytest_collection_modifyitems(items):
 def pytest_runtest_makereport(item):
     """Where Larq Compute Engine is not installed, a test that asks for it is skipped and has not failed."""
     report = (yield).get_result()
-    if report.failed and importlib.util.find_spec("larq_compute_engine") is None:
+    if report.failed and not is_installed():
         text = report.longreprtext + report.capstderr
         if "'larq_compute_engine" in text or "pip install larq-compute-engine" in text:
             report.outcome = "skipped"

@@ -30,13 +30,12 @@ class ColonBashComplete(BashComplete):
                 words[-1] += word
             else:
                 words.append(word)
-        self.prefix = words[-1].rpartition(":")[0]
+        self.before_colon = words[-1][: words[-1].rfind(":") + 1]
         return words[:-1], words[-1]
 
     def format_completion(self, item: CompletionItem) -> str:
         """One answer, from behind the last colon of what was typed."""
-        value = item.value
-        return f"{item.type},{value.removeprefix(self.prefix + ':') if self.prefix else value}"
+        return f"{item.type},{item.value.removeprefix(self.before_colon)}"
 
 
 @options.command()

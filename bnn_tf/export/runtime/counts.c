@@ -350,14 +350,25 @@ NET_COUNT_BLOCK(net_count_1_word, 1, 1, 1, NET_LANES, NET_LOAD_ANY, NET_OF_LINE_
 #define NET_GROUPS 2
 #endif
 
-/* Byte k of eight bytes of each of four windows beside one another. */
-static inline void net_line_up_8(const uint8_t *a, const uint8_t *b, const uint8_t *c, const uint8_t *d, net_code *codes)
+/* Byte k of `count` bytes of each window beside one another. */
+static inline void net_line_up_each(const uint8_t *const *patch, size_t from, int count, int pixels, net_code *codes)
+{
+    int j, k;
+    for (k = 0; k < count; ++k) {
+        for (j = 0; j < pixels; ++j) {
+            codes[k * pixels + j] = NET_CODE(patch[j][from + (size_t)k]);
+        }
+    }
+}
+
+/* The same for eight bytes of four windows. */
+static inline void net_line_up_8(const uint8_t *const *patch, size_t from, net_code *codes)
 {
 #if defined(NET_AVX512) || defined(NET_AVX2)
-    const __m128i ab = _mm_unpacklo_epi8(_mm_loadl_epi64((const __m128i *)(const void *)a),
-                                         _mm_loadl_epi64((const __m128i *)(const void *)b));
-    const __m128i cd = _mm_unpacklo_epi8(_mm_loadl_epi64((const __m128i *)(const void *)c),
-                                         _mm_loadl_epi64((const __m128i *)(const void *)d));
+    const __m128i ab = _mm_unpacklo_epi8(_mm_loadl_epi64((const __m128i *)(const void *)(patch[0] + from)),
+                                         _mm_loadl_epi64((const __m128i *)(const void *)(patch[1] + from)));
+    const __m128i cd = _mm_unpacklo_epi8(_mm_loadl_epi64((const __m128i *)(const void *)(patch[2] + from)),
+                                         _mm_loadl_epi64((const __m128i *)(const void *)(patch[3] + from)));
     const __m128i low = _mm_unpacklo_epi16(ab, cd), high = _mm_unpackhi_epi16(ab, cd);
 #if defined(NET_AVX2)
     __m256i *const to = (__m256i *)(void *)codes;
@@ -369,38 +380,32 @@ static inline void net_line_up_8(const uint8_t *a, const uint8_t *b, const uint8
 #endif
 #elif defined(NET_NEON)
     uint8x8x4_t all;
-    all.val[0] = vld1_u8(a);
-    all.val[1] = vld1_u8(b);
-    all.val[2] = vld1_u8(c);
-    all.val[3] = vld1_u8(d);
+    all.val[0] = vld1_u8(patch[0] + from);
+    all.val[1] = vld1_u8(patch[1] + from);
+    all.val[2] = vld1_u8(patch[2] + from);
+    all.val[3] = vld1_u8(patch[3] + from);
     vst4_u8(codes, all);
 #elif defined(NET_WASM)
-    const v128_t ab = wasm_i8x16_shuffle(wasm_v128_load64_zero(a), wasm_v128_load64_zero(b), 0, 16, 1, 17, 2, 18, 3,
+    const v128_t ab = wasm_i8x16_shuffle(wasm_v128_load64_zero(patch[0] + from), wasm_v128_load64_zero(patch[1] + from), 0, 16, 1, 17, 2, 18, 3,
                                          19, 4, 20, 5, 21, 6, 22, 7, 23);
-    const v128_t cd = wasm_i8x16_shuffle(wasm_v128_load64_zero(c), wasm_v128_load64_zero(d), 0, 16, 1, 17, 2, 18, 3,
+    const v128_t cd = wasm_i8x16_shuffle(wasm_v128_load64_zero(patch[2] + from), wasm_v128_load64_zero(patch[3] + from), 0, 16, 1, 17, 2, 18, 3,
                                          19, 4, 20, 5, 21, 6, 22, 7, 23);
     wasm_v128_store(codes, wasm_i16x8_shuffle(ab, cd, 0, 8, 1, 9, 2, 10, 3, 11));
     wasm_v128_store(codes + 16, wasm_i16x8_shuffle(ab, cd, 4, 12, 5, 13, 6, 14, 7, 15));
 #else
-    int k;
-    for (k = 0; k < 8; ++k) {
-        codes[4 * k] = NET_CODE(a[k]);
-        codes[4 * k + 1] = NET_CODE(b[k]);
-        codes[4 * k + 2] = NET_CODE(c[k]);
-        codes[4 * k + 3] = NET_CODE(d[k]);
-    }
+    net_line_up_each(patch, from, 8, 4, codes);
 #endif
 }
 
-/* The same of four bytes each. */
-static inline void net_line_up_4(const uint8_t *a, const uint8_t *b, const uint8_t *c, const uint8_t *d, net_code *codes)
+/* The same for four bytes. */
+static inline void net_line_up_4(const uint8_t *const *patch, size_t from, net_code *codes)
 {
 #if defined(NET_AVX512) || defined(NET_AVX2) || defined(NET_WASM) || (defined(NET_NEON) && defined(__aarch64__))
     uint32_t of[4];
-    memcpy(of, a, 4);
-    memcpy(of + 1, b, 4);
-    memcpy(of + 2, c, 4);
-    memcpy(of + 3, d, 4);
+    memcpy(of, patch[0] + from, 4);
+    memcpy(of + 1, patch[1] + from, 4);
+    memcpy(of + 2, patch[2] + from, 4);
+    memcpy(of + 3, patch[3] + from, 4);
 #endif
 #if defined(NET_AVX512) || defined(NET_AVX2)
     const __m128i order = _mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
@@ -417,41 +422,27 @@ static inline void net_line_up_4(const uint8_t *a, const uint8_t *b, const uint8
     const v128_t all = wasm_v128_load(of);
     wasm_v128_store(codes, wasm_i8x16_shuffle(all, all, 0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15));
 #else
-    int k;
-    for (k = 0; k < 4; ++k) {
-        codes[4 * k] = NET_CODE(a[k]);
-        codes[4 * k + 1] = NET_CODE(b[k]);
-        codes[4 * k + 2] = NET_CODE(c[k]);
-        codes[4 * k + 3] = NET_CODE(d[k]);
-    }
+    net_line_up_each(patch, from, 4, 4, codes);
 #endif
 }
 
 /* The codes of the windows of one or four pixels, a line for each byte. */
 static void net_line_up(const uint8_t *const *patch, int pixels, const net_window *w, net_code *codes)
 {
+    const int32_t block = w->length < 8 ? 4 : 8;
     int32_t row, tap, k;
-    int j;
     for (row = 0; row < w->rows; ++row) {
-        for (tap = 0; tap < w->taps; ++tap) {
+        for (tap = 0; tap < w->taps; ++tap, codes += (size_t)w->length * (size_t)pixels) {
             const size_t from = (size_t)row * w->row + (size_t)tap * w->tap;
-            const int32_t block = pixels != 4 || w->length < 4 ? 1 : w->length < 8 ? 4 : 8;
-            for (k = 0; k < w->length; k += block) {
-                /* The last block of bytes ends with the last byte, and repeats some of the one before. */
-                const int32_t first = k + block <= w->length ? k : w->length - block;
-                const uint8_t *const a = patch[0] + from + first;
-                net_code *const to = codes + (size_t)first * (size_t)pixels;
-                if (block == 8) {
-                    net_line_up_8(a, patch[1] + from + first, patch[2] + from + first, patch[3] + from + first, to);
-                } else if (block == 4) {
-                    net_line_up_4(a, patch[1] + from + first, patch[2] + from + first, patch[3] + from + first, to);
-                } else {
-                    for (j = 0; j < pixels; ++j) {
-                        to[j] = NET_CODE(patch[j][from + (size_t)first]);
-                    }
-                }
+            if (pixels != 4 || w->length < block) {
+                net_line_up_each(patch, from, w->length, pixels, codes);
+                continue;
             }
-            codes += (size_t)w->length * (size_t)pixels;
+            for (k = 0; k < w->length; k += block) {
+                /* The last block ends with the last byte, and repeats some of the one before. */
+                const size_t first = (size_t)(k + block <= w->length ? k : w->length - block);
+                (block == 8 ? net_line_up_8 : net_line_up_4)(patch, from + first, codes + 4 * first);
+            }
         }
     }
 }

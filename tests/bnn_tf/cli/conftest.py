@@ -1,13 +1,12 @@
 """The command line in this process, and a small run for commands to work on."""
 
-import importlib.util
 import shutil
 from pathlib import Path
 
 import pytest
 
 from bnn_tf import cli
-from bnn_tf.deploy.lce_file import NOT_INSTALLED as LCE_NOT_INSTALLED
+from bnn_tf.deploy.lce_file import NOT_INSTALLED, is_installed
 
 TINY = (
     "--model",
@@ -31,7 +30,7 @@ def command(capsys):
         with pytest.raises(SystemExit) as stopped:
             cli.main([str(argument) for argument in arguments])
         out, err = capsys.readouterr()
-        if LCE_NOT_INSTALLED in err and importlib.util.find_spec("larq_compute_engine") is None:
+        if NOT_INSTALLED in err and not is_installed():
             pytest.skip("Larq Compute Engine is not installed")
         return stopped.value.code, out, err
 
