@@ -21,6 +21,11 @@ import numpy as np
 import bnn_tf  # noqa: F401  (found before anything beside this script)
 from bnn_tf.export.check import Job, Outcome, run_several
 from bnn_tf.export.operations import (
+    AT_LEAST,
+    CLAMP,
+    PRELU,
+    RELU,
+    RELU6,
     Combine,
     Concatenate,
     Convolution,
@@ -56,6 +61,10 @@ class Random:
     def pick(self, low: int, high: int) -> int:
         """A whole number from `low` to `high`."""
         return int(self.rng.integers(low, high + 1))
+
+    def channels(self, most: int) -> int:
+        """A number of channels; every other one is a multiple of 16, for which programs work in vectors."""
+        return self.pick(1, most) if self.rng.integers(2) else 16 * self.pick(1, most // 16)
 
     def normal(self, *shape: int) -> np.ndarray:
         """Standard normal values."""
@@ -141,7 +150,7 @@ class Random:
             seen = [part for _, _, part in self.taps(self.values[signs], window, count, -1.0)]
             signs = self.add(Pool, [signs], np.max(seen, axis=0), signs=True, window=window, largest=True)
         window, count = self.window(signs)
-        outputs = self.pick(1, 150)
+        outputs = self.channels(150)
         kernel = self.rng.choice([-1.0, 1.0], (*window.size, value.shape[-1], outputs)).astype(np.float32)
         ones = bool(self.rng.integers(2))
         result = self.convolve(self.values[signs], kernel, window, count, float(ones))
@@ -161,6 +170,8 @@ class Random:
         groups = 1 if self.pick(0, 3) else self.pick(1, 4)
         groups = groups if value.shape[-1] % groups == 0 else 1
         inputs, outputs = value.shape[-1] // groups, groups * self.pick(1, 40 // groups)
+        if groups == 1:
+            outputs = self.channels(40)
         kernel = self.kernel(*window.size, inputs, outputs)
         parts = [
             self.convolve(
@@ -197,22 +208,37 @@ class Random:
         return self.add(Pool, [tensor], result, window=window, largest=largest)
 
     def map(self, tensor: int) -> int:
-        """A PReLU or a clip."""
+        """An activation."""
         value = self.values[tensor]
-        if self.rng.integers(2):
-            slope = self.rng.uniform(0.0, 0.5, value.shape[-1]).astype(np.float32)
-            result = np.where(value >= 0, value, slope * value)
-            return self.add(Map, [tensor], result, expression="t >= 0.0f ? t : {0} * t", parameters=(slope,))
-        result = np.clip(value, -1, 1)
-        return self.add(Map, [tensor], result, expression="t < -1.0f ? -1.0f : (t > 1.0f ? 1.0f : t)")
+        slope, low, high = (
+            self.rng.uniform(*ends, value.shape[-1]).astype(np.float32)
+            for ends in ((0.0, 0.5), (-1.0, 0.0), (0.5, 1.0))
+        )
+        expression, result, parameters = {
+            0: (PRELU, np.where(value >= 0, value, slope * value), (slope,)),
+            1: (CLAMP, np.clip(value, low, high), (low, high)),
+            2: (CLAMP, np.clip(value, -1, 1), (np.float32([-1]), np.float32([1]))),
+            3: (AT_LEAST, np.maximum(value, low), (low,)),
+            4: (RELU, np.maximum(value, 0), ()),
+            5: (RELU6, np.clip(value, 0, 6), ()),
+            6: ("fabsf(t)", np.abs(value), ()),
+        }[self.pick(0, 6)]
+        return self.add(Map, [tensor], result, expression=expression, parameters=parameters)
 
     def sum(self, tensor: int) -> int:
-        """The difference of two maps."""
+        """The sum, the difference or the product of two maps."""
         shape = self.network.shapes[tensor]
         others = [other for other in self.floats() if self.network.shapes[other] == shape]
         other = int(self.rng.choice(others))
-        result = self.values[tensor] - self.values[other]
-        return self.add(Combine, [tensor, other], result, expression="t - {u}", swapped="{u} - t")
+        values, kind = (self.values[tensor], self.values[other]), self.pick(0, 2)
+        result = (values[0] + values[1], values[0] - values[1], np.clip(values[0], -1, 1) * values[1])[kind]
+        if kind == 2:
+            tensor = self.add(
+                Map, [tensor], np.clip(values[0], -1, 1), expression=CLAMP, parameters=np.float32([[-1], [1]])
+            )
+        sign = "+-*"[kind]
+        expressions = {"expression": f"t {sign} {{u}}", "swapped": f"{{u}} {sign} t"}
+        return self.add(Combine, [tensor, other], result, **expressions)
 
     def join(self, tensor: int) -> int:
         """A concatenation of channels."""

@@ -183,7 +183,7 @@ class _FileLowering(Builder):
         else:
             stored = operator.name == "AVERAGE_POOL_2D"  # it rounds the numbers with their zero point
             tensor = self.map(name, tensor, _ROUNDED, zero if stored else 0)
-        tensor = self.map(name, tensor, lowering.CLAMP, -128 - zero, 127 - zero)
+        tensor = self.map(name, tensor, operations.CLAMP, -128 - zero, 127 - zero)
         return self.map(name, tensor, operations.SCALE, scale)
 
     def floats(self, operator: Operator, position: int = 0) -> Tensor:
@@ -198,7 +198,7 @@ class _FileLowering(Builder):
             raise _refused(operator, "its fused activation is unknown")
         low, high = _ACTIVATIONS[number]
         if low is not None:
-            expression = "t < {0} ? {0} : t" if high is None else "t < {0} ? {0} : (t > {1} ? {1} : t)"
+            expression = operations.AT_LEAST if high is None else operations.CLAMP
             limits = [low] if high is None else [low, high]
             tensor = self.map(operator.label, tensor, expression, *limits)
         return tensor
@@ -479,7 +479,7 @@ class _FileLowering(Builder):
     # Functions of values
 
     def clip(self, operator: Operator) -> Tensor:
-        return self.map(operator.label, self.floats(operator), lowering.CLAMP, -1.0, 1.0)
+        return self.map(operator.label, self.floats(operator), operations.CLAMP, -1.0, 1.0)
 
     def hard_swish(self, operator: Operator) -> Tensor:
         expression = "t * (t < -3.0f ? 0.0f : (t > 3.0f ? 6.0f : t + 3.0f)) * (1.0f / 6.0f)"
@@ -487,11 +487,11 @@ class _FileLowering(Builder):
 
     def leaky_relu(self, operator: Operator) -> Tensor:
         alpha = _option(operator, 0, "f", 0.0)
-        return self.map(operator.label, self.floats(operator), lowering.PRELU, alpha)
+        return self.map(operator.label, self.floats(operator), operations.PRELU, alpha)
 
     def prelu(self, operator: Operator) -> Tensor:
         tensor, slopes = self.floats(operator), self.parameter(operator, 1)
-        return self.map(operator.label, tensor, lowering.PRELU, self._spread(tensor, slopes))
+        return self.map(operator.label, tensor, operations.PRELU, self._spread(tensor, slopes))
 
     def _spread(self, tensor: Tensor, values: np.ndarray) -> np.ndarray:
         """A constant as one value, a value per channel or a value per element of a map."""

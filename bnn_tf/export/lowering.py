@@ -18,19 +18,29 @@ from bnn_tf.deploy.graph import Tensor as Value
 from bnn_tf.errors import some
 from bnn_tf.export import operations
 from bnn_tf.export.int8_weights import round_graph
-from bnn_tf.export.operations import AFFINE, BIAS, SCALE, Builder, Network, Operation, Shape, Tensor, Window
+from bnn_tf.export.operations import (
+    AFFINE,
+    BIAS,
+    CLAMP,
+    PRELU,
+    RELU,
+    RELU6,
+    SCALE,
+    Builder,
+    Network,
+    Operation,
+    Shape,
+    Tensor,
+    Window,
+)
 from bnn_tf.layers import ChannelPad, HardTanh, LeakyClip
 from bnn_tf.layers import Flip as FlipLayer
 
 layers = tf.keras.layers
 
-CLAMP = "t < {0} ? {0} : (t > {1} ? {1} : t)"
-_RELU = "t > 0.0f ? t : 0.0f"
-PRELU = "t >= 0.0f ? t : {0} * t"
-
 FUNCTIONS = {
-    "relu": _RELU,
-    "relu6": "t < 0.0f ? 0.0f : (t > 6.0f ? 6.0f : t)",
+    "relu": RELU,
+    "relu6": RELU6,
     "tanh": "tanhf(t)",
     "sigmoid": "1.0f / (1.0f + expf(-t))",
     "hard_sigmoid": "t < -2.5f ? 0.0f : (t > 2.5f ? 1.0f : 0.2f * t + 0.5f)",

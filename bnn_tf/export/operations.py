@@ -14,6 +14,11 @@ import numpy as np
 AFFINE = "t * {0} + {1}"
 BIAS = "t + {0}"
 SCALE = "t * {0}"
+AT_LEAST = "t < {0} ? {0} : t"
+CLAMP = "t < {0} ? {0} : (t > {1} ? {1} : t)"
+RELU = "t > 0.0f ? t : 0.0f"
+RELU6 = "t < 0.0f ? 0.0f : (t > 6.0f ? 6.0f : t)"
+PRELU = "t >= 0.0f ? t : {0} * t"
 
 Tensor = int
 """Number of a tensor within its network."""

@@ -11,6 +11,14 @@ from importlib import resources
 import numpy as np
 
 from bnn_tf.export.operations import (
+    AFFINE,
+    AT_LEAST,
+    BIAS,
+    CLAMP,
+    PRELU,
+    RELU,
+    RELU6,
+    SCALE,
     Concatenate,
     Convolution,
     Depthwise,
@@ -40,6 +48,25 @@ from bnn_tf.export.program import (
 )
 
 _COLUMNS = 110
+_VALUES, _SUMS = "values[c]", "(float)(taps - 2 * (int)differ[c])"
+"""What a kernel has made of a pixel: floats, or in how many taps signs differ."""
+_VECTOR_FORMS = {
+    _VALUES: "net_values_at(values + c)",
+    _SUMS: "net_sums_of(differ + c, taps)",
+    AFFINE: "net_plus(net_times(t, {0}), {1})",
+    BIAS: "net_plus(t, {0})",
+    SCALE: "net_times(t, {0})",
+    AT_LEAST: "net_at_least(t, {0})",
+    CLAMP: "net_at_most(net_at_least(t, {0}), {1})",
+    RELU: "net_at_least(t, net_values_of(0.0f))",
+    RELU6: "net_at_most(net_at_least(t, net_values_of(0.0f)), net_values_of(6.0f))",
+    PRELU: "net_prelu(t, {0})",
+    "t + {u}": "net_plus(t, {u})",
+    "{u} + t": "net_plus(t, {u})",
+    "t * {u}": "net_times(t, {u})",
+    "{u} * t": "net_times(t, {u})",
+}
+"""Expressions of one value, and the same for those of many channels."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,7 +111,10 @@ def write_source(program: Program, name: str, labels: Labels, subbit: bool = Fal
 
 def runtime(piece: str, name: str) -> str:
     """A file of C functions that programs are made of, with the prefix `name`."""
-    text = resources.files("bnn_tf.export").joinpath(f"runtime/{piece}.c").read_text()
+    return _prefixed(resources.files("bnn_tf.export").joinpath(f"runtime/{piece}.c").read_text(), name)
+
+
+def _prefixed(text: str, name: str) -> str:
     text = re.sub(r"\bnet_(?=\w)", f"{name}_", text)
     return re.sub(r"\bNET_(?=\w)", f"{name.upper()}_", text)
 
@@ -287,7 +317,7 @@ class _Writer:
             with body.block(self._shared("pixel", step.shape.pixels)):
                 body.add("const size_t at = (size_t)pixel;")
                 body.add(f"const float *const values = source + at * {step.shape.channels};")
-                self._tail(body, step, "values[c]")
+                self._tail(body, step, _VALUES)
         elif isinstance(kernel, Convolution):
             self._convolution(body, step, kernel)
         elif isinstance(kernel, Depthwise | Pool):
@@ -334,7 +364,6 @@ class _Writer:
         source, output = self._shapes[kernel.inputs[0]], step.shape
         self._open_window(body, kernel, output, kernel.ones)
         n, channels = self._name, output.channels
-        kind = "uint8_t" if source.signs else "float"
         levels = kernel.kernel.dtype == np.int8
         stride = -(-channels // 32) * 32 if source.signs else -(-channels // 16) * 16
         if kernel.groups == 1:
@@ -345,7 +374,7 @@ class _Writer:
             counts, codes, _ = strip_layout(kernel, output, True)
             body.add(f"uint16_t *const counts = (uint16_t *)(void *)(scratch + {counts // 4});")
         elif kernel.groups == 1:
-            self._pieces |= {"dots": None, "levels" if levels else "floats": None}
+            self._pieces |= {"vectors": None, "dots": None, "levels" if levels else "floats": None}
             filters = self._weights(block_filters(kernel.kernel))
             depth = int(np.prod(kernel.kernel.shape[:3]))
         else:
@@ -364,31 +393,25 @@ class _Writer:
             if kernel.groups == 1 and not source.signs:
                 strips = real_strips(kernel, output)
                 strip = f"{n.upper()}_DOTS" if strips == 1 else f"({strips} * {n.upper()}_DOTS)"
-            with body.block(self._shared("first", "pixels", strip)):
-                body.add(f"size_t place[{strip}], from[{strip}];")
-                place = f"{n}_strip(&regions[r], &geometry, first, {strip}, place, from)"
-                body.add(f"const int count = {place};")
-                if kernel.groups == 1:
-                    body.add(f"const {kind} *patch[{strip}];")
-                    body.add(f"for (int j = 0; j < {strip}; ++j) {{ patch[j] = source + from[j]; }}")
-                    call = f"patch, count, &window, {filters}, {depth}, {channels}"
-                    if source.signs:
-                        body.add(f"{n}_count({call}, counts, {stride}, scratch + {codes // 4});")
-                    else:
-                        dot = f"{n}_dot_levels" if levels else f"{n}_dot"
-                        body.add(f"{dot}({call}, scratch, {stride});")
+            with self._strips(body, strip):
+                call = f"source, from, count, &window, {filters}, {depth}, {channels}"
+                if source.signs:
+                    body.add(f"{n}_count({call}, counts, {stride}, scratch + {codes // 4});")
+                elif kernel.groups == 1:
+                    dot = f"{n}_dot_levels" if levels else f"{n}_dot"
+                    body.add(f"{dot}({call}, scratch, {stride});")
                 with body.block("for (int j = 0; j < count; ++j)"):
                     body.add("const size_t at = place[j];")
                     if source.signs:
                         body.add(f"const uint16_t *const differ = counts + j * {stride};")
-                        self._tail(body, step, "(float)(taps - 2 * (int)differ[c])")
+                        self._tail(body, step, _SUMS)
                         return
                     if kernel.groups == 1:
                         body.add(f"float *const values = scratch + j * {stride};")
                     else:
                         body.add("float *const values = scratch;")
                         self._grouped(body, kernel, source.channels, filters)
-                    self._tail(body, step, "values[c]", "values")
+                    self._tail(body, step, _VALUES, "values")
 
     def _grouped(self, body: _Lines, kernel: Convolution, channels: int, filters: str) -> None:
         height, width, depth, outputs = kernel.kernel.shape
@@ -420,47 +443,44 @@ class _Writer:
             body.add(f"const {n}_region *const region = &regions[r];")
             body.add("const int pixels = (int)region->height * (int)region->width;")
             body.add("const int rows = region->rows, columns = region->columns;")
-            with body.block(self._shared("first", "pixels", STRIP)):
-                body.add(f"size_t place[{STRIP}], from[{STRIP}];")
-                body.add(f"const int count = {n}_strip(region, &geometry, first, {STRIP}, place, from);")
-                with body.block("for (int j = 0; j < count; ++j)"):
-                    body.add("const size_t at = place[j];")
-                    if source.signs:
-                        body.add(f"uint8_t *const values = target + {self._pixel(kernel.output)};")
-                        body.add(f"memset(values, 255, {pixel});")
-                    elif isinstance(kernel, Pool) and kernel.largest:
-                        body.add("float *const values = scratch;")
-                        body.add(f"memcpy(values, source + from[j], {4 * pixel});")
-                    else:
-                        body.add("float *const values = scratch;")
-                        body.add(f"memset(values, 0, {4 * output.channels});")
-                    if isinstance(kernel, Pool) and kernel.largest and not source.signs:
-                        self._largest(body, kernel, pixel)
-                    else:
-                        with (
-                            body.block("for (int row = 0; row < rows; ++row)"),
-                            body.block("for (int column = 0; column < columns; ++column)"),
-                        ):
-                            offset = f"row * {dilation[0]} * geometry.in_width + column * {dilation[1]}"
-                            body.add(f"const {kind} *const x = source + from[j] + ({offset}) * {pixel};")
-                            if isinstance(kernel, Depthwise):
-                                width, multiplier = kernel.kernel.shape[1], kernel.kernel.shape[3]
-                                tap = f"(region->row + row) * {width} + region->column + column"
-                                body.add(f"const int tap = {tap};")
-                                start = f"{weights} + tap * {output.channels}"
-                                body.add(f"const {_type(kernel.kernel)} *const f = {start};")
-                                index = "c" if multiplier == 1 else f"c / {multiplier}"
-                                action = f"values[c] += x[{index}] * (float)f[c];"
-                            elif source.signs:
-                                action = "values[c] = (uint8_t)(values[c] & x[c]);"
-                            else:
-                                action = "values[c] += x[c];"
-                            limit = pixel if source.signs else output.channels
-                            body.add(f"{self._channels(limit)} {{ {action} }}")
-                    if not source.signs:
-                        mean = isinstance(kernel, Pool) and not kernel.largest
-                        value = "values[c] / (float)(rows * columns)" if mean else "values[c]"
-                        self._tail(body, step, value, "values")
+            with self._strips(body, STRIP), body.block("for (int j = 0; j < count; ++j)"):
+                body.add("const size_t at = place[j];")
+                if source.signs:
+                    body.add(f"uint8_t *const values = target + {self._pixel(kernel.output)};")
+                    body.add(f"memset(values, 255, {pixel});")
+                elif isinstance(kernel, Pool) and kernel.largest:
+                    body.add("float *const values = scratch;")
+                    body.add(f"memcpy(values, source + from[j], {4 * pixel});")
+                else:
+                    body.add("float *const values = scratch;")
+                    body.add(f"memset(values, 0, {4 * output.channels});")
+                if isinstance(kernel, Pool) and kernel.largest and not source.signs:
+                    self._largest(body, kernel, pixel)
+                else:
+                    with (
+                        body.block("for (int row = 0; row < rows; ++row)"),
+                        body.block("for (int column = 0; column < columns; ++column)"),
+                    ):
+                        offset = f"row * {dilation[0]} * geometry.in_width + column * {dilation[1]}"
+                        body.add(f"const {kind} *const x = source + from[j] + ({offset}) * {pixel};")
+                        if isinstance(kernel, Depthwise):
+                            width, multiplier = kernel.kernel.shape[1], kernel.kernel.shape[3]
+                            tap = f"(region->row + row) * {width} + region->column + column"
+                            body.add(f"const int tap = {tap};")
+                            start = f"{weights} + tap * {output.channels}"
+                            body.add(f"const {_type(kernel.kernel)} *const f = {start};")
+                            index = "c" if multiplier == 1 else f"c / {multiplier}"
+                            action = f"values[c] += x[{index}] * (float)f[c];"
+                        elif source.signs:
+                            action = "values[c] = (uint8_t)(values[c] & x[c]);"
+                        else:
+                            action = "values[c] += x[c];"
+                        limit = pixel if source.signs else output.channels
+                        body.add(f"{self._channels(limit)} {{ {action} }}")
+                if not source.signs:
+                    mean = isinstance(kernel, Pool) and not kernel.largest
+                    value = "values[c] / (float)(rows * columns)" if mean else _VALUES
+                    self._tail(body, step, value, "values")
 
     def _largest(self, body: _Lines, kernel: Pool, channels: int) -> None:
         """The largest values of a window; those of a whole row of it are compared in registers."""
@@ -520,7 +540,7 @@ class _Writer:
             else:
                 raise AssertionError(type(kernel).__name__)
             scratch = any(isinstance(kernel, kind) for kind in (Values, Softmax))
-            self._tail(body, step, "values[c]", "values" if scratch else "scratch")
+            self._tail(body, step, _VALUES, "values" if scratch else "scratch")
 
     def _placed(self, body: _Lines, kernel: Place, shape: Shape, output: Shape) -> None:
         y, x, c = kernel.before
@@ -585,10 +605,21 @@ class _Writer:
             body.add("const float bottom = p2[c] + (p3[c] - p2[c]) * column_part;")
             body.add("values[c] = top + (bottom - top) * row_part;")
 
-    def _shared(self, index: str, count: int | str, strip: int | str = 1) -> str:
+    def _strips(self, body: _Lines, strip: int | str) -> _Block:
+        """A loop over what thread `part` does of a region, `count` pixels of a strip at a time."""
+        n = self._name
+        first, last = (f"{n}_share(pixels, {strip}, {part})" for part in ("part", "part + 1"))
+        body.add(f"{n}_walk walk = {n}_walk_from(&regions[r], &geometry, {first});")
+        placed = (
+            f"size_t place[{strip}], from[{strip}];",
+            f"const int count = {n}_strip(&walk, left, {strip}, place, from);",
+        )
+        return _Block(body, f"for (int left = {last} - {first}; left > 0; left -= {strip})", placed)
+
+    def _shared(self, index: str, count: int | str) -> str:
         """The head of a loop over what thread `part` does of `count` pixels, or rows of them."""
-        first, last = (f"{self._name}_share({count}, {strip}, {part})" for part in ("part", "part + 1"))
-        return f"for (int {index} = {first}, last = {last}; {index} < last; {index} += {strip})"
+        first, last = (f"{self._name}_share({count}, 1, {part})" for part in ("part", "part + 1"))
+        return f"for (int {index} = {first}, last = {last}; {index} < last; ++{index})"
 
     def _channels(self, count: int) -> str:
         """The head of a loop over channels `c`, for vector instructions."""
@@ -597,8 +628,16 @@ class _Writer:
     # What happens to the values of a pixel
 
     def _tail(self, body: _Lines, step: Step, value: str, scratch: str = "scratch") -> None:
-        """One loop over the channels up to each packing of signs."""
+        """One loop over the channels up to each packing of signs; only one where all is done in vectors."""
         channels = step.shape.channels
+        expressions = [
+            part.operation.expression if isinstance(part, Apply) else part.expression
+            for part in step.tail
+            if isinstance(part, Apply | Join)
+        ]
+        if channels % 16 == 0 and all(text in _VECTOR_FORMS for text in [value, *expressions]):
+            self._vector_tail(body, step, value)
+            return
         restrict = f"{self._name.upper()}_RESTRICT"
         segments: list[list[Apply | Join | Store]] = [[]]
         packs: list[Tensor] = []
@@ -645,7 +684,33 @@ class _Writer:
                 body.add(f"{self._name}_pack({buffer}, {channels}, {bits});")
                 current = f"{buffer}[c]"
 
-    def _applied(self, part: Apply, channels: int) -> str:
+    def _vector_tail(self, body: _Lines, step: Step, value: str) -> None:
+        """The same with the functions of vectors of channels."""
+        self._pieces |= {"vectors": None, "values": None}
+        channels, stored, packed = step.shape.channels, {}, 0
+        loop = _Lines(body.depth + 1)
+        loop.add(f"net_values t = {_VECTOR_FORMS[value]};")
+        for part in step.tail:
+            if isinstance(part, Store):
+                name = stored[part.tensor] = f"out{len(stored)}"
+                body.add(f"float *const {name} = {self._target(part.tensor)} + at * {channels};")
+                loop.add(f"net_store({name} + c, t);")
+            elif isinstance(part, Pack):
+                target = f"{self._target(part.tensor)} + {self._pixel(part.tensor)}"
+                body.add(f"uint8_t *const bits{packed} = {target};")
+                loop.add(f"net_signs(bits{packed} + c / 8, t);")
+                packed += 1
+            elif isinstance(part, Apply):
+                form = _VECTOR_FORMS[part.operation.expression]
+                loop.add(f"t = {self._applied(part, channels, form)};")
+            else:
+                other = self._operand(body, step, part, stored)
+                form = _VECTOR_FORMS[part.expression]
+                loop.add(f"t = {form.format(u=_vector(other))};")
+        with body.block(_prefixed(f"for (int c = 0; c < {channels}; c += NET_VALUES)", self._name)):
+            body.lines += [_prefixed(line, self._name) for line in loop.lines]
+
+    def _applied(self, part: Apply, channels: int, form: str = "") -> str:
         names = []
         for values in part.operation.parameters:
             if values.size == 1:
@@ -654,6 +719,8 @@ class _Writer:
                 names.append(f"{self._constant(values, 'float')}[c]")
             else:
                 names.append(f"{self._constant(values, 'float')}[at * {channels} + (size_t)c]")
+        if form:
+            return form.format(*map(_vector, names))
         return part.operation.expression.format(*names)
 
     def _operand(self, body: _Lines, step: Step, part: Join, stored: dict[Tensor, str]) -> str:
@@ -775,12 +842,14 @@ class _Lines:
 
 
 class _Block:
-    def __init__(self, lines: _Lines, head: str) -> None:
-        self._lines, self._head = lines, head
+    def __init__(self, lines: _Lines, head: str, first: Sequence[str] = ()) -> None:
+        self._lines, self._head, self._first = lines, head, first
 
     def __enter__(self) -> None:
         self._lines.add(f"{self._head} {{")
         self._lines.depth += 1
+        for line in self._first:
+            self._lines.add(line)
 
     def __exit__(self, *_: object) -> None:
         self._lines.depth -= 1
@@ -788,7 +857,7 @@ class _Block:
 
 
 PIECES = (
-    *("common", "threads", "strip", "window", "expand"),
+    *("common", "threads", "strip", "window", "expand", "vectors", "values"),
     *("counts", "dots", "floats", "levels", "pack", "softmax"),
 )
 """The files of functions, in the order in which they stand in a program that needs them."""
@@ -856,6 +925,11 @@ def _classes(window: Window, axis: int, count: int, size: int, full: bool) -> li
         else:
             runs.append((position, 1, *taps))
     return runs
+
+
+def _vector(value: str) -> str:
+    """The vector of channels for which an expression of one channel stands."""
+    return f"net_values_at(&{value})" if value.endswith("]") else f"net_values_of({value})"
 
 
 def _type(values: np.ndarray) -> str:

@@ -91,7 +91,7 @@ class Peaks:
         Raises:
             UserError: There is no compiler, or it refuses the loops.
         """
-        pieces = ("common", "window", "counts", "dots", "floats", "peaks")
+        pieces = ("common", "window", "counts", "vectors", "dots", "floats", "peaks")
         text = "\n".join(runtime(piece, "net") for piece in pieces)
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder, "peaks")

@@ -16,12 +16,15 @@
 #if defined(__GNUC__) || defined(__clang__)
 #define NET_RESTRICT __restrict__
 #define NET_UNROLL _Pragma("GCC unroll 16")
+#define NET_INLINE static inline __attribute__((always_inline, unused))
 #elif defined(_MSC_VER)
 #define NET_RESTRICT __restrict
 #define NET_UNROLL
+#define NET_INLINE static __forceinline
 #else
 #define NET_RESTRICT
 #define NET_UNROLL
+#define NET_INLINE static inline
 #endif
 
 /* GCC would unroll short loops over channels whole, and then compute one value after the other. */

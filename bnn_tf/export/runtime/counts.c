@@ -351,24 +351,25 @@ NET_COUNT_BLOCK(net_count_1_word, 1, 1, 1, NET_LANES, NET_LOAD_ANY, NET_OF_LINE_
 #endif
 
 /* Byte k of `count` bytes of each window beside one another. */
-static inline void net_line_up_each(const uint8_t *const *patch, size_t from, int count, int pixels, net_code *codes)
+static inline void net_line_up_each(const uint8_t *source, const size_t *from, int count, int pixels, net_code *codes)
 {
     int j, k;
-    for (k = 0; k < count; ++k) {
-        for (j = 0; j < pixels; ++j) {
-            codes[k * pixels + j] = NET_CODE(patch[j][from + (size_t)k]);
+    for (j = 0; j < pixels; ++j) {
+        const uint8_t *const window = source + from[j];
+        for (k = 0; k < count; ++k) {
+            codes[k * pixels + j] = NET_CODE(window[k]);
         }
     }
 }
 
 /* The same for eight bytes of four windows. */
-static inline void net_line_up_8(const uint8_t *const *patch, size_t from, net_code *codes)
+static inline void net_line_up_8(const uint8_t *source, const size_t *from, net_code *codes)
 {
 #if defined(NET_AVX512) || defined(NET_AVX2)
-    const __m128i ab = _mm_unpacklo_epi8(_mm_loadl_epi64((const __m128i *)(const void *)(patch[0] + from)),
-                                         _mm_loadl_epi64((const __m128i *)(const void *)(patch[1] + from)));
-    const __m128i cd = _mm_unpacklo_epi8(_mm_loadl_epi64((const __m128i *)(const void *)(patch[2] + from)),
-                                         _mm_loadl_epi64((const __m128i *)(const void *)(patch[3] + from)));
+    const __m128i ab = _mm_unpacklo_epi8(_mm_loadl_epi64((const __m128i *)(const void *)(source + from[0])),
+                                         _mm_loadl_epi64((const __m128i *)(const void *)(source + from[1])));
+    const __m128i cd = _mm_unpacklo_epi8(_mm_loadl_epi64((const __m128i *)(const void *)(source + from[2])),
+                                         _mm_loadl_epi64((const __m128i *)(const void *)(source + from[3])));
     const __m128i low = _mm_unpacklo_epi16(ab, cd), high = _mm_unpackhi_epi16(ab, cd);
 #if defined(NET_AVX2)
     __m256i *const to = (__m256i *)(void *)codes;
@@ -380,32 +381,32 @@ static inline void net_line_up_8(const uint8_t *const *patch, size_t from, net_c
 #endif
 #elif defined(NET_NEON)
     uint8x8x4_t all;
-    all.val[0] = vld1_u8(patch[0] + from);
-    all.val[1] = vld1_u8(patch[1] + from);
-    all.val[2] = vld1_u8(patch[2] + from);
-    all.val[3] = vld1_u8(patch[3] + from);
+    all.val[0] = vld1_u8(source + from[0]);
+    all.val[1] = vld1_u8(source + from[1]);
+    all.val[2] = vld1_u8(source + from[2]);
+    all.val[3] = vld1_u8(source + from[3]);
     vst4_u8(codes, all);
 #elif defined(NET_WASM)
-    const v128_t ab = wasm_i8x16_shuffle(wasm_v128_load64_zero(patch[0] + from), wasm_v128_load64_zero(patch[1] + from), 0, 16, 1, 17, 2, 18, 3,
+    const v128_t ab = wasm_i8x16_shuffle(wasm_v128_load64_zero(source + from[0]), wasm_v128_load64_zero(source + from[1]), 0, 16, 1, 17, 2, 18, 3,
                                          19, 4, 20, 5, 21, 6, 22, 7, 23);
-    const v128_t cd = wasm_i8x16_shuffle(wasm_v128_load64_zero(patch[2] + from), wasm_v128_load64_zero(patch[3] + from), 0, 16, 1, 17, 2, 18, 3,
+    const v128_t cd = wasm_i8x16_shuffle(wasm_v128_load64_zero(source + from[2]), wasm_v128_load64_zero(source + from[3]), 0, 16, 1, 17, 2, 18, 3,
                                          19, 4, 20, 5, 21, 6, 22, 7, 23);
     wasm_v128_store(codes, wasm_i16x8_shuffle(ab, cd, 0, 8, 1, 9, 2, 10, 3, 11));
     wasm_v128_store(codes + 16, wasm_i16x8_shuffle(ab, cd, 4, 12, 5, 13, 6, 14, 7, 15));
 #else
-    net_line_up_each(patch, from, 8, 4, codes);
+    net_line_up_each(source, from, 8, 4, codes);
 #endif
 }
 
 /* The same for four bytes. */
-static inline void net_line_up_4(const uint8_t *const *patch, size_t from, net_code *codes)
+static inline void net_line_up_4(const uint8_t *source, const size_t *from, net_code *codes)
 {
 #if defined(NET_AVX512) || defined(NET_AVX2) || defined(NET_WASM) || (defined(NET_NEON) && defined(__aarch64__))
     uint32_t of[4];
-    memcpy(of, patch[0] + from, 4);
-    memcpy(of + 1, patch[1] + from, 4);
-    memcpy(of + 2, patch[2] + from, 4);
-    memcpy(of + 3, patch[3] + from, 4);
+    memcpy(of, source + from[0], 4);
+    memcpy(of + 1, source + from[1], 4);
+    memcpy(of + 2, source + from[2], 4);
+    memcpy(of + 3, source + from[3], 4);
 #endif
 #if defined(NET_AVX512) || defined(NET_AVX2)
     const __m128i order = _mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
@@ -422,39 +423,101 @@ static inline void net_line_up_4(const uint8_t *const *patch, size_t from, net_c
     const v128_t all = wasm_v128_load(of);
     wasm_v128_store(codes, wasm_i8x16_shuffle(all, all, 0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15));
 #else
-    net_line_up_each(patch, from, 4, 4, codes);
+    net_line_up_each(source, from, 4, 4, codes);
 #endif
 }
 
 /* The codes of the windows of one or four pixels, a line for each byte. */
-static void net_line_up(const uint8_t *const *patch, int pixels, const net_window *w, net_code *codes)
+static void net_line_up(const uint8_t *source, const size_t *from, int pixels, const net_window *w, net_code *codes)
 {
     const int32_t block = w->length < 8 ? 4 : 8;
     int32_t row, tap, k;
     for (row = 0; row < w->rows; ++row) {
         for (tap = 0; tap < w->taps; ++tap, codes += (size_t)w->length * (size_t)pixels) {
-            const size_t from = (size_t)row * w->row + (size_t)tap * w->tap;
+            const uint8_t *const part = source + (size_t)row * w->row + (size_t)tap * w->tap;
             if (pixels != 4 || w->length < block) {
-                net_line_up_each(patch, from, w->length, pixels, codes);
+                net_line_up_each(part, from, w->length, pixels, codes);
                 continue;
             }
             for (k = 0; k < w->length; k += block) {
                 /* The last block ends with the last byte, and repeats some of the one before. */
                 const size_t first = (size_t)(k + block <= w->length ? k : w->length - block);
-                (block == 8 ? net_line_up_8 : net_line_up_4)(patch, from + first, codes + 4 * first);
+                (block == 8 ? net_line_up_8 : net_line_up_4)(part + first, from, codes + 4 * first);
             }
         }
     }
 }
 
+#if defined(NET_AVX512)
+/*
+ * The same for windows of which a row lies in 16 bytes, S pixels to a vector: byte k of the windows is taken from
+ * there in a register, and nothing is lined up.
+ */
+static inline __m512i net_row_of_4(const uint8_t *row, const size_t *from, __mmask64 mask)
+{
+    const __m512i a = _mm512_maskz_loadu_epi8(mask, row + from[0]), b = _mm512_maskz_loadu_epi8(mask, row + from[1]);
+    const __m512i c = _mm512_maskz_loadu_epi8(mask, row + from[2]), d = _mm512_maskz_loadu_epi8(mask, row + from[3]);
+    const __m512i ab = _mm512_inserti32x4(a, _mm512_castsi512_si128(b), 1);
+    return _mm512_inserti64x4(ab, _mm512_castsi512_si256(_mm512_inserti32x4(c, _mm512_castsi512_si128(d), 1)), 1);
+}
+
+static inline __m512i net_row_of_2(const uint8_t *row, const size_t *from, __mmask64 mask)
+{
+    const __m512i a = _mm512_maskz_loadu_epi8(mask, row + from[0]), b = _mm512_maskz_loadu_epi8(mask, row + from[1]);
+    return _mm512_shuffle_i32x4(a, b, 0);
+}
+
+#define NET_COUNT_ROWS(NAME, S, LANES, LOAD, FOLD)                                                         \
+    static void NAME(const uint8_t *source, const size_t *from, const net_window *w, const uint8_t *filters, \
+                     uint16_t *counts, size_t stride)                                                      \
+    {                                                                                                      \
+        const __mmask64 mask = ((__mmask64)1 << w->length) - 1;                                            \
+        net_sums sums[4 / S];                                                                              \
+        int32_t row, k, room = NET_ROOM;                                                                   \
+        int v;                                                                                             \
+        NET_UNROLL for (v = 0; v < 4; ++v) memset(counts + (size_t)v * stride, 0, 2 * LANES);              \
+        NET_UNROLL for (v = 0; v < 4 / S; ++v) sums[v] = NET_ZERO;                                         \
+        for (row = 0; row < w->rows; ++row) {                                                              \
+            const uint8_t *const at = source + (size_t)row * w->row;                                       \
+            const uint8_t *f = filters + (w->weight + (size_t)row * w->weight_row) * LANES;                \
+            __m512i bytes[4 / S], number = NET_ZERO;                                                       \
+            NET_UNROLL for (v = 0; v < 4 / S; ++v) bytes[v] = net_row_of_##S(at, from + v * S, mask);      \
+            for (k = 0; k < w->length; ++k, f += LANES) {                                                  \
+                const __m512i x = LOAD(f, 0, 0);                                                           \
+                NET_UNROLL for (v = 0; v < 4 / S; ++v)                                                     \
+                    sums[v] = net_differ(sums[v], x, _mm512_shuffle_epi8(bytes[v], number));               \
+                number = _mm512_add_epi8(number, _mm512_set1_epi8(1));                                     \
+            }                                                                                              \
+            room -= w->length;                                                                             \
+            if (room < w->length || row + 1 == w->rows) {                                                  \
+                NET_UNROLL for (v = 0; v < 4 / S; ++v)                                                     \
+                {                                                                                          \
+                    FOLD(counts + (size_t)(v * S) * stride, stride, sums[v]);                              \
+                    sums[v] = NET_ZERO;                                                                    \
+                }                                                                                          \
+                room = NET_ROOM;                                                                           \
+            }                                                                                              \
+        }                                                                                                  \
+    }
+
+NET_COUNT_ROWS(net_count_rows_32, 2, 32, NET_LOAD_32, NET_FOLD_HALVES)
+NET_COUNT_ROWS(net_count_rows_16, 4, 16, NET_LOAD_16, NET_FOLD_QUARTERS)
+#endif
+
 /* `depth`: bytes of a filter. `codes`: room for the codes of all pixels. */
-static void net_count(const uint8_t *const *patch, int pixels, const net_window *w, const uint8_t *filters,
+static void net_count(const uint8_t *source, const size_t *from, int pixels, const net_window *w, const uint8_t *filters,
                       size_t depth, int channels, uint16_t *counts, size_t stride, void *room)
 {
     net_code *const codes = (net_code *)room;
     const int one = pixels == 1;
     int o = 0, groups;
-    net_line_up(patch, one ? 1 : 4, w, codes);
+#if defined(NET_AVX512)
+    if (channels <= 32 && !one && w->taps == 1 && w->length <= 16) {
+        (channels > 16 ? net_count_rows_32 : net_count_rows_16)(source, from, w, filters, counts, stride);
+        return;
+    }
+#endif
+    net_line_up(source, from, one ? 1 : 4, w, codes);
     for (; channels - o > 16; o += 32 * groups) {
         const uint8_t *const f = filters + (size_t)o * depth;
         groups = (channels - o + 15) / 32 < NET_GROUPS ? (channels - o + 15) / 32 : NET_GROUPS;

@@ -5,47 +5,6 @@
  * Filters lie in blocks of 16, the rest in blocks of 4: element k of all filters of a block, then k + 1.
  * They are of type TYPE; LOAD(f, v) makes vector v of NET_DOT_VECTORS of those at f.
  */
-#if defined(NET_AVX512)
-typedef __m512 net_float;
-#define NET_FLOATS 16
-#define NET_FLOAT_LOAD(p) _mm512_loadu_ps(p)
-#define NET_FLOAT_STORE(p, v) _mm512_storeu_ps(p, v)
-#define NET_FLOAT_FILL(x) _mm512_set1_ps(x)
-#define NET_FLOAT_ADD(sum, a, b) _mm512_fmadd_ps(a, b, sum)
-#elif defined(NET_AVX2)
-typedef __m256 net_float;
-#define NET_FLOATS 8
-#define NET_FLOAT_LOAD(p) _mm256_loadu_ps(p)
-#define NET_FLOAT_STORE(p, v) _mm256_storeu_ps(p, v)
-#define NET_FLOAT_FILL(x) _mm256_set1_ps(x)
-#define NET_FLOAT_ADD(sum, a, b) _mm256_fmadd_ps(a, b, sum)
-#elif defined(NET_NEON)
-typedef float32x4_t net_float;
-#define NET_FLOATS 4
-#define NET_FLOAT_LOAD(p) vld1q_f32(p)
-#define NET_FLOAT_STORE(p, v) vst1q_f32(p, v)
-#define NET_FLOAT_FILL(x) vdupq_n_f32(x)
-#if defined(__aarch64__)
-#define NET_FLOAT_ADD(sum, a, b) vfmaq_f32(sum, a, b)
-#else
-#define NET_FLOAT_ADD(sum, a, b) vmlaq_f32(sum, a, b)
-#endif
-#elif defined(NET_WASM)
-typedef v128_t net_float;
-#define NET_FLOATS 4
-#define NET_FLOAT_LOAD(p) wasm_v128_load(p)
-#define NET_FLOAT_STORE(p, v) wasm_v128_store(p, v)
-#define NET_FLOAT_FILL(x) wasm_f32x4_splat(x)
-#define NET_FLOAT_ADD(sum, a, b) wasm_f32x4_add(sum, wasm_f32x4_mul(a, b))
-#else
-typedef float net_float;
-#define NET_FLOATS 1
-#define NET_FLOAT_LOAD(p) (*(p))
-#define NET_FLOAT_STORE(p, v) (*(p) = (v))
-#define NET_FLOAT_FILL(x) (x)
-#define NET_FLOAT_ADD(sum, a, b) ((sum) + (a) * (b))
-#endif
-
 /* Pixels at once, and vectors of sums for each of them: as many as stay in registers. */
 #if defined(NET_AVX512) || defined(NET_AVX2)
 #define NET_DOTS 6
@@ -88,12 +47,14 @@ typedef float net_float;
 
 /* P pixels against NET_DOT_VECTORS vectors in blocks of 16 filters. */
 #define NET_DOT_BLOCK(NAME, TYPE, LOAD, P)                                                                 \
-    static void NAME(const float *const *patch, const net_window *w, const TYPE *filters, float *out,      \
-                     size_t stride)                                                                        \
+    static void NAME(const float *source, const size_t *from, const net_window *w, const TYPE *filters,    \
+                     float *out, size_t stride)                                                            \
     {                                                                                                      \
+        const float *patch[P];                                                                             \
         net_float sums[P][NET_DOT_VECTORS];                                                                \
         int32_t row, tap, i;                                                                               \
         int j, v;                                                                                          \
+        NET_UNROLL for (j = 0; j < P; ++j) patch[j] = source + from[j];                                    \
         NET_UNROLL for (j = 0; j < P; ++j) NET_UNROLL for (v = 0; v < NET_DOT_VECTORS; ++v)                \
             sums[j][v] = NET_FLOAT_FILL(0.0f);                                                             \
         for (row = 0; row < w->rows; ++row) {                                                              \
@@ -123,8 +84,8 @@ typedef float net_float;
 
 /* The pixels against blocks of 4 filters. */
 #define NET_DOT_REST(NAME, TYPE)                                                                           \
-    static void NAME(const float *const *patch, int pixels, const net_window *w, const TYPE *filters,      \
-                     float *out, size_t stride)                                                            \
+    static void NAME(const float *source, const size_t *from, int pixels, const net_window *w,             \
+                     const TYPE *filters, float *out, size_t stride)                                       \
     {                                                                                                      \
         int j;                                                                                             \
         for (j = 0; j < pixels; ++j) {                                                                     \
@@ -133,7 +94,7 @@ typedef float net_float;
             for (row = 0; row < w->rows; ++row) {                                                          \
                 for (tap = 0; tap < w->taps; ++tap) {                                                      \
                     const TYPE *f = filters + (w->weight + (size_t)row * w->weight_row + (size_t)tap * w->weight_tap) * 4; \
-                    const float *x = patch[j] + (size_t)row * w->row + (size_t)tap * w->tap;               \
+                    const float *x = source + from[j] + (size_t)row * w->row + (size_t)tap * w->tap;       \
                     for (i = 0; i < w->length; ++i, f += 4) {                                              \
                         a += x[i] * (float)f[0];                                                           \
                         b += x[i] * (float)f[1];                                                           \
@@ -150,30 +111,30 @@ typedef float net_float;
     }
 
 /*
- * The functions NAME(patch, pixels, window, filters, depth, channels, out, stride) for filters of a type. There
+ * The functions NAME(source, from, pixels, window, filters, depth, channels, out, stride) for filters of a type. There
  * may be several strips of pixels, which share a block of filters while it is in the nearest cache.
  */
 #define NET_DOT_FUNCTIONS(NAME, TYPE, LOAD)                                                                \
     NET_DOT_BLOCK(NAME##_many, TYPE, LOAD, NET_DOTS)                                                       \
     NET_DOT_BLOCK(NAME##_one, TYPE, LOAD, 1)                                                               \
     NET_DOT_REST(NAME##_rest, TYPE)                                                                        \
-    static void NAME(const float *const *patch, int pixels, const net_window *w, const TYPE *filters,      \
-                     size_t depth, int channels, float *out, size_t stride)                                \
+    static void NAME(const float *source, const size_t *from, int pixels, const net_window *w,             \
+                     const TYPE *filters, size_t depth, int channels, float *out, size_t stride)           \
     {                                                                                                      \
         int o = 0, part, j;                                                                                \
         for (; channels - o >= 16; o += 16) {                                                              \
             for (part = 0; part < 16; part += NET_FLOATS * NET_DOT_VECTORS) {                              \
                 const TYPE *const f = filters + (size_t)o * depth + part;                                  \
                 if (pixels == 1) {                                                                         \
-                    NAME##_one(patch, w, f, out + o + part, stride);                                       \
+                    NAME##_one(source, from, w, f, out + o + part, stride);                                \
                 } else {                                                                                   \
                     for (j = 0; j < pixels; j += NET_DOTS) {                                               \
-                        NAME##_many(patch + j, w, f, out + (size_t)j * stride + o + part, stride);         \
+                        NAME##_many(source, from + j, w, f, out + (size_t)j * stride + o + part, stride);  \
                     }                                                                                      \
                 }                                                                                          \
             }                                                                                              \
         }                                                                                                  \
         for (; o < channels; o += 4) {                                                                     \
-            NAME##_rest(patch, pixels, w, filters + (size_t)o * depth, out + o, stride);                   \
+            NAME##_rest(source, from, pixels, w, filters + (size_t)o * depth, out + o, stride);            \
         }                                                                                                  \
     }
