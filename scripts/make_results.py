@@ -78,12 +78,20 @@ def record(folder: Path, data_dir: str | None) -> dict[str, Any]:
             files["snn_bytes"] = snn.stat().st_size
     stored = config.to_dict()
     stored.pop("data_dir", None)
+    if config.recipe.teacher and Path(config.recipe.teacher).is_dir():
+        stored["recipe"]["teacher"] = _described(Run.open(config.recipe.teacher))
     return {
         "config": stored,
         "environment": json.loads((folder / "environment.json").read_text()),
         "metrics": rows,
         "files": files,
     }
+
+
+def _described(run: Run) -> str:
+    """A run in the words of the page, which say more than where it lies."""
+    recipe, accuracy = run.config.recipe, float(run.metrics()[-1]["val_accuracy"])
+    return f"{recipe.method.name}, {recipe.variant}, {recipe.epochs} epochs, {accuracy:.1%}"
 
 
 def page(records: dict[str, dict[str, Any]]) -> str:

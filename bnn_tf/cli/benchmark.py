@@ -216,7 +216,7 @@ def _print(report: "BenchmarkReport", xnnpack: bool) -> None:
         if limit is not None:
             times = 1e-3 * measurement.percentile(50) / limit.seconds
             program = f"{measurement.candidate.name} ({measurement.candidate.form})"
-            shortest = f"the shortest time that it can take here, {1e3 * limit.seconds:.2f} ms"
+            shortest = f"the shortest time that it can take here, {1e3 * limit.seconds:.3f} ms"
             click.echo(f"{program}: {times:.2f} times {shortest}: {limit.reason}.")
     click.echo(f"Host: {report.host}")
     click.echo(f"Interpreter: {report.interpreter}; {report.rounds} rounds of {report.runs} inferences.")
@@ -231,8 +231,8 @@ def _row(measurement: Any, ratio: float) -> list[str]:
         candidate.form,
         f"{candidate.size / 1e6:.3f} MB",
         str(measurement.threads),
-        f"{measurement.percentile(50):.2f}",
-        f"{measurement.percentile(90):.2f}",
-        f"{ratio:.2f}",
+        f"{measurement.percentile(50):.3f}",
+        f"{measurement.percentile(90):.3f}",
+        f"{ratio:.3f}",
         f"{measurement.memory / 1e6:.1f} MB",
     ]

@@ -284,8 +284,8 @@ class BenchmarkReport(InNotebooks):
     def __str__(self) -> str:
         lines = [
             f"{m.candidate.name} ({m.candidate.form}), threads {m.threads}: "
-            f"median {m.percentile(50):.2f} ms, p90 {m.percentile(90):.2f} ms, "
-            f"{self.ratio(m):.2f} × the first, peak {m.memory / 1e6:.1f} MB"
+            f"median {m.percentile(50):.3f} ms, p90 {m.percentile(90):.3f} ms, "
+            f"{self.ratio(m):.3f} × the first, peak {m.memory / 1e6:.1f} MB"
             for m in self.measurements
         ]
         turns = f"{self.rounds} rounds of {self.runs} inferences in {self.interpreter}"

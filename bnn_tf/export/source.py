@@ -687,7 +687,8 @@ class _Writer:
     def _vector_tail(self, body: _Lines, step: Step, value: str) -> None:
         """The same with the functions of vectors of channels."""
         self._pieces |= {"vectors": None, "values": None}
-        channels, stored, packed = step.shape.channels, {}, 0
+        channels, packed = step.shape.channels, 0
+        stored: dict[Tensor, str] = {}
         loop = _Lines(body.depth + 1)
         loop.add(f"net_values t = {_VECTOR_FORMS[value]};")
         for part in step.tail:

@@ -74,8 +74,8 @@ def test_what_reports_say():
     report = BenchmarkReport(Host("CPU", 2, "aarch64", "Linux"), "LCE 0.16", 5, 3, tuple(timed))
     assert str(report).splitlines() == [
         "5 rounds of 3 inferences in LCE 0.16",
-        "net.tflite (LCE), threads 1: median 1.00 ms, p90 1.00 ms, 1.00 × the first, peak 2.0 MB",
-        "net.c (C), threads 1: median 2.00 ms, p90 2.00 ms, 2.00 × the first, peak 2.0 MB",
+        "net.tflite (LCE), threads 1: median 1.000 ms, p90 1.000 ms, 1.000 × the first, peak 2.0 MB",
+        "net.c (C), threads 1: median 2.000 ms, p90 2.000 ms, 2.000 × the first, peak 2.0 MB",
         "Host: CPU, 2 cores, aarch64, Linux",
     ]
     outcomes = tuple(
