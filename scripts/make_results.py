@@ -91,7 +91,7 @@ def record(folder: Path, data_dir: str | None) -> dict[str, Any]:
 def _described(run: Run) -> str:
     """A run in the words of the page, which say more than where it lies."""
     recipe, accuracy = run.config.recipe, float(run.metrics()[-1]["val_accuracy"])
-    return f"{recipe.method.name}, {recipe.variant}, {recipe.epochs} epochs, {accuracy:.1%}"
+    return f"{recipe.method.name} {recipe.variant}, {recipe.epochs} epochs, {accuracy:.1%}"
 
 
 def page(records: dict[str, dict[str, Any]]) -> str:
@@ -185,7 +185,8 @@ def _changes(recipe: recipes.Recipe) -> list[str]:
     own = dataclasses.replace(own, phases=tuple(phase for phase in own.phases if phase.name in names))
     own = recipes.with_epochs(own, [phase.epochs for phase in recipe.phases])
     changes = _differences(_used(recipe).to_dict(), _used(own).to_dict())
-    return [change for change in changes if not change.startswith(("note=", "published_top"))]
+    implied = ("note=", "published_top", *(["loss=distribution"] if recipe.teacher else []))
+    return [change for change in changes if not change.startswith(implied)]
 
 
 def _used(recipe: recipes.Recipe) -> recipes.Recipe:
