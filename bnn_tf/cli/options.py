@@ -546,7 +546,12 @@ _FIELDS: tuple[tuple[tuple[str, ...], str, Any, str], ...] = (
     ),
     (("--channels",), "channels", click.Choice(["1", "3"]), "1: grey images, 3: colour images."),
     (("--bits",), "method.bits", click.IntRange(1, 9), "Bits per 3×3 slice of --method subbit."),
-    (("--ema",), "ema", Number(0, open=True), "Momentum of an average of the weights, which is then saved."),
+    (
+        ("--ema",),
+        "ema",
+        Number(0, open=True),
+        "Momentum of an average of the weights, which is then saved; for real-valued networks.",
+    ),
 )
 
 

@@ -230,12 +230,20 @@ def _phases(recipe: "Recipe", chosen: dict[str, Any]) -> "Recipe":
 
 def _remarks(run: "Run") -> list[str]:
     """What may surprise about the configuration."""
-    return [
+    recipe = run.config.recipe
+    within = [
         f"Phase {phase.name}: its {phase.epochs} epoch(s) end within its {phase.schedule.warmup} warm-up"
         " epochs, before the full rate; --set schedule.warmup=0 does without them"
-        for phase in run.config.recipe.phases
+        for phase in recipe.phases
         if phase.epochs < phase.schedule.warmup
     ]
+    averaged = [
+        f"Phase {phase.name}: --ema {phase.ema:g} averages latent weights; averages have other signs, which made "
+        "binary networks far worse (docs/results.md); without it they keep the last weights"
+        for phase in recipe.phases
+        if phase.ema is not None and recipe.method_of(phase).kernel_quantizer(3, "conv") is not None
+    ]
+    return within + averaged
 
 
 def _resizing(facts: "data.Facts", recipe: "Recipe") -> str:

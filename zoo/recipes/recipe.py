@@ -250,6 +250,7 @@ class Phase(_Settings):
         binarize_kernels: Set the latent kernels to their signs before the phase.
         trainable: `"all"`, or `"batch_norm"` to train nothing else.
         ema: Momentum of an average of the weights, which is what is validated and saved; `None` for none.
+            It is for real-valued networks: averages of latent weights have other signs.
 
     Raises:
         UsageError: a value is impossible; the message names the field.
