@@ -238,8 +238,8 @@ def _remarks(run: "Run") -> list[str]:
         if phase.epochs < phase.schedule.warmup
     ]
     averaged = [
-        f"Phase {phase.name}: --ema {phase.ema:g} averages latent weights; averages have other signs, which made "
-        "binary networks far worse (docs/results.md); without it they keep the last weights"
+        f"Phase {phase.name}: --ema {phase.ema:g} averages latent weights; averages have other signs, which "
+        "made binary networks far worse (docs/results.md); without it they keep the last weights"
         for phase in recipe.phases
         if phase.ema is not None and recipe.method_of(phase).kernel_quantizer(3, "conv") is not None
     ]
