@@ -24,6 +24,7 @@ from bnn_tf.errors import (
     UsageError,
     UserError,
     first_line,
+    some,
 )
 
 if TYPE_CHECKING:
@@ -392,6 +393,9 @@ def _variants(context: click.Context, parameter: click.Parameter, incomplete: st
 
 # Options
 
+EMBEDDED = "digits"
+"""The dataset that needs no folder, which recipes take where none is named."""
+
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 data_dir = click.option(
     "--data-dir",
@@ -600,6 +604,18 @@ def recipe(context: click.Context, values: dict[str, Any]) -> "Recipe":
         if dataset is None and values["data_dir"] is not None and _holds_pictures(values["data_dir"]):
             dataset = "folder"
         chosen = recipes.find(values["method"], values["model"], dataset, values["variant"])
+        if dataset is None and values["data_dir"] is not None and chosen.dataset == EMBEDDED:
+            # The folder was named for the sake of its images; what is wrong with it is said when it is read.
+            prepared = {
+                path.parents[1].name for path in Path(values["data_dir"]).glob("*/*/dataset_info.json")
+            }
+            if prepared:
+                names = some(sorted(prepared))
+                raise UsageError(
+                    f"{values['data_dir']} holds {names} of TensorFlow Datasets; name it: --dataset NAME"
+                )
+            dataset = "folder"
+            chosen = recipes.find(values["method"], values["model"], dataset, values["variant"])
         if dataset == "folder" and values["data_dir"] is not None:
             from bnn_tf import data
 

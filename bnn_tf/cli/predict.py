@@ -49,7 +49,15 @@ def predict(
     from bnn_tf.training.evaluation import as_logits
 
     pre = chosen.pre()
-    inputs = np.concatenate([pre.normalize(_pixels(path, pre)[None]) for path in images])
+    views, unread = [], {}
+    for path in images:
+        try:
+            views.append(_pixels(path, pre))
+        except UserError as error:
+            unread[path] = str(error)
+    if not views:
+        raise UserError("; ".join(unread.values()))
+    inputs = np.concatenate([pre.normalize(view[None]) for view in views])
     logits = np.asarray(opened.predict()(inputs), np.float64)
     if logits.ndim != 2:
         raise UserError(f"{target} gives outputs of shape {logits.shape[1:]}, not one value for each class")
@@ -62,10 +70,13 @@ def predict(
         names = [str(number) for number in range(logits.shape[1])]
     rows: list[dict[str, Any]] = [
         {"image": str(path), "classes": _best(values, names, top)}
-        for path, values in zip(images, logits, strict=True)
+        for path, values in zip([path for path in images if path not in unread], logits, strict=True)
     ]
     lines = [f"{row['image']}: " + ", ".join(_shown(entry) for entry in row["classes"]) for row in rows]
-    options.emit({"target": str(target), "images": rows}, as_json, "\n".join(lines))
+    result = {"target": str(target), "images": rows, "unread": {str(path): unread[path] for path in unread}}
+    options.emit(result, as_json, "\n".join(lines))
+    if unread:
+        raise UserError("; ".join(unread.values()))
 
 
 def _files(path: Path) -> list[Path]:

@@ -74,7 +74,7 @@ class EpochProgress:
         self.test_steps = test_steps
         self.seconds: list[float] = []
         self.bar: Progress | None = None
-        self.started = 0.0
+        self.started = self.compiling = 0.0
 
     def start(self, epoch: int, step: int = 0) -> None:
         """Begins an epoch, at a step."""
@@ -96,6 +96,10 @@ class EpochProgress:
                 status="compiling the step…" if not self.seconds else "",
             )
             self.bar.start()
+
+    def compiled(self) -> None:
+        """Notes that the step has run for the first time: later epochs do not compile."""
+        self.compiling = time.monotonic() - self.started
 
     def wants(self, step: int) -> bool:
         """Whether `advance` shows figures after this step, for which they must be fetched."""
@@ -138,7 +142,7 @@ class EpochProgress:
         self.close()
         self.seconds.append(time.monotonic() - self.started)
         left = self.epochs - epoch - 1 + self.epochs_after
-        usual = statistics.median(self.seconds[1:] or self.seconds)  # the first one also compiled
+        usual = statistics.median(self.seconds[1:] or [self.seconds[0] - self.compiling])
         figures = "  ".join(f"{label} {form(logs[key])}" for key, label, form in _FIGURES if key in logs)
         self.console.print(
             f"{self.label} {epoch + 1}/{self.epochs}  {figures}  {duration(self.seconds[-1])}"

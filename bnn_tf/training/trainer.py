@@ -522,6 +522,8 @@ class _Training:
             # The first call compiles, of which native code would say a page.
             with contextlib.nullcontext() if self.compiled_step else quiet_native_stderr():
                 tensors = train_step(iterator)
+            if not self.compiled_step:
+                self.progress.compiled()
             self.compiled_step = True
             self.signals.hold = True  # from here on there is something to save first
             step += count

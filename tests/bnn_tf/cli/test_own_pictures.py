@@ -35,6 +35,29 @@ def test_a_folder_of_class_folders_needs_no_dataset(command, pictures):
     assert (phase["batch_size"], phase["epochs"], planned["steps"]) == (8, 60, 240)
 
 
+@pytest.mark.parametrize("layout", ["empty", "loose", "empty classes"])
+def test_a_folder_without_class_folders_is_refused(layout, command, pictures):
+    """It was passed over for the embedded digits, on which training then began."""
+    folder = pictures.parent / layout
+    folder.mkdir()
+    if layout == "loose":
+        (pictures / "cat" / "1.png").rename(folder / "1.png")
+    elif layout == "empty classes":
+        (folder / "cat").mkdir()
+        (folder / "dog").mkdir()
+    code, out, err = command("train", "--method", "ovsw", "--data-dir", folder, "--dry-run")
+    assert (code, out) == (1, "")
+    assert f"{folder} is not an image folder: expected train/<class>/* and val/<class>/*" in err
+
+
+def test_a_folder_of_tensorflow_datasets_wants_a_name(command, tmp_path):
+    (tmp_path / "mnist" / "3.0.1").mkdir(parents=True)
+    (tmp_path / "mnist" / "3.0.1" / "dataset_info.json").write_text("{}")
+    code, _, err = command("train", "--method", "ovsw", "--data-dir", tmp_path, "--dry-run")
+    assert code == 2
+    assert f"{tmp_path} holds mnist of TensorFlow Datasets; name it: --dataset NAME" in err
+
+
 def test_what_is_typed_wins(command, pictures):
     options = ("--batch-size", 4, "--epochs", 3, "--image-size", 48, "--channels", 1)
     planned = plan(command, "--data-dir", pictures, *options)

@@ -56,6 +56,16 @@ def test_a_damaged_image_is_named(command, colours):
     assert (code, err) == (1, "bnn-tf: red.png is a PNG image that is damaged or cut off\n")
 
 
+def test_images_beside_a_damaged_one_are_classified(command, colours):
+    (colours / "empty.png").touch()
+    options = ("--normalization", "none", "--class-names", "names.txt")
+    code, out, err = command("predict", "model.keras", "empty.png", "red.png", "blue.png", *options)
+    assert [line.split()[:2] for line in out.splitlines()] == [["red.png:", "red"], ["blue.png:", "blue"]]
+    assert (code, err) == (1, "bnn-tf: empty.png is empty\n")
+    code, out, _ = command("predict", "model.keras", "empty.png", "red.png", *options, "--json")
+    assert (code, json.loads(out)["unread"]) == (1, {"empty.png": "empty.png is empty"})
+
+
 def test_json(command, colours):
     printed = json.loads(command("predict", "model.keras", "red.png", "--normalization", "none", "--json")[1])
     (image,) = printed["images"]
