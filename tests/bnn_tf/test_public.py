@@ -113,8 +113,9 @@ def test_examples(name):
     tests = finder.find(module, extraglobs=NAMES)
     assert sum(bool(test.examples) for test in tests)
     with bnn_tf.methods.METHODS.temporary(), zoo.MODELS.temporary():  # examples register things of their own
-        failed = {test.name for test in tests if runner.run(test).failed}
-    assert not failed
+        said: dict[str, list[str]] = {test.name: [] for test in tests}
+        failed = [test.name for test in tests if runner.run(test, out=said[test.name].append).failed]
+    assert not failed, "\n".join("".join(said[name]) for name in failed)
 
 
 @pytest.mark.parametrize("name", [name for name in MODULES if name.startswith("bnn_tf.")])
