@@ -22,6 +22,9 @@ CONVERSION = "conversion.json"
 """What a run says of its last conversion: the file, its checksum, its agreement with Keras."""
 
 
+_OTHER_KINDS = (".c", ".h", ".h5", ".keras", ".mlmodel", ".npz", ".onnx", ".pb", ".pt", ".pth", ".snn")
+
+
 class _Form(click.Choice):
     """The form after `--int8`; the option may stand alone, but not directly before TARGET."""
 
@@ -97,6 +100,8 @@ def convert(
     machine; on noise, for a Keras model without --dataset).
     Then the first layer that differs is named, and the flipped signs of each layer are shown.
     """
+    if output is not None and output.suffix.lower() in _OTHER_KINDS:
+        raise UsageError(f"what is written is a TFLite file, and {output} is named like another kind of file")
     opened = Target.open(target)
     require_converter()
     require_images(dataset, data_dir, normalization)

@@ -1,5 +1,6 @@
 """`bnn-tf export`."""
 
+import shlex
 from pathlib import Path
 
 import click
@@ -90,4 +91,6 @@ def export(
         subbit=subbit,
         int8_weights=int8_weights,
     )
-    options.emit(report.to_dict(), as_json, str(report))
+    fast = ("-O3", "-march=native", "-ffp-contract=off")
+    compiled = shlex.join(["cc", *fast, f"-D{report.name.upper()}_MAIN", str(path), "-o", report.name])
+    options.emit(report.to_dict(), as_json, f"{report}\nas a program that takes PPM files: {compiled} -lm")

@@ -132,7 +132,7 @@ def train(context: click.Context, **chosen: Any) -> None:
 
         facts = data.describe(prepared.source)
         session.console.print(f"Data: {facts}{_resizing(facts, run.config.recipe)}")
-        for remark in (*facts.notes, *_misfits(facts, run.config.recipe)):
+        for remark in (*facts.notes, *_misfits(facts, run.config)):
             session.console.print(remark)
     for remark in _remarks(run):
         session.console.print(remark)
@@ -228,6 +228,9 @@ def _phases(recipe: "Recipe", chosen: dict[str, Any]) -> "Recipe":
     return dataclasses.replace(recipe, phases=recipe.phases[first:])
 
 
+_TOO_FEW_FOR_RANDOM_WEIGHTS = 2_000
+
+
 def _remarks(run: "Run") -> list[str]:
     """What may surprise about the configuration."""
     recipe = run.config.recipe
@@ -257,9 +260,19 @@ def _resizing(facts: "data.Facts", recipe: "Recipe") -> str:
     return f", {verb} to {size[0]}×{size[1]}"
 
 
-def _misfits(facts: "data.Facts", recipe: "Recipe") -> list[str]:
+def _misfits(facts: "data.Facts", config: "RunConfig") -> list[str]:
     """Where the recipe does not fit the data."""
-    remarks = []
+    from zoo import pretrained
+
+    remarks, recipe = [], config.recipe
+    shipped = [name for name in pretrained.names() if name.startswith(f"{recipe.model}-")]
+    few = facts.train is not None and facts.train <= _TOO_FEW_FOR_RANDOM_WEIGHTS
+    if recipe.dataset == "folder" and few and shipped and not config.init_from:
+        others = " and ".join(f"--method {name.removeprefix(f'{recipe.model}-')}" for name in shipped)
+        remarks.append(
+            f"--method {recipe.method.name} starts from random weights, for which {facts.train:,} images are "
+            f"few; {others} start from weights that come with the package"
+        )
     batch = max(phase.batch_size for phase in recipe.phases)
     if facts.train is not None and facts.train <= batch:
         several = max(8, facts.train // 8)
@@ -292,7 +305,7 @@ def _print_plan(config: "RunConfig", as_json: bool) -> None:
         rate = f"{phase.optimizer.name} at {phase.optimizer.rate(phase.batch_size):g}, {phase.schedule.name}"
         lines.append(f"phase {phase.name}: {phase.epochs} epochs, batches of {phase.batch_size}, {rate}")
     lines += [f"start: {config.init_from}"] if config.init_from else []
-    lines += [f"data: {facts}{_resizing(facts, recipe)}", *facts.notes, *_misfits(facts, recipe)]
+    lines += [f"data: {facts}{_resizing(facts, recipe)}", *facts.notes, *_misfits(facts, config)]
     if facts.train is not None:
         steps = {phase.name: -(-facts.train // phase.batch_size) for phase in recipe.phases}
         plan |= {"steps_per_epoch": steps}

@@ -512,7 +512,7 @@ def confusion(matrix: Sequence[Sequence[int]], names: Sequence[str]) -> str:
             if not value:
                 continue
             color = "var(--s0)" if i == j else "var(--s1)"
-            opacity = 0.12 + 0.88 * (share if i == j else min(1.0, 3 * share))
+            opacity = 0.1 + 0.4 * (share if i == j else min(1.0, 3 * share))  # the numbers stay readable
             title = f"<title>{escape(names[i])} taken for {escape(names[j])}: {value} of {total}</title>"
             body.append(
                 f'<rect x="{margin + cell * j:.1f}" y="{y:.1f}" width="{cell - 1:.2f}" '

@@ -32,6 +32,13 @@ def test_json(command, trained, tmp_path):
     assert not (trained / "model.tflite").exists()
 
 
+def test_a_name_of_another_kind_of_file(command, trained, tmp_path):
+    code, _, err = command("convert", trained, "-o", tmp_path / "model.onnx")
+    assert code == 2
+    assert "what is written is a TFLite file" in err
+    assert not (tmp_path / "model.onnx").exists()
+
+
 def test_a_saved_model_needs_no_dataset(command, tiny, tmp_path):
     tiny(method="recu").save(tmp_path / "model.keras")
     code, out, _ = command("convert", tmp_path / "model.keras", "-o", tmp_path / "model.tflite", "--layers")

@@ -13,6 +13,7 @@ def test_writes_and_checks_a_run(command, trained):
     assert code == 0, err
     assert "flash:" in out
     assert "layer by layer" in out
+    assert f"cc -O3 -march=native -ffp-contract=off -DMODEL_MAIN {trained}/model.c -o model -lm" in out
     assert "int model_run(" in (trained / "model.c").read_text()
     assert (trained / "model.h").is_file()
 

@@ -74,6 +74,7 @@ def test_what_does_not_fit_is_said(command, pictures):
     assert "One image in 5 of each class is held out for testing." in out
     assert "One step is all of an epoch: a batch holds 64 images, there are 32 to train on" in out
     assert "The pictures are far larger than what the network sees: try --image-size 16" in out
+    assert "--method recu starts from random weights, for which 32 images are few; --method ovsw and" in out
 
 
 def test_the_fast_variant_is_fitted_too(command, pictures):
