@@ -117,6 +117,12 @@ class ImageSet:
         return cls(str(values["dataset"]), None, images.to_dict(), names)
 
 
+_FILES_OF_RUNS = (
+    *("config.json", "environment.json", "metrics.csv", "diagnostics.jsonl"),
+    *("model.weights.h5", "model.weights.json", "conversion.json"),
+)
+
+
 class Target:
     """What a command was pointed at.
 
@@ -419,6 +425,10 @@ class Target:
             raise UsageError(f"there is no folder {path.parent} to write {path.name} to")
         if path.is_dir():
             raise UsageError(f"{path} is a folder; name the file to write with -o")
+        if path.exists() and self.path.exists() and path.samefile(self.path):
+            raise UsageError(f"{path} is what is read; name another file with -o")
+        if path.name in _FILES_OF_RUNS and (path.parent / "config.json").is_file():
+            raise UsageError(f"{path} belongs to the run in that folder; name another file with -o")
         return path
 
     def knows_images(self) -> bool:

@@ -14,7 +14,7 @@ import numpy as np
 from bnn_tf import files
 from bnn_tf._tensorflow import tf
 from bnn_tf.deploy import proof as proofs
-from bnn_tf.deploy.graph import outputs_of
+from bnn_tf.deploy.graph import ConversionError, outputs_of
 from bnn_tf.deploy.interpreter import Interpreter
 from bnn_tf.deploy.lce_file import LceFile
 from bnn_tf.errors import UsageError, UserError
@@ -29,6 +29,7 @@ from bnn_tf.values import InNotebooks
 
 _IMAGES = 16
 _PROVED = 4
+_LONGEST_SIDE = 2**15 - 512  # regions of maps are 16-bit numbers, borders included
 _KEYWORDS = re.compile(
     "auto|break|case|char|class|const|continue|default|delete|do|double|else|enum|extern|float|for|goto|if|"
     "inline|int|long|main|new|register|restrict|return|short|signed|sizeof|static|struct|switch|template|"
@@ -178,6 +179,12 @@ def export_c(
         (18, 41488)
     """
     path = Path(path)
+    if not path.name:
+        raise UsageError("the path names no file to write")
+    if header and path.suffix == ".h":
+        raise UsageError(f"the header would take the place of the program in {path}; name the program ….c")
+    if isinstance(classes, str) or not all(isinstance(label, str) for label in classes):
+        raise UsageError("classes must be a list of names")
     name = _name(path, name)
     file = None
     graph: Any = None
@@ -201,6 +208,15 @@ def export_c(
     outputs = network.shapes[network.outputs[0]].channels
     if classes and len(classes) != outputs:
         raise UsageError(f"there are {len(classes)} names of classes for {outputs} classes")
+    for operation in network.operations:
+        sides = max(
+            max(network.shapes[t].height, network.shapes[t].width)
+            for t in (*operation.inputs, operation.output)
+        )
+        if sides > _LONGEST_SIDE:
+            raise ConversionError(
+                f"'{operation.name}': maps of {sides:,} pixels a side are too large for the program"
+            )
     program = compile_network(network)
     source = write_source(program, name, labels, subbit)
     convolutions = [op for op in network.operations if isinstance(op, Convolution)]
@@ -309,6 +325,6 @@ def _per_channel(what: str, values: float | Sequence[float], channels: int) -> t
     numbers = tuple(float(value) for value in np.atleast_1d(np.asarray(values, np.float64)))
     if len(numbers) not in (1, channels):
         raise UsageError(f"{what} has {len(numbers)} values for {channels} channels")
-    if not all(np.isfinite(numbers)) or (what == "std" and min(numbers) <= 0):
+    if not all(np.isfinite(numbers)) or (what == "std" and np.asarray(numbers, np.float32).min() <= 0):
         raise UsageError(f"{what} must be {'positive' if what == 'std' else 'finite'}, not {values}")
     return numbers

@@ -223,7 +223,10 @@ class _FileLowering(Builder):
             return self.combination(operator)
         if operator.name not in _LOWERINGS:
             raise _refused(operator, "no operation of the exported program computes it")
-        return _LOWERINGS[operator.name](self, operator)
+        try:
+            return _LOWERINGS[operator.name](self, operator)
+        except KeyError as error:
+            raise _refused(operator, f"the file is damaged: it has no {error}") from error
 
     def _is_constant(self, operator: Operator) -> bool:
         """Computes what depends on no image: filters of one sign throughout, and weights of other types."""

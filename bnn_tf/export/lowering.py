@@ -415,7 +415,11 @@ class _Lowering(Builder):
     def relu(self, call: Call) -> Tensor:
         config, tensor = call.layer.config, self._float(call)
         name, threshold, top = call.layer.name, config["threshold"], config["max_value"]
-        tensor = self.map(name, tensor, "t >= {0} ? t : {1} * (t - {0})", threshold, config["negative_slope"])
+        if threshold == config["negative_slope"] == 0:
+            tensor = self.map(name, tensor, RELU)
+        else:
+            form = "t >= {0} ? t : {1} * (t - {0})"
+            tensor = self.map(name, tensor, form, threshold, config["negative_slope"])
         return tensor if top is None else self.map(name, tensor, "t > {0} ? {0} : t", top)
 
     def leaky_relu(self, call: Call) -> Tensor:
@@ -451,7 +455,8 @@ class _Lowering(Builder):
         )
         deviation = np.maximum(deviation, 1e-7)
         channels = self._shape(call.inputs[0]).channels
-        if mean.size not in (1, channels) or call.layer.config.get("invert"):
+        of_channels = mean.size == channels == np.asarray(origin.mean).shape[-1]
+        if not (mean.size == 1 or of_channels) or call.layer.config.get("invert"):
             raise _refuser(call.layer)("it does not normalize channels")
         return self.map(call.layer.name, self._float(call), "(t - {0}) / {1}", mean, deviation)
 
@@ -493,10 +498,12 @@ class _Lowering(Builder):
             if len(marks) == 1:
                 constant = np.asarray(operands[positions.index(None)], np.float32)
                 expression = operations.COMBINATIONS[kind][positions.index(0)]
-                if constant.size in (1, self._shape(call.inputs[0]).channels):
+                channels = self._shape(call.inputs[0]).channels
+                if constant.size == 1 or (constant.size == channels == constant.shape[-1]):
                     return self.map(
                         call.layer.name, self._float(call), expression.format(u="{0}"), constant.reshape(-1)
                     )
+                raise refuse(f"its constant of shape {constant.shape} is not one value for each channel")
         if (bounds := facts.clip_bounds(call)) is not None:
             return self.map(call.layer.name, self._float(call), CLAMP, *bounds)
         short = function.split(".")[-1]

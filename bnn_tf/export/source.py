@@ -115,8 +115,8 @@ def runtime(piece: str, name: str) -> str:
 
 
 def _prefixed(text: str, name: str) -> str:
-    text = re.sub(r"\bnet_(?=\w)", f"{name}_", text)
-    return re.sub(r"\bNET_(?=\w)", f"{name.upper()}_", text)
+    prefixes = {"net": name, "NET": name.upper()}
+    return re.sub(r"\b(net|NET)_(?=\w)", lambda match: f"{prefixes[match[1]]}_", text)
 
 
 class _Writer:
@@ -152,6 +152,7 @@ class _Writer:
                 "",
                 *steps,
                 entry,
+                self._other_outputs(),
                 main,
             ]
         )
@@ -176,6 +177,7 @@ class _Writer:
             "WIDTH": shape.width,
             "CHANNELS": shape.channels,
             "CLASSES": sizes[0],
+            "LABELS": outputs[0].channels,
         }
         numbers |= {f"OUTPUT{n}_SIZE": size for n, size in enumerate(sizes[1:], 1)}
         guarded = [
@@ -189,6 +191,16 @@ class _Writer:
     def _output_names(self) -> list[str]:
         count = len(self._program.network.outputs)
         return ["logits", *(f"output{number}" for number in range(1, count))]
+
+    def _other_outputs(self) -> str:
+        """Where `main` has the outputs written that it does not print."""
+        n, upper = self._name, self._name.upper()
+        names = [f"{n}_{output}" for output in self._output_names()[1:]]
+        arrays = [f"static float {name}[{upper}_{name[len(n) + 1 :].upper()}_SIZE];" for name in names]
+        passed = "".join(f", {name}" for name in names)
+        return "\n".join(
+            [f"#ifdef {upper}_MAIN", *arrays, f"#define {upper}_OTHERS{passed and f' {passed}'}", "#endif"]
+        )
 
     def _prototypes(self) -> list[str]:
         n = self._name
@@ -687,29 +699,29 @@ class _Writer:
     def _vector_tail(self, body: _Lines, step: Step, value: str) -> None:
         """The same with the functions of vectors of channels."""
         self._pieces |= {"vectors": None, "values": None}
-        channels, packed = step.shape.channels, 0
+        n, channels, packed = self._name, step.shape.channels, 0
         stored: dict[Tensor, str] = {}
         loop = _Lines(body.depth + 1)
-        loop.add(f"net_values t = {_VECTOR_FORMS[value]};")
+        loop.add(f"{n}_values t = {_prefixed(_VECTOR_FORMS[value], n)};")
         for part in step.tail:
             if isinstance(part, Store):
                 name = stored[part.tensor] = f"out{len(stored)}"
                 body.add(f"float *const {name} = {self._target(part.tensor)} + at * {channels};")
-                loop.add(f"net_store({name} + c, t);")
+                loop.add(f"{n}_store({name} + c, t);")
             elif isinstance(part, Pack):
                 target = f"{self._target(part.tensor)} + {self._pixel(part.tensor)}"
                 body.add(f"uint8_t *const bits{packed} = {target};")
-                loop.add(f"net_signs(bits{packed} + c / 8, t);")
+                loop.add(f"{n}_signs(bits{packed} + c / 8, t);")
                 packed += 1
             elif isinstance(part, Apply):
-                form = _VECTOR_FORMS[part.operation.expression]
+                form = _prefixed(_VECTOR_FORMS[part.operation.expression], n)
                 loop.add(f"t = {self._applied(part, channels, form)};")
             else:
                 other = self._operand(body, step, part, stored)
-                form = _VECTOR_FORMS[part.expression]
-                loop.add(f"t = {form.format(u=_vector(other))};")
-        with body.block(_prefixed(f"for (int c = 0; c < {channels}; c += NET_VALUES)", self._name)):
-            body.lines += [_prefixed(line, self._name) for line in loop.lines]
+                form = _prefixed(_VECTOR_FORMS[part.expression], n)
+                loop.add(f"t = {form.format(u=_vector(other, n))};")
+        with body.block(f"for (int c = 0; c < {channels}; c += {n.upper()}_VALUES)"):
+            body.lines += loop.lines
 
     def _applied(self, part: Apply, channels: int, form: str = "") -> str:
         names = []
@@ -721,7 +733,7 @@ class _Writer:
             else:
                 names.append(f"{self._constant(values, 'float')}[at * {channels} + (size_t)c]")
         if form:
-            return form.format(*map(_vector, names))
+            return form.format(*(_vector(name, self._name) for name in names))
         return part.operation.expression.format(*names)
 
     def _operand(self, body: _Lines, step: Step, part: Join, stored: dict[Tensor, str]) -> str:
@@ -928,9 +940,9 @@ def _classes(window: Window, axis: int, count: int, size: int, full: bool) -> li
     return runs
 
 
-def _vector(value: str) -> str:
+def _vector(value: str, prefix: str) -> str:
     """The vector of channels for which an expression of one channel stands."""
-    return f"net_values_at(&{value})" if value.endswith("]") else f"net_values_of({value})"
+    return f"{prefix}_values_at(&{value})" if value.endswith("]") else f"{prefix}_values_of({value})"
 
 
 def _type(values: np.ndarray) -> str:

@@ -91,7 +91,7 @@ int main(int argc, char **argv)
         }
         for (i = -1; i < runs; ++i) {
             const double start = net_seconds();
-            net_run_u8(pixels, logits);
+            net_run_u8(pixels, logits NET_OTHERS);
             times[i < 0 ? 0 : i] = 1e3 * (net_seconds() - start);
         }
         qsort(times, (size_t)runs, sizeof times[0], net_by_time);
@@ -104,7 +104,7 @@ int main(int argc, char **argv)
             failed = 1;
             continue;
         }
-        net_run_u8(pixels, logits);
+        net_run_u8(pixels, logits NET_OTHERS);
         printf("%s:", argv[i]);
         for (rank = 0; rank < 5 && rank < NET_CLASSES; ++rank) {
             int c, best = -1;
@@ -116,7 +116,7 @@ int main(int argc, char **argv)
             if (best < 0) {
                 break;
             }
-            printf("%s %s (%.4g)", rank > 0 ? "," : "", net_class_names[best], (double)logits[best]);
+            printf("%s %s (%.4g)", rank > 0 ? "," : "", net_class_names[best % NET_LABELS], (double)logits[best]);
             logits[best] = -3.4e38f;
         }
         printf("\n");

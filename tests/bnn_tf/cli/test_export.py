@@ -35,6 +35,24 @@ def test_json_and_a_name(command, trained, tmp_path):
     assert "int mine_run(" in (tmp_path / "x.c").read_text()
 
 
+@pytest.mark.parametrize("name", ["config.json", "metrics.csv"])
+def test_files_of_a_run_are_kept(name, command, trained):
+    before = (trained / name).read_bytes()
+    code, _, err = command("export", trained, "-o", trained / name, "--no-check")
+    assert code == 2
+    assert "belongs to the run in that folder" in err
+    assert (trained / name).read_bytes() == before
+
+
+def test_what_is_read_is_not_written(command, tiny, tmp_path):
+    tiny().save(tmp_path / "model.keras")
+    before = (tmp_path / "model.keras").read_bytes()
+    code, _, err = command("export", tmp_path / "model.keras", "-o", tmp_path / "model.keras", "--no-check")
+    assert code == 2
+    assert "is what is read" in err
+    assert (tmp_path / "model.keras").read_bytes() == before
+
+
 def test_needs_a_file_to_write(command, trained, tmp_path):
     assert command("export", trained, "-o", tmp_path / "none" / "x.c")[0] == 2
 

@@ -16,7 +16,8 @@ from bnn_tf.errors import UsageError, UserError
 from bnn_tf.export import check
 from bnn_tf.export.int8_weights import levels_of
 from bnn_tf.export.lowering import lower
-from bnn_tf.export.source import codebook_of
+from bnn_tf.export.program import compile_network
+from bnn_tf.export.source import Labels, codebook_of, write_source
 
 needs_compiler = pytest.mark.skipif(check.compiler() is None, reason="there is no C compiler on this machine")
 
@@ -249,3 +250,78 @@ def test_work_is_counted():
     inside = 10 * 10  # of 12 · 12 taps
     assert network.work().binary == 16 * 9 * 8 * 6 + inside * 6 * 5
     assert network.work().real == inside * 3 * 8 + 4 * 9 * 10 + 40 * 7
+
+
+@needs_compiler
+@pytest.mark.parametrize("name", ["net", "net_x", "NET_x", "NET"])
+def test_prefixes_that_begin_like_the_functions(name, tmp_path):
+    image = tf.keras.Input((6, 6, 3))
+    x = tf.keras.layers.Conv2D(16, 3, activation="relu")(image)
+    bnn_tf.export_c(tf.keras.Model(image, x), tmp_path / f"{name}.c", check=True)
+
+
+@needs_compiler
+@pytest.mark.parametrize("outputs", ["map", "two"])
+def test_the_program_of_a_map_and_of_several_outputs(outputs, tmp_path):
+    image = tf.keras.Input((6, 6, 3))
+    x = tf.keras.layers.Conv2D(2, 3, padding="same")(image)
+    flat = tf.keras.layers.Flatten()(x)
+    heads = [x] if outputs == "map" else [tf.keras.layers.Dense(2)(flat), tf.keras.layers.Dense(5)(flat)]
+    bnn_tf.export_c(tf.keras.Model(image, heads), tmp_path / "net.c", classes=("a", "b"))
+    flags = ["-std=c99", "-Wall", "-Werror", "-fsanitize=address,undefined", "-DNET_MAIN"]
+    subprocess.run([check.compiler(), *flags, "net.c", "-o", "net", "-lm"], cwd=tmp_path, check=True)
+    (tmp_path / "a.raw").write_bytes(bytes(range(108)))
+    out = subprocess.run(["./net", "a.raw"], cwd=tmp_path, capture_output=True, text=True, check=True)
+    best = [part.split()[0] for part in out.stdout.removeprefix("a.raw:").split(",")]
+    assert best
+    assert set(best) <= {"a", "b"}
+
+
+@pytest.mark.parametrize("shape", [(1, 40000, 1), (40000, 1, 1)])
+def test_sides_that_do_not_fit_are_refused(shape, tmp_path):
+    image = tf.keras.Input(shape)
+    x = tf.keras.layers.Conv2D(2, (1, 3), padding="same", name="long")(image)
+    model = tf.keras.Model(image, tf.keras.layers.GlobalAveragePooling2D()(x))
+    with pytest.raises(ConversionError, match=r"'long': maps of 40,000 pixels a side are too large"):
+        bnn_tf.export_c(model, tmp_path / "net.c", check=False)
+    assert not (tmp_path / "net.c").exists()
+
+
+@pytest.mark.parametrize("layer", ["multiply", "normalization"])
+def test_constants_along_other_axes_are_refused(layer, tmp_path):
+    """As many values as there are channels, but one for each row."""
+    image = tf.keras.Input((4, 4, 4))
+    if layer == "multiply":
+        x = image * np.float32([1, 5, -9, 20]).reshape(4, 1, 1)
+    else:
+        x = tf.keras.layers.Normalization(axis=1, mean=np.arange(4.0), variance=np.arange(1.0, 5.0))(image)
+    model = tf.keras.Model(image, tf.keras.layers.Flatten()(x))
+    with pytest.raises(ConversionError, match=layer):
+        bnn_tf.export_c(model, tmp_path / "net.c", check=False)
+
+
+@needs_compiler
+def test_relu_of_what_is_not_finite(tmp_path):
+    image = tf.keras.Input((1, 1, 16))
+    model = tf.keras.Model(image, tf.keras.layers.ReLU()(image))
+    images = np.full((1, 1, 1, 16), -np.inf, np.float32)
+    program = compile_network(lower(model)[0])
+    outcome = check.run(program, write_source(program, "net", Labels()).text, "net", images)
+    assert np.array_equal(outcome.outputs[0].ravel(), np.zeros(16))
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"path": ""}, "names no file"),
+        ({"path": "net.h", "header": True}, "would take the place of the program"),
+        ({"classes": "abcdefghij"}, "list of names"),
+        ({"classes": list(range(10))}, "list of names"),
+        ({"std": 1e-60}, "std must be positive"),
+    ],
+)
+def test_arguments_that_cannot_be_meant(options, reason, model, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError, match=reason):
+        bnn_tf.export_c(model, **{"path": "net.c", "check": False, **options})
+    assert not list(tmp_path.iterdir())
