@@ -33,6 +33,7 @@ class KitReport(InNotebooks):
         size: Bytes of the model.
         reference: The example that it holds.
         top: The likeliest classes of the example: name, number, output.
+        no_program: Why the network is not in it as a C program; None where it is, or was not asked for.
     """
 
     path: Path
@@ -40,6 +41,7 @@ class KitReport(InNotebooks):
     size: int
     reference: Reference
     top: tuple[dict[str, Any], ...]
+    no_program: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -52,6 +54,7 @@ class KitReport(InNotebooks):
             "tolerance": self.reference.tolerance,
             "keras_difference": self.reference.keras_gap,
             "keras_agreement": self.reference.agreement,
+            "no_program": self.no_program,
         }
 
     def __str__(self) -> str:
@@ -62,6 +65,8 @@ class KitReport(InNotebooks):
             f"differs from Keras by {self.reference.keras_gap:.2g} on it; "
             f"{self.reference.agreement:.0%} of the images tried for it are classified alike",
         ]
+        if self.no_program is not None:
+            lines.append(f"without a C program: {self.no_program}")
         if not self.reference.steady:
             lines.append(
                 f"every image tried moves by rounding alone (by {self.reference.spread:.2g}, allowed "
@@ -95,6 +100,7 @@ def write(
     Raises:
         UserError: the folder cannot be written to.
     """
+    no_program = None
     expected = {**_expected(labels, reference), "quantization": output_quantization}
     how = rule(preprocessing, input_quantization)
     try:
@@ -110,7 +116,8 @@ def write(
         _write_json(folder / "expected.json", expected)
         _write_arrays(folder, reference, preprocess.preprocess(reference.image, how))
         if network is not None:
-            _write_program(folder, network, names, preprocessing, reference, input_quantization is None)
+            plain = input_quantization is None
+            no_program = _write_program(folder, network, names, preprocessing, reference, plain)
     except OSError as error:
         raise UserError(f"cannot write the kit to {folder}: {error.strerror or error}") from error
     return KitReport(
@@ -119,6 +126,7 @@ def write(
         size=(folder / "model.tflite").stat().st_size,
         reference=reference,
         top=tuple(expected["top"]),
+        no_program=no_program,
     )
 
 
@@ -129,8 +137,8 @@ def _write_program(
     preprocessing: Images,
     reference: Reference,
     same: bool,
-) -> None:
-    """Adds the network as a C file, what compiles it, and a page; nothing where a layer cannot be exported.
+) -> str | None:
+    """Adds the network as a C file, what compiles it, and a page; says why where it cannot be exported.
 
     `same`: whether the reference's outputs are those of this network, not of one with int8 weights.
     """
@@ -139,8 +147,8 @@ def _write_program(
     mean, std = preprocessing.mean, preprocessing.std
     try:
         export_c(network, folder / "net.c", classes=names, mean=mean, std=std, check=False)
-    except UserError:
-        return
+    except UserError as error:
+        return str(error)
     for source in (FILES / "program").iterdir():
         shutil.copy(source, folder / source.name)
     pixels = preprocess.view(reference.image, rule(preprocessing))
@@ -150,6 +158,7 @@ def _write_program(
         b"P%d %d %d 255\n" % (magic, width, height) + pixels.tobytes()
     )
     web.write_page(folder, names, preprocessing, pixels, reference if same else None)
+    return None
 
 
 def rule(preprocessing: Images, quantization: Quantization = None) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from bnn_tf import device_kit
+from bnn_tf._tensorflow import tf
 from bnn_tf.data import Images
 from bnn_tf.device_kit import kit, web
 from bnn_tf.errors import UserError
@@ -108,6 +109,19 @@ def page(tiny, tmp_path, rng):
     )
     yield browser
     browser.close()
+
+
+def test_a_kit_without_a_program_says_why(tiny, tmp_path, rng):
+    model, pre = tiny(), Images(size=(8, 8))
+    image = rng.integers(0, 256, (8, 8, 3), np.uint8)
+    reference = device_kit.Reference(image, pre.normalize(image)[None], np.eye(10)[:1], 1e-6, 1e-6)
+    (tmp_path / "model.tflite").write_bytes(b"a model")
+    by_rows = tf.keras.Model(model.input, model(model.input * np.ones((8, 1, 1), np.float32)))
+    arguments = (tmp_path / "kit", tmp_path / "model.tflite", list("0123456789"), pre, reference)
+    report = device_kit.write(*arguments, network=by_rows)
+    assert "net.c" not in report.files
+    assert "its constant of shape (8, 1, 1) is not one value for each channel" in report.no_program
+    assert "without a C program: " in str(report)
 
 
 def test_kit_holds_the_page(tiny, tmp_path, rng, monkeypatch):
