@@ -59,6 +59,10 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
         b'123'
     """
     path = Path(path)
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise UserError(
+            f"cannot write {path}: it is a pipe or a device, which a file would take the place of"
+        )
     temporary = path.with_name(f".{path.name}.{os.getpid()}{TEMPORARY}")
     try:
         yield temporary

@@ -52,6 +52,14 @@ def test_errors_name_the_file_and_not_the_temporary_one(tmp_path):
     assert files.TEMPORARY not in str(error.value)
 
 
+def test_pipes_and_devices_are_not_replaced(tmp_path):
+    """Root may rename over `/dev/full`, which is an ordinary file from then on."""
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(UserError, match="pipe: it is a pipe or a device"):
+        files.write_text(tmp_path / "pipe", "x")
+    assert (tmp_path / "pipe").is_fifo()
+
+
 def test_leftovers_of_killed_processes_are_removed(tmp_path):
     (tmp_path / f".a.json.123{files.TEMPORARY}").write_text("half")
     (tmp_path / "a.json").write_text("whole")
