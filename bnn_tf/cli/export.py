@@ -64,6 +64,7 @@ def export(
     names = read_class_names(class_names) if class_names is not None else []
 
     from bnn_tf import export_c
+    from bnn_tf.export.timing import FAST
 
     network = opened.content() if opened.is_converted else opened.network()
     samples = None
@@ -91,6 +92,5 @@ def export(
         subbit=subbit,
         int8_weights=int8_weights,
     )
-    fast = ("-O3", "-march=native", "-ffp-contract=off")
-    compiled = shlex.join(["cc", *fast, f"-D{report.name.upper()}_MAIN", str(path), "-o", report.name])
+    compiled = shlex.join(["cc", *FAST, f"-D{report.name.upper()}_MAIN", str(path), "-o", report.name])
     options.emit(report.to_dict(), as_json, f"{report}\nas a program that takes PPM files: {compiled} -lm")

@@ -49,15 +49,16 @@ def predict(
     from bnn_tf.training.evaluation import as_logits
 
     pre = chosen.pre()
-    views, unread = [], {}
+    views: list[tuple[str, np.ndarray]] = []
+    unread: dict[str, str] = {}
     for path in images:
         try:
-            views.append(_pixels(path, pre))
+            views.append((str(path), _pixels(path, pre)))
         except UserError as error:
-            unread[path] = str(error)
+            unread[str(path)] = str(error)
     if not views:
         raise UserError("; ".join(unread.values()))
-    inputs = np.concatenate([pre.normalize(view[None]) for view in views])
+    inputs = np.concatenate([pre.normalize(view[None]) for _, view in views])
     logits = np.asarray(opened.predict()(inputs), np.float64)
     if logits.ndim != 2:
         raise UserError(f"{target} gives outputs of shape {logits.shape[1:]}, not one value for each class")
@@ -69,11 +70,11 @@ def predict(
             )
         names = [str(number) for number in range(logits.shape[1])]
     rows: list[dict[str, Any]] = [
-        {"image": str(path), "classes": _best(values, names, top)}
-        for path, values in zip([path for path in images if path not in unread], logits, strict=True)
+        {"image": path, "classes": _best(values, names, top)}
+        for (path, _), values in zip(views, logits, strict=True)
     ]
     lines = [f"{row['image']}: " + ", ".join(_shown(entry) for entry in row["classes"]) for row in rows]
-    result = {"target": str(target), "images": rows, "unread": {str(path): unread[path] for path in unread}}
+    result = {"target": str(target), "images": rows, "unread": unread}
     options.emit(result, as_json, "\n".join(lines))
     if unread:
         raise UserError("; ".join(unread.values()))

@@ -228,9 +228,6 @@ def _phases(recipe: "Recipe", chosen: dict[str, Any]) -> "Recipe":
     return dataclasses.replace(recipe, phases=recipe.phases[first:])
 
 
-_TOO_FEW_FOR_RANDOM_WEIGHTS = 2_000
-
-
 def _remarks(run: "Run") -> list[str]:
     """What may surprise about the configuration."""
     recipe = run.config.recipe
@@ -258,6 +255,9 @@ def _resizing(facts: "data.Facts", recipe: "Recipe") -> str:
         return ""
     verb = "shrunk" if shortest >= max(size) else "enlarged" if longest < min(size) else "brought"
     return f", {verb} to {size[0]}×{size[1]}"
+
+
+_TOO_FEW_FOR_RANDOM_WEIGHTS = 2_000  # images
 
 
 def _misfits(facts: "data.Facts", config: "RunConfig") -> list[str]:

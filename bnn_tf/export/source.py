@@ -43,6 +43,9 @@ from bnn_tf.export.program import (
     Step,
     Store,
     binary_depth,
+    block_filters,
+    codebook_of,
+    pack_filters,
     real_strips,
     strip_layout,
 )
@@ -194,12 +197,11 @@ class _Writer:
 
     def _other_outputs(self) -> str:
         """Where `main` has the outputs written that it does not print."""
-        n, upper = self._name, self._name.upper()
-        names = [f"{n}_{output}" for output in self._output_names()[1:]]
-        arrays = [f"static float {name}[{upper}_{name[len(n) + 1 :].upper()}_SIZE];" for name in names]
-        passed = "".join(f", {name}" for name in names)
+        n, upper, others = self._name, self._name.upper(), self._output_names()[1:]
+        arrays = [f"static float {n}_{other}[{upper}_{other.upper()}_SIZE];" for other in others]
+        passed = "".join(f", {n}_{other}" for other in others)
         return "\n".join(
-            [f"#ifdef {upper}_MAIN", *arrays, f"#define {upper}_OTHERS{passed and f' {passed}'}", "#endif"]
+            [f"#ifdef {upper}_MAIN", *arrays, f"#define {upper}_OTHERS {passed}".rstrip(), "#endif"]
         )
 
     def _prototypes(self) -> list[str]:
@@ -874,58 +876,6 @@ PIECES = (
     *("counts", "dots", "floats", "levels", "pack", "softmax"),
 )
 """The files of functions, in the order in which they stand in a program that needs them."""
-
-
-def pack_filters(kernel: np.ndarray) -> np.ndarray:
-    """Binary filters `(height, width, inputs, outputs)` as bytes, in groups of 32 and a last one of 16.
-
-    Byte k of the filters of a group lies together, so that a vector register holds the same byte of
-    many filters. Unused bits and filters are 0.
-    """
-    height, width, inputs, outputs = kernel.shape
-    bits = np.packbits(kernel.reshape(height * width, inputs, outputs) < 0, axis=1, bitorder="little")
-    rows = bits.reshape(-1, outputs)
-    parts, start = [], 0
-    while start < outputs:
-        size = 32 if outputs - start > 16 else 16
-        group = np.zeros((len(rows), size), np.uint8)
-        chosen = rows[:, start : start + size]
-        group[:, : chosen.shape[1]] = chosen
-        parts.append(group.reshape(-1))
-        start += size
-    return np.concatenate(parts)
-
-
-def codebook_of(kernel: np.ndarray) -> tuple[np.ndarray, int, np.ndarray] | None:
-    """Binary filters `(3, 3, inputs, outputs)` as indices of their patterns, bits of an index, patterns.
-
-    Bit t of a pattern is 1 where tap t is -1. Indices of all inputs of the first output come first, their
-    lowest bits first; one more byte follows the last one. None where there are more than 256 patterns.
-    """
-    taps = (kernel.reshape(9, *kernel.shape[2:]) < 0).astype(np.uint16)
-    numbers = (taps << np.arange(9, dtype=np.uint16)[:, None, None]).sum(axis=0, dtype=np.uint16)
-    patterns, indices = np.unique(numbers.T.reshape(-1), return_inverse=True)
-    if len(patterns) > 256:
-        return None
-    bits = max(int(len(patterns) - 1).bit_length(), 1)
-    table = (indices.reshape(-1, 1) >> np.arange(bits)) & 1
-    packed = np.packbits(table.astype(np.uint8).reshape(-1), bitorder="little")
-    return np.append(packed, np.uint8(0)), bits, patterns.astype(np.uint16)
-
-
-def block_filters(kernel: np.ndarray) -> np.ndarray:
-    """Filters `(height, width, inputs, outputs)` in blocks of 16, the rest in blocks of 4, padded with 0."""
-    rows = kernel.reshape(-1, kernel.shape[-1])
-    outputs = rows.shape[1]
-    parts, start = [], 0
-    while start < outputs:
-        size = 16 if outputs - start >= 16 else 4
-        block = np.zeros((len(rows), size), rows.dtype)
-        chosen = rows[:, start : start + size]
-        block[:, : chosen.shape[1]] = chosen
-        parts.append(block.reshape(-1))
-        start += size
-    return np.concatenate(parts)
 
 
 def _classes(window: Window, axis: int, count: int, size: int, full: bool) -> list[tuple[int, int, int, int]]:

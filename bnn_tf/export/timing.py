@@ -16,7 +16,9 @@ from bnn_tf.export.operations import Work
 from bnn_tf.export.source import runtime
 
 _FLAGS_OF_PEAKS = ("-std=gnu99", "-D_POSIX_C_SOURCE=199309L", "-O3", "-march=native")
-FLAGS = ("-O3", "-march=native", "-ffp-contract=off", "-D_POSIX_C_SOURCE=199309L")
+FAST = ("-O3", "-march=native", "-ffp-contract=off")
+"""How a program is compiled for the machine that compiles it."""
+FLAGS = (*FAST, "-D_POSIX_C_SOURCE=199309L")
 
 # Reads how many inferences to run, writes the seconds of each and the peak of resident kilobytes. getrusage
 # may count the process that started this one, so /proc is asked first. A file in quotes would be looked for

@@ -16,8 +16,8 @@ from bnn_tf.errors import UsageError, UserError
 from bnn_tf.export import check
 from bnn_tf.export.int8_weights import levels_of
 from bnn_tf.export.lowering import lower
-from bnn_tf.export.program import compile_network
-from bnn_tf.export.source import Labels, codebook_of, write_source
+from bnn_tf.export.program import codebook_of, compile_network
+from bnn_tf.export.source import Labels, write_source
 
 needs_compiler = pytest.mark.skipif(check.compiler() is None, reason="there is no C compiler on this machine")
 
