@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from bnn_tf import methods, model_files
@@ -67,6 +67,29 @@ def get_model(name: str) -> Network:
             f"{name!r} builds no network: it must be a function with the arguments {', '.join(_REQUIRED)}"
         )
     return builder
+
+
+def require_options(model: str, options: Iterable[str], besides: Collection[str]) -> None:
+    """Refuses options that an architecture does not have; nothing is built, and TensorFlow is not needed.
+
+    Args:
+        model: A name that `get_model` takes.
+        options: Names of the options.
+        besides: Arguments of the architecture that are no options here.
+
+    Raises:
+        UsageError: there is no such architecture or option; the message names the nearest and all.
+
+    Example:
+        >>> require_options("cifar_resnet20", ["pad_values"], besides=("method", "weights"))
+    """
+    parameters = inspect.signature(get_model(model)).parameters
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
+        return
+    valid = [name for name in parameters if name not in besides]
+    for option in options:
+        if option not in valid:
+            raise unknown(f"option of model {model}", option, valid)
 
 
 # ------------------------------------------------------------------------------------ making networks

@@ -42,7 +42,10 @@ from bnn_tf.errors import UserError
 @options.data_dir
 @options.class_names
 @click.option(
-    "--normalization", metavar="NAME", help="imagenet, cifar, unit or none; default: as the authors."
+    "--normalization",
+    metavar="NAME",
+    type=options.Name("normalization", options.normalization_names),
+    help="imagenet, cifar, unit or none; default: as the authors.",
 )
 @options.settings
 @click.option(

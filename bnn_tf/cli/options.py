@@ -311,6 +311,13 @@ def dataset_names() -> list[str]:
     return data.list_datasets()
 
 
+def normalization_names() -> list[str]:
+    """The names of the usual means and deviations."""
+    from bnn_tf import data
+
+    return list(data.NORMALIZATIONS)
+
+
 class Size(click.ParamType):
     """Height and width of images."""
 
@@ -354,6 +361,8 @@ class Number(click.ParamType):
 
 
 PATH = click.Path(path_type=Path)
+PATH_NAME = click.Path(path_type=str)
+"""Paths that stay text: they are written into a run's configuration."""
 
 
 class TargetPath(click.Path):
@@ -391,6 +400,12 @@ def _variants(context: click.Context, parameter: click.Parameter, incomplete: st
     return choices(dict.fromkeys(own))(context, parameter, incomplete)
 
 
+def _datasets(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[Any]:
+    """Names, or folders where no name begins like this."""
+    names = choices(dataset_names())(context, parameter, incomplete)
+    return names or PATH.shell_complete(context, parameter, incomplete)
+
+
 # Options
 
 EMBEDDED = "digits"
@@ -400,6 +415,7 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print the re
 data_dir = click.option(
     "--data-dir",
     metavar="DIR",
+    type=PATH_NAME,
     help="Folder of the dataset: prepared by TFDS, or train/ and test/ with class folders.",
 )
 limit = click.option(
@@ -419,6 +435,7 @@ dataset = click.option(
     "--dataset",
     metavar="NAME",
     type=Name("dataset", dataset_names),
+    shell_complete=_datasets,
     help="digits (embedded), cifar10, …, any TFDS name, folder, or package.module:function.",
 )
 model = click.option(
@@ -434,7 +451,10 @@ method = click.option(
     help="Method (`bnn-tf recipes` lists them), or package.module:Class.",
 )
 normalization = click.option(
-    "--normalization", metavar="NAME", help="imagenet, cifar, unit or none; default: as trained."
+    "--normalization",
+    metavar="NAME",
+    type=Name("normalization", normalization_names),
+    help="imagenet, cifar, unit or none; default: as trained.",
 )
 settings = click.option(
     "--set",
@@ -539,7 +559,7 @@ _FIELDS: tuple[tuple[tuple[str, ...], str, Any, str], ...] = (
     (
         ("--teacher",),
         "teacher",
-        str,
+        TargetPath(path_type=str),
         "Run, saved Keras model, keras:NAME or larq-zoo:NAME to distil from.",
     ),
     (

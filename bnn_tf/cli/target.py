@@ -203,14 +203,11 @@ class Target:
             UsageError: a name or an option is wrong.
         """
         from bnn_tf import methods
-        from zoo import get_model
+        from zoo.blocks import get_model, require_options
 
         builder = get_model(model)
         parameters = inspect.signature(builder).parameters
-        valid = [name for name in parameters if name != "method"]
-        for option in model_options or {}:
-            if option not in valid:
-                raise unknown(f"option of model {model}", option, valid)
+        require_options(model, model_options or {}, besides=("method",))
         chosen = methods.get(method or parameters["method"].default, **(method_options or {}))
 
         def build(size: tuple[int, int] | None) -> "tf.keras.Model":

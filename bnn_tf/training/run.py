@@ -17,7 +17,6 @@ from __future__ import annotations
 import contextlib
 import csv
 import dataclasses
-import inspect
 import io
 import json
 import os
@@ -33,12 +32,12 @@ from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 from bnn_tf import files, model_files
 from bnn_tf._tensorflow import tf
-from bnn_tf.errors import UsageError, UserError, first_line, unknown
+from bnn_tf.errors import UsageError, UserError, first_line
 from bnn_tf.training.checkpoints import Checkpoints, WeightAverage
 from bnn_tf.values import Count, Range, Value
-from zoo.blocks import get_model
+from zoo.blocks import get_model, require_options
 from zoo.recipes import Phase, Recipe
-from zoo.recipes.recipe import STARTS, construct
+from zoo.recipes.recipe import FROM_RECIPE, STARTS, construct
 
 FORMAT = 2
 """Of run directories. Format 1 had recipes of names and options, and one checkpoint without checksum."""
@@ -471,15 +470,9 @@ def build_network(recipe: Recipe, num_classes: int, phase: Phase | None = None) 
         >>> build_network(recipes.find("recu", dataset="digits"), num_classes=10).output_shape
         (None, 10)
     """
-    builder = get_model(recipe.model)
-    parameters = inspect.signature(builder).parameters
-    if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
-        options = [name for name in parameters if name not in _FROM_RECIPE]
-        for name in recipe.model_options:
-            if name not in options:
-                raise unknown(f"option of model {recipe.model}", name, options)
+    require_options(recipe.model, recipe.model_options, besides=FROM_RECIPE)
     try:
-        return builder(
+        network = get_model(recipe.model)(
             method=recipe.method_of(phase or recipe.phases[-1]),
             input_shape=recipe.images.input_shape,
             num_classes=num_classes,
@@ -489,9 +482,12 @@ def build_network(recipe: Recipe, num_classes: int, phase: Phase | None = None) 
         raise
     except (ValueError, TypeError) as error:
         raise UsageError(f"model {recipe.model}: {error}") from error
-
-
-_FROM_RECIPE = ("method", "input_shape", "num_classes", "weights")
+    if network.output_shape != (None, num_classes):
+        raise UsageError(
+            f"model {recipe.model} must return one logit for each of the {num_classes} classes, "
+            f"(None, {num_classes}); its output is {network.output_shape}"
+        )
+    return network
 
 
 def _empty_folder(folder: Path) -> Path:

@@ -16,8 +16,9 @@ from bnn_tf import methods, schedules
 from bnn_tf._tensorflow import lazy
 from bnn_tf.data.images import Images
 from bnn_tf.errors import UsageError, UserError, unknown
-from bnn_tf.registry import Registry
+from bnn_tf.registry import Registry, is_path
 from bnn_tf.values import Count, NotNegative, Positive, Range, Share, Value, resolve
+from zoo.blocks import require_options
 
 if TYPE_CHECKING:
     from bnn_tf._tensorflow import tf
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
 _losses = lazy("bnn_tf.losses")
 
 Epochs = Annotated[int, Range(least=1, most=1_000_000)]
+
+FROM_RECIPE = ("method", "input_shape", "num_classes", "weights", "include_top", "pooling")
+"""Arguments of architectures that are no options of a recipe: it gives them, or needs the classifier."""
 
 OPTIMIZERS: Registry[type[Optimizer]] = Registry("optimizer")
 LOSSES: Registry[type[Loss]] = Registry("loss")
@@ -444,6 +448,8 @@ def override(recipe: Recipe, key: str, value: Any) -> Recipe:
     """
     path = key.split(".")
     if path[0] == "model" and len(path) == 2 and path[1]:
+        if not is_path(recipe.model):  # a module of the user's may need TensorFlow, and is imported later
+            require_options(recipe.model, [path[1]], besides=FROM_RECIPE)
         options = {**recipe.model_options, path[1]: value}
         return _unpublished(dataclasses.replace(recipe, model_options=options), recipe)
     if key == "teacher" and value is not None:  # a teacher is there to be learned from

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 
+import click
 import pytest
 from click.shell_completion import ShellComplete
 
@@ -34,12 +35,41 @@ def test_script(command, shell):
         (["train", "--schedule"], "c", ["constant", "cosine"]),
         (["models", "--sort"], "par", ["parameters"]),
         (["models", "--filter"], "bin", ["binary_macs", "binary_share"]),
+        (["train", "--dataset"], "cifar100", ["cifar100"]),
+        (["train", "--dataset"], "pictures/", ["pictures/"]),
+        (["import-torch", "--normalization"], "i", ["imagenet"]),
         (["evaluate"], "zoo:cifar_resnet20-o", ["zoo:cifar_resnet20-o", "zoo:cifar_resnet20-ovsw"]),
     ],
 )
 def test_choices(words, incomplete, expected):
     choices = ShellComplete(cli.cli, {}, "bnn-tf", "_BNN_TF_COMPLETE").get_completions(words, incomplete)
     assert sorted(item.value for item in choices) == expected
+
+
+def _options():
+    context = click.Context(cli.cli)
+    for name in cli.cli.list_commands(context):
+        found = cli.cli.get_command(context, name)
+        commands = [(name,), *((name, part) for part in getattr(found, "commands", {}))]
+        for words in commands:
+            command = found.commands[words[1]] if len(words) == 2 else found
+            for option in command.params:
+                yield words, option
+
+
+@pytest.mark.parametrize(
+    ("words", "option"),
+    [
+        (words, option.opts[-1])
+        for words, option in _options()
+        if isinstance(option, click.Option) and option.metavar in ("DIR", "FILE", "FILE.json", "RUN")
+    ],
+)
+def test_paths(words, option):
+    """The shell completes the values of all options that are paths."""
+    choices = ShellComplete(cli.cli, {}, "bnn-tf", "_BNN_TF_COMPLETE").get_completions([*words, option], "ru")
+    assert {item.type for item in choices} <= {"file", "dir"}
+    assert choices
 
 
 # What bash does for a line that ends with TAB; only a terminal has `compopt`.

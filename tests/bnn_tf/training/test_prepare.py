@@ -9,7 +9,7 @@ from bnn_tf import methods
 from bnn_tf._tensorflow import tf
 from bnn_tf.errors import UsageError, UserError
 from bnn_tf.training import Run, RunConfig, prepare, strategies, train, trainer
-from zoo import recipes
+from zoo import MODELS, recipes
 from zoo.recipes import Distribution
 
 
@@ -29,6 +29,17 @@ def test_the_dataset_names_the_classes(recipe, session):
 def test_wrong_values(recipe, session, key, value, message):
     with pytest.raises(UserError, match=message):
         prepare(RunConfig(recipes.override(recipe(), key, value), limit=48), session)
+
+
+def test_a_network_has_a_logit_for_each_class(recipe, session):
+    @MODELS.register("map")
+    def build(method, input_shape=(8, 8, 3), num_classes=10, weights=None):
+        image = tf.keras.Input(input_shape)
+        return tf.keras.Model(image, tf.keras.layers.Conv2D(num_classes, 1)(image))
+
+    config = RunConfig(dataclasses.replace(recipe(), model="map"), limit=48)
+    with pytest.raises(UsageError, match=r"one logit for each of the 10 classes.*\(None, 8, 8, 10\)"):
+        prepare(config, session)
 
 
 def test_paths_become_absolute(recipe, configuration, new_run, session, quick_fit, tmp_path, monkeypatch):
