@@ -450,58 +450,76 @@ static void net_line_up(const uint8_t *source, const size_t *from, int pixels, c
 
 #if defined(NET_AVX512)
 /*
- * The same for windows of which a row lies in 16 bytes, S pixels to a vector: byte k of the windows is taken from
- * there in a register, and nothing is lined up.
+ * Counts for few filters and windows of which a row lies in one piece of at least four bytes: a vector has four bytes
+ * of sixteen filters, those of a window are broadcast from where they lie, and the counts stay in their vectors.
  */
-static inline __m512i net_row_of_4(const uint8_t *row, const size_t *from, __mmask64 mask)
+static inline __m512i net_words(__m512i bytes)
 {
-    const __m512i a = _mm512_maskz_loadu_epi8(mask, row + from[0]), b = _mm512_maskz_loadu_epi8(mask, row + from[1]);
-    const __m512i c = _mm512_maskz_loadu_epi8(mask, row + from[2]), d = _mm512_maskz_loadu_epi8(mask, row + from[3]);
-    const __m512i ab = _mm512_inserti32x4(a, _mm512_castsi512_si128(b), 1);
-    return _mm512_inserti64x4(ab, _mm512_castsi512_si256(_mm512_inserti32x4(c, _mm512_castsi512_si128(d), 1)), 1);
+    const __m512i order = _mm512_set4_epi32(0x0f0b0703, 0x0e0a0602, 0x0d090501, 0x0c080400);
+    return _mm512_shuffle_epi8(bytes, order);
 }
 
-static inline __m512i net_row_of_2(const uint8_t *row, const size_t *from, __mmask64 mask)
+/* Four bytes of 16 filters, and of 32, whose byte k lies in line k. */
+static inline void net_words_of_16(const uint8_t *f, __m512i *words)
 {
-    const __m512i a = _mm512_maskz_loadu_epi8(mask, row + from[0]), b = _mm512_maskz_loadu_epi8(mask, row + from[1]);
-    return _mm512_shuffle_i32x4(a, b, 0);
+    const __m512i lanes = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+    words[0] = net_words(_mm512_permutexvar_epi32(lanes, _mm512_loadu_si512((const void *)f)));
 }
 
-#define NET_COUNT_ROWS(NAME, S, LANES, LOAD, FOLD)                                                         \
+static inline void net_words_of_32(const uint8_t *f, __m512i *words)
+{
+    const __m512i lanes = _mm512_setr_epi32(0, 8, 16, 24, 1, 9, 17, 25, 2, 10, 18, 26, 3, 11, 19, 27);
+    const __m512i low = _mm512_loadu_si512((const void *)f), high = _mm512_loadu_si512((const void *)(f + 64));
+    words[0] = net_words(_mm512_permutex2var_epi32(low, lanes, high));
+    words[1] = net_words(_mm512_permutex2var_epi32(low, _mm512_add_epi32(lanes, _mm512_set1_epi32(4)), high));
+}
+
+#define NET_COUNT_WORDS(NAME, WIDTH)                                                                       \
+    NET_INLINE void NAME##_of(const uint8_t *source, const size_t *from, const net_window *w, int rows, int length, \
+                              const uint8_t *filters, uint16_t *counts, size_t stride)                     \
+    {                                                                                                      \
+        enum { V = WIDTH / 16 };                                                                           \
+        __m512i sums[4][V], x[V];                                                                          \
+        int row, k, j, v;                                                                                  \
+        NET_UNROLL for (j = 0; j < 4; ++j) NET_UNROLL for (v = 0; v < V; ++v) sums[j][v] = NET_ZERO;       \
+        NET_UNROLL for (row = 0; row < rows; ++row) {                                                      \
+            const uint8_t *const at = source + (size_t)row * w->row;                                       \
+            const uint8_t *const f = filters + (w->weight + (size_t)row * w->weight_row) * WIDTH;          \
+            NET_UNROLL for (k = 0; k < length; k += 4) {                                                   \
+                /* The last four bytes repeat some of those before, which are not counted again. */        \
+                const int first = k + 4 <= length ? k : length - 4;                                        \
+                const __m512i mask = _mm512_set1_epi32((int32_t)(0xffffffffu << 8 * (k - first)));         \
+                net_words_of_##WIDTH(f + WIDTH * first, x);                                                \
+                NET_UNROLL for (j = 0; j < 4; ++j)                                                         \
+                {                                                                                          \
+                    int32_t word;                                                                          \
+                    memcpy(&word, at + from[j] + first, sizeof word);                                      \
+                    NET_UNROLL for (v = 0; v < V; ++v)                                                     \
+                    {                                                                                      \
+                        const __m512i differ = _mm512_ternarylogic_epi32(x[v], _mm512_set1_epi32(word), mask, 0x28); \
+                        sums[j][v] = _mm512_add_epi32(sums[j][v], _mm512_popcnt_epi32(differ));            \
+                    }                                                                                      \
+                }                                                                                          \
+            }                                                                                              \
+        }                                                                                                  \
+        NET_UNROLL for (j = 0; j < 4; ++j) NET_UNROLL for (v = 0; v < V; ++v)                              \
+            _mm256_storeu_si256((__m256i *)(void *)(counts + (size_t)j * stride + 16 * v),                 \
+                                _mm512_cvtepi32_epi16(sums[j][v]));                                        \
+    }                                                                                                      \
+                                                                                                           \
+    /* Most windows are of 3 x 3 pixels with as many channels as there are filters: without loops. */      \
     static void NAME(const uint8_t *source, const size_t *from, const net_window *w, const uint8_t *filters, \
                      uint16_t *counts, size_t stride)                                                      \
     {                                                                                                      \
-        const __mmask64 mask = ((__mmask64)1 << w->length) - 1;                                            \
-        net_sums sums[4 / S];                                                                              \
-        int32_t row, k, room = NET_ROOM;                                                                   \
-        int v;                                                                                             \
-        NET_UNROLL for (v = 0; v < 4; ++v) memset(counts + (size_t)v * stride, 0, 2 * LANES);              \
-        NET_UNROLL for (v = 0; v < 4 / S; ++v) sums[v] = NET_ZERO;                                         \
-        for (row = 0; row < w->rows; ++row) {                                                              \
-            const uint8_t *const at = source + (size_t)row * w->row;                                       \
-            const uint8_t *f = filters + (w->weight + (size_t)row * w->weight_row) * LANES;                \
-            __m512i bytes[4 / S], number = NET_ZERO;                                                       \
-            NET_UNROLL for (v = 0; v < 4 / S; ++v) bytes[v] = net_row_of_##S(at, from + v * S, mask);      \
-            for (k = 0; k < w->length; ++k, f += LANES) {                                                  \
-                const __m512i x = LOAD(f, 0, 0);                                                           \
-                NET_UNROLL for (v = 0; v < 4 / S; ++v)                                                     \
-                    sums[v] = net_differ(sums[v], x, _mm512_shuffle_epi8(bytes[v], number));               \
-                number = _mm512_add_epi8(number, _mm512_set1_epi8(1));                                     \
-            }                                                                                              \
-            room -= w->length;                                                                             \
-            if (room < w->length || row + 1 == w->rows) {                                                  \
-                NET_UNROLL for (v = 0; v < 4 / S; ++v)                                                     \
-                {                                                                                          \
-                    FOLD(counts + (size_t)(v * S) * stride, stride, sums[v]);                              \
-                    sums[v] = NET_ZERO;                                                                    \
-                }                                                                                          \
-                room = NET_ROOM;                                                                           \
-            }                                                                                              \
+        if (w->rows == 3 && w->length == 3 * WIDTH / 8) {                                                  \
+            NAME##_of(source, from, w, 3, 3 * WIDTH / 8, filters, counts, stride);                         \
+        } else {                                                                                           \
+            NAME##_of(source, from, w, w->rows, w->length, filters, counts, stride);                       \
         }                                                                                                  \
     }
 
-NET_COUNT_ROWS(net_count_rows_32, 2, 32, NET_LOAD_32, NET_FOLD_HALVES)
-NET_COUNT_ROWS(net_count_rows_16, 4, 16, NET_LOAD_16, NET_FOLD_QUARTERS)
+NET_COUNT_WORDS(net_count_words_32, 32)
+NET_COUNT_WORDS(net_count_words_16, 16)
 #endif
 
 /* `depth`: bytes of a filter. `codes`: room for the codes of all pixels. */
@@ -512,8 +530,14 @@ static void net_count(const uint8_t *source, const size_t *from, int pixels, con
     const int one = pixels == 1;
     int o = 0, groups;
 #if defined(NET_AVX512)
-    if (channels <= 32 && !one && w->taps == 1 && w->length <= 16) {
-        (channels > 16 ? net_count_rows_32 : net_count_rows_16)(source, from, w, filters, counts, stride);
+    if (channels <= 48 && !one && w->taps == 1 && w->length >= 4) {
+        if (channels > 16) {
+            net_count_words_32(source, from, w, filters, counts, stride);
+            o = 32;
+        }
+        if (o < channels) {
+            net_count_words_16(source, from, w, filters + (size_t)o * depth, counts + o, stride);
+        }
         return;
     }
 #endif

@@ -103,15 +103,17 @@ static inline __m512i widen_counts(__m256i words)
     return result;
 }
 #define _mm512_cvtepu16_epi32 widen_counts
-static inline __m512i load_some(uint64_t mask, const uint8_t *from)
+static inline __m256i narrow(__m512i numbers)
 {
-    uint8_t to[64];
-    __m512i result;
-    for (int i = 0; i < 64; ++i) { to[i] = mask >> i & 1 ? from[i] : 0; }
+    uint32_t from[16];
+    uint16_t to[16];
+    __m256i result;
+    memcpy(from, &numbers, sizeof from);
+    for (int i = 0; i < 16; ++i) { to[i] = (uint16_t)from[i]; }
     memcpy(&result, to, sizeof to);
     return result;
 }
-#define _mm512_maskz_loadu_epi8 load_some
+#define _mm512_cvtepi32_epi16 narrow
 #define __mmask16 uint16_t
 #define __mmask64 uint64_t
 static inline __m512i widen_levels(__m128i bytes)
