@@ -15,12 +15,14 @@ from bnn_tf.device_kit import web
 from bnn_tf.device_kit.files import preprocess
 from bnn_tf.device_kit.reference import Reference
 from bnn_tf.errors import UserError
+from bnn_tf.export import ExportReport, export_c
 from bnn_tf.values import InNotebooks
 
 Quantization = tuple[float, int] | None
 
 FILES = Path(__file__).parent / "files"
 _LIKELIEST = 5
+_PROGRAM = ("net.c", "net.wasm", "reference_image.ppm")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,6 +35,7 @@ class KitReport(InNotebooks):
         size: Bytes of the model.
         reference: The example that it holds.
         top: The likeliest classes of the example: name, number, output.
+        program: What was exported as a C program, and how it compares with Keras; None where nothing was.
         no_program: Why the network is not in it as a C program; None where it is, or was not asked for.
     """
 
@@ -41,6 +44,7 @@ class KitReport(InNotebooks):
     size: int
     reference: Reference
     top: tuple[dict[str, Any], ...]
+    program: ExportReport | None = None
     no_program: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
@@ -54,6 +58,7 @@ class KitReport(InNotebooks):
             "tolerance": self.reference.tolerance,
             "keras_difference": self.reference.keras_gap,
             "keras_agreement": self.reference.agreement,
+            "program": self.program.to_dict() if self.program else None,
             "no_program": self.no_program,
         }
 
@@ -65,6 +70,8 @@ class KitReport(InNotebooks):
             f"differs from Keras by {self.reference.keras_gap:.2g} on it; "
             f"{self.reference.agreement:.0%} of the images tried for it are classified alike",
         ]
+        if self.program is not None:
+            lines += ["as a C program:", *(f"  {line}" for line in str(self.program).splitlines())]
         if self.no_program is not None:
             lines.append(f"without a C program: {self.no_program}")
         if not self.reference.steady:
@@ -100,7 +107,7 @@ def write(
     Raises:
         UserError: the folder cannot be written to.
     """
-    no_program = None
+    program = no_program = None
     expected = {**_expected(labels, reference), "quantization": output_quantization}
     how = rule(preprocessing, input_quantization)
     try:
@@ -117,7 +124,12 @@ def write(
         _write_arrays(folder, reference, preprocess.preprocess(reference.image, how))
         if network is not None:
             plain = input_quantization is None
-            no_program = _write_program(folder, network, names, preprocessing, reference, plain)
+            try:
+                program = _write_program(folder, network, names, preprocessing, reference, plain)
+            except UserError as error:
+                no_program = str(error)
+                for name in (*_PROGRAM, *(source.name for source in (FILES / "program").iterdir())):
+                    (folder / name).unlink(missing_ok=True)  # a former kit's, of another network
     except OSError as error:
         raise UserError(f"cannot write the kit to {folder}: {error.strerror or error}") from error
     return KitReport(
@@ -126,6 +138,7 @@ def write(
         size=(folder / "model.tflite").stat().st_size,
         reference=reference,
         top=tuple(expected["top"]),
+        program=program,
         no_program=no_program,
     )
 
@@ -137,28 +150,30 @@ def _write_program(
     preprocessing: Images,
     reference: Reference,
     same: bool,
-) -> str | None:
-    """Adds the network as a C file, what compiles it, and a page; says why where it cannot be exported.
+) -> ExportReport:
+    """Adds the network as a C file, compared with Keras on the reference, what compiles it, and a page.
 
     `same`: whether the reference's outputs are those of this network, not of one with int8 weights.
     """
-    from bnn_tf.export import export_c
-
-    mean, std = preprocessing.mean, preprocessing.std
-    try:
-        export_c(network, folder / "net.c", classes=names, mean=mean, std=std, check=False)
-    except UserError as error:
-        return str(error)
+    how = rule(preprocessing)
+    report = export_c(
+        network,
+        folder / "net.c",
+        classes=names,
+        mean=preprocessing.mean,
+        std=preprocessing.std,
+        images=preprocess.preprocess(reference.image, how),
+    )
     for source in (FILES / "program").iterdir():
         shutil.copy(source, folder / source.name)
-    pixels = preprocess.view(reference.image, rule(preprocessing))
+    pixels = preprocess.view(reference.image, how)
     height, width, channels = pixels.shape
     magic = 6 if channels == 3 else 5
     (folder / "reference_image.ppm").write_bytes(
         b"P%d %d %d 255\n" % (magic, width, height) + pixels.tobytes()
     )
     web.write_page(folder, names, preprocessing, pixels, reference if same else None)
-    return None
+    return report
 
 
 def rule(preprocessing: Images, quantization: Quantization = None) -> dict[str, Any]:

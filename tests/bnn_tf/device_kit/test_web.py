@@ -15,6 +15,7 @@ from bnn_tf._tensorflow import tf
 from bnn_tf.data import Images
 from bnn_tf.device_kit import kit, web
 from bnn_tf.errors import UserError
+from bnn_tf.export import check
 
 _BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
 needs_browser = pytest.mark.skipif(
@@ -118,10 +119,28 @@ def test_a_kit_without_a_program_says_why(tiny, tmp_path, rng):
     (tmp_path / "model.tflite").write_bytes(b"a model")
     by_rows = tf.keras.Model(model.input, model(model.input * np.ones((8, 1, 1), np.float32)))
     arguments = (tmp_path / "kit", tmp_path / "model.tflite", list("0123456789"), pre, reference)
+    with_program = set(device_kit.write(*arguments, network=model).files)
     report = device_kit.write(*arguments, network=by_rows)
-    assert "net.c" not in report.files
+    assert {"net.c", "Makefile", "index.html"} <= with_program - set(report.files)
     assert "its constant of shape (8, 1, 1) is not one value for each channel" in report.no_program
     assert "without a C program: " in str(report)
+
+
+@pytest.mark.skipif(check.compiler() is None, reason="needs a C compiler")
+def test_the_program_is_compared_with_keras(tiny, tmp_path, rng, monkeypatch):
+    model, pre = tiny(), Images(size=(8, 8))
+    image = rng.integers(0, 256, (8, 8, 3), np.uint8)
+    reference = device_kit.Reference(image, pre.normalize(image)[None], np.eye(10)[:1], 1e-6, 1e-6)
+    (tmp_path / "model.tflite").write_bytes(b"a model")
+    arguments = (tmp_path / "kit", tmp_path / "model.tflite", list("0123456789"), pre, reference)
+    report = device_kit.write(*arguments, network=model)
+    assert (report.program.proof.difference, report.program.parity.images) == (None, 1)
+    assert "layer by layer: " in str(report)
+
+    monkeypatch.setattr(check, "compiler", lambda: None)
+    report = device_kit.write(*arguments, network=model)
+    assert "net.c" in report.files
+    assert "agreement with Keras: not checked (" in str(report)
 
 
 def test_kit_holds_the_page(tiny, tmp_path, rng, monkeypatch):
