@@ -157,7 +157,9 @@ def _plain(
     target: Target, network: "tf.keras.Model", images: dict[str, Any], stem: Path
 ) -> "list[Candidate]":
     """Float32 and int8 builds of the same architecture with real weights and activations."""
-    from bnn_tf.deploy.benchmark import Candidate, plain_tflite, real_valued
+    from bnn_tf.binarization import real_valued
+    from bnn_tf.deploy.benchmark import Candidate
+    from bnn_tf.deploy.lce_file import plain_tflite
 
     real = real_valued(network)
     calibration = _calibration(target, network, **images)

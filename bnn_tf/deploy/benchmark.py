@@ -1,8 +1,7 @@
 """Latency, memory, size and operators of converted networks, side by side on this machine.
 
 Each candidate runs in a process of its own (`bnn_tf.deploy.interpreter.Worker`), and all take turns, so that
-what disturbs the machine disturbs them alike. LCE's interpreter also runs plain TFLite files, which
-`plain_tflite` makes of the same architecture with real weights and activations.
+what disturbs the machine disturbs them alike. LCE's interpreter also runs plain TFLite files.
 """
 
 from __future__ import annotations
@@ -10,7 +9,6 @@ from __future__ import annotations
 import collections
 import contextlib
 import dataclasses
-import functools
 import importlib.metadata
 import os
 import platform
@@ -23,11 +21,8 @@ import numpy as np
 
 from bnn_tf._runtime import quiet_native_stderr
 from bnn_tf._tensorflow import tf
-from bnn_tf.deploy import facts
-from bnn_tf.deploy.graph import QUANTIZERS, Spec, copy_of, in_float32, read
 from bnn_tf.deploy.interpreter import Worker
 from bnn_tf.deploy.lce_file import LceFile, Operator
-from bnn_tf.errors import UserError, first_line
 from bnn_tf.values import InNotebooks
 
 
@@ -407,63 +402,3 @@ def interleave(
         order.reverse()
         progress(completed)
     return seconds
-
-
-_OF_LARQ = (*QUANTIZERS, "pad_values", "metrics")
-
-
-def real_valued(model: tf.keras.Model) -> tf.keras.Model:
-    """The architecture with real weights and activations: every Larq layer becomes Keras' own.
-
-    Its kernels are the latent ones, so that it shows what a real network of this form costs, not how
-    accurate a trained one would be.
-
-    Raises:
-        ConversionError: The model is subclassed or not built.
-    """
-    return read(in_float32(model), _real).build()
-
-
-def _real(layer: tf.keras.layers.Layer) -> Spec:
-    spec = copy_of(layer)
-    if facts.is_quantizer(spec):
-        passing = {"name": spec.name, "activation": "linear", "dtype": "float32"}
-        return Spec(tf.keras.layers.Activation, passing)
-    if not hasattr(layer, "input_quantizer"):
-        return spec
-    config: dict[str, Any] = {key: value for key, value in spec.config.items() if key not in _OF_LARQ}
-    # A constraint or regularizer of Larq's means nothing to an inference.
-    config |= dict.fromkeys(key for key in config if key.endswith(("constraint", "regularizer")))
-    own = {path: weight for path, weight in spec.weights.items() if not path.startswith(QUANTIZERS)}
-    keras = next(base for base in spec.kind.__mro__ if "keras" in base.__module__.split(".")[0])
-    return Spec(keras, config, own)
-
-
-def plain_tflite(model: tf.keras.Model, calibration: np.ndarray | None = None) -> bytes:
-    """Content of a plain `.tflite` file that computes a float32 model for one image at a time.
-
-    Args:
-        model: A functional or Sequential model with one input of fixed size and one output.
-        calibration: Preprocessed images `(n, height, width, channels)` to measure ranges on. With them
-            weights (a scale for each output channel), activations, input and output are int8, as XNNPACK
-            computes them; without they are float32.
-
-    Raises:
-        UserError: TFLite's converter refuses the model.
-    """
-    shape = (1, *model.input_shape[1:])
-    function = tf.function(
-        functools.partial(model, training=False), input_signature=[tf.TensorSpec(shape, tf.float32)]
-    )
-    converter = tf.lite.TFLiteConverter.from_concrete_functions([function.get_concrete_function()], model)
-    if calibration is not None:
-        converter.optimizations = [tf.lite.Optimize.DEFAULT]
-        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
-        converter.inference_input_type = converter.inference_output_type = tf.int8
-        converter.representative_dataset = lambda: ([image[None].astype(np.float32)] for image in calibration)
-    with quiet_native_stderr():
-        try:
-            return converter.convert()
-        except Exception as error:  # it raises several kinds, whose message is a page of MLIR
-            reason = first_line(error)[:300]
-            raise UserError(f"TFLite's converter refuses '{model.name}': {reason}") from error

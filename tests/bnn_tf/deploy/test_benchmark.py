@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from bnn_tf._tensorflow import lq, tf
+from bnn_tf.binarization import real_valued
 from bnn_tf.deploy import Interpreter, interpreter, proof
 from bnn_tf.deploy import benchmark as bench
 from bnn_tf.deploy.benchmark import (
@@ -17,12 +18,10 @@ from bnn_tf.deploy.benchmark import (
     Measurement,
     OperatorCount,
     benchmark,
-    plain_tflite,
-    real_valued,
 )
 from bnn_tf.deploy.convert import convert
 from bnn_tf.deploy.interpreter import Worker
-from bnn_tf.deploy.lce_file import LceFile, to_flatbuffer
+from bnn_tf.deploy.lce_file import LceFile, plain_tflite, to_flatbuffer
 from bnn_tf.errors import UserError
 
 layers = tf.keras.layers
