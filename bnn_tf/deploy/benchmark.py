@@ -12,6 +12,7 @@ import dataclasses
 import importlib.metadata
 import os
 import platform
+import re
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -63,30 +64,6 @@ class Delegated:
         return f"XNNPACK takes {self.taken} of {self.operators} operators{others}"
 
 
-def delegated(content: bytes) -> Delegated:
-    """What XNNPACK takes of a plain TFLite file, as TensorFlow's own interpreter hands it over."""
-    with quiet_native_stderr(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # TensorFlow speaks of the package that will replace this one
-        interpreter = tf.lite.Interpreter(model_content=content, num_threads=1)
-        interpreter.allocate_tensors()
-        nodes = interpreter._get_ops_details()
-    parts = [node for node in nodes if node["op_name"] == "DELEGATE"]
-    own = [node for node in nodes if node["op_name"] != "DELEGATE"]
-    makers = {int(tensor): number for number, node in enumerate(own) for tensor in node["outputs"]}
-    taken: set[int] = set()
-    for part in parts:  # it stands for all that lies between its inputs and its outputs
-        known, waiting = set(map(int, part["inputs"])), list(map(int, part["outputs"]))
-        while waiting:
-            tensor = waiting.pop()
-            if tensor in known or tensor not in makers:
-                continue
-            known.add(tensor)
-            taken.add(makers[tensor])
-            waiting += map(int, own[makers[tensor]]["inputs"])
-    left = tuple(node["op_name"] for number, node in enumerate(own) if number not in taken)
-    return Delegated(len(taken), len(own), left)
-
-
 @dataclasses.dataclass(frozen=True)
 class Limit:
     """The shortest time that an inference can take on this machine.
@@ -124,6 +101,9 @@ class Candidate:
         binary = any(operator.name.startswith("Lce") for operator in LceFile(path).operators)
         return cls(name or str(path), "LCE" if binary else "TFLite", path)
 
+    def __str__(self) -> str:
+        return f"{self.name} ({self.form})"
+
     @property
     def size(self) -> int:
         """Size of the file in bytes."""
@@ -135,11 +115,27 @@ class Candidate:
         return [OperatorCount(name, kind, count) for (name, kind), count in counts.most_common()]
 
     def delegated(self) -> Delegated | None:
-        """What XNNPACK takes of a plain TFLite file; None of others, whose operators TFLite does not know."""
+        """What XNNPACK takes of a plain TFLite file, as TensorFlow's own interpreter hands it over.
+
+        None of other files, whose operators TFLite does not know, and of what that interpreter refuses.
+        """
         if self.form not in ("float32", "int8", "TFLite"):
             return None
-        with contextlib.suppress(ValueError, RuntimeError):  # TensorFlow's interpreter refuses it
-            return delegated(self.path.read_bytes())
+        file = LceFile(self.path)
+        with contextlib.suppress(ValueError, RuntimeError), quiet_native_stderr(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # TensorFlow speaks of the package that will replace this one
+            interpreter = tf.lite.Interpreter(model_content=file.content, num_threads=1)
+            interpreter.allocate_tensors()
+            taken: set[Operator] = set()
+            for part in interpreter._get_ops_details():
+                if part["op_name"] == "DELEGATE":  # it stands for all between its inputs and its outputs
+                    known, wanted = set(part["inputs"]), set(part["outputs"])
+                    for operator in reversed(file.operators):
+                        if wanted & {tensor.index for tensor in operator.outputs}:
+                            taken.add(operator)
+                            wanted |= {tensor.index for tensor in operator.inputs} - known
+            left = tuple(operator.name for operator in file.operators if operator not in taken)
+            return Delegated(len(taken), len(file.operators), left)
         return None
 
     def limit(self) -> Limit | None:
@@ -154,9 +150,6 @@ class Candidate:
 def _type(operator: Operator) -> str:
     ends = [tensors[0] for tensors in (operator.inputs, operator.outputs) if tensors]
     return "→".join(dict.fromkeys("bits" if operator.is_packed(end) else end.type.lower() for end in ends))
-
-
-_X86 = ("x86_64", "amd64", "i386", "i686")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -187,7 +180,7 @@ class Host:
     @property
     def caveat(self) -> str:
         """What the latencies of this machine are not."""
-        if self.architecture.lower() in _X86:
+        if self.architecture.lower() in ("x86_64", "amd64", "i386", "i686"):
             return (
                 "x86 has no optimized LCE kernels: latencies on this host say nothing about ARM, "
                 "where devices run lce_benchmark_model or LCE's libraries."
@@ -201,10 +194,9 @@ class Host:
 
 def _cpu() -> str:
     with contextlib.suppress(OSError):
-        pairs = (line.split(":", 1) for line in Path("/proc/cpuinfo").read_text().splitlines() if ":" in line)
-        fields = {key.strip().lower(): value.strip() for key, value in pairs}
-        if name := fields.get("model name") or fields.get("hardware"):
-            return name
+        named = re.search(r"(?im)^(?:model name|hardware)\s*: *(\S.*)", Path("/proc/cpuinfo").read_text())
+        if named:
+            return named[1]
     return platform.processor() or "unknown processor"
 
 
@@ -278,7 +270,7 @@ class BenchmarkReport(InNotebooks):
 
     def __str__(self) -> str:
         lines = [
-            f"{m.candidate.name} ({m.candidate.form}), threads {m.threads}: "
+            f"{m.candidate}, threads {m.threads}: "
             f"median {m.percentile(50):.3f} ms, p90 {m.percentile(90):.3f} ms, "
             f"{self.ratio(m):.3f} × the first, peak {m.memory / 1e6:.1f} MB"
             for m in self.measurements
@@ -312,20 +304,14 @@ class BenchmarkReport(InNotebooks):
         }
 
 
-class Runner(Protocol):
+class Runner(contextlib.AbstractContextManager, Protocol):
     """A process that runs inferences and ends with its context."""
 
     def run(self, runs: int) -> list[float]:
         """Seconds of each of `runs` inferences."""
-        ...
 
     def memory(self) -> int:
         """Peak of resident memory for model and inferences, in bytes."""
-        ...
-
-    def __enter__(self) -> Any: ...
-
-    def __exit__(self, *error: Any) -> None: ...
 
 
 def benchmark(
@@ -341,7 +327,7 @@ def benchmark(
 
     Each combination has a process of its own: LCE's interpreter, which also runs plain TFLite files, or a
     compiled program. What uses one thread only is measured with one. In every round each of them in turn does
-    `runs` inferences of one image, while the others wait.
+    `runs` inferences of one image, while the others wait; every second round visits them backwards.
 
     Args:
         candidates: What to compare.
@@ -368,7 +354,15 @@ def benchmark(
     pairs = [(candidate, count) for candidate in candidates for count in threads]
     with contextlib.ExitStack() as stack:
         workers = [stack.enter_context(c.worker(count, xnnpack)) for c, count in pairs]
-        seconds = interleave(workers, rounds, runs, warmup, progress)
+        for worker in workers:
+            worker.run(warmup)
+        seconds: list[list[float]] = [[] for _ in workers]
+        turns = list(zip(workers, seconds, strict=True))
+        for completed in range(1, rounds + 1):
+            for worker, own in turns:
+                own += worker.run(runs)
+            turns.reverse()  # keeps one candidate from always following the same other one
+            progress(completed)
         memory = [worker.memory() for worker in workers]
     limits = {candidate: candidate.limit() for candidate in candidates}
     measurements = tuple(
@@ -378,27 +372,3 @@ def benchmark(
     version = importlib.metadata.version("larq-compute-engine")
     interpreter = f"LCE {version}'s TFLite interpreter, {'with' if xnnpack else 'without'} XNNPACK"
     return BenchmarkReport(host, interpreter, rounds, runs, measurements)
-
-
-def interleave(
-    workers: Sequence[Runner],
-    rounds: int,
-    runs: int,
-    warmup: int = 0,
-    progress: Callable[[int], None] = lambda completed: None,
-) -> list[list[float]]:
-    """Seconds of all inferences of each worker; each round visits them in turn, every second one backwards.
-
-    Turning round keeps one candidate from always following the same other one.
-    """
-    seconds: list[list[float]] = [[] for _ in workers]
-    if warmup:
-        for worker in workers:
-            worker.run(warmup)
-    order = list(range(len(workers)))
-    for completed in range(1, rounds + 1):
-        for index in order:
-            seconds[index] += workers[index].run(runs)
-        order.reverse()
-        progress(completed)
-    return seconds
