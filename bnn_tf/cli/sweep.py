@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 else:
     sweeps = lazy("bnn_tf.training.sweep")
 
-# What chooses the recipe, to which the other keys then apply.
-_SELECTORS = ("method", "model", "dataset", "variant")
 # Options that say where and how to run, which is all that can be said when a sweep is resumed or shown.
 _SESSION = ("resume", "show", "data_dir", "workers", "gpus", "cluster", "verbose", "as_json")
 _RANGE = re.compile(r"(?P<low>[^:/,]+?)\.\.(?P<high>[^:/,]+)(?P<log>:log)?")
@@ -56,11 +54,7 @@ _RANGE = re.compile(r"(?P<low>[^:/,]+?)\.\.(?P<high>[^:/,]+)(?P<log>:log)?")
 @click.option("--sweep-dir", metavar="DIR", help="Where to keep the sweep: sweep.json, and runs/.")
 @click.option("--resume", metavar="DIR", help="Continue, or help with, the sweep in DIR as it was started.")
 @click.option("--show", metavar="DIR", help="Only print the results of the sweep in DIR so far.")
-@click.option(
-    "--init-from",
-    metavar="RUN",
-    help="Start from the weights of another run, a saved model, or larq-zoo:NAME.",
-)
+@options.init_from
 @options.limit
 @options.hardware
 @options.trust_model
@@ -166,12 +160,12 @@ def _configuration(context: click.Context, chosen: dict[str, Any], choices: dict
     from bnn_tf.training import RunConfig
     from zoo import recipes
 
-    selected = {key: choices[key] for key in _SELECTORS if key in choices}
+    selected = {key: value for key, value in choices.items() if key in options.SELECTORS}
     recipe = options.recipe(context, {**chosen, **selected})
     for key, value in choices.items():
         if key == "epochs" and isinstance(value, list):
             recipe = recipes.with_epochs(recipe, options.numbers(",".join(map(str, value))))
-        elif key not in _SELECTORS:
+        elif key not in selected:
             recipe = recipes.override(recipe, key, value)
     return RunConfig(recipe=recipe, **{name: chosen[name] for name in options.CONFIGURED})
 

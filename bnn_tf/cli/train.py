@@ -44,12 +44,7 @@ _FEW_FILES = 2_000  # images that are all read before the training, which takes 
     help="Seed of weights, order and augmentation.",
 )
 @click.option("-o", "--run-dir", metavar="DIR", help="Folder of the run; default: a new one under runs/.")
-@click.option(
-    "--init-from",
-    metavar="RUN",
-    type=options.TargetPath(path_type=str),
-    help="Start from the weights of another run, a saved model, or larq-zoo:NAME.",
-)
+@options.init_from
 @click.option("--resume", metavar="RUN", help="Continue a stopped run where it was stopped.")
 @click.option(
     "--restart-from-weights",
