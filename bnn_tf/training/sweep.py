@@ -181,7 +181,9 @@ def plan(
         try:
             config = configure(choices).located()
         except UserError as error:
-            raise type(error)(f"{describe(choices)}: {error}" if choices else str(error)) from error
+            if choices:
+                error.args = (f"{describe(choices)}: {error}",)
+            raise
         if config in configs:
             same = describe(configurations[configs.index(config)])
             raise UsageError(
