@@ -1,6 +1,6 @@
-"""Anybody's network in a method's form: `bnn_tf.binarize`.
+"""Anybody's network in a method's form, `bnn_tf.binarize`, and the way back, `real_valued`.
 
-The layers are read as `bnn_tf.deploy` reads them; the network is built again around those that become binary.
+The layers are read as `bnn_tf.deploy` reads them; the network is built again around those that change.
 """
 
 from __future__ import annotations
@@ -332,3 +332,36 @@ class _Rebuilding:
             "kernel_constraint": None,
         }
         return lq.layers.QuantConv2D(**config)
+
+
+def real_valued(model: tf.keras.Model) -> tf.keras.Model:
+    """The architecture with real weights and activations: every Larq layer becomes Keras' own.
+
+    Its kernels are the latent ones, so that it shows what a real network of this form costs, not how
+    accurate a trained one would be.
+
+    Raises:
+        ConversionError: the model is subclassed or not built.
+
+    Example:
+        >>> conv = lq.layers.QuantConv2D(8, 3, kernel_quantizer="ste_sign", input_shape=(6, 6, 4))
+        >>> type(real_valued(tf.keras.Sequential([conv])).layers[-1]).__name__
+        'Conv2D'
+    """
+    return graphs.read(graphs.in_float32(model), _real).build()
+
+
+def _real(layer: tf.keras.layers.Layer) -> Spec:
+    spec = graphs.copy_of(layer)
+    if facts.is_quantizer(spec):
+        passing = {"name": spec.name, "activation": "linear", "dtype": "float32"}
+        return Spec(tf.keras.layers.Activation, passing)
+    if not hasattr(layer, "input_quantizer"):
+        return spec
+    of_larq = (*graphs.QUANTIZERS, "pad_values", "metrics")
+    config: dict[str, Any] = {key: value for key, value in spec.config.items() if key not in of_larq}
+    # A constraint or regularizer of Larq's means nothing to an inference.
+    config |= dict.fromkeys(key for key in config if key.endswith(("constraint", "regularizer")))
+    own = {path: weight for path, weight in spec.weights.items() if not path.startswith(graphs.QUANTIZERS)}
+    keras = next(base for base in spec.kind.__mro__ if "keras" in base.__module__.split(".")[0])
+    return Spec(keras, config, own)

@@ -1,5 +1,6 @@
 """`bnn-tf benchmark`."""
 
+import functools
 import sys
 import tempfile
 from pathlib import Path
@@ -13,9 +14,6 @@ from bnn_tf.deploy.lce_file import require_converter
 from bnn_tf.errors import UsageError, UserError
 
 if TYPE_CHECKING:
-    import numpy as np
-
-    from bnn_tf._tensorflow import tf
     from bnn_tf.deploy.benchmark import BenchmarkReport, Candidate
 
 
@@ -93,30 +91,20 @@ def benchmark(
 
     from bnn_tf.deploy import benchmark as benchmarking
 
+    names = [file.resolve().name.removesuffix(".keras") for file in files]
     with tempfile.TemporaryDirectory() as temporary:
         folder = output or Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)
-        candidates = [
-            candidate
-            for target, stem in zip(opened, _stems(files, folder), strict=True)
-            for candidate in _candidates(target, compare, images, stem)
-        ]
-        report = benchmarking.benchmark(
-            candidates, threads, rounds, runs, xnnpack=xnnpack, progress=_progress(rounds)
-        )
+        candidates: list[Candidate] = []
+        for number, (target, name) in enumerate(zip(opened, names, strict=True), 1):
+            stem = name if names.count(name) == 1 else f"{name}-{number}"
+            candidates += _candidates(target, compare, images, folder / stem)
+        progress = functools.partial(_show, rounds)
+        report = benchmarking.benchmark(candidates, threads, rounds, runs, xnnpack=xnnpack, progress=progress)
         if as_json:
             options.emit(report.to_dict(), True, "")
         else:
             _print(report, xnnpack)
-
-
-def _stems(files: tuple[Path, ...], folder: Path) -> list[Path]:
-    """What files built for each target start with, unlike each other."""
-    names = [file.resolve().name.removesuffix(".keras") for file in files]
-    return [
-        folder / (name if names.count(name) == 1 else f"{name}-{position}")
-        for position, name in enumerate(names, 1)
-    ]
 
 
 def _candidates(target: Target, compare: bool, images: dict[str, Any], stem: Path) -> "list[Candidate]":
@@ -128,23 +116,19 @@ def _candidates(target: Target, compare: bool, images: dict[str, Any], stem: Pat
         return [Candidate.of_file(target.path)]
     path = target.path / "model.tflite"
     converted = target.kind == "run" and path.is_file()
-    if converted and not compare:
-        return [Candidate.of_file(path, str(target))]
-    network = target.network()
     if not converted:
         path = stem.with_name(f"{stem.name}.tflite")
-        convert(network, path, parity=False)  # only time is measured; bnn-tf convert checks
+        convert(target.network(), path, parity=False)  # only time is measured; bnn-tf convert checks
     binary = [Candidate.of_file(path, str(target))]
-    if not compare:
-        return binary
-    return [*binary, *_program(target, network, stem), *_plain(target, network, images, stem)]
+    return [*binary, *_program(target, stem), *_plain(target, stem, **images)] if compare else binary
 
 
-def _program(target: Target, network: "tf.keras.Model", stem: Path) -> "list[Candidate]":
+def _program(target: Target, stem: Path) -> "list[Candidate]":
     """The network as a compiled C program; nothing where that cannot be."""
     from bnn_tf import export_c
     from bnn_tf.export.timing import CompiledProgram
 
+    network = target.network()
     try:
         source = export_c(network, stem.with_name(f"{stem.name}.c"), name="net", check=False)
         return [CompiledProgram.of(source.path, "net", len(network.outputs), str(target), source.work)]
@@ -154,13 +138,33 @@ def _program(target: Target, network: "tf.keras.Model", stem: Path) -> "list[Can
 
 
 def _plain(
-    target: Target, network: "tf.keras.Model", images: dict[str, Any], stem: Path
+    target: Target,
+    stem: Path,
+    dataset: str | None,
+    data_dir: str | None,
+    normalization: str | None,
+    calibration_images: int,
 ) -> "list[Candidate]":
-    """Float32 and int8 builds of the same architecture with real weights and activations."""
-    from bnn_tf.deploy.benchmark import Candidate, plain_tflite, real_valued
+    """Float32 and int8 builds of the same architecture with real weights and activations.
 
-    real = real_valued(network)
-    calibration = _calibration(target, network, **images)
+    Ranges of int8 are measured on images of the dataset; on noise where nothing says which.
+    """
+    import numpy as np
+
+    from bnn_tf.binarization import real_valued
+    from bnn_tf.deploy.benchmark import Candidate
+    from bnn_tf.deploy.lce_file import plain_tflite
+
+    real = real_valued(target.network())
+    if dataset is None and not target.knows_images():
+        click.echo(
+            f"{target}: int8 ranges are measured on noise; name a --dataset and a --normalization", err=True
+        )
+        shape = (calibration_images, *real.input_shape[1:])
+        calibration = np.random.default_rng(0).standard_normal(shape, np.float32)
+    else:
+        image_set = target.images(dataset, data_dir, normalization)
+        calibration = image_set.pre().normalize(image_set.samples(calibration_images)[0])
     candidates = []
     for form, ranges in (("float32", None), ("int8", calibration)):
         path = stem.with_name(f"{stem.name}.{form}.tflite")
@@ -169,70 +173,40 @@ def _plain(
     return candidates
 
 
-def _calibration(
-    target: Target,
-    network: "tf.keras.Model",
-    dataset: str | None,
-    data_dir: str | None,
-    normalization: str | None,
-    calibration_images: int,
-) -> "np.ndarray":
-    """Images of the dataset; noise where nothing says which."""
-    import numpy as np
-
-    if dataset is None and not target.knows_images():
-        click.echo(
-            f"{target}: int8 ranges are measured on noise; name a --dataset and a --normalization",
-            err=True,
-        )
-        shape = (calibration_images, *network.input_shape[1:])
-        return np.random.default_rng(0).standard_normal(shape, np.float32)
-    image_set = target.images(dataset, data_dir, normalization)
-    return image_set.pre().normalize(image_set.samples(calibration_images)[0])
-
-
-def _progress(rounds: int) -> Any:
-    def show(completed: int) -> None:
-        if sys.stderr.isatty():
-            click.echo(f"\rround {completed} of {rounds}" + "\n" * (completed == rounds), nl=False, err=True)
-
-    return show
+def _show(rounds: int, completed: int) -> None:
+    """Says on a terminal how many rounds are complete."""
+    if sys.stderr.isatty():
+        click.echo(f"\rround {completed} of {rounds}" + "\n" * (completed == rounds), nl=False, err=True)
 
 
 def _print(report: "BenchmarkReport", xnnpack: bool) -> None:
     from bnn_tf.deploy.benchmark import MEMORY, OPERATORS
 
     columns = ["candidate", "form", "size", "threads", "median ms", "p90 ms", "× first", "peak memory"]
-    rows = [_row(measurement, report.ratio(measurement)) for measurement in report.measurements]
+    rows = [
+        [
+            m.candidate.name,
+            m.candidate.form,
+            f"{m.candidate.size / 1e6:.3f} MB",
+            str(m.threads),
+            *(f"{figure:.3f}" for figure in (m.percentile(50), m.percentile(90), report.ratio(m))),
+            f"{m.memory / 1e6:.1f} MB",
+        ]
+        for m in report.measurements
+    ]
     options.print_table(columns, rows, numbers_from=2, spare=("size", "p90 ms", "peak memory"))
     click.echo()
     for candidate in report.candidates:
         listed = ", ".join(map(str, candidate.operators())) or "one compiled program, one thread"
         taken = candidate.delegated() if xnnpack else None
-        click.echo(f"{candidate.name} ({candidate.form}): {listed}" + (f"; {taken}" if taken else ""))
+        click.echo(f"{candidate}: {listed}" + (f"; {taken}" if taken else ""))
     click.echo()
-    for measurement in report.measurements:
-        limit = measurement.limit
-        if limit is not None:
-            times = 1e-3 * measurement.percentile(50) / limit.seconds
-            program = f"{measurement.candidate.name} ({measurement.candidate.form})"
-            shortest = f"the shortest time that it can take here, {1e3 * limit.seconds:.3f} ms"
-            click.echo(f"{program}: {times:.2f} times {shortest}: {limit.reason}.")
+    for m in report.measurements:
+        if m.limit is not None:
+            shortest = 1e3 * m.limit.seconds
+            times = f"{m.percentile(50) / shortest:.2f} times the shortest time that it can take here"
+            click.echo(f"{m.candidate}: {times}, {shortest:.3f} ms: {m.limit.reason}.")
     click.echo(f"Host: {report.host}")
     click.echo(f"Interpreter: {report.interpreter}; {report.rounds} rounds of {report.runs} inferences.")
     for note in (report.host.caveat, MEMORY, OPERATORS):
         click.echo(note)
-
-
-def _row(measurement: Any, ratio: float) -> list[str]:
-    candidate = measurement.candidate
-    return [
-        candidate.name,
-        candidate.form,
-        f"{candidate.size / 1e6:.3f} MB",
-        str(measurement.threads),
-        f"{measurement.percentile(50):.3f}",
-        f"{measurement.percentile(90):.3f}",
-        f"{ratio:.3f}",
-        f"{measurement.memory / 1e6:.1f} MB",
-    ]

@@ -424,6 +424,12 @@ limit = click.option(
     metavar="N",
     help="Use only N images of each split, for a quick try.",
 )
+init_from = click.option(
+    "--init-from",
+    metavar="RUN",
+    type=TargetPath(path_type=str),
+    help="Start from the weights of another run, a saved model, or larq-zoo:NAME.",
+)
 images = click.option(
     "--images",
     type=click.IntRange(min=1),
@@ -607,6 +613,10 @@ def recipe_options(function: Any) -> Any:
     return function
 
 
+SELECTORS = ("method", "model", "dataset", "variant")
+"""What chooses a recipe, to which other settings then apply."""
+
+
 def recipe(context: click.Context, values: dict[str, Any]) -> "Recipe":
     """The recipe with all overrides of the command line.
 
@@ -642,7 +652,7 @@ def recipe(context: click.Context, values: dict[str, Any]) -> "Recipe":
             facts = data.facts(dataset, values["data_dir"])
             chosen = recipes.for_few_images(chosen, _fewer(facts.train, values["limit"]), facts.side)
     else:
-        refuse(context, ("method", "model", "dataset", "variant"), "--recipe names all of them")
+        refuse(context, SELECTORS, "--recipe names all of them")
         chosen = recipes.Recipe.from_dict(recipe_file(values["recipe"])["recipe"])
     if values["epochs"] is not None:
         chosen = recipes.with_epochs(chosen, numbers(values["epochs"]))
@@ -653,7 +663,7 @@ def recipe(context: click.Context, values: dict[str, Any]) -> "Recipe":
         elif value is not None:
             chosen = recipes.override(chosen, field, value)
     for key, value in map(parse_setting, values["settings"]):
-        if key in ("method", "model", "dataset", "variant"):
+        if key in SELECTORS:
             raise UsageError(f"--set does not choose the {key}; write --{key} {value}")
         chosen = recipes.override(chosen, key, value)
     return chosen

@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 else:
     sweeps = lazy("bnn_tf.training.sweep")
 
-# What chooses the recipe, to which the other keys then apply.
-_SELECTORS = ("method", "model", "dataset", "variant")
 # Options that say where and how to run, which is all that can be said when a sweep is resumed or shown.
 _SESSION = ("resume", "show", "data_dir", "workers", "gpus", "cluster", "verbose", "as_json")
 _RANGE = re.compile(r"(?P<low>[^:/,]+?)\.\.(?P<high>[^:/,]+)(?P<log>:log)?")
@@ -53,14 +51,22 @@ _RANGE = re.compile(r"(?P<low>[^:/,]+?)\.\.(?P<high>[^:/,]+)(?P<log>:log)?")
     help="Seed with which --random draws.",
 )
 @click.option("--seeds", default="1", show_default=True, metavar="N,…", help="Seeds of each configuration.")
-@click.option("--sweep-dir", metavar="DIR", help="Where to keep the sweep: sweep.json, and runs/.")
-@click.option("--resume", metavar="DIR", help="Continue, or help with, the sweep in DIR as it was started.")
-@click.option("--show", metavar="DIR", help="Only print the results of the sweep in DIR so far.")
 @click.option(
-    "--init-from",
-    metavar="RUN",
-    help="Start from the weights of another run, a saved model, or larq-zoo:NAME.",
+    "--sweep-dir",
+    metavar="DIR",
+    type=options.PATH_NAME,
+    help="Where to keep the sweep: sweep.json, and runs/.",
 )
+@click.option(
+    "--resume",
+    metavar="DIR",
+    type=options.PATH_NAME,
+    help="Continue, or help with, the sweep in DIR as it was started.",
+)
+@click.option(
+    "--show", metavar="DIR", type=options.PATH_NAME, help="Only print the results of the sweep in DIR so far."
+)
+@options.init_from
 @options.limit
 @options.hardware
 @options.trust_model
@@ -73,58 +79,62 @@ def sweep(context: click.Context, **chosen: Any) -> None:
     A KEY is anything that --set takes, or method, model, dataset, variant. Stopped or killed, the same
     command continues. Started in several terminals at once, it shares the work.
     """
-    _require_consistent(context, chosen)
-    wanted = None if chosen["resume"] or chosen["show"] else _wanted(chosen)
-
-    from rich.console import Console
-
-    from bnn_tf.training import strategies
-
+    wanted = _wanted(context, chosen)
     if chosen["show"]:
         _report(sweeps.Sweep.open(chosen["show"]), chosen["as_json"])
         return
+
+    from rich.console import Console
+
+    from bnn_tf.training import Session, StoppedError, strategies
+    from bnn_tf.training.progress import duration
+
     strategies.devices(chosen["gpus"])
     # With --json standard output carries the result alone.
     console = Console(stderr=chosen["as_json"], soft_wrap=True, markup=False, highlight=False)
+    shown = console if chosen["verbose"] else Console(quiet=True)
+    session = Session(shown, chosen["gpus"], safe=not options.model_is_trusted())
     if wanted is None:
         opened = sweeps.Sweep.open(chosen["resume"])
     else:
         opened = _started(context, chosen, *wanted, console)
+    again = f"bnn-tf sweep --resume {shlex.quote(str(opened.path))}"
     console.print(f"Sweep directory: {opened.path}")
-    _work(opened, chosen, console)
+    counts = sweeps.counts(opened.outcomes())
+    console.print(f"{len(opened.tasks)} trainings, {counts['complete']} of them complete")
+    moved = {name: chosen[name] for name in ("data_dir", "workers") if chosen[name] is not None}
+    try:
+        for outcome in opened.work(session, moved):
+            counts = sweeps.counts(opened.outcomes())
+            over = f"{counts['complete'] + counts['failed']}/{len(opened.tasks)}"
+            finding = "failed: " * (outcome.state == "failed") + outcome.finding
+            console.print(f"{over}  {outcome.task}  {finding}  {duration(outcome.seconds)}")
+    except StoppedError as error:
+        error.args = (f"{error}; continue with: {again}",)
+        raise
     _report(opened, chosen["as_json"])
-    failed = [outcome for outcome in opened.outcomes() if outcome.state == "failed"]
+    failed = [f"{one.run_dir}: {one.error}" for one in opened.outcomes() if one.state == "failed"]
     if failed:
-        first = f"{failed[0].run_dir}: {failed[0].error}"
-        raise UserError(
-            f"{len(failed)} trainings failed, the first in {first}; {_again(opened)} tries them again"
-        )
+        raise UserError(f"{len(failed)} trainings failed, the first in {failed[0]}; {again} tries them again")
 
 
-def _again(opened: "sweeps.Sweep") -> str:
-    return f"bnn-tf sweep --resume {shlex.quote(str(opened.path))}"
+def _wanted(context: click.Context, chosen: dict[str, Any]) -> tuple[list[int], dict[str, Any]] | None:
+    """The seeds, and the list of values or the range of every key; None of a sweep that was started before.
 
-
-def _require_consistent(context: click.Context, chosen: dict[str, Any]) -> None:
+    Raises:
+        UsageError: an option is wrong, or makes no sense together with others.
+    """
     for name, allowed in (("show", ("show", "as_json")), ("resume", _SESSION)):
         if chosen[name]:
             others = [other for other in chosen if other not in allowed]
             options.refuse(context, others, f"--{name} takes a sweep as it was started")
-            return
+            return None
     if not chosen["sweep_dir"]:
         raise UsageError("name a --sweep-dir for the sweep, or one to --resume or to --show")
     if chosen["random"] and (chosen["grid"] or not chosen["search"]):
         raise UsageError("--random draws from --search KEY=LOW..HIGH or KEY=A,B,…, and goes without --grid")
     if chosen["search"] and not chosen["random"]:
         raise UsageError("--search needs --random N, the number of configurations to draw")
-
-
-def _wanted(chosen: dict[str, Any]) -> tuple[list[int], dict[str, Any]]:
-    """The seeds, and the list of values or the range of every key.
-
-    Raises:
-        UsageError: an option is wrong.
-    """
     if not re.fullmatch(r"\d+(,\d+)*", chosen["seeds"]):
         raise UsageError(f"--seeds takes whole numbers (1,2,3), not {chosen['seeds']!r}")
     seeds = [int(part) for part in chosen["seeds"].split(",")]
@@ -139,11 +149,7 @@ def _wanted(chosen: dict[str, Any]) -> tuple[list[int], dict[str, Any]]:
 
 
 def _started(
-    context: click.Context,
-    chosen: dict[str, Any],
-    seeds: list[int],
-    axes: dict[str, Any],
-    console: "Console",
+    context: click.Context, chosen: dict[str, Any], seeds: list[int], axes: dict[str, Any], console: "Console"
 ) -> "sweeps.Sweep":
     """The sweep that the options describe, new or as far as it got."""
 
@@ -166,12 +172,12 @@ def _configuration(context: click.Context, chosen: dict[str, Any], choices: dict
     from bnn_tf.training import RunConfig
     from zoo import recipes
 
-    selected = {key: choices[key] for key in _SELECTORS if key in choices}
+    selected = {key: value for key, value in choices.items() if key in options.SELECTORS}
     recipe = options.recipe(context, {**chosen, **selected})
     for key, value in choices.items():
         if key == "epochs" and isinstance(value, list):
             recipe = recipes.with_epochs(recipe, options.numbers(",".join(map(str, value))))
-        elif key not in _SELECTORS:
+        elif key not in selected:
             recipe = recipes.override(recipe, key, value)
     return RunConfig(recipe=recipe, **{name: chosen[name] for name in options.CONFIGURED})
 
@@ -218,35 +224,6 @@ def _values(flag: str, key: str, text: str) -> list[Any]:
     return values
 
 
-def _work(opened: "sweeps.Sweep", chosen: dict[str, Any], console: "Console") -> None:
-    from rich.console import Console
-
-    from bnn_tf.training import Session, StoppedError
-
-    moved = {name: chosen[name] for name in ("data_dir", "workers") if chosen[name] is not None}
-    shown = console if chosen["verbose"] else Console(quiet=True)
-    session = Session(shown, chosen["gpus"], safe=not options.model_is_trusted())
-    counts = sweeps.counts(opened.outcomes())
-    console.print(f"{sum(counts.values())} trainings, {counts['complete']} of them complete")
-    try:
-        for outcome in opened.work(session, moved):
-            console.print(_line(outcome, sweeps.counts(opened.outcomes())))
-    except StoppedError as error:
-        error.args = (f"{error}; continue with: {_again(opened)}",)
-        raise
-
-
-def _line(outcome: "sweeps.Outcome", counts: dict[str, int]) -> str:
-    from bnn_tf.training.progress import duration
-
-    if outcome.result is not None:
-        figure = f"test accuracy {outcome.result['top1']:.2%}"
-    else:
-        figure = f"failed: {outcome.error}"
-    over = f"{counts['complete'] + counts['failed']}/{sum(counts.values())}"
-    return f"{over}  {outcome.task}  {figure}  {duration(outcome.seconds)}"
-
-
 def _report(opened: "sweeps.Sweep", as_json: bool) -> None:
     """Prints the table, or everything as JSON."""
     outcomes = opened.outcomes()
@@ -256,15 +233,8 @@ def _report(opened: "sweeps.Sweep", as_json: bool) -> None:
         options.emit({"sweep_dir": str(opened.path), **counts, "configurations": configurations}, True, "")
         return
     keys = list(summaries[0].choices)
-    rows = [[*map(sweeps.as_text, summary.choices.values()), *_figures(summary)] for summary in summaries]
+    rows = [[*map(sweeps.as_text, s.choices.values()), s.accuracy, str(len(s.accuracies))] for s in summaries]
     options.print_table([*keys, "test accuracy", "n"], rows, numbers_from=len(keys))
     left = [f"{counts[state]} {state}" for state in ("running", "waiting", "failed") if counts[state]]
     if left:
         click.echo(f"not complete: {', '.join(left)} of {len(outcomes)}; {opened.path} keeps what is done")
-
-
-def _figures(summary: "sweeps.Summary") -> list[str]:
-    if summary.mean is None:
-        return ["–", "0"]
-    spread = "" if summary.deviation is None else f" ± {100 * summary.deviation:.2f}"
-    return [f"{100 * summary.mean:.2f}{spread} %", str(len(summary.accuracies))]

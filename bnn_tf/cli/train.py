@@ -50,12 +50,7 @@ _FEW_FILES = 2_000  # images that are all read before the training, which takes 
     type=options.PATH_NAME,
     help="Folder of the run; default: a new one under runs/.",
 )
-@click.option(
-    "--init-from",
-    metavar="RUN",
-    type=options.TargetPath(path_type=str),
-    help="Start from the weights of another run, a saved model, or larq-zoo:NAME.",
-)
+@options.init_from
 @click.option(
     "--resume", metavar="RUN", type=options.PATH_NAME, help="Continue a stopped run where it was stopped."
 )

@@ -1,8 +1,7 @@
 """Latency, memory, size and operators of converted networks, side by side on this machine.
 
 Each candidate runs in a process of its own (`bnn_tf.deploy.interpreter.Worker`), and all take turns, so that
-what disturbs the machine disturbs them alike. LCE's interpreter also runs plain TFLite files, which
-`plain_tflite` makes of the same architecture with real weights and activations.
+what disturbs the machine disturbs them alike. LCE's interpreter also runs plain TFLite files.
 """
 
 from __future__ import annotations
@@ -10,10 +9,10 @@ from __future__ import annotations
 import collections
 import contextlib
 import dataclasses
-import functools
 import importlib.metadata
 import os
 import platform
+import re
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -23,11 +22,8 @@ import numpy as np
 
 from bnn_tf._runtime import quiet_native_stderr
 from bnn_tf._tensorflow import tf
-from bnn_tf.deploy import facts
-from bnn_tf.deploy.graph import QUANTIZERS, Spec, copy_of, in_float32, read
 from bnn_tf.deploy.interpreter import Worker
 from bnn_tf.deploy.lce_file import LceFile, Operator
-from bnn_tf.errors import UserError, first_line
 from bnn_tf.values import InNotebooks
 
 
@@ -68,30 +64,6 @@ class Delegated:
         return f"XNNPACK takes {self.taken} of {self.operators} operators{others}"
 
 
-def delegated(content: bytes) -> Delegated:
-    """What XNNPACK takes of a plain TFLite file, as TensorFlow's own interpreter hands it over."""
-    with quiet_native_stderr(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # TensorFlow speaks of the package that will replace this one
-        interpreter = tf.lite.Interpreter(model_content=content, num_threads=1)
-        interpreter.allocate_tensors()
-        nodes = interpreter._get_ops_details()
-    parts = [node for node in nodes if node["op_name"] == "DELEGATE"]
-    own = [node for node in nodes if node["op_name"] != "DELEGATE"]
-    makers = {int(tensor): number for number, node in enumerate(own) for tensor in node["outputs"]}
-    taken: set[int] = set()
-    for part in parts:  # it stands for all that lies between its inputs and its outputs
-        known, waiting = set(map(int, part["inputs"])), list(map(int, part["outputs"]))
-        while waiting:
-            tensor = waiting.pop()
-            if tensor in known or tensor not in makers:
-                continue
-            known.add(tensor)
-            taken.add(makers[tensor])
-            waiting += map(int, own[makers[tensor]]["inputs"])
-    left = tuple(node["op_name"] for number, node in enumerate(own) if number not in taken)
-    return Delegated(len(taken), len(own), left)
-
-
 @dataclasses.dataclass(frozen=True)
 class Limit:
     """The shortest time that an inference can take on this machine.
@@ -129,6 +101,9 @@ class Candidate:
         binary = any(operator.name.startswith("Lce") for operator in LceFile(path).operators)
         return cls(name or str(path), "LCE" if binary else "TFLite", path)
 
+    def __str__(self) -> str:
+        return f"{self.name} ({self.form})"
+
     @property
     def size(self) -> int:
         """Size of the file in bytes."""
@@ -140,11 +115,27 @@ class Candidate:
         return [OperatorCount(name, kind, count) for (name, kind), count in counts.most_common()]
 
     def delegated(self) -> Delegated | None:
-        """What XNNPACK takes of a plain TFLite file; None of others, whose operators TFLite does not know."""
+        """What XNNPACK takes of a plain TFLite file, as TensorFlow's own interpreter hands it over.
+
+        None of other files, whose operators TFLite does not know, and of what that interpreter refuses.
+        """
         if self.form not in ("float32", "int8", "TFLite"):
             return None
-        with contextlib.suppress(ValueError, RuntimeError):  # TensorFlow's interpreter refuses it
-            return delegated(self.path.read_bytes())
+        file = LceFile(self.path)
+        with contextlib.suppress(ValueError, RuntimeError), quiet_native_stderr(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # TensorFlow speaks of the package that will replace this one
+            interpreter = tf.lite.Interpreter(model_content=file.content, num_threads=1)
+            interpreter.allocate_tensors()
+            taken: set[Operator] = set()
+            for part in interpreter._get_ops_details():
+                if part["op_name"] == "DELEGATE":  # it stands for all between its inputs and its outputs
+                    known, wanted = set(part["inputs"]), set(part["outputs"])
+                    for operator in reversed(file.operators):
+                        if wanted & {tensor.index for tensor in operator.outputs}:
+                            taken.add(operator)
+                            wanted |= {tensor.index for tensor in operator.inputs} - known
+            left = tuple(operator.name for operator in file.operators if operator not in taken)
+            return Delegated(len(taken), len(file.operators), left)
         return None
 
     def limit(self) -> Limit | None:
@@ -159,9 +150,6 @@ class Candidate:
 def _type(operator: Operator) -> str:
     ends = [tensors[0] for tensors in (operator.inputs, operator.outputs) if tensors]
     return "→".join(dict.fromkeys("bits" if operator.is_packed(end) else end.type.lower() for end in ends))
-
-
-_X86 = ("x86_64", "amd64", "i386", "i686")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -192,7 +180,7 @@ class Host:
     @property
     def caveat(self) -> str:
         """What the latencies of this machine are not."""
-        if self.architecture.lower() in _X86:
+        if self.architecture.lower() in ("x86_64", "amd64", "i386", "i686"):
             return (
                 "x86 has no optimized LCE kernels: latencies on this host say nothing about ARM, "
                 "where devices run lce_benchmark_model or LCE's libraries."
@@ -206,10 +194,9 @@ class Host:
 
 def _cpu() -> str:
     with contextlib.suppress(OSError):
-        pairs = (line.split(":", 1) for line in Path("/proc/cpuinfo").read_text().splitlines() if ":" in line)
-        fields = {key.strip().lower(): value.strip() for key, value in pairs}
-        if name := fields.get("model name") or fields.get("hardware"):
-            return name
+        named = re.search(r"(?im)^(?:model name|hardware)\s*: *(\S.*)", Path("/proc/cpuinfo").read_text())
+        if named:
+            return named[1]
     return platform.processor() or "unknown processor"
 
 
@@ -283,7 +270,7 @@ class BenchmarkReport(InNotebooks):
 
     def __str__(self) -> str:
         lines = [
-            f"{m.candidate.name} ({m.candidate.form}), threads {m.threads}: "
+            f"{m.candidate}, threads {m.threads}: "
             f"median {m.percentile(50):.3f} ms, p90 {m.percentile(90):.3f} ms, "
             f"{self.ratio(m):.3f} × the first, peak {m.memory / 1e6:.1f} MB"
             for m in self.measurements
@@ -317,20 +304,14 @@ class BenchmarkReport(InNotebooks):
         }
 
 
-class Runner(Protocol):
+class Runner(contextlib.AbstractContextManager, Protocol):
     """A process that runs inferences and ends with its context."""
 
     def run(self, runs: int) -> list[float]:
         """Seconds of each of `runs` inferences."""
-        ...
 
     def memory(self) -> int:
         """Peak of resident memory for model and inferences, in bytes."""
-        ...
-
-    def __enter__(self) -> Any: ...
-
-    def __exit__(self, *error: Any) -> None: ...
 
 
 def benchmark(
@@ -346,7 +327,7 @@ def benchmark(
 
     Each combination has a process of its own: LCE's interpreter, which also runs plain TFLite files, or a
     compiled program. What uses one thread only is measured with one. In every round each of them in turn does
-    `runs` inferences of one image, while the others wait.
+    `runs` inferences of one image, while the others wait; every second round visits them backwards.
 
     Args:
         candidates: What to compare.
@@ -373,7 +354,15 @@ def benchmark(
     pairs = [(candidate, count) for candidate in candidates for count in threads]
     with contextlib.ExitStack() as stack:
         workers = [stack.enter_context(c.worker(count, xnnpack)) for c, count in pairs]
-        seconds = interleave(workers, rounds, runs, warmup, progress)
+        for worker in workers:
+            worker.run(warmup)
+        seconds: list[list[float]] = [[] for _ in workers]
+        turns = list(zip(workers, seconds, strict=True))
+        for completed in range(1, rounds + 1):
+            for worker, own in turns:
+                own += worker.run(runs)
+            turns.reverse()  # keeps one candidate from always following the same other one
+            progress(completed)
         memory = [worker.memory() for worker in workers]
     limits = {candidate: candidate.limit() for candidate in candidates}
     measurements = tuple(
@@ -383,87 +372,3 @@ def benchmark(
     version = importlib.metadata.version("larq-compute-engine")
     interpreter = f"LCE {version}'s TFLite interpreter, {'with' if xnnpack else 'without'} XNNPACK"
     return BenchmarkReport(host, interpreter, rounds, runs, measurements)
-
-
-def interleave(
-    workers: Sequence[Runner],
-    rounds: int,
-    runs: int,
-    warmup: int = 0,
-    progress: Callable[[int], None] = lambda completed: None,
-) -> list[list[float]]:
-    """Seconds of all inferences of each worker; each round visits them in turn, every second one backwards.
-
-    Turning round keeps one candidate from always following the same other one.
-    """
-    seconds: list[list[float]] = [[] for _ in workers]
-    if warmup:
-        for worker in workers:
-            worker.run(warmup)
-    order = list(range(len(workers)))
-    for completed in range(1, rounds + 1):
-        for index in order:
-            seconds[index] += workers[index].run(runs)
-        order.reverse()
-        progress(completed)
-    return seconds
-
-
-_OF_LARQ = (*QUANTIZERS, "pad_values", "metrics")
-
-
-def real_valued(model: tf.keras.Model) -> tf.keras.Model:
-    """The architecture with real weights and activations: every Larq layer becomes Keras' own.
-
-    Its kernels are the latent ones, so that it shows what a real network of this form costs, not how
-    accurate a trained one would be.
-
-    Raises:
-        ConversionError: The model is subclassed or not built.
-    """
-    return read(in_float32(model), _real).build()
-
-
-def _real(layer: tf.keras.layers.Layer) -> Spec:
-    spec = copy_of(layer)
-    if facts.is_quantizer(spec):
-        passing = {"name": spec.name, "activation": "linear", "dtype": "float32"}
-        return Spec(tf.keras.layers.Activation, passing)
-    if not hasattr(layer, "input_quantizer"):
-        return spec
-    config: dict[str, Any] = {key: value for key, value in spec.config.items() if key not in _OF_LARQ}
-    # A constraint or regularizer of Larq's means nothing to an inference.
-    config |= dict.fromkeys(key for key in config if key.endswith(("constraint", "regularizer")))
-    own = {path: weight for path, weight in spec.weights.items() if not path.startswith(QUANTIZERS)}
-    keras = next(base for base in spec.kind.__mro__ if "keras" in base.__module__.split(".")[0])
-    return Spec(keras, config, own)
-
-
-def plain_tflite(model: tf.keras.Model, calibration: np.ndarray | None = None) -> bytes:
-    """Content of a plain `.tflite` file that computes a float32 model for one image at a time.
-
-    Args:
-        model: A functional or Sequential model with one input of fixed size and one output.
-        calibration: Preprocessed images `(n, height, width, channels)` to measure ranges on. With them
-            weights (a scale for each output channel), activations, input and output are int8, as XNNPACK
-            computes them; without they are float32.
-
-    Raises:
-        UserError: TFLite's converter refuses the model.
-    """
-    shape = (1, *model.input_shape[1:])
-    function = tf.function(
-        functools.partial(model, training=False), input_signature=[tf.TensorSpec(shape, tf.float32)]
-    )
-    converter = tf.lite.TFLiteConverter.from_concrete_functions([function.get_concrete_function()], model)
-    if calibration is not None:
-        converter.optimizations = [tf.lite.Optimize.DEFAULT]
-        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
-        converter.inference_input_type = converter.inference_output_type = tf.int8
-        converter.representative_dataset = lambda: ([image[None].astype(np.float32)] for image in calibration)
-    with quiet_native_stderr():
-        try:
-            return converter.convert()
-        except Exception as error:  # it raises several kinds, whose message is a page of MLIR
-            reason = first_line(error)[:300]
-            raise UserError(f"TFLite's converter refuses '{model.name}': {reason}") from error

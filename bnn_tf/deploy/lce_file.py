@@ -1,4 +1,4 @@
-"""A converted `.tflite` file: made by LCE's converter, read and checked once.
+"""A converted `.tflite` file: made by LCE's converter (or TFLite's own), read and checked once.
 
 A file may come from anywhere, and neither flatbuffers' classes for Python nor LCE's interpreter check what
 stands in it. `LceFile` reads it with a reader of its own that looks at no byte outside the file, and checks
@@ -28,7 +28,7 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 
 from bnn_tf._runtime import quiet_native_stderr
-from bnn_tf.errors import UserError
+from bnn_tf.errors import UserError, first_line
 
 T = TypeVar("T")
 
@@ -611,6 +611,38 @@ def _save(function: Any, model: Any, takes: Sequence[str], results: Sequence[str
             entries[name].dtype = tensor.dtype.as_datatype_enum
             entries[name].tensor_shape.CopyFrom(tensor.shape.as_proto())
     (Path(folder) / "saved_model.pb").write_bytes(saved.SerializeToString())
+
+
+def plain_tflite(model: Any, calibration: np.ndarray | None = None) -> bytes:
+    """Content of a plain `.tflite` file that computes a float32 model for one image at a time.
+
+    Args:
+        model: A functional or Sequential model with one input of fixed size and one output.
+        calibration: Preprocessed images `(n, height, width, channels)` to measure ranges on. With them
+            weights (a scale for each output channel), activations, input and output are int8, as XNNPACK
+            computes them; without they are float32.
+
+    Raises:
+        UserError: TFLite's converter refuses the model.
+    """
+    from bnn_tf._tensorflow import tf
+
+    shape = (1, *model.input_shape[1:])
+    function = tf.function(
+        functools.partial(model, training=False), input_signature=[tf.TensorSpec(shape, tf.float32)]
+    )
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([function.get_concrete_function()], model)
+    if calibration is not None:
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+        converter.inference_input_type = converter.inference_output_type = tf.int8
+        converter.representative_dataset = lambda: ([image[None].astype(np.float32)] for image in calibration)
+    with quiet_native_stderr():
+        try:
+            return converter.convert()
+        except Exception as error:  # it raises several kinds, whose message is a page of MLIR
+            reason = first_line(error)[:300]
+            raise UserError(f"TFLite's converter refuses '{model.name}': {reason}") from error
 
 
 def with_int8_ends(content: bytes, images: bool, logits: bool) -> bytes:

@@ -156,9 +156,13 @@ class Outcome(InNotebooks):
     error: str | None = None
     seconds: float = 0.0
 
+    @property
+    def finding(self) -> str:
+        """Its accuracy, or why it failed; empty before either is known."""
+        return self.error or ("" if self.result is None else f"test accuracy {self.result['top1']:.2%}")
+
     def __str__(self) -> str:
-        figure = "" if self.result is None else f", test accuracy {self.result['top1']:.2%}"
-        return f"{self.task}: {self.state}{figure}" + (f", {self.error}" if self.error else "")
+        return ", ".join(filter(None, [f"{self.task}: {self.state}", self.finding]))
 
 
 def plan(
@@ -181,7 +185,9 @@ def plan(
         try:
             config = configure(choices).located()
         except UserError as error:
-            raise type(error)(f"{describe(choices)}: {error}" if choices else str(error)) from error
+            if choices:
+                error.args = (f"{describe(choices)}: {error}",)
+            raise
         if config in configs:
             same = describe(configurations[configs.index(config)])
             raise UsageError(
@@ -276,17 +282,17 @@ class Sweep:
 
     def outcome(self, task: Task) -> Outcome:
         """Where a task stands, as its run directory says."""
-        path = self.run_path(task)
-        if self._failure(task).is_file():
-            return Outcome(task, path, "failed", error=self._failure(task).read_text().strip())
+        path, failure = self.run_path(task), self._failure(task)
+        if failure.is_file():
+            return Outcome(task, path, "failed", error=failure.read_text().strip())
         if not Run.exists(path):
             return Outcome(task, path, "waiting")
         run = Run.open(path)
-        if run.position() == run.end:
-            result = trainer.last_evaluation(run)
-            if result is not None:
-                shares = {"top1": result.top1} | ({} if result.top5 is None else {"top5": result.top5})
-                return Outcome(task, path, "complete", {name: round(v, 6) for name, v in shares.items()})
+        last = trainer.last_evaluation(run) if run.position() == run.end else None
+        if last is not None:
+            shares = {"top1": last.top1, "top5": last.top5}
+            result = {name: round(share, 6) for name, share in shares.items() if share is not None}
+            return Outcome(task, path, "complete", result)
         return Outcome(task, path, "running" if run.is_claimed() else "waiting")
 
     def outcomes(self) -> list[Outcome]:
@@ -333,16 +339,15 @@ class Sweep:
 
     def _train(self, task: Task, session: trainer.Session, moved: Mapping[str, Any]) -> None:
         """Trains what is left of a task's run."""
-        path = self.run_path(task)
+        path, prepared = self.run_path(task), None
         if Run.exists(path):
-            run = Run.open(path)
-            trainer.train(Run(path, dataclasses.replace(run.config, **moved)), session)
-            return
-        prepared = trainer.prepare(dataclasses.replace(task.config, **moved), session)
-        with files.locked(self.path / "sweep.lock", "another process begins a training"):
-            if Run.exists(path):
-                raise ClaimedError(f"another process trains {path}")
-            run = Run.create(prepared.config, path)
+            run = Run(path, dataclasses.replace(Run.open(path).config, **moved))
+        else:
+            prepared = trainer.prepare(dataclasses.replace(task.config, **moved), session)
+            with files.locked(self.path / "sweep.lock", "another process begins a training"):
+                if Run.exists(path):
+                    raise ClaimedError(f"another process trains {path}")
+                run = Run.create(prepared.config, path)
         trainer.train(run, session, prepared)
 
 
@@ -373,11 +378,18 @@ class Summary(InNotebooks):
         """Sample standard deviation (n − 1) of the accuracies; `None` of fewer than two."""
         return statistics.stdev(self.accuracies) if len(self.accuracies) > 1 else None
 
+    @property
+    def accuracy(self) -> str:
+        """Mean ± deviation in percent, as people read it."""
+        if self.mean is None:
+            return "–"
+        spread = "" if self.deviation is None else f" ± {100 * self.deviation:.2f}"
+        return f"{100 * self.mean:.2f}{spread} %"
+
     def __str__(self) -> str:
         lines = [describe(self.choices), *map(str, self.outcomes)]
-        if self.mean is not None:
-            spread = "" if self.deviation is None else f" ± {100 * self.deviation:.2f}"
-            lines.append(f"test accuracy {100 * self.mean:.2f}{spread} %, n = {len(self.accuracies)}")
+        if self.accuracies:
+            lines.append(f"test accuracy {self.accuracy}, n = {len(self.accuracies)}")
         return "\n".join(lines)
 
     def to_dict(self) -> dict[str, Any]:

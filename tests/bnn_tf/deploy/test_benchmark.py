@@ -1,13 +1,16 @@
 """What is compared and in which order; no test looks at how long anything took."""
 
+import contextlib
 import json
 import os
 import signal
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from bnn_tf._tensorflow import lq, tf
+from bnn_tf.binarization import real_valued
 from bnn_tf.deploy import Interpreter, interpreter, proof
 from bnn_tf.deploy import benchmark as bench
 from bnn_tf.deploy.benchmark import (
@@ -17,43 +20,61 @@ from bnn_tf.deploy.benchmark import (
     Measurement,
     OperatorCount,
     benchmark,
-    plain_tflite,
-    real_valued,
 )
 from bnn_tf.deploy.convert import convert
 from bnn_tf.deploy.interpreter import Worker
-from bnn_tf.deploy.lce_file import LceFile, to_flatbuffer
+from bnn_tf.deploy.lce_file import LceFile, plain_tflite, to_flatbuffer
 from bnn_tf.errors import UserError
 
 layers = tf.keras.layers
 
 
-class FakeWorker:
+class FakeWorker(contextlib.nullcontext):
     """A worker whose clock is a counter that all of them share."""
 
     def __init__(self, name, clock):
+        super().__init__(self)
         self.name, self.clock = name, clock
 
     def run(self, runs):
         self.clock.append((self.name, runs))
         return [float(len(self.clock))] * runs
 
+    def memory(self):
+        return 1
 
-class TestInterleaving:
-    def test_every_round_visits_all_and_every_second_one_backwards(self):
-        clock, completed = [], []
-        fakes = [FakeWorker(name, clock) for name in "abc"]
-        seconds = bench.interleave(fakes, rounds=3, runs=2, progress=completed.append)
-        assert [name for name, _ in clock] == list("abccbaabc")
-        assert {runs for _, runs in clock} == {2}
+
+@pytest.fixture
+def clock():
+    """Who ran, and how many inferences, in order."""
+    return []
+
+
+@pytest.fixture
+def fakes(clock):
+    """Candidates that run on the clock."""
+
+    class FakeCandidate(Candidate):
+        def worker(self, threads, xnnpack):
+            return FakeWorker(self.name, clock)
+
+    return [FakeCandidate(name, "C", Path(name)) for name in "abc"]
+
+
+class TestTurns:
+    def test_every_round_visits_all_and_every_second_one_backwards(self, fakes, clock):
+        completed = []
+        report = benchmark(fakes, rounds=3, runs=2, progress=completed.append)
+        assert [name for name, _ in clock[3:]] == list("abccbaabc")
+        assert {runs for _, runs in clock[3:]} == {2}
+        seconds = [[time - 3 for time in measurement.seconds] for measurement in report.measurements]
         assert seconds[0] == [1, 1, 6, 6, 7, 7]
         assert seconds[2] == [3, 3, 4, 4, 9, 9]
         assert completed == [1, 2, 3]
 
-    def test_warm_up_does_not_count(self):
-        clock = []
-        fakes = [FakeWorker(name, clock) for name in "ab"]
-        assert bench.interleave(fakes, rounds=1, runs=1, warmup=5) == [[3], [4]]
+    def test_warm_up_does_not_count(self, fakes, clock):
+        report = benchmark(fakes[:2], rounds=1, runs=1, warmup=5)
+        assert [measurement.seconds for measurement in report.measurements] == [(3,), (4,)]
         assert clock == [("a", 5), ("b", 5), ("a", 1), ("b", 1)]
 
 

@@ -5,7 +5,7 @@ import pytest
 
 from bnn_tf import quantizers, subbit
 from bnn_tf._tensorflow import lq, tf
-from bnn_tf.deploy import benchmark, fold, lce_file
+from bnn_tf.deploy import fold, lce_file
 from bnn_tf.errors import UserError
 from bnn_tf.report import accounting
 from zoo import (
@@ -305,7 +305,7 @@ def test_a_sub_bit_file_takes_the_bits_of_its_codebooks(converted):
 def test_int8_files_have_eight_bits_per_weight(rng):
     model = tf.keras.Sequential([tf.keras.Input((4, 4, 3)), tf.keras.layers.Conv2D(5, 1)])
     images = rng.random((2, 4, 4, 3), np.float32)
-    counted = accounting.account_file(lce_file.LceFile(benchmark.plain_tflite(model, images)))
+    counted = accounting.account_file(lce_file.LceFile(lce_file.plain_tflite(model, images)))
     (conv,) = (layer for layer in counted.layers if layer.kind == "CONV_2D")
     assert (conv.widths, conv.cost.real_parameters, conv.cost.real_bits) == ("8 / 8", 20, 8 * 15 + 32 * 5)
 

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from bnn_tf.errors import UnsafeModelError, UsageError, UserError
+from bnn_tf.errors import UnsafeModelError, UntrustedModuleError, UsageError, UserError
 from bnn_tf.training import Position, Run, RunConfig, StoppedError, sweep, train
 from bnn_tf.training.sweep import Outcome, Range, Sweep, Task, counts, draw, grid, plan, summarize
 from zoo import recipes
@@ -92,6 +92,13 @@ class TestPlan:
     def test_names_the_configuration_that_is_impossible(self, configure):
         with pytest.raises(UsageError, match=r"^momentum=1\.5: optimizer sgd: momentum must be"):
             plan([{"momentum": 0.5}, {"momentum": 1.5}], [1], configure)
+
+    def test_an_impossible_configuration_keeps_what_its_error_advises(self):
+        def configure(choices):
+            raise UntrustedModuleError("the method 'mine:Damped'", "mine")
+
+        with pytest.raises(UntrustedModuleError, match=r"^lr=1: the method .* not installed; .* allows it"):
+            plan([{"lr": 1}], [1], configure)
 
     def test_finds_configurations_that_are_the_same(self, configure):
         axes = {"momentum": [0.5, 0.9], "train.momentum": [0.1]}
