@@ -197,7 +197,7 @@ def _print(report: "BenchmarkReport", xnnpack: bool) -> None:
     options.print_table(columns, rows, numbers_from=2, spare=("size", "p90 ms", "peak memory"))
     click.echo()
     for candidate in report.candidates:
-        listed = ", ".join(map(str, candidate.operators())) or "one compiled program, one thread"
+        listed = ", ".join(map(str, candidate.operators())) or "one compiled program"
         taken = candidate.delegated() if xnnpack else None
         click.echo(f"{candidate}: {listed}" + (f"; {taken}" if taken else ""))
     click.echo()

@@ -732,11 +732,6 @@ _HARDWARE = (
     ),
     click.option("--gpus", type=click.IntRange(min=0), help="GPUs to use; default: all."),
     click.option(
-        "--cluster",
-        metavar="HOST:PORT,…|slurm",
-        help="Train on several machines: the same list on each, or slurm; default: what TF_CONFIG says.",
-    ),
-    click.option(
         "--workers", type=click.IntRange(min=1), help="Parallel image preparation; default: automatic."
     ),
     click.option("--deterministic", is_flag=True, help="Reproducible to the last bit, somewhat slower."),

@@ -22,7 +22,7 @@ else:
     sweeps = lazy("bnn_tf.training.sweep")
 
 # Options that say where and how to run, which is all that can be said when a sweep is resumed or shown.
-_SESSION = ("resume", "show", "data_dir", "workers", "gpus", "cluster", "verbose", "as_json")
+_SESSION = ("resume", "show", "data_dir", "workers", "gpus", "verbose", "as_json")
 _RANGE = re.compile(r"(?P<low>[^:/,]+?)\.\.(?P<high>[^:/,]+)(?P<log>:log)?")
 
 

@@ -70,6 +70,11 @@ _FEW_FILES = 2_000  # images that are all read before the training, which takes 
 )
 @options.limit
 @options.hardware
+@click.option(
+    "--cluster",
+    metavar="HOST:PORT,…|slurm",
+    help="Train on several machines: the same list on each, or slurm; default: what TF_CONFIG says.",
+)
 @options.trust_model
 @click.option(
     "--print-every", type=click.IntRange(min=0), default=0, help="Off a terminal, a line every N steps."
