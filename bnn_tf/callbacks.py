@@ -1,8 +1,12 @@
-"""Keras callbacks that move the methods' state."""
+"""Keras callbacks that move the methods' state, and measure BatchNorm's."""
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterable
 from typing import Annotated, Any
+
+import numpy as np
 
 from bnn_tf import schedules
 from bnn_tf._tensorflow import lq, tf
@@ -70,3 +74,90 @@ class TauSchedule(tf.keras.callbacks.Callback):
 
     def _tau(self, epoch: int) -> float:
         return schedules.recu_tau(epoch, self.epochs, self.tau_min, self.tau_max)
+
+
+def measure_batch_norm(model: tf.keras.Model, batches: Iterable[Any]) -> int:
+    """Sets the means and variances of all BatchNorm layers to those of batches, with the weights as they are.
+
+    `μ = mean over the batches of μ_b`, `σ² = mean over the batches of σ²_b`, where `μ_b` and `σ²_b` are what
+    the layer normalizes batch b by in training. The moving averages of training lag behind the weights; where
+    many signs still flip at its end, as in sub-bit networks, they describe another network (Wu and Johnson,
+    "Rethinking 'Batch' in BatchNorm", section 3). Layers that are frozen keep theirs.
+
+    Args:
+        model: A built network; of a distiller the student is meant. Its weights stay.
+        batches: Preprocessed images `(n, h, w, c)`, from the same pipeline that training reads; with a
+            distribution strategy those of all replicas.
+
+    Returns:
+        How many batches there were. Without any, nothing changes.
+
+    Example:
+        >>> norm = tf.keras.layers.BatchNormalization()
+        >>> model = tf.keras.Sequential([tf.keras.Input((2,)), norm])
+        >>> measure_batch_norm(model, [tf.constant([[1.0, 5.0], [3.0, 5.0]])])
+        1
+        >>> norm.moving_mean.numpy().tolist(), norm.moving_variance.numpy().tolist()
+        ([2.0, 5.0], [1.0, 0.0])
+    """
+    network = getattr(model, "student", model)
+    moving = [
+        (variable, 1 - layer.momentum)
+        for layer in network.submodules
+        if isinstance(layer, tf.keras.layers.BatchNormalization) and layer.trainable and layer.momentum < 1
+        for variable in (layer.moving_mean, layer.moving_variance)
+    ]
+    strategy = tf.distribute.get_strategy()
+
+    @tf.function(autograph=False, reduce_retracing=True)
+    def forward(images: Any) -> None:
+        strategy.run(lambda own: network(own, training=True), args=(images,))
+
+    values = [variable.numpy() for variable, _ in moving]
+    sums, count = [np.zeros_like(value) for value in values], 0
+    try:
+        for images in batches:
+            for variable, _ in moving:
+                variable.assign(tf.zeros_like(variable))
+            forward(images)
+            # From zero, a moving average has moved by (1 - momentum) times the batch's value.
+            sums = [
+                total + variable.numpy() / share
+                for total, (variable, share) in zip(sums, moving, strict=True)
+            ]
+            count += 1
+        if count:
+            values = [total / count for total in sums]
+    finally:
+        for (variable, _), value in zip(moving, values, strict=True):
+            variable.assign(value)
+    return count
+
+
+class BatchNormStatistics(tf.keras.callbacks.Callback):
+    """Measures the statistics of all BatchNorm layers at the end of training, see `measure_batch_norm`.
+
+    Args:
+        batches: Batches of training images, or of images and labels, such as the dataset of `fit`.
+        count: How many of them to take.
+
+    Raises:
+        UsageError: `count` is below 1.
+
+    Example:
+        >>> import bnn_tf, zoo
+        >>> x, y = np.random.rand(64, 32, 32, 3), np.zeros(64)
+        >>> batches = tf.data.Dataset.from_tensor_slices((x, y)).batch(32)
+        >>> model = zoo.CifarResNet20(method="recu", num_classes=10)
+        >>> model.compile("sgd", tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+        >>> _ = model.fit(batches, verbose=0, callbacks=[BatchNormStatistics(batches, count=2)])
+    """
+
+    def __init__(self, batches: Iterable[Any], count: int = 50) -> None:
+        super().__init__()
+        self.batches, self.count = batches, check("count", count, Count)
+
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
+        """Reads the batches and measures."""
+        images = (batch[0] if isinstance(batch, tuple | list) else batch for batch in self.batches)
+        measure_batch_norm(self.model, itertools.islice(images, self.count))

@@ -26,6 +26,7 @@ from rich.console import Console
 from bnn_tf import data
 from bnn_tf._runtime import quiet_native_stderr
 from bnn_tf._tensorflow import keras_backend, tf
+from bnn_tf.callbacks import measure_batch_norm
 from bnn_tf.distillation import Distiller
 from bnn_tf.errors import UsageError, UserError
 from bnn_tf.observe import KernelDiagnostics
@@ -424,7 +425,7 @@ class _Training:
             images,
             phase.batch_size,
             config.seed + position.phase,
-            phase.epochs,
+            phase.epochs + bool(phase.statistics_batches),  # whose statistics are measured on further images
             initial_epoch=position.epoch,
             initial_step=position.step,
             workers=workers,
@@ -541,7 +542,7 @@ class _Training:
                 self.save_if_due(epoch, step, count, tensors)
         self.progress.evaluating()
         with self.average.swapped() if self.average else contextlib.nullcontext():
-            results = self.evaluate(held_out, epoch, logs)
+            results = self.evaluate(held_out, iterator, epoch, logs)
             self.progress.saving()
             figures = {**logs, **{f"val_{name}": float(value) for name, value in results.items()}}
             figures["learning_rate"] = float(tf.keras.backend.get_value(fitted.optimizer.lr))
@@ -551,17 +552,27 @@ class _Training:
         return {"phase": self.phase.name, "epoch": epoch + 1, **_floats(figures), "seconds": seconds}
 
     def evaluate(
-        self, held_out: tf.data.Dataset, epoch: int, logs: Mapping[str, float]
+        self, held_out: tf.data.Dataset, iterator: Iterator[Any], epoch: int, logs: Mapping[str, float]
     ) -> Mapping[str, float]:
         """Figures on the held-out images; where a signal ends it, the trained epoch is saved."""
         stop = _DuringEvaluation(self.signals, self.strategy, self.progress)
         self.reset_metrics()
         try:
+            if epoch + 1 == self.phase.epochs:
+                measure_batch_norm(self.network, self.statistics_images(iterator))
             return self.fitted.evaluate(held_out, verbose=0, return_dict=True, callbacks=[stop])
         except _EvaluationStopped:
             with self.average.swapped() if self.average else contextlib.nullcontext():  # back to the weights
                 self.save(epoch, self.steps, logs=logs)
             raise self.stopped(epoch, self.steps) from None
+
+    def statistics_images(self, iterator: Iterator[Any]) -> Iterator[Any]:
+        """The images behind the last epoch on which BatchNorm's statistics are measured."""
+        for _ in range(min(self.phase.statistics_batches, self.steps)):
+            if strategies.agree(self.strategy, self.signals.received or 0):
+                raise _EvaluationStopped
+            images, _labels = next(iterator)
+            yield images
 
     def reset_metrics(self) -> None:
         """Begins new means; Keras resets those only that it has used in this process already."""

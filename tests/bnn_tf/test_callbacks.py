@@ -1,4 +1,4 @@
-"""Callbacks that move the methods' state."""
+"""Callbacks that move the methods' state, and measure BatchNorm's."""
 
 import numpy as np
 import pytest
@@ -95,3 +95,83 @@ def test_moves_a_distiller_s_student_and_not_its_teacher(model):
 def test_nonsense_is_refused(arguments):
     with pytest.raises(UsageError, match="epochs|tau_min|tau_max"):
         callbacks.TauSchedule(*arguments)
+
+
+@pytest.fixture
+def normalized(rng):
+    """Two BatchNorm layers, the second behind a dense layer, with statistics that describe nothing."""
+    layers = tf.keras.layers
+    model = tf.keras.Sequential(
+        [
+            tf.keras.Input((3,)),
+            layers.BatchNormalization(momentum=0.99, center=False, scale=False, epsilon=1e-3, name="first"),
+            layers.Dense(4, use_bias=False, name="dense"),
+            layers.BatchNormalization(momentum=0.9, name="second"),
+        ]
+    )
+    for norm in ("first", "second"):
+        model.get_layer(norm).moving_mean.assign_add(
+            tf.fill([model.get_layer(norm).moving_mean.shape[0]], 9.0)
+        )
+    return model
+
+
+@pytest.fixture
+def batches(rng):
+    return [rng.normal(2, 3, (size, 3)).astype(np.float32) for size in (16, 16, 8)]
+
+
+def statistics(model):
+    layers = [model.get_layer(name) for name in ("first", "second")]
+    return [value.numpy() for layer in layers for value in (layer.moving_mean, layer.moving_variance)]
+
+
+def of_batches(model, batches):
+    """Means over the batches of their means and variances, before each of the two layers."""
+    kernel, results = model.get_layer("dense").kernel.numpy(), []
+    for batch in batches:
+        inner = ((batch - batch.mean(0)) / np.sqrt(batch.var(0) + 1e-3)) @ kernel
+        results.append([batch.mean(0), batch.var(0), inner.mean(0), inner.var(0)])
+    return [np.mean(column, axis=0) for column in zip(*results, strict=True)]
+
+
+class TestBatchNorm:
+    def test_statistics_are_those_of_the_batches(self, normalized, batches):
+        kernel = normalized.get_layer("dense").kernel.numpy()
+        assert callbacks.measure_batch_norm(normalized, map(tf.constant, batches)) == 3
+        for actual, wanted in zip(statistics(normalized), of_batches(normalized, batches), strict=True):
+            np.testing.assert_allclose(actual, wanted, rtol=1e-4, atol=1e-5)
+        np.testing.assert_array_equal(normalized.get_layer("dense").kernel, kernel)
+
+    def test_frozen_layers_keep_theirs(self, normalized, batches):
+        before = statistics(normalized)
+        normalized.get_layer("first").trainable = False
+        callbacks.measure_batch_norm(normalized, batches)
+        after = statistics(normalized)
+        np.testing.assert_array_equal(after[:2], before[:2])
+        assert not np.allclose(after[2], before[2])
+
+    def test_nothing_changes_without_batches_or_in_the_middle_of_them(self, normalized, batches):
+        before = statistics(normalized)
+
+        def interrupted():
+            yield batches[0]
+            raise KeyboardInterrupt
+
+        assert callbacks.measure_batch_norm(normalized, []) == 0
+        with pytest.raises(KeyboardInterrupt):
+            callbacks.measure_batch_norm(normalized, interrupted())
+        for actual, wanted in zip(statistics(normalized), before, strict=True):
+            np.testing.assert_array_equal(actual, wanted)
+
+    def test_at_the_end_of_fit(self, normalized, batches):
+        normalized.compile("sgd", "mse")
+        labelled = [(batch, np.ones((len(batch), 4), np.float32)) for batch in batches]
+        data = tf.data.Dataset.from_generator(
+            lambda: iter(labelled),
+            output_signature=(tf.TensorSpec((None, 3)), tf.TensorSpec((None, 4))),
+        )
+        normalized.fit(data, epochs=2, verbose=0, callbacks=[callbacks.BatchNormStatistics(data, count=2)])
+        wanted = of_batches(normalized, batches[:2])
+        for actual, expected in zip(statistics(normalized), wanted, strict=True):
+            np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-5)

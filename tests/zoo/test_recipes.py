@@ -299,6 +299,13 @@ class TestOverride:
         assert mean == data.NORMALIZATIONS["cifar"][0]
         assert recipes.override(TWO, "test_batch_size", 5).test_batch_size == 5
 
+    def test_model_options(self):
+        recipe = recipes.find("ovsw")
+        assert recipes.override(recipe, "model.pad_values", 1).model_options == {"pad_values": 1}
+        for name in ("pad_value", "include_top", "weights", "method"):
+            with pytest.raises(UsageError, match=f"no option of model cifar_resnet20 called '{name}'"):
+                recipes.override(recipe, f"model.{name}", False)
+
     def test_image_operations(self):
         recipe = recipes.override(TWO, "training", [{"name": "pad_crop", "padding": 2}, {"name": "flip"}])
         assert recipe.images.training == (data.PadCrop(2), data.Flip())
@@ -317,7 +324,8 @@ class TestOverride:
 
     def test_options(self):
         assert recipes.override(TWO, "method.delta", 0.1).method == methods.OvSW(delta=0.1)
-        assert recipes.override(TWO, "model.pad_values", 1).model_options == {"pad_values": 1}
+        recipe = recipes.find("ovsw")
+        assert recipes.override(recipe, "model.pad_values", 1).model_options == {"pad_values": 1}
         recipe = recipes.override(TWO, "schedule.warmup", 2)
         assert [p.schedule.warmup for p in recipe.phases] == [2, 2]
         recipe = recipes.override(recipe, "first.schedule.warmup", 3)
@@ -514,7 +522,7 @@ class TestAugmentationsByBudget:
 
     def test_the_epochs_of_all_phases_count(self):
         recipe = recipes.find("subbit", dataset="cifar10", variant="fast")
-        assert [phase.epochs for phase in recipe.phases] == [15, 15]
+        assert [phase.epochs for phase in recipe.phases] == [20, 10]
         assert all(len(recipe.images_of(phase).training) == 2 for phase in recipe.phases)
 
     def test_crops_that_are_asked_for_are_made(self):

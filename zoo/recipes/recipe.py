@@ -255,6 +255,9 @@ class Phase(_Settings):
         trainable: `"all"`, or `"batch_norm"` to train nothing else.
         ema: Momentum of an average of the weights, which is what is validated and saved; `None` for none.
             It is for real-valued networks: averages of latent weights have other signs.
+        statistics_batches: Training batches over which BatchNorm's means and variances are measured after
+            the last epoch (`bnn_tf.callbacks.measure_batch_norm`), an epoch's at most; 0 keeps the moving
+            averages.
 
     Raises:
         UsageError: a value is impossible; the message names the field.
@@ -277,6 +280,7 @@ class Phase(_Settings):
     binarize_kernels: bool = False
     trainable: Literal["all", "batch_norm"] = "all"
     ema: Annotated[float, Range(above=0, below=1)] | None = None
+    statistics_batches: Annotated[int, Range(least=0)] = 0
     kind: ClassVar[str] = "phase"
 
     def __post_init__(self) -> None:

@@ -8,7 +8,7 @@ import signal
 import numpy as np
 import pytest
 
-from bnn_tf import methods, observe
+from bnn_tf import data, methods, observe
 from bnn_tf._tensorflow import tf
 from bnn_tf.errors import UsageError, UserError
 from bnn_tf.schedules import Constant, Cosine, Linear, MultiStep
@@ -52,10 +52,10 @@ def assert_same_run(actual, expected):
 
 
 MID_EPOCH = {
-    "subbit": {"optimizer": Adam(learning_rate=1e-2), "schedule": Linear()},
+    "subbit": {"optimizer": Adam(learning_rate=1e-2), "schedule": Linear(), "statistics_batches": 2},
     "recu": {"optimizer": SGD(learning_rate=0.05, weight_decay=1e-3), "schedule": Cosine(warmup=2)},
     "ovsw": {},
-    "bireal": {"ema": 0.9},
+    "bireal": {"ema": 0.9, "statistics_batches": 1},
 }
 
 
@@ -329,6 +329,24 @@ def test_averaged_weights_are_validated_and_saved(recipe, reference):
     run.load_weights(averaged)
     for result, wanted in zip(averaged.get_weights(), weights, strict=True):
         np.testing.assert_array_equal(result, wanted)
+
+
+def test_statistics_are_measured_after_the_last_epoch(recipe, reference):
+    argument = recipe("recu", statistics_batches=2)
+    run, plain = reference(argument), reference(recipe("recu"))
+    assert [row["loss"] for row in run.metrics()] == [row["loss"] for row in plain.metrics()]
+    (first, last), (plain_first, plain_last) = rows(run), rows(plain)
+    assert first == plain_first
+    assert last["val_loss"] != plain_last["val_loss"]
+    network, norm = run.load_network(), "stem_bn"
+    measured, moving = (net.get_layer(norm).moving_mean.numpy() for net in (network, plain.load_network()))
+    assert not np.allclose(measured, moving, atol=1e-3)
+    source, images = data.load("digits").limited(run.config.limit), run.config.recipe.images
+    batches = data.training_batches(source, images, 16, run.config.seed, epochs=3, initial_epoch=2)
+    of_batches = [
+        network.get_layer("stem_conv")(batch).numpy().mean((0, 1, 2)) for batch, _ in batches.take(2)
+    ]
+    np.testing.assert_allclose(measured, np.mean(of_batches, axis=0), atol=1e-5)
 
 
 def test_gradients_are_clipped(recipe, new_run, session):
