@@ -129,6 +129,8 @@ constants = lazy("tensorflow.python.framework.convert_to_constants")
 tf_export = lazy("tensorflow.python.util.tf_export")
 # For taking back what `tf.keras.utils.set_random_seed` leaves behind.
 keras_backend = lazy("tf_keras.src.backend")
+# For asking whether a layer is called in training, where its `call` has no such argument.
+keras_calls = lazy("tf_keras.src.engine.base_layer_utils")
 # For asking whether TensorFlow computes with oneDNN: `IsMklEnabled()`.
 util_port = lazy("tensorflow.python.util._pywrap_util_port")
 
@@ -136,6 +138,7 @@ __all__ = [
     "claims_one_bit",
     "constants",
     "keras_backend",
+    "keras_calls",
     "lazy",
     "lq",
     "saved_metadata_pb2",

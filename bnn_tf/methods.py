@@ -252,6 +252,8 @@ class Method(Value):
             kernel_initializer=initializer(kernel_initializer or self.initializers.binary),
             name=name,
         )
+        if type(conv.input_quantizer) in quantizers.SIGNS:
+            layers.recompute_signs(conv)
         if activate:
             x = self.activation(x, f"{name}_activation")
         return self.after_conv(conv(x), conv)

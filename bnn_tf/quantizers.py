@@ -64,6 +64,10 @@ class ApproxSign(lq.quantizers.ApproxSign):
         return {**super().get_config(), "normalize": self.normalize, "stop_gradient": self.stop_gradient}
 
 
+SIGNS = (ApproxSign, lq.quantizers.ApproxSign, lq.quantizers.SteSign)
+"""Quantizers whose values are `math.sign` of their input, in training too; subclasses may do otherwise."""
+
+
 class _KernelQuantizer(lq.quantizers.Quantizer):
     """A quantizer of kernels; subclasses say how in `binarize`.
 

@@ -336,7 +336,7 @@ class Target:
         if not self.is_converted:
             network = self.network()
             self._require_single(network.input_names, network.output_names)
-            return lambda images: network.predict_on_batch(images), tuple(network.input_shape[1:3])
+            return _compiled(network), tuple(network.input_shape[1:3])
         from bnn_tf.deploy import Interpreter, Normalization
 
         interpreter = Interpreter(self._file)
@@ -496,6 +496,28 @@ class Target:
             with contextlib.suppress(ValueError, KeyError, TypeError):  # not by this program
                 return ImageSet.of_contract(written or {})
         return None
+
+
+def _compiled(network: "tf.keras.Model") -> "Callable[[np.ndarray], np.ndarray]":
+    """A function from float32 images to the network's output, traced once for batches of all sizes.
+
+    Keras' own `predict_on_batch` traces it with AutoGraph, and again for a last batch that is smaller, which
+    for small networks takes longer than the images do.
+    """
+    from bnn_tf._tensorflow import tf
+
+    def traced(autograph: bool) -> "Callable[[tf.Tensor], tf.Tensor]":
+        signature = tf.TensorSpec([None, *network.input_shape[1:]], tf.float32)
+        function = tf.function(
+            lambda images: network(images, training=False), input_signature=[signature], autograph=autograph
+        )
+        return function.get_concrete_function()
+
+    try:
+        function = traced(autograph=False)
+    except (TypeError, tf.errors.OperatorNotAllowedInGraphError):  # somebody's own layer may need it
+        function = traced(autograph=True)
+    return lambda images: function(tf.constant(images, tf.float32)).numpy()
 
 
 def require_images(dataset: str | None, data_dir: str | None, normalization: str | None) -> None:

@@ -1,11 +1,14 @@
 """The small layers: values by hand, gradients, configuration, mixed precision."""
 
+import copy
+
 import numpy as np
 import pytest
 
-from bnn_tf import layers, math
+from bnn_tf import layers, math, methods, quantizers
 from bnn_tf._tensorflow import lq, tf
 from bnn_tf.errors import UsageError
+from bnn_tf.training.strategies import precision
 
 LAYERS = {
     "output_scale": layers.OutputScale,
@@ -237,3 +240,118 @@ def test_larqs_summary_and_saving_take_them_all(tmp_path, rng):
 def test_nonsense_is_refused(layer, arguments, message):
     with pytest.raises(UsageError, match=message):
         layer(**arguments)
+
+
+class TestRecomputedSigns:
+    """What a training step computes does not depend on whether signs are kept; what it keeps does."""
+
+    @staticmethod
+    def convolution(recompute, quantizer="approx_sign", **options):
+        conv = lq.layers.QuantConv2D(
+            6, 3, use_bias=False, input_quantizer=quantizer, kernel_quantizer="scaled_sign", **options
+        )
+        if recompute:
+            layers.recompute_signs(conv)
+        return conv
+
+    @staticmethod
+    def graph(conv, x, training=True):
+        """The graph of a step that gives the output and the gradients to input and kernel."""
+
+        @tf.function
+        def step(x):
+            with tf.GradientTape() as tape:
+                tape.watch(x)
+                y = conv(x, training=training)
+                loss = tf.reduce_sum(tf.cast(y, tf.float32) ** 3)
+            return y, *tape.gradient(loss, (x, conv.trainable_weights[0]))
+
+        return step.get_concrete_function(x)
+
+    @pytest.mark.parametrize(
+        "options",
+        [
+            {},
+            {"padding": "same", "strides": 2},
+            {"padding": "same", "pad_values": 1.0, "strides": 2},
+            {"padding": "same", "pad_values": 1.0, "dilation_rate": 2},
+            {"padding": "same", "dilation_rate": 2},
+            {"quantizer": quantizers.ApproxSign(normalize=True)},
+            {"quantizer": quantizers.ApproxSign(normalize=True, stop_gradient=True)},
+            {"quantizer": "ste_sign"},
+            {"kind": "float16"},
+            {"kind": "bfloat16"},
+        ],
+        ids=str,
+    )
+    @pytest.mark.parametrize("side", [5, 40], ids=["small", "compiled"])
+    def test_output_and_gradients_are_equal(self, options, side, rng):
+        options = dict(options)
+        x = tf.constant(rng.normal(size=(2, side, side, 4)).astype("f"))
+        with precision(options.pop("kind", "float32")):
+            plain, sparing = (self.convolution(recompute, **options) for recompute in (False, True))
+        for conv in (plain, sparing):
+            conv.build(x.shape)
+        sparing.set_weights(plain.get_weights())
+        for expected, actual in zip(self.graph(plain, x)(x), self.graph(sparing, x)(x), strict=True):
+            assert actual.dtype == expected.dtype
+            np.testing.assert_array_equal(actual, expected)
+        np.testing.assert_array_equal(sparing(x, training=True), plain(x, training=True))  # eagerly
+
+    def test_only_what_the_signs_were_taken_of_is_kept(self, rng):
+        x = tf.constant(rng.normal(size=(2, 40, 40, 4)).astype("f"))
+        for recompute in (False, True):
+            graph = self.graph(self.convolution(recompute), x).graph
+            operations = {op.type: op for op in graph.get_operations()}
+            forward = next(op for op in graph.get_operations() if op.type == "Conv2D")
+            signs = operations["Conv2DBackpropFilter"].inputs[0]
+            assert (signs is not forward.inputs[0]) == recompute
+            if recompute:  # not before the gradient has come
+                assert len(signs.op.control_inputs) == 1
+                assert signs.op.inputs[0] is graph.inputs[0]
+
+    @pytest.mark.parametrize("training", [False, None])
+    def test_inference_has_larqs_graph(self, training):
+        def operations(recompute):
+            conv, x = self.convolution(recompute, padding="same", pad_values=1.0), tf.ones((2, 6, 6, 4))
+            conv(x)
+            graph = tf.function(lambda x: conv(x, training=training)).get_concrete_function(x).graph
+            return [op.type for op in graph.get_operations()]
+
+        assert operations(True) == operations(False)
+
+    def test_networks_of_all_methods_have_it_where_their_activations_are_signs(self):
+        def has_it(method):
+            image = tf.keras.Input((6, 6, 4))
+            conv = tf.keras.Model(image, method.binary_conv(image, 8, name="conv")).get_layer("conv")
+            return "call" in vars(conv)
+
+        for method in (
+            methods.BiReal(),
+            methods.ReCU(),
+            methods.OvSW(),
+            methods.SubBit(),
+            methods.Real("sign"),
+        ):
+            assert has_it(method), method
+        assert not has_it(methods.Real("relu"))
+
+    def test_a_quantizer_that_is_not_known_for_its_signs_is_left_alone(self):
+        class Noisy(quantizers.ApproxSign):
+            def call(self, inputs, training=None):
+                return super().call(inputs + tf.random.normal(tf.shape(inputs)), training=training)
+
+        class Own(methods.BiReal):
+            def input_quantizer(self):
+                return Noisy()
+
+        image = tf.keras.Input((6, 6, 4))
+        model = tf.keras.Model(image, Own().binary_conv(image, 8, name="conv"))
+        assert "call" not in vars(model.get_layer("conv"))
+
+    def test_copies_and_configurations(self):
+        conv = self.convolution(True)
+        twin = copy.deepcopy(conv)
+        assert twin.call.__self__ is twin
+        assert type(conv).from_config(conv.get_config()).name == conv.name
+        assert conv.get_config().keys() == self.convolution(False).get_config().keys()

@@ -8,7 +8,7 @@ import pytest
 
 from bnn_tf import data
 from bnn_tf._tensorflow import tf
-from bnn_tf.cli.target import ImageSet, Target, sidecar
+from bnn_tf.cli.target import ImageSet, Target, _compiled, sidecar
 from bnn_tf.errors import UserError
 from bnn_tf.report.page import png
 
@@ -138,3 +138,21 @@ def test_networks_that_tell_no_classes_are_refused(command, tmp_path, monkeypatc
         code, out, err = command(name, "map.keras", *more)
         assert (code, out) == (1, "")
         assert err.endswith("gives outputs of shape (8, 8, 10), not one value for each class\n")
+
+
+class _Branching(tf.keras.layers.Layer):
+    """Needs AutoGraph, as somebody's own layer may."""
+
+    def call(self, inputs):
+        if tf.reduce_sum(inputs) > 1e9:
+            return -inputs
+        return inputs
+
+
+@pytest.mark.parametrize("layer", [tf.keras.layers.ReLU, _Branching])
+def test_networks_take_batches_of_all_sizes(layer):
+    image = tf.keras.Input((4, 4, 3))
+    predict = _compiled(tf.keras.Model(image, tf.keras.layers.Flatten()(layer()(image))))
+    for count in (8, 3):
+        images = np.random.default_rng(0).uniform(0, 1, (count, 4, 4, 3))
+        np.testing.assert_allclose(predict(images), images.reshape(count, -1), rtol=1e-6)
