@@ -510,6 +510,13 @@ class TestEpochs:
             recipes.with_epochs(TWO, epochs)
 
 
+@pytest.mark.parametrize("method", ["bireal", "recu", "subbit", "ovsw", "real"])
+def test_fast_recipes_measure_statistics_at_the_end(method):
+    fast, paper = (recipes.find(method, "cifar_resnet20", "cifar10", v) for v in ("fast", "default"))
+    assert [phase.statistics_batches for phase in fast.phases] == [50] * len(fast.phases)
+    assert {phase.statistics_batches for phase in paper.phases} == {0}
+
+
 class TestAugmentationsByBudget:
     @pytest.mark.parametrize(
         ("epochs", "kinds"),
@@ -522,7 +529,7 @@ class TestAugmentationsByBudget:
 
     def test_the_epochs_of_all_phases_count(self):
         recipe = recipes.find("subbit", dataset="cifar10", variant="fast")
-        assert [phase.epochs for phase in recipe.phases] == [20, 10]
+        assert [phase.epochs for phase in recipe.phases] == [6, 24]
         assert all(len(recipe.images_of(phase).training) == 2 for phase in recipe.phases)
 
     def test_crops_that_are_asked_for_are_made(self):
