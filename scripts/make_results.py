@@ -214,6 +214,10 @@ def _differences(new: Any, old: Any, place: str = "") -> Iterator[str]:
     elif isinstance(new, dict) and isinstance(old, dict) and new.get("name") == old.get("name"):
         for key in new:
             yield from _differences(new[key], old.get(key), f"{place}.{key}" if place else key)
+    elif isinstance(new, dict) and isinstance(old, dict) and {"name"} <= new.keys() & old.keys():
+        yield f"{place}={new['name']}"
+        for key in [key for key in new if key in old and key != "name"]:  # --set PLACE=NAME keeps these
+            yield from _differences(new[key], old[key], f"{place}.{key}")
     else:
         plain = _plain(new)
         yield f"{place}={plain if isinstance(plain, str) else json.dumps(plain)}"

@@ -15,7 +15,7 @@ from bnn_tf._tensorflow import lq, tf
 
 cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
-from bnn_tf import layers, observe, optimizers, quantizers, transforms
+from bnn_tf import callbacks, layers, observe, optimizers, quantizers, transforms
 
 folder = sys.argv[1]
 rng = np.random.default_rng(0)
@@ -100,6 +100,14 @@ save("two resumed", resumed.train(1).state())
 
 for name, strategy in [("one keras", ONE), ("two keras", TWO)]:
     save(name, Run(strategy, lambda: tf.keras.optimizers.SGD(0.2, 0.9)).train(0).train(1).state())
+
+with TWO.scope():
+    norm = tf.keras.layers.BatchNormalization()
+    normalized = tf.keras.Sequential([tf.keras.Input((6, 6, 3)), norm])
+    batches = TWO.experimental_distribute_dataset(tf.data.Dataset.from_tensor_slices(X[0]).batch(16))
+    callbacks.measure_batch_norm(normalized, batches)
+moved = {"mean": norm.moving_mean.numpy(), "variance": norm.moving_variance.numpy()}
+save("statistics", {"images": X[0], **moved})
 """
 
 
@@ -145,3 +153,15 @@ def test_trackers_moved(results):
     trackers = [v for name, v in results["two"].items() if name.startswith("tracker")]
     assert len(trackers) == 6  # a tracker and remembered signs for each of three kernels
     assert any(((v > 0) & (v < 1)).any() for v in trackers)
+
+
+@pytest.mark.slow
+def test_statistics_are_means_over_the_replicas(results):
+    measured = results["statistics"]
+    parts = measured["images"].reshape(
+        4, 8 * 6 * 6, 3
+    )  # two batches, of which each replica gets eight images
+    np.testing.assert_allclose(measured["mean"], parts.mean((0, 1)), atol=1e-5)
+    np.testing.assert_allclose(
+        measured["variance"], parts.var(1).mean(0), rtol=0.01
+    )  # n - 1 in the fused kernel

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -13,6 +14,8 @@ import numpy as np
 import pytest
 
 from bnn_tf.training import Run, trainer
+from zoo import pretrained
+from zoo.recipes import Recipe
 
 
 def files(folder):
@@ -387,3 +390,22 @@ def test_the_configuration_is_all_that_resuming_needs(trained):
     assert dataclasses.replace(config, seed=config.seed) == config
     environment = json.loads((trained / "environment.json").read_text())
     assert environment["packages"]["larq"].startswith("0.")
+
+
+@pytest.mark.parametrize("name", pretrained.names())
+def test_the_command_of_weights_that_ship_gives_their_settings(command, name):
+    record = pretrained.record(name)
+    code, out, _ = command(*shlex.split(record["command"])[1:], "--dry-run", "--json")
+    assert code == 0
+    planned, trained = map(Recipe.from_dict, (json.loads(out)["recipe"], record["config"]["recipe"]))
+    assert (planned.method, planned.model_options) == (trained.method, trained.model_options)
+    for phase, wanted in zip(planned.phases, trained.phases, strict=True):
+        assert phase.optimizer.decay(phase.epochs) == wanted.optimizer.decay(wanted.epochs)
+        used = [
+            dataclasses.replace(p.optimizer, weight_decay=0.0, decay_epochs=None) for p in (phase, wanted)
+        ]
+        assert dataclasses.replace(phase, optimizer=used[0]) == dataclasses.replace(wanted, optimizer=used[1])
+        kinds = [
+            [type(op) for op in r.images_of(p).training] for r, p in ((planned, phase), (trained, wanted))
+        ]
+        assert kinds[0] == kinds[1]
