@@ -155,11 +155,28 @@ def empty_folder(path: str | os.PathLike, hint: str = "name another folder") -> 
     Raises:
         UserError: there is something in it, it is no folder, or it cannot be made.
     """
+    require_empty(path, hint)
+    return make_folder(path)
+
+
+def make_folder(path: str | os.PathLike, new: bool = False) -> Path:
+    """A folder, which is made with those above it where it does not exist.
+
+    Raises:
+        FileExistsError: it exists although it is meant to be `new`.
+        UserError: it cannot be made.
+
+    Example:
+        >>> import tempfile
+        >>> make_folder(tempfile.mkdtemp() + "/a/b").name
+        'b'
+    """
     folder = Path(path)
-    require_empty(folder, hint)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=not new)
     except OSError as error:
+        if new and isinstance(error, FileExistsError):
+            raise
         raise UserError(f"cannot make the folder {folder}: {error.strerror}") from error
     return folder
 

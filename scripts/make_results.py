@@ -40,7 +40,9 @@ of CIFAR-10 (quality about 75), which costs accuracy, and the trainings are far 
 the papers' figures stand beside them for orientation only. After ten epochs of their own settings on these
 images, the authors' PyTorch code reaches 61.5 % (ReCU) and 63.9 % (OvSW), n = 1 each. `±` is the sample
 standard deviation over n seeds. Other programs ran beside the trainings, so that seconds
-per epoch are upper bounds.
+per epoch are upper bounds. Most trainings are older than `statistics_batches`: there BatchNorm's statistics
+were measured afterwards, from the weights of the last epoch and on the images that would have come next, by
+the function that training calls since.
 """
 COLUMNS = (
     "network", "method", "recipe", "epochs", "accuracy", "n", "`.tflite` accuracy", "`.tflite` size",

@@ -12,6 +12,7 @@ from bnn_tf.cli import options
 from bnn_tf.cli.target import Target, require_images
 from bnn_tf.deploy.lce_file import require_converter
 from bnn_tf.errors import UsageError, UserError
+from bnn_tf.files import make_folder
 
 if TYPE_CHECKING:
     from bnn_tf.deploy.benchmark import BenchmarkReport, Candidate
@@ -93,8 +94,7 @@ def benchmark(
 
     names = [file.resolve().name.removesuffix(".keras") for file in files]
     with tempfile.TemporaryDirectory() as temporary:
-        folder = output or Path(temporary)
-        folder.mkdir(parents=True, exist_ok=True)
+        folder = make_folder(output or temporary)
         candidates: list[Candidate] = []
         for number, (target, name) in enumerate(zip(opened, names, strict=True), 1):
             stem = name if names.count(name) == 1 else f"{name}-{number}"

@@ -508,12 +508,9 @@ def _new_folder(recipe: Recipe) -> Path:
     while True:
         folder = base if number == 1 else base.with_name(f"{base.name}-{number}")
         try:
-            folder.mkdir(parents=True)
-            return folder
+            return files.make_folder(folder, new=True)
         except FileExistsError:
             number += 1
-        except OSError as error:
-            raise UserError(f"cannot make the folder {folder}: {error.strerror}") from error
 
 
 def environment() -> dict[str, Any]:

@@ -234,10 +234,7 @@ class Sweep:
             if folder.is_dir() and not {entry.name for entry in folder.iterdir()} <= {"runs", "sweep.lock"}:
                 raise UserError(f"{folder} is not empty and holds no sweep; name another folder")
             plain = [{"number": t.number, "choices": t.choices, "config": t.config.to_dict()} for t in make()]
-            try:
-                (folder / "runs").mkdir(parents=True, exist_ok=True)
-            except OSError as error:
-                raise UserError(f"cannot make the folder {folder}: {error.strerror}") from error
+            files.make_folder(folder / "runs")
             with files.locked(folder / "sweep.lock", f"another process makes the sweep {folder}; try again"):
                 if not stored.is_file():
                     content = json.dumps({"definition": wanted, "tasks": plain}, indent=1)

@@ -425,7 +425,8 @@ class _Training:
             images,
             phase.batch_size,
             config.seed + position.phase,
-            phase.epochs + bool(phase.statistics_batches),  # whose statistics are measured on further images
+            # BatchNorm's statistics are measured on images of one more epoch.
+            phase.epochs + bool(phase.statistics_batches),
             initial_epoch=position.epoch,
             initial_step=position.step,
             workers=workers,
@@ -558,7 +559,7 @@ class _Training:
         stop = _DuringEvaluation(self.signals, self.strategy, self.progress)
         self.reset_metrics()
         try:
-            if epoch + 1 == self.phase.epochs:
+            if self.phase.statistics_batches and epoch + 1 == self.phase.epochs:
                 measure_batch_norm(self.network, self.statistics_images(iterator))
             return self.fitted.evaluate(held_out, verbose=0, return_dict=True, callbacks=[stop])
         except _EvaluationStopped:

@@ -104,3 +104,12 @@ def test_an_empty_folder_is_made_and_an_occupied_one_refused(tmp_path):
         files.empty_folder(folder / "x")
     files.require_empty(tmp_path / "absent")
     assert not (tmp_path / "absent").exists()
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path):
+    assert files.make_folder(tmp_path / "a" / "b") == files.make_folder(tmp_path / "a" / "b")
+    with pytest.raises(FileExistsError):
+        files.make_folder(tmp_path / "a", new=True)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match=r"cannot make the folder .*/file/below: Not a directory"):
+        files.make_folder(tmp_path / "file" / "below")
