@@ -110,7 +110,8 @@ def page(records: dict[str, dict[str, Any]]) -> str:
         if key[5] != key[4] and (*key[:5], key[4]) in groups and not group[0]["config"].get("init_from")
     }
     rows = sorted(
-        (_row(group) for key, group in groups.items() if key not in changed), key=lambda row: row[:4]
+        (_row(group) for key, group in groups.items() if key not in changed),
+        key=lambda row: (*row[:3], sum(map(int, row[3].split(" + ")))),
     )
     lines = _table([COLUMNS, *rows])
     for base in sorted({key[:5] for key in changed}):
@@ -136,7 +137,7 @@ def _ingredients(base: tuple[Any, ...], own: list[float], settings: dict[str, li
         table.append((f"`{name}`", _mean(accuracies), len(accuracies), f"{difference:+.1f}"))
     return [
         "",
-        f"## What the settings of `{variant}` give: {method}",
+        f"## What the settings of `{variant}` give: {method}, {epochs} epochs",
         "",
         f"`{method}` on {network}, {dataset}, {epochs} epochs: {_mean(own)} (n = {len(own)}) as the recipe "
         "is, and with the settings of a row changed. Where n = 1, less than a point says nothing.",
@@ -162,7 +163,7 @@ def _row(group: list[dict[str, Any]]) -> list[Any]:
     seconds = statistics.median(row["seconds"] for entry in group for row in entry["metrics"])
     return [
         *_title(group[0]["config"]),
-        recipe.epochs,
+        " + ".join(str(phase.epochs) for phase in recipe.phases),
         _mean(_accuracies(group)),
         len(group),
         f"{statistics.mean(100 * entry['files']['tflite_accuracy'] for entry in group):.1f} %",
@@ -211,8 +212,14 @@ def _differences(new: Any, old: Any, place: str = "") -> Iterator[str]:
     """What differs in nested values, as the command line's `--set` writes it."""
     if new == old:
         return
-    if isinstance(new, list) and isinstance(old, list) and len(new) == len(old) == 1:
-        yield from _differences(new[0], old[0])  # the only phase
+    if place == "phases" and [phase["name"] for phase in new] == [phase["name"] for phase in old]:
+        changes = [list(_differences(*pair)) for pair in zip(new, old, strict=True)]
+        if all(change == changes[0] for change in changes):  # without a prefix, --set changes all phases
+            yield from changes[0]
+        else:
+            yield from (
+                f"{phase['name']}.{text}" for phase, own in zip(new, changes, strict=True) for text in own
+            )
     elif isinstance(new, dict) and isinstance(old, dict) and new.get("name") == old.get("name"):
         for key in new:
             yield from _differences(new[key], old.get(key), f"{place}.{key}" if place else key)
