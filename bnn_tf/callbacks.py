@@ -80,9 +80,10 @@ def measure_batch_norm(model: tf.keras.Model, batches: Iterable[Any]) -> int:
     """Sets the means and variances of all BatchNorm layers to those of batches, with the weights as they are.
 
     `μ = mean over the batches of μ_b`, `σ² = mean over the batches of σ²_b`, where `μ_b` and `σ²_b` are what
-    the layer normalizes batch b by in training. The moving averages of training lag behind the weights; where
-    many signs still flip at its end, as in sub-bit networks, they describe another network (Wu and Johnson,
-    "Rethinking 'Batch' in BatchNorm", section 3). Layers that are frozen keep theirs.
+    the layer normalizes batch b by in training. The moving averages of training are those of the last few
+    batches, and of weights that still changed; where many signs flip to the end, as in sub-bit networks, they
+    describe another network (Wu and Johnson, "Rethinking 'Batch' in BatchNorm", section 3). Layers that are
+    frozen keep theirs.
 
     Args:
         model: A built network; of a distiller the student is meant. Its weights stay.

@@ -491,8 +491,8 @@ GENERAL = (
 
 # For 10 to 100 epochs: twice the steps of the papers' batch of 256, no warm-up, and a rate that falls to
 # zero along a cosine, so that `epochs` is the only setting that changes with the budget. Random crops join
-# the flips from 30 epochs on. Statistics of BatchNorm are measured at the end, because moving averages lag
-# behind signs that still flip.
+# the flips from 30 epochs on. Statistics of BatchNorm are measured at the end, because moving averages are
+# those of few images and of signs that still flip.
 _FAST = Phase(
     epochs=30,
     batch_size=128,
