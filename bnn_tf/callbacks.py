@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterable
 from typing import Annotated, Any
 
@@ -83,7 +84,8 @@ def measure_batch_norm(model: tf.keras.Model, batches: Iterable[Any]) -> int:
     the layer normalizes batch b by in training. The moving averages of training are those of the last few
     batches, and of weights that still changed; where many signs flip to the end, as in sub-bit networks, they
     describe another network (Wu and Johnson, "Rethinking 'Batch' in BatchNorm", section 3). Layers that are
-    frozen keep theirs.
+    frozen or called in inference mode keep theirs; where a layer is called several times, its calls are
+    averaged.
 
     Args:
         model: A built network; of a distiller the student is meant. Its weights stay.
@@ -102,11 +104,13 @@ def measure_batch_norm(model: tf.keras.Model, batches: Iterable[Any]) -> int:
         ([2.0, 5.0], [1.0, 0.0])
     """
     network = getattr(model, "student", model)
-    moving = [
-        (variable, 1 - layer.momentum)
+    layers = [
+        layer
         for layer in network.submodules
-        if isinstance(layer, tf.keras.layers.BatchNormalization) and layer.trainable and layer.momentum < 1
-        for variable in (layer.moving_mean, layer.moving_variance)
+        if isinstance(layer, tf.keras.layers.BatchNormalization)
+        and layer.built
+        and layer.trainable
+        and layer.momentum < 1
     ]
     strategy = tf.distribute.get_strategy()
 
@@ -114,25 +118,65 @@ def measure_batch_norm(model: tf.keras.Model, batches: Iterable[Any]) -> int:
     def forward(images: Any) -> None:
         strategy.run(lambda own: network(own, training=True), args=(images,))
 
-    values = [variable.numpy() for variable, _ in moving]
-    sums, count = [np.zeros_like(value) for value in values], 0
+    def moved(images: Any, start: _Statistics) -> _Statistics:
+        """What a training pass makes of the statistics."""
+        _assign(start)
+        forward(images)
+        return _read(start)
+
+    results = _read(layers)
+    sums: _Statistics = {}
+    shares: dict[tf.keras.layers.Layer, float] = {}
+    count = 0
     try:
         for images in batches:
-            for variable, _ in moving:
-                variable.assign(tf.zeros_like(variable))
-            forward(images)
-            # From zero, a moving average has moved by (1 - momentum) times the batch's value.
-            sums = [
-                total + variable.numpy() / share
-                for total, (variable, share) in zip(sums, moving, strict=True)
-            ]
+            if not count:
+                after = moved(images, results)
+                # Layers that the network calls in inference mode, or not at all, keep theirs.
+                sums = {
+                    layer: np.zeros_like(value)
+                    for layer, value in after.items()
+                    if not np.array_equal(value, results[layer])
+                }
+                zero = dict(sums)
+                _assign(results)
+                once = moved(images, zero)
+                twice = moved(images, once)
+                shares = {layer: _share(layer.momentum, once[layer], twice[layer]) for layer in sums}
+            own = moved(images, zero)
+            sums = {layer: total + own[layer] / shares[layer] for layer, total in sums.items()}
             count += 1
         if count:
-            values = [total / count for total in sums]
+            results |= {layer: total / count for layer, total in sums.items()}
     finally:
-        for (variable, _), value in zip(moving, values, strict=True):
-            variable.assign(value)
+        _assign(results)
     return count
+
+
+_Statistics = dict[tf.keras.layers.Layer, np.ndarray]
+"""Means and variances, `(2, channels)`, by layer."""
+
+
+def _read(layers: Iterable[tf.keras.layers.Layer]) -> _Statistics:
+    return {layer: np.stack([layer.moving_mean.numpy(), layer.moving_variance.numpy()]) for layer in layers}
+
+
+def _assign(statistics: _Statistics) -> None:
+    for layer, (mean, variance) in statistics.items():
+        layer.moving_mean.assign(mean)
+        layer.moving_variance.assign(variance)
+
+
+def _share(momentum: float, once: np.ndarray, twice: np.ndarray) -> float:
+    """The weight of a batch in a moving average after one pass, which may call a layer several times.
+
+    After k calls from s the average is `s · momentum^k + b`. `once` is that from 0, and so b itself; `twice`
+    is that from b. Their variances, which are positive, tell k.
+    """
+    total = float(once[1].sum())
+    kept = float((twice - once)[1].sum()) / total if total > 0 else momentum
+    calls = max(1, round(math.log(max(kept, 1e-12)) / math.log(momentum))) if momentum > 0 else 1
+    return 1 - momentum**calls
 
 
 class BatchNormStatistics(tf.keras.callbacks.Callback):

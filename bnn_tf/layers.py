@@ -131,7 +131,7 @@ def recompute_signs(conv: tf.keras.layers.Layer) -> None:
 
     The gradient of the kernel needs the quantized input, one bit for each of its floats. What the signs were
     taken of is kept in any case, for the quantizer's gradient, so that the backward pass can take them again:
-    a sixth less memory, and one per cent more time at most. Gradients are the same bit for bit.
+    a sixth less memory, and one per cent more time at most. First-order gradients are the same bit for bit.
 
     It changes this object only, in nothing that is saved or converted: inference, eager training, and copies
     from its configuration run Larq's own code. Where XLA compiles the whole step (`--jit`), it decides itself
@@ -169,7 +169,7 @@ def _convolve_signs(self: Any, inputs: tf.Tensor) -> tf.Tensor:
         def gradient(upstream: tf.Tensor) -> tuple[None, tf.Tensor, tf.Tensor]:
             # Without the dependency they would be merged with those of the forward pass.
             with tf.control_dependencies([upstream]):
-                again = tf.cast(math.signs(inputs), signs.dtype)
+                again = self.input_quantizer(inputs)
             with tf.GradientTape() as tape:
                 tape.watch((again, kernel))
                 outputs = convolve(again, kernel)

@@ -213,13 +213,7 @@ def _triangle(x: tf.Tensor) -> tf.Tensor:
 
 
 @one_pass
-def signs(x: tf.Tensor) -> tf.Tensor:
-    """`sign(x)` of activations in training steps, without gradient.
-
-    Example:
-        >>> signs(tf.constant([-0.5, 0.0])).numpy()
-        array([-1.,  1.], dtype=float32)
-    """
+def _signs(x: tf.Tensor) -> tf.Tensor:
     return sign(x)
 
 
@@ -240,7 +234,7 @@ def approx_sign(x: tf.Tensor) -> tf.Tensor:
         >>> tape.gradient(y, x).numpy()
         array([0. , 1.5, 2. ], dtype=float32)
     """
-    return signs(x), lambda upstream: _triangle_gradient(x, upstream)
+    return _signs(x), lambda upstream: _triangle_gradient(x, upstream)
 
 
 def normalized_approx_sign(x: tf.Tensor, stop_gradient: bool) -> tf.Tensor:
@@ -266,7 +260,7 @@ def normalized_approx_sign(x: tf.Tensor, stop_gradient: bool) -> tf.Tensor:
 
     @tf.custom_gradient
     def call(x: tf.Tensor) -> tf.Tensor:
-        return signs(x), lambda upstream: gradient(x, upstream)
+        return _signs(x), lambda upstream: gradient(x, upstream)
 
     return call(x)
 

@@ -1,6 +1,7 @@
 """Writes the folder of a device kit."""
 
 import dataclasses
+import functools
 import json
 import shutil
 from collections.abc import Sequence
@@ -11,6 +12,7 @@ import numpy as np
 
 from bnn_tf._tensorflow import tf
 from bnn_tf.data import Images
+from bnn_tf.deploy.graph import ConversionError
 from bnn_tf.device_kit import web
 from bnn_tf.device_kit.files import preprocess
 from bnn_tf.device_kit.reference import Reference
@@ -156,7 +158,8 @@ def _write_program(
     `same`: whether the reference's outputs are those of this network, not of one with int8 weights.
     """
     how = rule(preprocessing)
-    report = export_c(
+    export = functools.partial(
+        export_c,
         network,
         folder / "net.c",
         classes=names,
@@ -164,6 +167,12 @@ def _write_program(
         std=preprocessing.std,
         images=preprocess.preprocess(reference.image, how),
     )
+    try:
+        report = export()
+    except ConversionError:
+        raise
+    except UserError as error:  # this machine's compiler does not work; it is not the device's
+        report = dataclasses.replace(export(check=False), unchecked=str(error))
     for source in (FILES / "program").iterdir():
         shutil.copy(source, folder / source.name)
     pixels = preprocess.view(reference.image, how)

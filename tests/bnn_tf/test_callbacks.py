@@ -151,6 +151,44 @@ class TestBatchNorm:
         np.testing.assert_array_equal(after[:2], before[:2])
         assert not np.allclose(after[2], before[2])
 
+    def test_layers_in_inference_mode_keep_theirs(self, batches):
+        inner = tf.keras.layers.BatchNormalization()
+        base = tf.keras.Sequential([tf.keras.Input((3,)), inner])
+        inner.moving_mean.assign([2.0, 2.0, 2.0])
+        inner.moving_variance.assign([9.0, 9.0, 9.0])
+        image, outer = tf.keras.Input((3,)), tf.keras.layers.BatchNormalization()
+        model = tf.keras.Model(image, outer(base(image, training=False)))
+        callbacks.measure_batch_norm(model, map(tf.constant, batches))
+        np.testing.assert_array_equal([inner.moving_mean, inner.moving_variance], [[2.0] * 3, [9.0] * 3])
+        means = [(batch.mean(0) - 2) / np.sqrt(9 + 1e-3) for batch in batches]
+        np.testing.assert_allclose(outer.moving_mean, np.mean(means, axis=0), rtol=1e-4, atol=1e-5)
+
+    def test_layers_that_are_not_called_keep_theirs(self, batches):
+        class Network(tf.keras.Model):
+            def __init__(self):
+                super().__init__()
+                self.norm, self.spare, self.unbuilt = (tf.keras.layers.BatchNormalization() for _ in range(3))
+                self.spare.build((None, 2))
+                self.spare.moving_mean.assign([7.0, 7.0])
+
+            def call(self, inputs, training=None):
+                return self.norm(inputs, training=training)
+
+        network = Network()
+        network(batches[0])
+        callbacks.measure_batch_norm(network, batches)
+        np.testing.assert_array_equal(network.spare.moving_mean, [7.0, 7.0])
+        wanted = np.mean([batch.mean(0) for batch in batches], axis=0)
+        np.testing.assert_allclose(network.norm.moving_mean, wanted, rtol=1e-4, atol=1e-5)
+
+    @pytest.mark.parametrize("momentum", [0.0, 0.9, 0.99])
+    def test_calls_of_a_shared_layer_are_averaged(self, momentum, batches):
+        norm, image = tf.keras.layers.BatchNormalization(momentum=momentum), tf.keras.Input((3,))
+        model = tf.keras.Model(image, norm(image) + norm(1.0 * image) + norm(image * 1.0))
+        callbacks.measure_batch_norm(model, map(tf.constant, batches))
+        wanted = np.mean([[batch.mean(0), batch.var(0)] for batch in batches], axis=0)
+        np.testing.assert_allclose([norm.moving_mean, norm.moving_variance], wanted, rtol=1e-4, atol=1e-5)
+
     def test_nothing_changes_without_batches_or_in_the_middle_of_them(self, normalized, batches):
         before = statistics(normalized)
 

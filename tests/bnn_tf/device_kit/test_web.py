@@ -137,10 +137,14 @@ def test_the_program_is_compared_with_keras(tiny, tmp_path, rng, monkeypatch):
     assert (report.program.proof.difference, report.program.parity.images) == (None, 1)
     assert "layer by layer: " in str(report)
 
-    monkeypatch.setattr(check, "compiler", lambda: None)
-    report = device_kit.write(*arguments, network=model)
-    assert "net.c" in report.files
-    assert "agreement with Keras: not checked (" in str(report)
+    broken = tmp_path / "cc"
+    broken.write_text("#!/bin/sh\necho 'internal compiler error' >&2\nexit 1\n")
+    broken.chmod(0o755)
+    for compiler, reason in ((None, "there is no C compiler"), (str(broken), "the compiler failed (1)")):
+        monkeypatch.setattr(check, "compiler", lambda compiler=compiler: compiler)
+        report = device_kit.write(*arguments, network=model)
+        assert {"net.c", "Makefile"} <= set(report.files)
+        assert f"agreement with Keras: not checked ({reason}" in str(report)
 
 
 def test_kit_holds_the_page(tiny, tmp_path, rng, monkeypatch):
