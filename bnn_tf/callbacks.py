@@ -124,25 +124,22 @@ def measure_batch_norm(model: tf.keras.Model, batches: Iterable[Any]) -> int:
         forward(images)
         return _read(start)
 
-    results = _read(layers)
-    sums: _Statistics = {}
-    shares: dict[tf.keras.layers.Layer, float] = {}
-    count = 0
+    results, count = _read(layers), 0
+    zero: _Statistics = {}
     try:
         for images in batches:
             if not count:
                 after = moved(images, results)
-                # Layers that the network calls in inference mode, or not at all, keep theirs.
-                sums = {
+                # Layers that the network calls in inference mode, or not at all, do not move and keep theirs.
+                zero = {
                     layer: np.zeros_like(value)
                     for layer, value in after.items()
                     if not np.array_equal(value, results[layer])
                 }
-                zero = dict(sums)
-                _assign(results)
                 once = moved(images, zero)
                 twice = moved(images, once)
-                shares = {layer: _share(layer.momentum, once[layer], twice[layer]) for layer in sums}
+                shares = {layer: _share(layer.momentum, once[layer], twice[layer]) for layer in zero}
+                sums = zero
             own = moved(images, zero)
             sums = {layer: total + own[layer] / shares[layer] for layer, total in sums.items()}
             count += 1
