@@ -305,13 +305,19 @@ def pack_filters(kernel: np.ndarray) -> np.ndarray:
     height, width, inputs, outputs = kernel.shape
     bits = np.packbits(kernel.reshape(height * width, inputs, outputs) < 0, axis=1, bitorder="little")
     rows = bits.reshape(-1, outputs)
-    parts, start = [], 0
-    while start < outputs:
-        size = 32 if outputs - start > 16 else 16
-        group = np.zeros((len(rows), size), np.uint8)
+    return _in_groups(rows, large=32, small=16, least=17)
+
+
+def _in_groups(rows: np.ndarray, large: int, small: int, least: int) -> np.ndarray:
+    """The columns of a matrix in groups, one behind the other: large ones while `least` are left, then small.
+
+    Columns that a last group lacks are 0.
+    """
+    parts, start, columns = [], 0, rows.shape[1]
+    while start < columns:
+        size = large if columns - start >= least else small
         chosen = rows[:, start : start + size]
-        group[:, : chosen.shape[1]] = chosen
-        parts.append(group.reshape(-1))
+        parts.append(np.pad(chosen, ((0, 0), (0, size - chosen.shape[1]))).reshape(-1))
         start += size
     return np.concatenate(parts)
 
@@ -335,17 +341,7 @@ def codebook_of(kernel: np.ndarray) -> tuple[np.ndarray, int, np.ndarray] | None
 
 def block_filters(kernel: np.ndarray) -> np.ndarray:
     """Filters `(height, width, inputs, outputs)` in blocks of 16, the rest in blocks of 4, padded with 0."""
-    rows = kernel.reshape(-1, kernel.shape[-1])
-    outputs = rows.shape[1]
-    parts, start = [], 0
-    while start < outputs:
-        size = 16 if outputs - start >= 16 else 4
-        block = np.zeros((len(rows), size), rows.dtype)
-        chosen = rows[:, start : start + size]
-        block[:, : chosen.shape[1]] = chosen
-        parts.append(block.reshape(-1))
-        start += size
-    return np.concatenate(parts)
+    return _in_groups(kernel.reshape(-1, kernel.shape[-1]), large=16, small=4, least=16)
 
 
 def scratch_bytes(step: Step, shapes: dict[Tensor, Shape]) -> int:
