@@ -522,8 +522,8 @@ def _fast(recipe: Recipe, *phases: Phase) -> tuple[Recipe, ...]:
 FAST = (
     *_fast(replace(_BIREAL_CIFAR, method=methods.BiReal(start="glorot_normal")), _FAST_DECAY),
     *_fast(_RECU, _FAST_DECAY),
-    # A binary network comes first, whose frequent patterns become the codebooks. With the paper's interval
-    # of 25, so few epochs move a pattern from ±1 to ±0.65 at most: no sign would change.
+    # A binary network comes first, whose frequent patterns become the codebooks: in ten epochs these do not
+    # change (whatever the interval), and random ones would stay random.
     *_fast(
         replace(_SUBBIT_CIFAR, method=methods.SubBit(bits=5, interval=2, codebook="frequent")),
         *_sub_bit(
