@@ -33,8 +33,9 @@ def predict(
     """Classify IMAGEs with TARGET: a run, a saved Keras model, a .tflite or a .snn file.
 
     An image is scaled, cut and normalised as in the evaluation of the training; of a folder all images
-    directly in it are taken. JPEG, PNG, GIF and BMP are read, where Pillow is installed also WebP and TIFF. A
-    network with one output tells two classes apart; probabilities of a softmax or sigmoid stay what they are.
+    directly in it are taken. JPEG, PNG, GIF and BMP are read, where Pillow is installed also WebP, TIFF, PPM
+    and PGM. A network with one output tells two classes apart; probabilities of a softmax or sigmoid stay
+    what they are.
     """
     opened = Target.open(target)
     opened.require_lce()

@@ -230,7 +230,7 @@ def _other_suffixes(folder: Path) -> list[str]:
 
 def _pillow(suffixes: Iterable[str]) -> str:
     """How some of the kinds of images that are not read could be."""
-    lacks = {".webp", ".tif", ".tiff"}.difference(images.suffixes()).intersection(suffixes)
+    lacks = set(images.PILLOW_SUFFIXES).difference(images.suffixes()).intersection(suffixes)
     return f"; `pip install pillow` lets {' and '.join(sorted(lacks))} be read" if lacks else ""
 
 

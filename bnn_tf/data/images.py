@@ -615,7 +615,9 @@ class Images:
 def decode(contents: tf.Tensor, channels: int = 3) -> tf.Tensor:
     """An encoded image as uint8 `[h, w, channels]`.
 
-    JPEG, PNG, GIF (first frame) and BMP, and where Pillow is installed WebP and TIFF (first page).
+    JPEG, PNG, GIF (first frame) and BMP, and where Pillow is installed WebP, TIFF (first page), PPM and
+    PGM. An alpha channel is dropped, as Pillow's `convert("RGB")` drops it: a transparent pixel has the
+    colour that is stored with it.
 
     Raises:
         tf.errors.InvalidArgumentError: the image is damaged, of another kind, or has more than `MAX_PIXELS`.
@@ -653,9 +655,9 @@ def _decode_other(contents: tf.Tensor, channels: int) -> tf.Tensor:
 
     if not _has_pillow():
         return whole()
-    mark = tf.strings.substr(contents, 0, 4)
+    starts = [tf.strings.substr(contents, 0, len(mark)) == mark for mark in _PILLOW_MARKS]
     return tf.cond(
-        tf.reduce_any(mark == tf.constant(list(_PILLOW_MARKS))),
+        tf.reduce_any(starts),
         lambda: tf.numpy_function(
             functools.partial(_decode_by_pillow, channels), [contents], tf.uint8, False
         ),
@@ -689,7 +691,7 @@ def _decode_by_pillow(channels: int, contents: Any) -> np.ndarray:
     from PIL import Image
 
     contents = contents if isinstance(contents, bytes) else contents.item()  # graphs pass an array of objects
-    with Image.open(io.BytesIO(contents), formats=("WEBP", "TIFF")) as image:
+    with Image.open(io.BytesIO(contents), formats=_PILLOW_FORMATS) as image:
         if image.width * image.height > MAX_PIXELS:
             raise ValueError("too many pixels")
         if image.mode not in ("RGB", "RGBA", "RGBX", "L", "LA", "P", "1", "CMYK", "YCbCr"):
@@ -700,7 +702,7 @@ def _decode_by_pillow(channels: int, contents: Any) -> np.ndarray:
 
 def suffixes() -> tuple[str, ...]:
     """How the names of images end that `decode` can read."""
-    return (".jpg", ".jpeg", ".png", ".bmp", ".gif", *((".webp", ".tif", ".tiff") if _has_pillow() else ()))
+    return (".jpg", ".jpeg", ".png", ".bmp", ".gif", *(PILLOW_SUFFIXES if _has_pillow() else ()))
 
 
 def kind(contents: bytes) -> str | None:
@@ -721,7 +723,9 @@ _MARKS = {
     b"BM": "BMP",
     b"\xff\xd8\xff": "JPEG",
 }
-_PILLOW_MARKS = {b"RIFF": "WebP", b"II*\0": "TIFF", b"MM\0*": "TIFF"}
+_PILLOW_MARKS = {b"RIFF": "WebP", b"II*\0": "TIFF", b"MM\0*": "TIFF", b"P5": "PGM", b"P6": "PPM"}
+_PILLOW_FORMATS = ("WEBP", "TIFF", "PPM")
+PILLOW_SUFFIXES = (".webp", ".tif", ".tiff", ".ppm", ".pgm")
 
 
 def size(contents: bytes) -> Size | None:
@@ -746,7 +750,7 @@ def size(contents: bytes) -> Size | None:
                 return abs(height), abs(width)
             case "JPEG":
                 return _jpeg_size(contents)
-            case "WebP" | "TIFF":
+            case "WebP" | "TIFF" | "PPM" | "PGM":
                 return _pillow_size(contents)
     return None
 
@@ -767,7 +771,7 @@ def _pillow_size(contents: bytes) -> Size | None:
     from PIL import Image
 
     try:
-        with Image.open(io.BytesIO(contents), formats=("WEBP", "TIFF")) as image:
+        with Image.open(io.BytesIO(contents), formats=_PILLOW_FORMATS) as image:
             return image.height, image.width
     except Exception:  # Pillow raises errors of many kinds for damaged files
         return None

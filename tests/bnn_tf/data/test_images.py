@@ -388,7 +388,7 @@ def test_channels_are_repeated_or_become_brightness():
     assert operations.to_channels(tf.constant(colours), 1).numpy().ravel().tolist() == [76, 150, 29, 9]
 
 
-@pytest.mark.parametrize("kind", ["PNG", "GIF", "BMP", "JPEG", "WebP", "TIFF"])
+@pytest.mark.parametrize("kind", ["PNG", "GIF", "BMP", "JPEG", "WebP", "TIFF", "PPM"])
 def test_the_size_is_read_from_the_header_and_bounds_what_is_decoded(kind, monkeypatch):
     image = pytest.importorskip("PIL.Image")
     file = io.BytesIO()
@@ -399,6 +399,16 @@ def test_the_size_is_read_from_the_header_and_bounds_what_is_decoded(kind, monke
     monkeypatch.setattr(operations, "MAX_PIXELS", 21 * 300 - 1)
     with pytest.raises((tf.errors.InvalidArgumentError, ValueError), match="too many pixels"):
         operations.decode(tf.constant(contents))
+
+
+def test_grey_pgm():
+    pytest.importorskip("PIL.Image")
+    contents = b"P5\n# comment\n3 2\n255\n" + bytes(range(6))
+    assert (operations.kind(contents), operations.size(contents)) == ("PGM", (2, 3))
+    assert operations.decode(tf.constant(contents), 1).numpy().ravel().tolist() == list(range(6))
+    assert operations.decode(tf.constant(contents)).shape == (2, 3, 3)
+    with pytest.raises((tf.errors.OpError, OSError)):
+        operations.decode(tf.constant(contents[:-1]))
 
 
 def test_a_bitmap_from_top_to_bottom():
