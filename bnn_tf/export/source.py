@@ -5,11 +5,11 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import re
-from collections.abc import Sequence
 from importlib import resources
 
 import numpy as np
 
+from bnn_tf.export.c_text import Block, Lines, c_type, comment, float_literal, string_literal, wrapped
 from bnn_tf.export.operations import (
     AFFINE,
     AT_LEAST,
@@ -50,7 +50,6 @@ from bnn_tf.export.program import (
     strip_layout,
 )
 
-_COLUMNS = 110
 _VALUES, _SUMS = "values[c]", "(float)(taps - 2 * (int)differ[c])"
 """What a kernel has made of a pixel: floats, or in how many taps signs differ."""
 _VECTOR_FORMS = {
@@ -142,7 +141,7 @@ class _Writer:
         shape = self._shapes[network.input]
         text = "\n".join(
             [
-                f"/* {_comment(network.name)} as a C program, written by bnn-tf */",
+                f"/* {comment(network.name)} as a C program, written by bnn-tf */",
                 f"/* {self._flash} bytes of constants, {self._program.arena} bytes of memory. */",
                 common,
                 self._defines(shape),
@@ -161,7 +160,7 @@ class _Writer:
         )
         header = "\n".join(
             [
-                f"/* {_comment(network.name)} as a C program, see {self._name}.c. Written by bnn-tf. */",
+                f"/* {comment(network.name)} as a C program, see {self._name}.c. Written by bnn-tf. */",
                 f"#ifndef {self._name.upper()}_H\n#define {self._name.upper()}_H\n#include <stdint.h>\n",
                 self._defines(shape),
                 '#ifdef __cplusplus\nextern "C" {\n#endif',
@@ -236,19 +235,19 @@ class _Writer:
         if key not in self._constants:
             name = self._constants[key] = f"{self._name}_c{len(self._constants)}"
             texts = (
-                map(_float, values.reshape(-1).tolist())
+                map(float_literal, values.reshape(-1).tolist())
                 if kind == "float"
                 else map(str, values.reshape(-1).tolist())
             )
             self._declared.append(
-                f"static const {kind} {name}[{values.size}] = {{\n{_wrapped(list(texts))}\n}};"
+                f"static const {kind} {name}[{values.size}] = {{\n{wrapped(list(texts))}\n}};"
             )
             self._flash += values.nbytes
         return self._constants[key]
 
     def _weights(self, kernel: np.ndarray) -> str:
         """Name of the values of a real kernel, floats or 8-bit whole numbers."""
-        kind = _type(kernel)
+        kind = c_type(kernel)
         return self._constant(kernel if kind == "int8_t" else kernel.astype(np.float32), kind)
 
     def _filters(self, kernel: np.ndarray) -> str:
@@ -304,14 +303,14 @@ class _Writer:
         pointers = {self._pointer(tensor) for tensor in [*step.reads, *step.writes]}
         arguments = ["const float *image"] if "image" in pointers else []
         arguments += [f"float *{output}" for output in self._output_names() if output in pointers]
-        body = _Lines()
+        body = Lines()
         bordered = [tensor for tensor in step.writes if self._border(tensor) != Border()]
         if bordered:
             with body.block("if (part == 0)"):
                 for tensor in bordered:
                     body.add(f"memset({self._target(tensor)}, 0, {self._program.size(tensor)});")
             body.add(f"{self._name}_meet();")
-        work = _Lines()
+        work = Lines()
         self._kernel(work, step)
         offset = self._program.scratch.get(number)
         if any("scratch" in line for line in work.lines):
@@ -322,9 +321,9 @@ class _Writer:
         call = ", ".join(["part", *(argument.split("*")[-1] for argument in arguments)])
         self._calls.append(f"    {self._name}_step{number}({call});")
         self._calls.append(f"    {self._name}_meet();\n    {self._name.upper()}_AFTER({number})")
-        return f"/* {_comment(names)} */\n{head}\n{{\n{body}\n}}\n"
+        return f"/* {comment(names)} */\n{head}\n{{\n{body}\n}}\n"
 
-    def _kernel(self, body: _Lines, step: Step) -> None:
+    def _kernel(self, body: Lines, step: Step) -> None:
         kernel = step.kernel
         if kernel is None:
             body.add(f"const float *const source = {self._pointer(step.source)};")
@@ -350,10 +349,10 @@ class _Writer:
             for y, height, row, rows in axes[0]
             for x, width, column, columns in axes[1]
         ]
-        return f"static const {self._name}_region regions[{len(rows)}] = {{\n{_wrapped(rows, 8)}\n    }};"
+        return f"static const {self._name}_region regions[{len(rows)}] = {{\n{wrapped(rows, 8)}\n    }};"
 
     def _open_window(
-        self, body: _Lines, kernel: Convolution | Depthwise | Pool, output: Shape, full: bool
+        self, body: Lines, kernel: Convolution | Depthwise | Pool, output: Shape, full: bool
     ) -> None:
         """Declares the regions and the geometry of a window over the input of `kernel`."""
         self._pieces |= {"strip": None}
@@ -374,7 +373,7 @@ class _Writer:
         kind = "uint8_t" if shape.signs else "float"
         body.add(f"const {kind} *const source = {self._pointer(source)};")
 
-    def _convolution(self, body: _Lines, step: Step, kernel: Convolution) -> None:
+    def _convolution(self, body: Lines, step: Step, kernel: Convolution) -> None:
         source, output = self._shapes[kernel.inputs[0]], step.shape
         self._open_window(body, kernel, output, kernel.ones)
         n, channels = self._name, output.channels
@@ -427,7 +426,7 @@ class _Writer:
                         self._grouped(body, kernel, source.channels, filters)
                     self._tail(body, step, _VALUES, "values")
 
-    def _grouped(self, body: _Lines, kernel: Convolution, channels: int, filters: str) -> None:
+    def _grouped(self, body: Lines, kernel: Convolution, channels: int, filters: str) -> None:
         height, width, depth, outputs = kernel.kernel.shape
         with body.block(self._channels(outputs)):
             body.add("float sum = 0.0f;")
@@ -440,11 +439,11 @@ class _Writer:
                 body.add(f"const int tap = (regions[r].row + row) * {width} + regions[r].column + column;")
                 group = f"c / {outputs // kernel.groups} * {depth}"
                 body.add(f"const float *const x = source + from[j] + pixel * {channels} + {group};")
-                body.add(f"const {_type(kernel.kernel)} *const f = {filters} + tap * {depth * outputs} + c;")
+                body.add(f"const {c_type(kernel.kernel)} *const f = {filters} + tap * {depth * outputs} + c;")
                 body.add(f"for (int i = 0; i < {depth}; ++i) {{ sum += x[i] * (float)f[i * {outputs}]; }}")
             body.add("values[c] = sum;")
 
-    def _windowed(self, body: _Lines, step: Step, kernel: Depthwise | Pool) -> None:
+    def _windowed(self, body: Lines, step: Step, kernel: Depthwise | Pool) -> None:
         source = self._shapes[kernel.inputs[0]]
         output = self._shapes[kernel.output]
         self._open_window(body, kernel, output, False)
@@ -482,7 +481,7 @@ class _Writer:
                             tap = f"(region->row + row) * {width} + region->column + column"
                             body.add(f"const int tap = {tap};")
                             start = f"{weights} + tap * {output.channels}"
-                            body.add(f"const {_type(kernel.kernel)} *const f = {start};")
+                            body.add(f"const {c_type(kernel.kernel)} *const f = {start};")
                             index = "c" if multiplier == 1 else f"c / {multiplier}"
                             action = f"values[c] += x[{index}] * (float)f[c];"
                         elif source.signs:
@@ -496,7 +495,7 @@ class _Writer:
                     value = "values[c] / (float)(rows * columns)" if mean else _VALUES
                     self._tail(body, step, value, "values")
 
-    def _largest(self, body: _Lines, kernel: Pool, channels: int) -> None:
+    def _largest(self, body: Lines, kernel: Pool, channels: int) -> None:
         """The largest values of a window; those of a whole row of it are compared in registers."""
         width, (rows, columns) = kernel.window.size[1], kernel.window.dilation
         with body.block("for (int row = 0; row < rows; ++row)"):
@@ -515,7 +514,7 @@ class _Writer:
                 action = "values[c] = y[c] > values[c] ? y[c] : values[c];"
                 body.add(f"{self._channels(channels)} {{ {action} }}")
 
-    def _moved(self, body: _Lines, step: Step, kernel: Operation) -> None:
+    def _moved(self, body: Lines, step: Step, kernel: Operation) -> None:
         """Kernels that read the values of a pixel from somewhere else."""
         shape, output = self._shapes[kernel.inputs[0]], step.shape
         if isinstance(kernel, Values):
@@ -556,18 +555,18 @@ class _Writer:
             scratch = any(isinstance(kernel, kind) for kind in (Values, Softmax))
             self._tail(body, step, _VALUES, "values" if scratch else "scratch")
 
-    def _placed(self, body: _Lines, kernel: Place, shape: Shape, output: Shape) -> None:
+    def _placed(self, body: Lines, kernel: Place, shape: Shape, output: Shape) -> None:
         y, x, c = kernel.before
         first, last = max(c, 0), min(c + shape.channels, output.channels)
         body.add("float *const values = scratch;")
         body.add(f"const int row = y - ({y}), column = x - ({x});")
-        body.add(f"{self._channels(output.channels)} {{ values[c] = {_float(kernel.value)}; }}")
+        body.add(f"{self._channels(output.channels)} {{ values[c] = {float_literal(kernel.value)}; }}")
         inside = f"row >= 0 && row < {shape.height} && column >= 0 && column < {shape.width}"
         with body.block(f"if ({inside})"):
             start = f"(row * {shape.width} + column) * {shape.channels} + {first - c}"
             body.add(f"memcpy(values + {first}, source + {start}, {4 * (last - first)});")
 
-    def _concatenated(self, body: _Lines, kernel: Concatenate, output: Shape) -> None:
+    def _concatenated(self, body: Lines, kernel: Concatenate, output: Shape) -> None:
         names = ["source" if number == 0 else f"source{number}" for number in range(len(kernel.inputs))]
         shapes = [self._shapes[tensor] for tensor in kernel.inputs]
         if kernel.axis == 2:
@@ -592,7 +591,7 @@ class _Writer:
             expression += place if last else f"{position} < {start} ? {place} : "
         body.add(f"const float *const values = {expression};")
 
-    def _upsampled(self, body: _Lines, kernel: Upsample, shape: Shape) -> None:
+    def _upsampled(self, body: Lines, kernel: Upsample, shape: Shape) -> None:
         rows, columns = kernel.factor
         if not kernel.bilinear:
             pixel = f"(y / {rows} * {shape.width} + x / {columns}) * {shape.channels}"
@@ -604,7 +603,7 @@ class _Writer:
             ("y", "row", shape.height, rows),
             ("x", "column", shape.width, columns),
         ):
-            body.add(f"const float {name} = ((float){axis} + 0.5f) / {_float(float(factor))} - 0.5f;")
+            body.add(f"const float {name} = ((float){axis} + 0.5f) / {float_literal(float(factor))} - 0.5f;")
             body.add(f"const int {name}0 = {name} > 0.0f ? (int){name} : 0;")
             body.add(
                 f"const int {name}1 = {name} < 0.0f ? 0 : ({name}0 + 1 < {size} ? {name}0 + 1 : {size - 1});"
@@ -619,7 +618,7 @@ class _Writer:
             body.add("const float bottom = p2[c] + (p3[c] - p2[c]) * column_part;")
             body.add("values[c] = top + (bottom - top) * row_part;")
 
-    def _strips(self, body: _Lines, strip: int | str) -> _Block:
+    def _strips(self, body: Lines, strip: int | str) -> Block:
         """A loop over what thread `part` does of a region, `count` pixels of a strip at a time."""
         n = self._name
         first, last = (f"{n}_share(pixels, {strip}, {part})" for part in ("part", "part + 1"))
@@ -628,7 +627,7 @@ class _Writer:
             f"size_t place[{strip}], from[{strip}];",
             f"const int count = {n}_strip(&walk, left, {strip}, place, from);",
         )
-        return _Block(body, f"for (int left = {last} - {first}; left > 0; left -= {strip})", placed)
+        return Block(body, f"for (int left = {last} - {first}; left > 0; left -= {strip})", placed)
 
     def _shared(self, index: str, count: int | str) -> str:
         """The head of a loop over what thread `part` does of `count` pixels, or rows of them."""
@@ -641,7 +640,7 @@ class _Writer:
 
     # What happens to the values of a pixel
 
-    def _tail(self, body: _Lines, step: Step, value: str, scratch: str = "scratch") -> None:
+    def _tail(self, body: Lines, step: Step, value: str, scratch: str = "scratch") -> None:
         """One loop over the channels up to each packing of signs; only one where all is done in vectors."""
         channels = step.shape.channels
         expressions = [
@@ -667,7 +666,7 @@ class _Writer:
             packed = packs[number] if number < len(packs) else None
             if packed is None and not segment:
                 break
-            loop = _Lines(body.depth + 1)
+            loop = Lines(body.depth + 1)
             loop.add(f"float t = {current};")
             buffer = ""
             for part in segment:
@@ -686,7 +685,7 @@ class _Writer:
                 plain = current.endswith("[c]") and len(loop.lines) == 1
                 buffer = current[:-3] if plain else scratch
                 if plain:
-                    loop = _Lines()
+                    loop = Lines()
                 else:
                     loop.add(f"{scratch}[c] = t;")
             if loop.lines:
@@ -698,12 +697,12 @@ class _Writer:
                 body.add(f"{self._name}_pack({buffer}, {channels}, {bits});")
                 current = f"{buffer}[c]"
 
-    def _vector_tail(self, body: _Lines, step: Step, value: str) -> None:
+    def _vector_tail(self, body: Lines, step: Step, value: str) -> None:
         """The same with the functions of vectors of channels."""
         self._pieces |= {"vectors": None, "values": None}
         n, channels, packed = self._name, step.shape.channels, 0
         stored: dict[Tensor, str] = {}
-        loop = _Lines(body.depth + 1)
+        loop = Lines(body.depth + 1)
         loop.add(f"{n}_values t = {_prefixed(_VECTOR_FORMS[value], n)};")
         for part in step.tail:
             if isinstance(part, Store):
@@ -729,7 +728,7 @@ class _Writer:
         names = []
         for values in part.operation.parameters:
             if values.size == 1:
-                names.append(_float(float(values[0])))
+                names.append(float_literal(float(values[0])))
             elif values.size == channels:
                 names.append(f"{self._constant(values, 'float')}[c]")
             else:
@@ -738,7 +737,7 @@ class _Writer:
             return form.format(*(_vector(name, self._name) for name in names))
         return part.operation.expression.format(*names)
 
-    def _operand(self, body: _Lines, step: Step, part: Join, stored: dict[Tensor, str]) -> str:
+    def _operand(self, body: Lines, step: Step, part: Join, stored: dict[Tensor, str]) -> str:
         """The other operand of a sum; one that the sum is written over is read through the same pointer."""
         shape, channels = self._shapes[part.other], step.shape.channels
         pointer = self._pointer(part.other)
@@ -765,12 +764,12 @@ class _Writer:
             (values * shape.channels if len(values) == 1 else values)
             for values in (tuple(self._labels.mean), tuple(self._labels.std))
         )
-        names = ",\n".join(f"    {_string(label)}" for label in classes)
+        names = ",\n".join(f"    {string_literal(label)}" for label in classes)
         return "\n".join(
             [
                 f"const char *const {n}_class_names[] = {{\n{names}\n}};",
-                f"const float {n}_mean[] = {{{', '.join(map(_float, mean))}}};",
-                f"const float {n}_std[] = {{{', '.join(map(_float, std))}}};",
+                f"const float {n}_mean[] = {{{', '.join(map(float_literal, mean))}}};",
+                f"const float {n}_std[] = {{{', '.join(map(float_literal, std))}}};",
                 "",
                 *self._run(),
                 f"int {n}_run_u8(const uint8_t *pixels, {self._arguments()})\n{{",
@@ -839,38 +838,6 @@ class _Writer:
         ]
 
 
-class _Lines:
-    """Indented lines."""
-
-    def __init__(self, depth: int = 1) -> None:
-        self.lines: list[str] = []
-        self.depth = depth
-
-    def add(self, line: str) -> None:
-        self.lines.append("    " * self.depth + line)
-
-    def block(self, head: str) -> _Block:
-        return _Block(self, head)
-
-    def __str__(self) -> str:
-        return "\n".join(self.lines)
-
-
-class _Block:
-    def __init__(self, lines: _Lines, head: str, first: Sequence[str] = ()) -> None:
-        self._lines, self._head, self._first = lines, head, first
-
-    def __enter__(self) -> None:
-        self._lines.add(f"{self._head} {{")
-        self._lines.depth += 1
-        for line in self._first:
-            self._lines.add(line)
-
-    def __exit__(self, *_: object) -> None:
-        self._lines.depth -= 1
-        self._lines.add("}")
-
-
 PIECES = (
     *("common", "threads", "strip", "window", "expand", "vectors", "values"),
     *("counts", "dots", "floats", "levels", "pack", "softmax"),
@@ -893,37 +860,3 @@ def _classes(window: Window, axis: int, count: int, size: int, full: bool) -> li
 def _vector(value: str, prefix: str) -> str:
     """The vector of channels for which an expression of one channel stands."""
     return f"{prefix}_values_at(&{value})" if value.endswith("]") else f"{prefix}_values_of({value})"
-
-
-def _type(values: np.ndarray) -> str:
-    return "int8_t" if values.dtype == np.int8 else "float"
-
-
-def _float(value: float) -> str:
-    text = f"{np.float32(value):.9g}"
-    if text in ("inf", "-inf", "nan"):
-        return {"inf": "INFINITY", "-inf": "-INFINITY", "nan": "NAN"}[text]
-    return text + ("f" if "." in text or "e" in text else ".0f")
-
-
-def _wrapped(texts: Sequence[str], indent: int = 4) -> str:
-    lines, line = [], " " * indent
-    for text in texts:
-        if len(line) + len(text) + 2 > _COLUMNS:
-            lines.append(line.rstrip())
-            line = " " * indent
-        line += f"{text}, "
-    return "\n".join([*lines, line.rstrip().rstrip(",")])
-
-
-def _string(text: str) -> str:
-    escaped = "".join(
-        char if char.isascii() and char.isprintable() and char not in '"\\?' else f"\\{byte:03o}"
-        for char in text
-        for byte in ([0] if char.isascii() and char.isprintable() and char not in '"\\?' else char.encode())
-    )
-    return f'"{escaped}"'
-
-
-def _comment(text: str) -> str:
-    return text.replace("*/", "* /").replace("/*", "/ *").replace("\n", " ")
