@@ -621,15 +621,29 @@ class Real(Method):
 
     Args:
         activation_name: The activation.
+        start: How weights start. `"keras"`: Keras' he_normal and glorot. `"pytorch"`: PyTorch's default
+            everywhere, as in the networks of Bi-Real Net and SNN. `"kaiming_normal"`: as in ReCU's, normal
+            convolutions and PyTorch's classifier. The papers' recipes take what their binary phase has; of
+            the inner kernels, which are real here, no paper says more.
 
     Example:
         >>> Real("clip").kernel_quantizer(3, "conv") is None
         True
+        >>> Real("sign", start="pytorch").initializers.stem
+        'pytorch'
     """
 
     activation_name: Literal["relu", "leaky_clip", "clip", "sign"] = "relu"
+    start: Literal["keras", "pytorch", "kaiming_normal"] = "keras"
     name: ClassVar[str] = "real"
     diagnostics: ClassVar[tuple[str, ...]] = ()
+
+    @property
+    def initializers(self) -> Initializers:  # type: ignore[override]
+        """Those that `start` names."""
+        if self.start == "keras":
+            return Initializers()
+        return Initializers(self.start, self.start, self.start, "pytorch", "pytorch")
 
     def activation(self, x: tf.Tensor, name: str) -> tf.Tensor:
         """The real-valued activation."""

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Literal
 
 from bnn_tf import values
+from bnn_tf.errors import UsageError
 from bnn_tf.registry import Registry
 from bnn_tf.values import NotNegative, Range, Value
 
@@ -56,6 +57,9 @@ def warmup_cosine(
     (ReCU); OvSW starts it one epoch later, with a floor of 1e-5. Between warm-up and `s` the rate is the full
     one.
 
+    Raises:
+        UsageError: the cosine would begin after the last epoch.
+
     Example:
         >>> [round(warmup_cosine(epoch, 5, 1.0, warmup=2), 2) for epoch in range(5)]
         [0.5, 1.0, 0.85, 0.5, 0.15]
@@ -63,6 +67,8 @@ def warmup_cosine(
     if epoch < warmup:
         return learning_rate * (epoch + 1) / warmup
     start = max(warmup - 1, 0) if cosine_start is None else cosine_start
+    if start >= epochs:
+        raise UsageError(f"cosine_start={start} leaves none of {epochs} epochs for the cosine")
     angle = math.pi * max(epoch - start, 0) / (epochs - start)
     return learning_rate / 2 * (1 + math.cos(angle)) + floor
 
@@ -187,10 +193,12 @@ class Cosine(Schedule):
     Args:
         warmup: Epochs of linear warm-up.
         delay: Further epochs at the full rate: 0 for ReCU's schedule, 1 for OvSW's.
-        floor: Added to the rates of the cosine, which would otherwise end near 0; not relative to the rate.
+        floor: Added to the rates of the cosine, which would otherwise end near 0; not relative to the rate,
+            and at most a tenth of it, so that rates do not rise again after the warm-up.
 
     Raises:
-        UsageError: a field does not fit, or the delay leaves no epoch for the cosine.
+        UsageError: a field does not fit, the delay leaves no epoch for the cosine, or the floor is too high
+            for the rate.
 
     Example:
         >>> [round(Cosine(warmup=2)(epoch, 5), 2) for epoch in range(5)]
@@ -213,6 +221,10 @@ class Cosine(Schedule):
 
     def rate(self, epoch: int, epochs: int, learning_rate: float) -> float:
         """`warmup_cosine`."""
+        self.require(
+            self.floor <= learning_rate / 10,
+            f"floor={self.floor:g} is added to the rates, and over a tenth of the full {learning_rate:g}",
+        )
         return warmup_cosine(epoch, epochs, learning_rate, self.warmup, self._start, self.floor)
 
     @property

@@ -188,7 +188,7 @@ def _changes(recipe: recipes.Recipe) -> list[str]:
     own = dataclasses.replace(own, phases=tuple(phase for phase in own.phases if phase.name in names))
     own = recipes.with_epochs(own, [phase.epochs for phase in recipe.phases])
     changes = _differences(_used(recipe).to_dict(), _used(own).to_dict())
-    implied = ("note=", "published_top", *(["loss=distribution"] if recipe.teacher else []))
+    implied = ("note=", "published_top", "shared_epochs=", *(["loss=distribution"] if recipe.teacher else []))
     return [change for change in changes if not change.startswith(implied)]
 
 

@@ -428,7 +428,7 @@ init_from = click.option(
     "--init-from",
     metavar="RUN",
     type=TargetPath(path_type=str),
-    help="Start from the weights of another run, a saved model, or larq-zoo:NAME.",
+    help="Start from the weights of another run, a saved model, zoo:NAME or larq-zoo:NAME.",
 )
 images = click.option(
     "--images",
@@ -566,7 +566,7 @@ _FIELDS: tuple[tuple[tuple[str, ...], str, Any, str], ...] = (
         ("--teacher",),
         "teacher",
         TargetPath(path_type=str),
-        "Run, saved Keras model, keras:NAME or larq-zoo:NAME to distil from.",
+        "Run, saved Keras model, zoo:NAME, keras:NAME or larq-zoo:NAME to distil from.",
     ),
     (
         ("--image-size", "--input-size"),
@@ -597,7 +597,11 @@ def recipe_options(function: Any) -> Any:
             type=PATH,
             help="Take the recipe from a file, as `train --dry-run --json` prints it.",
         ),
-        click.option("--epochs", metavar="N[,N…]", help="Epochs, of all phases or one number for each."),
+        click.option(
+            "--epochs",
+            metavar="N[,N…]",
+            help="Epochs: of each phase, of all together (fast), or one number for each phase.",
+        ),
         click.option(
             "--variant",
             default="default",

@@ -208,7 +208,7 @@ def _with_all_epochs(recipe: "Recipe", first: int, chosen: dict[str, Any]) -> "R
     rest = dataclasses.replace(recipe, phases=recipe.phases[first:])
     set_fields = [options.parse_setting(text)[0].rpartition(".")[2] for text in chosen["settings"]]
     if chosen["epochs"] is not None or "epochs" in set_fields:
-        return rest
+        return _typed_epochs(rest, chosen)
     return with_epochs(rest, [round(phase.epochs * recipe.epochs / rest.epochs) for phase in rest.phases])
 
 
@@ -233,7 +233,17 @@ def _phases(recipe: "Recipe", chosen: dict[str, Any]) -> "Recipe":
     first = names.index(chosen["from_phase"] or names[0])
     if first and chosen["init_from"] is None:
         raise UsageError(f"--from-phase {chosen['from_phase']} needs a run to start from: --init-from RUN")
-    return dataclasses.replace(recipe, phases=recipe.phases[first:])
+    rest = dataclasses.replace(recipe, phases=recipe.phases[first:])
+    return _typed_epochs(rest, chosen) if first else rest
+
+
+def _typed_epochs(recipe: "Recipe", chosen: dict[str, Any]) -> "Recipe":
+    """The phases that are left share the number after `--epochs` where a recipe's phases do."""
+    from zoo.recipes import with_epochs
+
+    typed = chosen["epochs"]
+    shared = recipe.shared_epochs and typed is not None and "," not in typed
+    return with_epochs(recipe, options.numbers(typed)) if shared else recipe
 
 
 def _remarks(run: "Run") -> list[str]:

@@ -459,8 +459,8 @@ _KERAS = "keras:"
 def load_teacher(config: RunConfig, safe: bool = True) -> tf.keras.Model:
     """The teacher that the recipe names, from images to logits.
 
-    A run directory, a saved Keras model, `keras:NAME` for a network of `tf.keras.applications` with its
-    ImageNet weights, or `larq-zoo:NAME` for one of Larq Zoo.
+    A run directory, a saved Keras model, `zoo:NAME` for weights that come with the package, `keras:NAME` for
+    a network of `tf.keras.applications` with its ImageNet weights, or `larq-zoo:NAME` for one of Larq Zoo.
 
     Raises:
         UserError: the recipe names none, it does not load, or it is for other images or classes.
@@ -469,7 +469,8 @@ def load_teacher(config: RunConfig, safe: bool = True) -> tf.keras.Model:
     name = recipe.teacher
     if name is None:
         raise UserError(
-            "the distribution loss needs a teacher: a run, a saved model, keras:ResNet50 or larq-zoo:QuickNet"
+            "the distribution loss needs a teacher: a run, a saved model, zoo:cifar_resnet20-ovsw, "
+            "keras:ResNet50 or larq-zoo:QuickNet"
         )
     if Run.exists(name):
         run = Run.open(name)
@@ -480,6 +481,10 @@ def load_teacher(config: RunConfig, safe: bool = True) -> tf.keras.Model:
                 f"this recipe has {images.mean} and {images.std}; choose the same normalization"
             )
         teacher = run.load_network()
+    elif name.startswith(pretrained.PREFIX):
+        record = pretrained.record(name.removeprefix(pretrained.PREFIX))
+        own = RunConfig.from_dict(record["config"]).recipe.images
+        teacher = _renormalized(load_zoo(name), images, own.mean, own.std)
     elif name.startswith(_KERAS):
         teacher = keras_application(name.removeprefix(_KERAS), recipe)
     elif is_larq_zoo(name):

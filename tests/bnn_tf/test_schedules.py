@@ -187,3 +187,14 @@ def test_epochs_that_do_not_fit_are_refused(schedule, epochs, message):
         schedule.check(epochs)
     with pytest.raises(UsageError, match=message):
         schedule(0, epochs)
+
+
+def test_a_floor_that_makes_rates_rise_again_is_refused():
+    with pytest.raises(UsageError, match="floor=0.5 is added to the rates, and over a tenth of the full 0.1"):
+        Cosine(warmup=1, floor=0.5)(0, 6, learning_rate=0.1)
+
+
+@pytest.mark.parametrize("start", [5, 7])
+def test_a_cosine_after_the_last_epoch_is_refused(start):
+    with pytest.raises(UsageError, match=f"cosine_start={start} leaves none of 5 epochs"):
+        schedules.warmup_cosine(0, 5, 0.1, warmup=0, cosine_start=start)

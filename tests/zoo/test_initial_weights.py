@@ -6,6 +6,8 @@ import pytest
 import bnn_tf
 import zoo
 from bnn_tf._tensorflow import lq, tf
+from bnn_tf.training.run import build_network
+from zoo import recipes
 
 NORMAL, UNIFORM = "normal", "uniform"
 
@@ -108,6 +110,32 @@ def test_the_figures_that_were_measured():
     assert bireal["stem"][0].std() == pytest.approx(0.0475, abs=0.001)
     assert bireal["classifier"][0].std() == pytest.approx(0.0255, abs=0.001)
     assert [kernel.std() for kernel in bireal["shortcut"]] == pytest.approx([0.072, 0.051, 0.036], abs=0.001)
+
+
+@pytest.mark.parametrize(
+    ("method", "variant", "stem", "inner"),
+    [
+        ("subbit", "default", pytorch, pytorch),
+        ("bireal", "multistep", pytorch, pytorch),
+        ("recu", "two-stage", kaiming_normal, kaiming_normal),
+    ],
+)
+def test_real_valued_phases_start_as_the_binary_ones(method, variant, stem, inner):
+    """The phase with binary weights takes the others over: stem, downsampling and classifier."""
+    tf.keras.utils.set_random_seed(7)
+    model = {"bireal": "bireal_net18"}.get(method, "react_resnet18")
+    recipe = recipes.find(method, model, "imagenet2012", variant)
+    recipe = recipes.override(recipe, "model.stages", (1, 1, 1, 1))
+    network = build_network(recipe, 1000, recipe.phases[0])
+    (classifier,) = (layer for layer in network.layers if isinstance(layer, tf.keras.layers.Dense))
+    assert classifier.kernel.numpy().std() == pytest.approx(0.0255, abs=0.001)
+    assert classifier.bias.numpy().std() == pytest.approx(0.0255, abs=0.002)
+    for layer in network.layers:
+        if isinstance(layer, tf.keras.layers.Conv2D):
+            rule = stem if layer.name == "stem_conv" else inner
+            _, low, high = rule(layer.kernel.shape, fans(layer.kernel.shape)[0])
+            deviation = high if rule is kaiming_normal else (high - low) / np.sqrt(12)
+            assert layer.kernel.numpy().std() == pytest.approx(deviation, rel=0.05), layer.name
 
 
 def test_the_former_start_is_an_option():

@@ -202,7 +202,7 @@ class TestPapers:
     def test_sub_bit_in_two_steps(self):
         recipe = BY_ID["subbit-react_resnet18-imagenet2012-default"]
         first, second = recipe.phases
-        assert recipe.method_of(first) == methods.Real("sign")
+        assert recipe.method_of(first) == methods.Real("sign", start="pytorch")
         assert recipe.method_of(second) == methods.SubBit(bits=5)
         assert first.optimizer == second.optimizer
         assert (first.optimizer.learning_rate, first.optimizer.weight_decay) == (1e-3, 1e-5)
@@ -338,9 +338,9 @@ class TestOverride:
     def test_options_of_the_method_reach_phases_with_their_own(self):
         """Otherwise an option would be taken and have no effect."""
         recipe = recipes.override(recipes.find("bireal", variant="multistep"), "method.clip_value", 1.5)
+        real = [methods.Real(name, start="pytorch") for name in ("relu", "leaky_clip", "clip")]
         assert [recipe.method_of(phase) for phase in recipe.phases] == [
-            methods.Real("relu"), methods.Real("leaky_clip"), methods.Real("clip"), methods.BiReal(1.5),
-            methods.BiReal(1.5, scaled=False),
+            *real, methods.BiReal(1.5), methods.BiReal(1.5, scaled=False),
         ]  # fmt: skip
 
     def test_a_learning_rate_is_taken_as_it_is(self):
@@ -503,6 +503,17 @@ class TestEpochs:
         assert [p.epochs for p in recipes.with_epochs(TWO, [4]).phases] == [4, 4]
         assert [p.epochs for p in recipes.with_epochs(TWO, [4, 5]).phases] == [4, 5]
         assert recipes.with_epochs(TWO, [4, 5]).epochs == 9
+
+    @pytest.mark.parametrize(
+        ("epochs", "shares"), [(10, [2, 8]), (30, [6, 24]), (2, [1, 1]), (1, [1, 1]), (3, [1, 2])]
+    )
+    def test_phases_of_fast_recipes_share_one_number(self, epochs, shares):
+        fast = recipes.find("subbit", dataset="cifar10", variant="fast")
+        for recipe in (recipes.with_epochs(fast, [epochs]), recipes.override(fast, "epochs", epochs)):
+            assert [phase.epochs for phase in recipe.phases] == shares
+        assert [phase.epochs for phase in recipes.with_epochs(fast, [3, 4]).phases] == [3, 4]
+        with pytest.raises(UsageError, match="one positive number"):
+            recipes.with_epochs(fast, [0])
 
     @pytest.mark.parametrize("epochs", [[1, 2, 3], [0], [-1, 2], []])
     def test_wrong_numbers(self, epochs):

@@ -38,8 +38,10 @@ IMAGENET_PLAIN = replace(IMAGENET, training=(ResizeCrop(), Flip()))
 ADAM = Adam(learning_rate=1e-3, rate_batch_size=512)
 SMOOTHED = CrossEntropy(label_smoothing=0.1)
 
-# Steps of Bi-Real Net's and SNN's real-valued first phases.
-RELU, LEAKY_CLIP, CLIP, SIGN = (methods.Real(name) for name in ("relu", "leaky_clip", "clip", "sign"))
+# Bi-Real Net's and SNN's real-valued phases, which start as their networks do.
+RELU, LEAKY_CLIP, CLIP, SIGN = (
+    methods.Real(name, start="pytorch") for name in ("relu", "leaky_clip", "clip", "sign")
+)
 
 
 def _each(recipe: Recipe, field: str, *values: Any) -> tuple[Recipe, ...]:
@@ -236,7 +238,7 @@ _STAGE = Phase(
     optimizer=ADAM,
     schedule=Cosine(warmup=5),
     loss=Distribution(),
-    method=SIGN,
+    method=replace(SIGN, start="kaiming_normal"),
 )
 _TWO_STAGE = _unpublished(
     _RECU_IMAGENET,
@@ -437,7 +439,7 @@ OVSW = (
 # -------------------------------------------------------------------------------- real-valued, and any other
 
 _REAL = Recipe(
-    method=RELU,
+    method=methods.Real(),
     model="cifar_resnet20",
     dataset="cifar10",
     phases=(
@@ -513,6 +515,7 @@ def _fast(recipe: Recipe, *phases: Phase) -> tuple[Recipe, ...]:
         recipe,
         variant="fast",
         phases=phases,
+        shared_epochs=True,
         images=_FAST_IMAGES,
         note="from no paper: for budgets of 10 to 100 epochs; docs/results.md has what was reached",
     )

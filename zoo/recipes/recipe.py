@@ -316,6 +316,8 @@ class Recipe(_Settings):
         model_options: Options of the architecture: `pad_values`, `shortcut`, ….
         images: What becomes of an image in training and in evaluation.
         test_batch_size: Images per step in evaluation.
+        shared_epochs: Whether a single number of epochs is for all phases together, in the proportion of
+            their own; where not, each phase gets that number.
         teacher: Where a `Distribution` loss takes the teacher from.
         published_top1: The paper's accuracy in percent.
         published_top5: Likewise.
@@ -338,6 +340,7 @@ class Recipe(_Settings):
     model_options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     images: Images = Images()
     test_batch_size: Count = 128
+    shared_epochs: bool = False
     teacher: str | None = None
     published_top1: Annotated[float, Range(least=0, most=100)] | None = None
     published_top5: Annotated[float, Range(least=0, most=100)] | None = None
@@ -459,6 +462,8 @@ def override(recipe: Recipe, key: str, value: Any) -> Recipe:
     if key == "teacher" and value is not None:  # a teacher is there to be learned from
         phases = tuple(dataclasses.replace(phase, loss=Distribution()) for phase in recipe.phases)
         return dataclasses.replace(recipe, phases=phases, teacher=value)
+    if key == "epochs" and recipe.shared_epochs and type(value) is int and value > 0:
+        return with_epochs(recipe, [value])
     if key in ("teacher", "test_batch_size"):
         return _at(recipe, path, value)
     if key in ("channels", "images.channels"):
@@ -573,6 +578,9 @@ def _unpublished(changed: Recipe, recipe: Recipe) -> Recipe:
 def with_epochs(recipe: Recipe, epochs: Sequence[int]) -> Recipe:
     """The recipe with other epochs: one number for all phases, or one for each.
 
+    One number is for each phase, or, in recipes with `shared_epochs`, for all together: phases then get the
+    same shares of it as of the recipe's own epochs, and at least one each.
+
     Where a linear schedule runs its last epoch at rate 0 (Bi-Real Net's and SNN's do) and only one epoch is
     asked for, the schedule loses that offset: the epoch is meant to train.
 
@@ -583,14 +591,28 @@ def with_epochs(recipe: Recipe, epochs: Sequence[int]) -> Recipe:
         >>> from zoo import recipes
         >>> with_epochs(recipes.find("ovsw", dataset="cifar10"), [5]).epochs
         5
+        >>> fast = recipes.find("subbit", dataset="cifar10", variant="fast")
+        >>> [phase.epochs for phase in with_epochs(fast, [10]).phases]
+        [2, 8]
     """
     names = [phase.name for phase in recipe.phases]
-    if len(epochs) == 1:
-        epochs = list(epochs) * len(names)
+    if len(epochs) == 1 and epochs[0] > 0:
+        epochs = _shares(recipe, epochs[0]) if recipe.shared_epochs else list(epochs) * len(names)
     if len(epochs) != len(names) or min(epochs) < 1:
         raise UsageError(f"epochs need one positive number, or one for each phase ({', '.join(names)})")
     phases = tuple(_with_epochs(phase, count) for phase, count in zip(recipe.phases, epochs, strict=True))
     return dataclasses.replace(recipe, phases=phases)
+
+
+def _shares(recipe: Recipe, epochs: int) -> list[int]:
+    """Epochs for each phase, in the proportion of the recipe's own; at least one each."""
+    shares, left, rest = [], epochs, recipe.epochs
+    for number, phase in enumerate(recipe.phases, 1):
+        later = len(recipe.phases) - number
+        share = max(1, min(left - later, round(left * phase.epochs / rest)))
+        shares.append(share)
+        left, rest = left - share, rest - phase.epochs
+    return shares
 
 
 def _with_epochs(phase: Phase, epochs: int) -> Phase:
@@ -649,13 +671,12 @@ def for_few_images(recipe: Recipe, count: int, side: int | None = None) -> Recip
     batch = min(largest, *(phase.batch_size for phase in recipe.phases))
     epochs = min(recipe.epochs, max(15, min(60, math.ceil(_FEW_STEPS * batch / count))))
     phases = []
-    for phase in recipe.phases:
+    for phase, share in zip(recipe.phases, _shares(recipe, epochs), strict=True):
         rate = phase.optimizer.rate(phase.batch_size) * math.sqrt(batch / phase.batch_size)
         rate = float(f"{rate:.2g}")
         optimizer = dataclasses.replace(
             phase.optimizer, learning_rate=rate, rate_batch_size=None, decay_epochs=None
         )
-        share = max(1, round(epochs * phase.epochs / recipe.epochs))
         phases.append(_with_epochs(dataclasses.replace(phase, batch_size=batch, optimizer=optimizer), share))
     images = recipe.images
     if side is not None and max(images.size) < 64 <= side:

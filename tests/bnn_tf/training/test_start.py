@@ -180,6 +180,19 @@ class TestTeacher:
         tiny(input_shape=(None, None, 3)).save(tmp_path / "any.keras")
         assert teacher(tmp_path / "any.keras", size=16).name == "tiny"
 
+    @pytest.mark.parametrize("normalization", ["imagenet", "cifar", "unit"])
+    def test_weights_of_the_package_take_the_recipe_s_images(self, normalization, recipe, configuration, rng):
+        name = "zoo:cifar_resnet20-ovsw"
+        chosen = recipes.override(recipe(loss=Distribution()), "normalization", normalization)
+        chosen = dataclasses.replace(recipes.override(chosen, "size", 32), teacher=name)
+        teacher = start.load_teacher(configuration(chosen))
+        pixels = rng.integers(0, 256, (2, 32, 32, 3), dtype=np.uint8)
+        own = recipes.find("ovsw", "cifar_resnet20", "cifar10", "fast").images
+        expected = start.load_zoo(name)(own.normalize(pixels))
+        # Rounding turns single signs, which logits show. Pixels in [0, 1] as they are give 0.71.
+        logits = teacher(chosen.images.normalize(pixels))
+        assert np.corrcoef(np.ravel(logits), np.ravel(expected))[0, 1] > 0.97
+
 
 def test_a_codebook_starts_with_the_frequent_patterns_of_the_weights_taken(tiny, recipe, configuration):
     method = methods.SubBit(bits=3, codebook="frequent")
