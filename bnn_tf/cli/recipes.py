@@ -1,50 +1,71 @@
 """`bnn-tf recipes`."""
 
+import json
 from typing import Any
 
 from bnn_tf.cli import options
+
+Key = tuple[str, str, str, str]
 
 
 @options.command()
 @options.method
 @options.json_option
 def recipes(method: str | None, as_json: bool) -> None:
-    """List the recipes: method × network × dataset, with the papers' accuracies.
+    """List the recipes: method × network × dataset, with the papers' accuracies and ours.
 
-    `zoo top-1` is that of the weights that come with the package, and how many epochs they were trained.
-    --json has all settings, and a note on each that says where they come from.
+    `paper top-1` is what the paper's own settings reach with this method and network, in hundreds of epochs;
+    `our top-1` what was trained here, of several budgets the longest: docs/results.md has them all. --json
+    has all settings, and a note on each that says where they come from.
     """
     from bnn_tf import methods
-    from zoo import pretrained
-    from zoo.recipes import RECIPES
+    from zoo.recipes import RECIPES, find
 
     kind = None if method is None else type(methods.get(method))
     chosen = [recipe for recipe in RECIPES if kind in (None, type(recipe.method))]
     if as_json:
         options.emit([recipe.to_dict() for recipe in chosen], True, "")
         return
-    columns = ["method", "model", "dataset", "variant", "epochs", "paper top-1", "zoo top-1"]
-    trained = {}
+    reached = _reached()
+    rows = []
+    for recipe in chosen:
+        paper = recipe.published_top1
+        if paper is None:  # variants of ours
+            paper = find(recipe.method.name, recipe.model, recipe.dataset).published_top1
+        epochs, ours = reached.get(_key(recipe.to_dict()), (0, ""))
+        rows.append(
+            [
+                *_key(recipe.to_dict()),
+                "+".join(str(phase.epochs) for phase in recipe.phases),
+                "" if paper is None else f"{paper:g} %",
+                f"{ours} ({epochs} epochs)" if ours else "",
+            ]
+        )
+    columns = ["method", "model", "dataset", "variant", "epochs", "paper top-1", "our top-1"]
+    options.print_table(columns, rows, spare=("epochs", "our top-1", "paper top-1"))
+
+
+def _reached() -> dict[Key, tuple[int, str]]:
+    """The most epochs that a recipe was trained here, and the accuracy after them.
+
+    From `zoo/recipes/results.json`, which `scripts/make_results.py` writes from the records of trainings, and
+    from the weights that come with the package.
+    """
+    from zoo import pretrained, recipes
+
+    longest: dict[Key, tuple[int, str]] = {}
+
+    def add(recipe: dict[str, Any], epochs: int, accuracy: str) -> None:
+        longest[_key(recipe)] = max(longest.get(_key(recipe), (0, "")), (epochs, accuracy))
+
+    for row in json.loads(recipes.RESULTS.read_text()):
+        add(row["recipe"], row["epochs"], row["accuracy"])
     for record in map(pretrained.record, pretrained.names()):
         recipe = record["config"]["recipe"]
         epochs = sum(phase["epochs"] for phase in recipe["phases"])
-        trained[_key(recipe)] = f"{100 * record['accuracy']['keras']:.1f} % ({epochs} epochs)"
-    rows = [_row(recipe, trained.get(_key(recipe.to_dict()), "")) for recipe in chosen]
-    options.print_table(columns, rows, spare=("epochs", "zoo top-1", "paper top-1"))
+        add(recipe, epochs, f"{100 * record['accuracy']['keras']:.1f} %")
+    return longest
 
 
-def _key(recipe: dict[str, Any]) -> tuple[str, ...]:
+def _key(recipe: dict[str, Any]) -> Key:
     return recipe["method"]["name"], recipe["model"], recipe["dataset"], recipe["variant"]
-
-
-def _row(recipe: Any, trained: str) -> list[str]:
-    published = "" if recipe.published_top1 is None else f"{recipe.published_top1:g} %"
-    return [
-        recipe.method.name,
-        recipe.model,
-        recipe.dataset,
-        recipe.variant,
-        "+".join(str(phase.epochs) for phase in recipe.phases),
-        published,
-        trained,
-    ]

@@ -1,7 +1,10 @@
 """The page of results is the one that its records give."""
 
 import importlib.util
+import json
 from pathlib import Path
+
+from zoo import recipes
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "make_results.py"
 
@@ -17,6 +20,7 @@ def test_the_page_is_as_new_as_its_records():
     script = make_results()
     assert script.read_records()
     assert script.PAGE.read_text() == script.page(script.read_records())
+    assert json.loads(recipes.RESULTS.read_text()) == script.results(script.read_records())
 
 
 def test_what_differs_is_written_as_set_takes_it():

@@ -1,6 +1,6 @@
 """Recipes: which settings train which method on which network and dataset."""
 
-from zoo.recipes.papers import RECIPES, find
+from zoo.recipes.papers import RECIPES, RESULTS, find
 from zoo.recipes.recipe import (
     LOSSES,
     OPTIMIZERS,
@@ -23,6 +23,7 @@ __all__ = [
     "LOSSES",
     "OPTIMIZERS",
     "RECIPES",
+    "RESULTS",
     "SGD",
     "Adam",
     "CrossEntropy",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from bnn_tf import methods
@@ -542,6 +543,8 @@ RECIPES: tuple[Recipe, ...] = (*BIREAL, *RECU, *SUBBIT, *OVSW, *REAL, *FAST)
 
 # ------------------------------------------------------------------------------------------------- looking up
 
+RESULTS = Path(__file__).with_name("results.json")
+"""What recipes reached here, by `scripts/make_results.py`; no settings are read from it."""
 DEFAULT_DATASET = "digits"
 _LARGE = 96  # pixels; networks that take such images reduce them too fast for CIFAR's
 
