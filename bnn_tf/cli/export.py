@@ -92,5 +92,7 @@ def export(
         subbit=subbit,
         int8_weights=int8_weights,
     )
-    compiled = shlex.join(["cc", *FAST, f"-D{report.name.upper()}_MAIN", str(path), "-o", report.name])
+    # Often there is a run of that name, which is a folder.
+    program = f"{report.name}_main" if Path(report.name).is_dir() else report.name
+    compiled = shlex.join(["cc", *FAST, f"-D{report.name.upper()}_MAIN", str(path), "-o", program])
     options.emit(report.to_dict(), as_json, f"{report}\nas a program that takes PPM files: {compiled} -lm")

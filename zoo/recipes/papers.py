@@ -333,7 +333,7 @@ _SUBBIT = Recipe(
 _SUBBIT_SMALL = replace(
     _ACTIVATIONS,
     batch_size=128,
-    optimizer=replace(_ACTIVATIONS.optimizer, learning_rate=3e-3, rate_batch_size=128, decay_only="kernels"),
+    optimizer=replace(_ACTIVATIONS.optimizer, learning_rate=3e-3, rate_batch_size=128),
     schedule=Linear(offset=0),
     loss=SMOOTHED,
 )
@@ -511,7 +511,7 @@ _FAST_IMAGES = replace(CIFAR, training=(PadCrop(4, from_epochs=30), Flip()))
 
 
 def _fast(recipe: Recipe, *phases: Phase) -> tuple[Recipe, ...]:
-    """The variant of a CIFAR-10 recipe for short budgets, and that for small data sets of one's own."""
+    """The variant for short budgets of a CIFAR-10 recipe, for the small networks, and that for CIFAR-100."""
     fast = _unpublished(
         recipe,
         variant="fast",

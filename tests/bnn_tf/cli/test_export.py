@@ -26,6 +26,15 @@ def test_int8_weights(command, trained, tmp_path):
     assert "agreement with Keras with kernels in int8: 100.00%" in out
 
 
+def test_the_program_does_not_get_the_name_of_a_folder(command, trained, tmp_path, monkeypatch):
+    """A run is a folder, and its file is mostly named as it is."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine").mkdir()
+    code, out, _ = command("export", trained, "-o", "mine.c", "--no-check")
+    assert code == 0
+    assert "-DMINE_MAIN mine.c -o mine_main -lm" in out
+
+
 def test_json_and_a_name(command, trained, tmp_path):
     code, out, _ = command(
         "export", trained, "-o", tmp_path / "x.c", "--name", "mine", "--no-check", "--json"
