@@ -345,7 +345,8 @@ class BiReal(Method):
         scaled: Whether kernels carry `s_o`; where not, BatchNorm has to absorb it, as in the last step of
             the multi-step training.
         start: How binary kernels start: `"uniform"` in [0, 0.001) as in the authors' code, where weights flip
-            within a step at Adam's 1e-3, or `"glorot_normal"`, where that takes 15 to 40 steps.
+            within a step at Adam's 1e-3, or `"glorot_normal"`, where that takes 15 to 40 steps. `VGGSmall`
+            has its own start, whatever the method.
 
     References:
         [Bi-Real Net](https://arxiv.org/abs/1808.00278)

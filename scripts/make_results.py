@@ -3,6 +3,7 @@
 python scripts/make_results.py                                     # writes both
 python scripts/make_results.py --add RUN… [--data-dir DIR]         # adds records first
 python scripts/make_results.py --ship RUN [--data-dir DIR]         # puts a run's weights into the package
+python scripts/make_results.py --retrain NAME [--data-dir DIR]     # trains weights of the package once more
 
 A record is one JSON file: the run's configuration, environment and metrics, and what its files are: the
 accuracy and size of the converted `.tflite`, the size of the `.snn` of sub-bit networks. A page that is
@@ -319,14 +320,29 @@ def ship(folder: Path, data_dir: str | None) -> str:
     return f"{path.name}: {path.stat().st_size / 1000:.0f} kB, {entry['accuracy']}"
 
 
+def retrain(name: str, data_dir: str | None) -> Path:
+    """Trains the weights of a name as the command beside them says; goes on with a run that is there."""
+    folder = ROOT / "runs" / name
+    _, *arguments = shlex.split(pretrained.record(name)["command"])
+    place = ["--data-dir", data_dir] if data_dir else []
+    start = ["train", "--resume", folder] if Run.exists(folder) else [*arguments, "--run-dir", folder]
+    subprocess.run([sys.executable, "-m", "bnn_tf", *map(str, start), *place], check=True)
+    return folder
+
+
 @click.command()
+@click.option("--retrain", "names", multiple=True, help="A name of shipped weights, to see what they reach.")
 @click.option("--add", type=click.Path(exists=True, path_type=Path), multiple=True, help="A finished run.")
 @click.option(
     "--ship", "shipped", type=click.Path(exists=True, path_type=Path), multiple=True, help="Likewise."
 )
 @click.option("--data-dir", help="Folder of the prepared dataset.")
-def main(add: tuple[Path, ...], shipped: tuple[Path, ...], data_dir: str | None) -> None:
+def main(
+    names: tuple[str, ...], add: tuple[Path, ...], shipped: tuple[Path, ...], data_dir: str | None
+) -> None:
     """Adds records, puts weights into the package, and writes the page."""
+    for name in names:
+        click.echo(f"{name}: {float(Run.open(retrain(name, data_dir)).metrics()[-1]['val_accuracy']):.2%}")
     for folder in shipped:
         click.echo(ship(folder, data_dir))
     RECORDS.mkdir(exist_ok=True)

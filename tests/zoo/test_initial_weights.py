@@ -73,7 +73,6 @@ RULES = {
 }
 
 
-@pytest.mark.sample(3)
 @pytest.mark.parametrize("network", RULES)
 def test_every_kind_of_layer(network):
     tf.keras.utils.set_random_seed(7)
