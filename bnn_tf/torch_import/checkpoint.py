@@ -26,6 +26,10 @@ class Checkpoint:
     Args:
         arrays: Arrays by PyTorch's names, in the file's order and PyTorch's layout; floats are float32.
         facts: Numbers and texts beside them: `epoch`, `best_prec1`, `arch`, ….
+
+    Example:
+        >>> Checkpoint({"linear.bias": np.zeros(10, np.float32)}, {"epoch": 600}).facts
+        {'epoch': 600}
     """
 
     arrays: Mapping[str, np.ndarray]
@@ -40,6 +44,11 @@ def read(path: str | os.PathLike) -> Checkpoint:
     Raises:
         UserError: PyTorch is missing or too old, or the file is absent, damaged, no checkpoint, or needs
             more than tensors and plain values.
+
+    Example:
+        >>> read("nowhere.pt")
+        Traceback (most recent call last):
+        bnn_tf.errors.UserError: there is no checkpoint file nowhere.pt
     """
     torch = _torch()
     if not Path(path).is_file():
@@ -100,6 +109,11 @@ def unwrap(content: Any, source: str) -> Checkpoint:
 
     Raises:
         UserError: there is no state dict.
+
+    Example:
+        >>> content = {"epoch": 600, "state_dict": {"module.linear.bias": np.zeros(10, np.float32)}}
+        >>> list(unwrap(content, "model.pt").arrays)
+        ['linear.bias']
     """
     holder = content if isinstance(content, Mapping) else {}
     inner = next((holder[key] for key in _WRAPPERS if _tensors(holder.get(key))), None)

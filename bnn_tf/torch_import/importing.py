@@ -33,6 +33,10 @@ class Settings:
         method_options: Options of it that the checkpoint shows.
         model_options: Options of the architecture that it shows.
         classes: Number of logits.
+
+    Example:
+        >>> Settings("recu", {}, {"shortcut": "pool"}, classes=10).method
+        'recu'
     """
 
     method: str
@@ -56,6 +60,10 @@ class Request:
         class_names: The labels' names; `None` takes the dataset's.
         settings: Changes of the recipe: `("model.pad_values", 0.0)`.
         ignore: Patterns of names in the checkpoint to leave out.
+
+    Example:
+        >>> Request(Path("model.pt"), Path("runs/imported"), model="cifar_resnet20").method is None
+        True
     """
 
     file: Path
@@ -78,6 +86,10 @@ class Imported(InNotebooks):
         run: The run directory, which holds the same in `import.json`.
         matching: What became of every name.
         source: The file's name, and what it says of itself: `epoch`, `best_prec1`, ….
+
+    Example:
+        >>> [field.name for field in dataclasses.fields(Imported)]
+        ['run', 'matching', 'source']
     """
 
     run: Run
@@ -126,6 +138,11 @@ def import_checkpoint(request: Request) -> Imported:
     Raises:
         UserError: the file cannot be read, is the checkpoint of another network, or the directory is
             not empty; nothing is written then.
+
+    Example:
+        >>> import_checkpoint(Request(Path("nowhere.pt"), Path("runs/imported"), model="cifar_resnet20"))
+        Traceback (most recent call last):
+        bnn_tf.errors.UserError: there is no checkpoint file nowhere.pt
     """
     check(request)
     return import_arrays(request, read(request.file))
@@ -144,7 +161,14 @@ def check(request: Request) -> None:
 
 
 def import_arrays(request: Request, checkpoint: Checkpoint) -> Imported:
-    """Like `import_checkpoint`, with what is in the file; needs no PyTorch."""
+    """Like `import_checkpoint`, with what is in the file; needs no PyTorch.
+
+    Example:
+        >>> request = Request(Path("model.pt"), Path("runs/imported"), model="cifar_resnet20", method="recu")
+        >>> import_arrays(request, Checkpoint({"conv1.weight": np.zeros((16, 3, 3, 3), np.float32)}))
+        Traceback (most recent call last):
+        bnn_tf.errors.UserError: the checkpoint has no classifier
+    """
     shown = infer(checkpoint.arrays, request.model, request.method)
     recipe = _recipe(request, shown)
     class_names, notes = _class_names(request, recipe, shown.classes)
@@ -245,6 +269,11 @@ def infer(arrays: Mapping[str, np.ndarray], model: str, method: str | None = Non
     Raises:
         UsageError: it could be one of several methods.
         UserError: there is no classifier.
+
+    Example:
+        >>> alpha, classifier = np.ones((1, 16, 1, 1), np.float32), np.zeros((10, 64), np.float32)
+        >>> infer({"layer1.0.conv1.alpha": alpha, "linear.weight": classifier}, "cifar_resnet20").method
+        'recu'
     """
     for name in methods.METHODS if method is None else [method]:
         shown = methods.METHODS.get(name).recognizes(arrays, model)

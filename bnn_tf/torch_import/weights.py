@@ -40,6 +40,11 @@ class Matching(InNotebooks):
         ignored: Names that were not taken, and why.
         kept: Variables of the network that have no source and need none.
         notes: What else one should know.
+
+    Example:
+        >>> print(Matching({"linear.bias": "logits/bias"}, {"conv1.tau": "ReCU's clamp"}))
+        matched 1 variables, ignored 1 names
+        ignored, ReCU's clamp: conv1.tau
     """
 
     matched: Mapping[str, str]
@@ -83,6 +88,12 @@ def assign(
     Raises:
         UserError: a name has no place, a variable no source, or shapes differ: it is the checkpoint of
             another network.
+
+    Example:
+        >>> network = zoo.CifarResNet20(method="recu", torch_padding=True)
+        >>> assign(network, {"conv1.weight": np.zeros((16, 3, 3, 3), np.float32)}, "cifar_resnet20")
+        Traceback (most recent call last):
+        bnn_tf.errors.UserError: this is no checkpoint of cifar_resnet20 with that method and these options: …
     """
     wanted = variables(network)
     full = _full_codebooks(arrays, wanted)

@@ -33,6 +33,7 @@ MODULES = (
     "zoo.bireal_net",
     "zoo.blocks",
     "zoo.cifar_resnet",
+    "zoo.pretrained",
     "zoo.quicknet",
     "zoo.react_resnet",
     "zoo.resnet",
@@ -45,6 +46,7 @@ PACKAGES = (
     "bnn_tf.export",
     "bnn_tf.report",
     "bnn_tf.subbit",
+    "bnn_tf.torch_import",
     "bnn_tf.training",
     "zoo.recipes",
 )
@@ -67,6 +69,9 @@ BEHIND = (
     "bnn_tf.report.accounting",
     "bnn_tf.subbit.decode",
     "bnn_tf.subbit.encode",
+    "bnn_tf.torch_import.checkpoint",
+    "bnn_tf.torch_import.importing",
+    "bnn_tf.torch_import.weights",
     "bnn_tf.training.evaluation",
     "bnn_tf.training.run",
     "bnn_tf.training.start",
@@ -118,7 +123,7 @@ def test_examples(name):
     assert not failed, "\n".join("".join(said[name]) for name in failed)
 
 
-@pytest.mark.parametrize("name", [name for name in MODULES if name.startswith("bnn_tf.")])
+@pytest.mark.parametrize("name", [n for n in MODULES if n.startswith("bnn_tf.") or n == "zoo.pretrained"])
 def test_everything_public_has_an_example(name):
     module = importlib.import_module(name)
     without = [
