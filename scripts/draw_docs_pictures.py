@@ -165,7 +165,7 @@ def training_curve(run: Path) -> plt.Figure:
         shares = [100 * float(row[column]) for row in rows]
         ax.plot(range(1, len(rows) + 1), shares, color=color, marker="o", ms=3, label=label)
     ax.annotate(
-        f"{shares[-1]:.1f} %", (len(rows), shares[-1]), (0, -14), textcoords="offset points", ha="center"
+        f"{shares[-1]:.1f} %", (len(rows), shares[-1]), (0, -14), textcoords="offset points", ha="right"
     )
     title = f"{recipe['method']['name']} × {recipe['model']} on {recipe['dataset']}, {len(rows)} epochs"
     ax.set(title=title, xlabel="epoch", ylabel="accuracy (%)", xlim=(0.5, len(rows) + 0.7))

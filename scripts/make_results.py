@@ -223,10 +223,13 @@ def _changes(recipe: recipes.Recipe) -> list[str]:
     own = recipes.find(recipe.method.name, recipe.model, recipe.dataset, recipe.variant)
     names = [phase.name for phase in recipe.phases]  # `--from-phase` leaves out earlier ones
     own = dataclasses.replace(own, phases=tuple(phase for phase in own.phases if phase.name in names))
+    known = [phase.name for phase in own.phases]
+    added = [f"{phase.name} phase of {phase.epochs}" for phase in recipe.phases if phase.name not in known]
+    recipe = dataclasses.replace(recipe, phases=tuple(p for p in recipe.phases if p.name in known))
     own = recipes.with_epochs(own, [phase.epochs for phase in recipe.phases])
     changes = _differences(_used(recipe).to_dict(), _used(own).to_dict())
     implied = ("note=", "published_top", "shared_epochs=", *(["loss=distribution"] if recipe.teacher else []))
-    return [change for change in changes if not change.startswith(implied)]
+    return [*added, *(change for change in changes if not change.startswith(implied))]
 
 
 def _used(recipe: recipes.Recipe) -> recipes.Recipe:

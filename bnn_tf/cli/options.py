@@ -650,6 +650,8 @@ def recipe(context: click.Context, values: dict[str, Any]) -> "Recipe":
                 )
             dataset = "folder"
             chosen = recipes.find(values["method"], values["model"], dataset, values["variant"])
+        if dataset == "folder" and "variant" not in {parameter.name for parameter in typed(context)}:
+            chosen = recipes.for_own_images(chosen)
         if dataset == "folder" and values["data_dir"] is not None:
             from bnn_tf import data
 

@@ -271,7 +271,7 @@ def _resizing(facts: "data.Facts", recipe: "Recipe") -> str:
     (shortest, longest), size = facts.pixels, recipe.images.size
     if (shortest, shortest) == (longest, longest) == size:
         return ""
-    verb = "shrunk" if shortest >= max(size) else "enlarged" if longest < min(size) else "brought"
+    verb = "shrunk" if shortest >= max(size) else "enlarged" if longest < min(size) else "scaled"
     return f", {verb} to {size[0]}×{size[1]}"
 
 
@@ -318,7 +318,8 @@ def _print_plan(config: "RunConfig", as_json: bool) -> None:
         train, test = (count and min(count, config.limit) for count in (facts.train, facts.test))
         facts = dataclasses.replace(facts, train=train, test=test)
     plan = {**config.to_dict(), "data": facts.to_dict()}
-    lines = [f"recipe: {recipe.method.name} × {recipe.model} × {recipe.dataset}: {recipe.note}"]
+    variant = "" if recipe.variant == "default" else f", variant {recipe.variant}"
+    lines = [f"recipe: {recipe.method.name} × {recipe.model} × {recipe.dataset}{variant}: {recipe.note}"]
     for phase in recipe.phases:
         rate = f"{phase.optimizer.name} at {phase.optimizer.rate(phase.batch_size):g}, {phase.schedule.name}"
         lines.append(f"phase {phase.name}: {phase.epochs} epochs, batches of {phase.batch_size}, {rate}")

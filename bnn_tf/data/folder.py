@@ -138,7 +138,8 @@ def load(root: Path) -> Source:
     others = [suffix for name in class_names for suffix in _other_suffixes(training / name)]
     if others:
         kinds = collections.Counter(others)
-        notes.append(f"{len(others):,} files are passed over ({', '.join(sorted(kinds))}){_pillow(kinds)}.")
+        number = "1 file is" if len(others) == 1 else f"{len(others):,} files are"
+        notes.append(f"{number} passed over ({', '.join(sorted(kinds))}){_pillow(kinds)}.")
     return Source(class_names, FileSplit(train), FileSplit(test), notes=tuple(notes))
 
 

@@ -167,7 +167,7 @@ def import_arrays(request: Request, checkpoint: Checkpoint) -> Imported:
         >>> request = Request(Path("model.pt"), Path("runs/imported"), model="cifar_resnet20", method="recu")
         >>> import_arrays(request, Checkpoint({"conv1.weight": np.zeros((16, 3, 3, 3), np.float32)}))
         Traceback (most recent call last):
-        bnn_tf.errors.UserError: the checkpoint has no classifier
+        bnn_tf.errors.UserError: this is no checkpoint of the four papers' networks: no fc or linear among …
     """
     shown = infer(checkpoint.arrays, request.model, request.method)
     recipe = _recipe(request, shown)

@@ -1,6 +1,6 @@
 """Recipes: which settings train which method on which network and dataset."""
 
-from zoo.recipes.papers import RECIPES, RESULTS, find
+from zoo.recipes.papers import RECIPES, RESULTS, find, for_own_images
 from zoo.recipes.recipe import (
     LOSSES,
     OPTIMIZERS,
@@ -34,6 +34,7 @@ __all__ = [
     "Recipe",
     "find",
     "for_few_images",
+    "for_own_images",
     "override",
     "settings",
     "with_channels",

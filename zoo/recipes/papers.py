@@ -600,6 +600,22 @@ def find(
     return best
 
 
+def for_own_images(recipe: Recipe) -> Recipe:
+    """The `fast` variant of a default recipe, where the method has one for such a network; else the recipe.
+
+    Example:
+        >>> for_own_images(find("recu", "cifar_resnet20", "folder")).variant
+        'fast'
+        >>> for_own_images(find("recu", "resnet18", "folder")).variant
+        'default'
+    """
+    own = [fast for fast in RECIPES if fast.variant == "fast" and type(fast.method) is type(recipe.method)]
+    if not own or _is_large(recipe.model):
+        return recipe
+    fast = find(recipe.method.name, recipe.model, recipe.dataset, "fast")
+    return fast if fast.images.size == recipe.images.size else recipe
+
+
 def _is_large(model: str) -> bool:
     """Whether an architecture is for large images, by the input size that it declares.
 

@@ -669,14 +669,12 @@ def for_few_images(recipe: Recipe, count: int, side: int | None = None) -> Recip
         return recipe
     largest = 2 ** max(3, (count // 8).bit_length() - 1)
     batch = min(largest, *(phase.batch_size for phase in recipe.phases))
-    epochs = min(recipe.epochs, max(15, min(60, math.ceil(_FEW_STEPS * batch / count))))
+    epochs = max(15, min(60, math.ceil(_FEW_STEPS * batch / count)))
     phases = []
     for phase, share in zip(recipe.phases, _shares(recipe, epochs), strict=True):
         rate = phase.optimizer.rate(phase.batch_size) * math.sqrt(batch / phase.batch_size)
         rate = float(f"{rate:.2g}")
-        optimizer = dataclasses.replace(
-            phase.optimizer, learning_rate=rate, rate_batch_size=None, decay_epochs=None
-        )
+        optimizer = dataclasses.replace(phase.optimizer, learning_rate=rate, rate_batch_size=None)
         phases.append(_with_epochs(dataclasses.replace(phase, batch_size=batch, optimizer=optimizer), share))
     images = recipe.images
     if side is not None and max(images.size) < 64 <= side:

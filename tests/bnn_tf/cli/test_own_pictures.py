@@ -77,9 +77,21 @@ def test_what_does_not_fit_is_said(command, pictures):
     assert "--method recu starts from random weights, for which 32 images are few; --method ovsw and" in out
 
 
-def test_the_fast_variant_is_fitted_too(command, pictures):
-    (phase,) = plan(command, "--data-dir", pictures, "--variant", "fast")["recipe"]["phases"]
-    assert (phase["batch_size"], phase["epochs"]) == (8, 30)
+@pytest.mark.parametrize("method", ["recu", "bireal"])
+def test_the_fast_recipe_is_chosen_unless_another_is_named(method, command, pictures):
+    fast, default, named = (
+        plan(command, "--data-dir", pictures, *options, method=method)["recipe"]
+        for options in ((), ("--variant", "default"), ("--variant", "fast"))
+    )
+    assert (fast["variant"], default["variant"]) == ("fast", "default")
+    assert fast == named
+    assert [phase["epochs"] for phase in fast["phases"]] == [60]
+    assert fast["phases"][0]["optimizer"]["name"] == "sgd"
+
+
+def test_networks_for_large_images_have_no_fast_recipe(command, pictures):
+    planned = plan(command, "--data-dir", pictures, "--model", "resnet18")
+    assert planned["recipe"]["variant"] == "default"
 
 
 def test_few_small_pictures_do_not_decide_the_size(command, pictures):
@@ -120,7 +132,7 @@ class TestDataCheck:
         assert code == 1
         assert "cat/0.heic is an image, but is not named like one (.jpg," in out
         assert "1 images beside the class folders are passed over." in out
-        assert "1 files are passed over (.heic)." in out
+        assert "1 file is passed over (.heic)." in out
         assert out.endswith("38 images can be used, 1 files cannot\n")
 
     @pytest.mark.parametrize("layout", ["empty", "one class"])
@@ -159,4 +171,4 @@ def test_a_sub_bit_run_keeps_the_codebooks_that_ship(command, pictures):
         (phase,) = plan(command, "--data-dir", pictures, *typed, method="subbit")["recipe"]["phases"]
         assert phase["epochs"] == 3
     planned = plan(command, "--data-dir", pictures, "--channels", 1, method="subbit")
-    assert [phase["name"] for phase in planned["recipe"]["phases"]] == ["activations", "weights"]
+    assert [phase["name"] for phase in planned["recipe"]["phases"]] == ["binary", "weights"]

@@ -337,5 +337,5 @@ def test_webp_without_pillow(folder, monkeypatch):
     assert Path(path).name == "x.webp"
     assert fault.endswith("; `pip install pillow` lets .webp be read")
     assert data.load("folder", folder).notes == (
-        "1 files are passed over (.webp); `pip install pillow` lets .webp be read.",
+        "1 file is passed over (.webp); `pip install pillow` lets .webp be read.",
     )
