@@ -146,14 +146,16 @@ class Converted:
     Args:
         name: Its file name.
         size: Its bytes.
-        operators: Its operators with their counts, as text.
+        operators: Its operators with their counts, as text; none where they are not known.
         agreement: How well it agrees with Keras, in words; empty where that is not known of this file.
+        remark: Where the file itself could not be looked at: why, and from where the rest is known.
     """
 
     name: str
     size: int
     operators: tuple[str, ...]
     agreement: str = ""
+    remark: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -172,7 +174,7 @@ class Material:
         full_recipe: `published_top1` and `epochs` of the paper's own recipe, where the run's is a shorter one
             for the same method, network and dataset; otherwise `None`.
         predictions: What the network says of the held-out images; `None` leaves that part out.
-        converted: The converted file; `None` where there is none.
+        converted: The converted file; `None` where the run was not converted.
     """
 
     name: str
