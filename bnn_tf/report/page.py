@@ -281,10 +281,11 @@ def _csv(rows: Sequence[Sequence[Any]]) -> str:
 def _shared(parts: Sequence[_Part]) -> dict[str, Any]:
     """What stands above the runs: results, curves, settings that differ."""
     runs = {part.name: part.material.metrics for part in parts if part.material.metrics}
-    published = {
-        part.figures["published_top1"]: f"paper: {part.title}" if len(parts) > 1 else "paper"
-        for part in parts
-    }
+    published: dict[float, str] = {}  # runs of one paper share a line
+    for part in parts:
+        if part.paper is not None:
+            top1, epochs = part.paper
+            published[top1] = f"paper{f': {part.title}' if len(parts) > 1 else ''}, {epochs} epochs"
     charts = []
     if runs:
         charts = [
@@ -308,7 +309,10 @@ class _Part:
     def __init__(self, material: Material, name: str) -> None:
         self.material, self.name = material, name
         recipe = material.config["recipe"]
-        self.title = " · ".join((_name(recipe["method"]), recipe["model"], recipe["dataset"]))
+        dataset = recipe["dataset"]
+        if dataset == "folder":  # own pictures are known by the name of their folder
+            dataset = Path(material.config.get("data_dir") or "").name or dataset
+        self.title = " · ".join((_name(recipe["method"]), recipe["model"], dataset))
         self.links: list[tuple[str, str]] = []
         kernels = observe.binary_kernels(material.network)
         last = {record["layer"]: record.get("epoch_flips") for record in _last_phase(material.records)}
@@ -330,6 +334,15 @@ class _Part:
             "cost": self.account.total.to_dict(),
             "classes": self._classes(),
         }
+
+    @property
+    def paper(self) -> tuple[float, int] | None:
+        """The paper's top-1 accuracy, with the run's recipe or else with the full one, and its epochs."""
+        if self.figures["published_top1"] is not None:
+            epochs = sum(phase["epochs"] for phase in self.material.recipe["phases"])
+            return self.figures["published_top1"], epochs
+        full = self.material.full_recipe
+        return None if full is None else (full["published_top1"], full["epochs"])
 
     def _classes(self) -> dict[str, float | None] | None:
         seen = self.material.predictions

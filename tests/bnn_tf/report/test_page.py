@@ -128,7 +128,8 @@ def test_result_beside_the_papers(material, tmp_path):
         "subbit · small · cifar10",
         "70.00 % top-1, epoch 5 of 6",
         "80.00 % best epoch: 2 of second",
-        "75.50 % the paper",
+        "75.50 % the paper, 11 epochs",
+        "paper, 11 epochs, 75.5 %",
         "-5.50 points from the paper",
         "The run is not complete: 5 of 6 epochs.",
         "Only 100 images of each split were used.",
@@ -274,13 +275,63 @@ def test_png(shape, rng):
     np.testing.assert_array_equal(tf.io.decode_png(page.png(image)).numpy(), image)
 
 
-def test_the_papers_full_recipe_stands_beside_a_shorter_one(material, tmp_path):
+@pytest.fixture
+def short(material):
+    """A run of a recipe for a short budget, for which the paper has no result."""
     config = {**material.config, "recipe": plan(published_top1=None)}
     full = {"published_top1": 87.5, "epochs": 600}
-    report, shown = written(tmp_path, dataclasses.replace(material, config=config, full_recipe=full))
+    return dataclasses.replace(material, name="short", config=config, full_recipe=full)
+
+
+def test_the_papers_full_recipe_stands_beside_a_shorter_one(short, tmp_path):
+    report, shown = written(tmp_path, short)
     assert "87.50 % the paper's full recipe, 600 epochs" in shown.text
+    assert "paper, 600 epochs, 87.5 %" in shown.text  # the line in the chart
     assert "The paper has no result" not in shown.text
     assert report.figures[0]["difference"] is None
+
+
+def test_the_papers_epochs_stand_in_the_table_of_several_runs(short, material, tmp_path):
+    none = plan(published_top1=None)
+    without = dataclasses.replace(
+        material, name="without", config={**material.config, "recipe": none}, recipe=none
+    )
+    shown = written(tmp_path, material, short, without)[1]
+    what = "subbit · small · cifar10"
+    assert "paper difference my-run" in shown.text
+    assert "75.50 % in 11 epochs -5.50" in shown.text
+    assert f"short {what} 5 / 11 70.00 % 80.00 % 87.50 % in 600 epochs" in shown.text
+    assert f"without {what} 5 / 11 70.00 % 80.00 % –" in shown.text
+    assert f"paper: {what}, 600 epochs, 87.5 %" in shown.text
+    assert "best paper short" in written(tmp_path, short, without)[1].text  # no difference is known
+
+
+@pytest.mark.parametrize(
+    ("data_dir", "name"),
+    [("/home/me/pictures", "pictures"), ("birds/", "birds"), ("/", "folder"), (None, "folder")],
+)
+def test_own_pictures_are_called_after_their_folder(material, data_dir, name, tmp_path):
+    config = {**material.config, "recipe": plan(dataset="folder"), "data_dir": data_dir}
+    shown = written(tmp_path, dataclasses.replace(material, config=config))[1]
+    assert f"subbit · small · {name} " in shown.text
+    config["recipe"] = plan()  # a dataset of a known name keeps it
+    shown = written(tmp_path, dataclasses.replace(material, config=config))[1]
+    assert "subbit · small · cifar10 " in shown.text
+
+
+def test_a_run_that_was_not_converted_says_how(material, tmp_path):
+    shown = written(tmp_path, dataclasses.replace(material, converted=None))[1]
+    assert "The run was not converted: bnn-tf convert my-run does it" in shown.text
+
+
+def test_a_converted_file_that_is_gone(material, tmp_path):
+    gone = dataclasses.replace(material.converted, agreement="all alike", remark="The file is gone.")
+    shown = written(tmp_path, dataclasses.replace(material, converted=gone))[1]
+    assert "model.tflite , 1,234 bytes. Operators: 2 LceBconv2d, 1 CONV_2D." in shown.text
+    assert "Agreement with Keras: all alike. The file is gone." in shown.text
+    unknown = page.Converted("model.tflite", 1234, (), remark="It cannot be read.")
+    shown = written(tmp_path, dataclasses.replace(material, converted=unknown))[1]
+    assert "model.tflite , 1,234 bytes. Agreement with Keras: not recorded" in shown.text
 
 
 def test_a_phase_that_is_left_out_is_one_line(material, tmp_path):
