@@ -15,6 +15,7 @@ import pytest
 
 from bnn_tf import quantizers
 from bnn_tf._tensorflow import lq, tf
+from bnn_tf.codebook import all_patterns
 from bnn_tf.errors import UserError
 from bnn_tf.report import page
 
@@ -191,6 +192,8 @@ def test_imported_weights_have_no_epochs(material, tmp_path):
     assert "the weights were imported" in shown.text
     assert "top-1 accuracy (%)" not in shown.text
     assert [path.name for path in report.tables][0] == "report.layers.csv"
+    rows = (tmp_path / "report.histograms.csv").read_text().splitlines()[1:]
+    assert [row[: row.index(",", 2)] for row in rows] == [",,plain", ",,sub_bit"]
 
 
 def test_real_network_without_published_result(material, tmp_path):
@@ -218,7 +221,7 @@ def test_several_runs_are_compared(material, tmp_path):
 def test_runs_of_one_name_keep_their_tables_and_headings_apart(material, rows, tmp_path):
     other = dataclasses.replace(material, metrics=rows[:2])
     report, shown = written(tmp_path, material, other)
-    assert len({path.name for path in report.tables}) == len(report.tables) == 8
+    assert len({path.name for path in report.tables}) == len(report.tables) == 14
     lengths = [
         len((tmp_path / f"report.{name}.metrics.csv").read_text().splitlines())
         for name in ("1-my-run", "2-my-run")
@@ -226,20 +229,56 @@ def test_runs_of_one_name_keep_their_tables_and_headings_apart(material, rows, t
     assert lengths == [1 + 5, 1 + 2]
     assert {f"{name}: subbit · small · cifar10" for name in ("1-my-run", "2-my-run")} <= set(shown.headings)
     report, _ = written(tmp_path, material, dataclasses.replace(material, name="My run"))
-    assert len({path.name.lower() for path in report.tables}) == 8
+    assert len({path.name.lower() for path in report.tables}) == 14
     report, _ = written(tmp_path, *(dataclasses.replace(material, name=name) for name in ("a b", "a_b")))
-    assert len({path.name for path in report.tables}) == 8
+    assert len({path.name for path in report.tables}) == 14
 
 
 def test_tables(material, tmp_path):
     report, _ = written(tmp_path, material)
     tables = {path.name: list(csv.reader(io.StringIO(path.read_text()))) for path in report.tables}
-    assert set(tables) == {f"report.{name}.csv" for name in ("metrics", "layers", "classes", "confusion")}
+    assert set(tables) == {
+        *(f"report.{name}.csv" for name in ("metrics", "layers", "classes", "confusion")),
+        *(f"report.{name}.csv" for name in ("layer-epochs", "histograms", "codebooks")),
+    }
     assert len(tables["report.metrics.csv"]) == 1 + 5
     assert tables["report.classes.csv"][1:] == [
         ["cat", "2", "50.0"], ["dog", "2", "50.0"], ["<b>bird</b>", "0", ""],
     ]  # fmt: skip
     assert tables["report.confusion.csv"][1] == ["cat", "1", "1", "0"]
+
+
+def test_tables_of_layers_hold_what_the_charts_show(material, records, tmp_path):
+    report, shown = written(tmp_path, material)
+    assert {"layer-epochs", "histograms", "codebooks"} <= set(shown.text.replace(",", "").split())
+    tables = {
+        name: list(csv.DictReader(io.StringIO((tmp_path / f"report.{name}.csv").read_text())))
+        for name in ("layer-epochs", "histograms", "codebooks")
+    }
+    places = [("second", str(r["epoch"]), r["layer"]) for r in records]
+    places += [("", "", "plain"), ("", "", "sub_bit")]  # the saved weights
+    for name in ("layer-epochs", "histograms"):
+        assert [(row["phase"], row["epoch"], row["layer"]) for row in tables[name]] == places
+    first, counts = tables["layer-epochs"][0], tables["histograms"][0]
+    assert set(first) == {"phase", "epoch", "layer", "pattern_entropy", "sign_entropy"}
+    assert float(first["sign_entropy"]) == records[0]["sign_entropy"]
+    assert [int(counts[f"{-12 + 0.5 * bin:g}"]) for bin in range(48)] == records[0]["histogram"]
+
+    book = [row for row in tables["codebooks"] if row["epoch"] == "2"]
+    assert [[int(row["pattern"]), int(row["slices"])] for row in book] == records[3]["codebook"]
+    assert {row["layer"] for row in tables["codebooks"]} == {"sub_bit"}
+    assert sum(float(row["share_percent"]) for row in book) == pytest.approx(100, abs=0.01)
+    signs = [[int(row[f"sign_{place}"]) for place in range(9)] for row in book]
+    np.testing.assert_array_equal(signs, all_patterns()[[int(row["pattern"]) for row in book]])
+
+
+def test_figures_that_the_method_does_not_declare_have_no_table(material, tmp_path):
+    names = {p.name for p in written(tmp_path, dataclasses.replace(material, diagnostics=RECU))[0].tables}
+    assert {"report.layer-epochs.csv", "report.histograms.csv"} <= names
+    header = (tmp_path / "report.layer-epochs.csv").read_text().splitlines()[0]
+    assert header == "phase,epoch,layer,tau,dead_share,quantization_error"
+    bare = written(tmp_path, dataclasses.replace(material, diagnostics=()))[0]
+    assert not {"report.layer-epochs.csv", "report.histograms.csv"} & {p.name for p in bare.tables}
 
 
 def test_a_folder_that_is_not_there(material, tmp_path):
