@@ -1,5 +1,6 @@
 """The page of a report: what stands in it, and that it needs nothing else."""
 
+import collections
 import csv
 import dataclasses
 import html
@@ -8,7 +9,9 @@ import json
 import re
 import shutil
 import subprocess
+import zlib
 from html.parser import HTMLParser
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -89,19 +92,35 @@ def material(rows, records, built, seen):
 
 
 class Page(HTMLParser):
-    """The texts, headings and links of a page."""
+    """The texts, headings, links and scripts of a page, and what it would load."""
 
     def __init__(self, text):
         super().__init__()
         self.words, self.links, self.headings, self.open = [], [], [], []
+        self.scripts, self.loaded = [], []
         self.feed(text)
         self.text = " ".join(" ".join(self.words).split())
+        self.loaded += re.findall(r"(?:@import\b|\burl\()[^;)]*", text)
+        self.loaded = [name for name in self.loaded if not re.match(r"(url\(['\"]?)?(#|data:)", name)]
 
     def handle_starttag(self, tag, attributes):
-        self.open.append(tag)
-        self.links += [v for k, v in attributes if k in ("href", "src", "srcset", "xlink:href")]
+        if tag not in ("meta", "link", "img", "br", "hr", "input"):  # these have no end
+            self.open.append(tag)
+        for name, value in attributes:
+            if name == "href" and tag == "a":
+                self.links.append(value)
+            elif name.partition(":")[2] == "href" or name in (
+                *("href", "src", "srcset", "data", "poster", "action", "formaction", "background"),
+                *("http-equiv", "ping", "srcdoc"),
+            ):
+                self.loaded += [] if value.startswith(("#", "data:")) else [value]
+            elif name.startswith("on"):
+                self.scripts.append(value)
 
     def handle_data(self, data):
+        if self.open and self.open[-1] == "script":
+            self.scripts.append(data.strip())
+            return
         self.words.append(data)
         if self.open and self.open[-1] in ("h2", "h3"):
             self.headings.append(data.strip())
@@ -145,12 +164,39 @@ def test_result_beside_the_papers(material, tmp_path):
 
 def test_the_page_needs_nothing_else(material, tmp_path):
     report, shown = written(tmp_path, material)
-    inside = [link for link in shown.links if link.startswith(("data:", "#"))]
-    outside = [link for link in shown.links if link not in inside]
-    assert sorted(outside) == sorted(path.name for path in report.tables)
-    assert "script" not in shown.open
-    assert "@import" not in report.path.read_text()
+    assert shown.loaded == []
+    inside = [link for link in shown.links if link.startswith("#")]
+    assert sorted(set(shown.links) - set(inside)) == sorted(path.name for path in report.tables)
     assert "http" not in re.sub(r"http://www.w3.org/2000/svg", "", report.path.read_text())
+
+
+def test_the_only_script_is_the_pages_own(material, tmp_path):
+    (script,) = Page((Path(page.__file__).parent / "page.html.j2").read_text()).scripts
+    hostile = "</script><script>alert(1)</script><b onclick=alert(1)>"
+    config = {**material.config, "recipe": {**material.config["recipe"], "note": hostile}}
+    shown = written(tmp_path, dataclasses.replace(material, name=hostile, config=config))[1]
+    assert shown.scripts == [script]
+    assert not re.search(r"fetch|import|XMLHttp|src|http|eval", script)
+
+
+@pytest.mark.parametrize(
+    "foreign",
+    [
+        '<script src="https://example.org/a.js"></script>',
+        '<img src="//example.org/a.png">',
+        '<img srcset="a.png 2x">',
+        '<link rel="stylesheet" href="style.css">',
+        "<style>@import 'style.css';</style>",
+        "<style>b { background: url(picture.png) }</style>",
+        '<svg><use xlink:href="icons.svg#a"/></svg>',
+        '<meta http-equiv="refresh" content="0">',
+    ],
+)
+def test_what_a_page_would_load_is_found(foreign):
+    inside = '<link rel="icon" href="data:,"><img src="data:image/png;base64,AA=="><a href="#run-1">run</a>'
+    inside += "<style>b { fill: url(#shade); background: url('data:,') }</style>"
+    assert Page(inside).loaded == []
+    assert Page(inside + foreign).loaded
 
 
 def test_names_are_no_markup(material, tmp_path):
@@ -395,41 +441,71 @@ def test_differing():
     assert page.differing([first, second]) == {"phases.a.epochs": [1, 2], "limit": [None, 5]}
 
 
+@pytest.fixture
+def chromium():
+    """`chromium(path, *options)` opens a page without a window; the test is skipped where there is none."""
+    browser = shutil.which("chromium") or shutil.which("google-chrome")
+    if browser is None:
+        pytest.skip("needs Chromium")
+
+    def run(path, *options):
+        fixed = ("--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr")
+        done = subprocess.run(
+            [browser, *fixed, *map(str, options), path.as_uri()],
+            capture_output=True, text=True, check=False, timeout=120,
+        )  # fmt: skip
+        assert "CONSOLE" not in done.stderr
+        return done.stdout
+
+    return run
+
+
+# Blink's own numbers: 0 is dark, 1 is light.
+DARK, LIGHT = ("--blink-settings=preferredColorScheme=0", "--blink-settings=preferredColorScheme=1")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("width", [1300, 390])
-def test_a_browser_has_nothing_to_complain_of(material, width, tmp_path):
-    browser = shutil.which("chromium") or shutil.which("google-chrome")
-    if browser is None:
-        pytest.skip("needs Chromium")
-    written = page.write([material, material], tmp_path / "report.html")
-    options = ("--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr")
-    done = subprocess.run(
-        [
-            browser, *options, f"--window-size={width},900", f"--screenshot={tmp_path / 'page.png'}",
-            written.path.as_uri(),
-        ],
-        capture_output=True, text=True, check=False, timeout=120,
-    )  # fmt: skip
-    assert (tmp_path / "page.png").stat().st_size > 10_000
-    assert "CONSOLE" not in done.stderr
+@pytest.mark.parametrize(("scheme", "paper"), [(LIGHT, [255, 255, 255]), (DARK, [20, 23, 27])])
+def test_a_browser_has_nothing_to_complain_of(material, width, scheme, paper, chromium, tmp_path):
+    report = page.write([material, material], tmp_path / "report.html")
+    picture = tmp_path / "page.png"
+    chromium(report.path, scheme, f"--window-size={width},3000", f"--screenshot={picture}")
+    pixels = tf.io.decode_png(picture.read_bytes(), channels=3).numpy()
+    lightness = pixels.astype(int).mean(axis=-1)
+    assert pixels[0, 0].tolist() == pixels[-1, 0].tolist() == paper
+    # Nothing is left in the other scheme's colours, and what is written can be read.
+    page_side = lightness > 128 if sum(paper) > 384 else lightness < 128
+    assert 0.85 < page_side.mean() < 0.999
+    assert np.abs(lightness - np.mean(paper)).max() > 180
 
 
 @pytest.mark.slow
-def test_a_phone_need_not_scroll_sideways(material, tmp_path):
-    browser = shutil.which("chromium") or shutil.which("google-chrome")
-    if browser is None:
-        pytest.skip("needs Chromium")
+def test_the_page_prints_in_black_on_white(material, chromium, tmp_path):
+    report = page.write([material], tmp_path / "report.html")
+    colors = []
+    for number, scheme in enumerate((LIGHT, DARK)):
+        file = tmp_path / f"{number}.pdf"
+        chromium(report.path, scheme, f"--print-to-pdf={file}")
+        content = file.read_bytes()
+        assert content.startswith(b"%PDF-")
+        assert len(re.findall(rb"/Type\s*/Page\b", content)) >= 2
+        filled = collections.Counter()
+        for stream in re.findall(rb"/FlateDecode.*?stream\r?\n(.*?)endstream", content, re.DOTALL):
+            filled.update(re.findall(rb"[\d.]+ [\d.]+ [\d.]+ rg\b", zlib.decompress(stream)))
+        colors.append(filled)
+    assert colors[0] == colors[1]
+    assert b"0 0 0 rg" in colors[0]
+    assert b".1059 .1216 .1412 rg" not in colors[0]  # the dark grey of texts on a screen
+
+
+@pytest.mark.slow
+def test_a_phone_need_not_scroll_sideways(material, chromium, tmp_path):
     phases = [{**phase, "regularization": "a_long_word_without_spaces" * 3} for phase in plan()["phases"]]
     config = {**material.config, "recipe": plan(phases=phases)}
     written = page.write([dataclasses.replace(material, config=config)], tmp_path / "report.html")
     frame = f'<iframe width="375" height="800" srcdoc="{html.escape(written.path.read_text())}"></iframe>'
     script = "document.title = document.querySelector('iframe').contentDocument.documentElement.scrollWidth"
     (tmp_path / "phone.html").write_text(f"{frame}<script>onload = () => {{ {script} }}</script>")
-    done = subprocess.run(
-        [
-            browser, "--headless", "--no-sandbox", "--disable-gpu", "--dump-dom",
-            (tmp_path / "phone.html").as_uri(),
-        ],
-        capture_output=True, text=True, check=False, timeout=120,
-    )  # fmt: skip
-    assert 0 < int(re.search(r"<title>(\d+)</title>", done.stdout)[1]) <= 375
+    shown = chromium(tmp_path / "phone.html", "--dump-dom")
+    assert 0 < int(re.search(r"<title>(\d+)</title>", shown)[1]) <= 375
