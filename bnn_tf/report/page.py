@@ -561,8 +561,8 @@ class _Part:
         ]
         if books:
             # Signs have columns of their own, row by row: spreadsheets take "+-+" for a formula.
-            signs = [f"sign_{place}" for place in range(codebook.SLICE)]
-            patterns = [[*place, "position", "pattern", *signs, "slices", "share_percent"]]
+            signs = [f"sign_{element}" for element in range(codebook.SLICE)]
+            patterns: list[list[Any]] = [[*place, "position", "pattern", *signs, "slices", "share_percent"]]
             for record in books:
                 total = max(sum(count for _, count in record["codebook"]), 1)
                 for position, (number, count) in enumerate(record["codebook"]):
