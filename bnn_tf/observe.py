@@ -283,6 +283,8 @@ class KernelDiagnostics(tf.keras.callbacks.Callback):
         phase: Tells apart trainings that share the file.
         network: The network to look at where it is not the one that is fitted (a distiller's student).
         log_dir: Folder of TensorBoard's logs, for the figures and histograms of W1; `None` for none.
+        logged: What TensorBoard gets, of `FIGURES` and `"histogram"`; such as the method's `diagnostics`, of
+            which other names are passed over. The file holds all figures, so that methods can be compared.
 
     Example:
         >>> model = tf.keras.Sequential([tf.keras.Input((6, 6, 2)), lq.layers.QuantConv2D(
@@ -302,9 +304,11 @@ class KernelDiagnostics(tf.keras.callbacks.Callback):
         phase: str = "train",
         network: tf.keras.Model | None = None,
         log_dir: str | os.PathLike | None = None,
+        logged: Sequence[str] = (*FIGURES, "histogram"),
     ) -> None:
         super().__init__()
         self.path, self.phase, self.network, self.log_dir = Path(path), phase, network, log_dir
+        self.logged = tuple(logged)
         self._started = False
         self._signs: dict[str, np.ndarray] = {}
         self._writer: tf.summary.SummaryWriter | None = None
@@ -343,7 +347,7 @@ class KernelDiagnostics(tf.keras.callbacks.Callback):
         if self.log_dir is not None and records:
             self._writer = self._writer or tf.summary.create_file_writer(str(Path(self.log_dir) / "layers"))
             with self._writer.as_default(step=epoch):
-                _summarize(snapshots, records)
+                _summarize(snapshots, records, self.logged)
             self._writer.flush()
 
     def _write(self, epoch: int, snapshots: Sequence[BinaryKernel]) -> list[dict[str, Any]]:
@@ -374,11 +378,12 @@ def _line(record: dict[str, Any]) -> str:
     return json.dumps(record, separators=(",", ":")) + "\n"
 
 
-def _summarize(snapshots: list[BinaryKernel], records: list[dict[str, Any]]) -> None:
+def _summarize(snapshots: list[BinaryKernel], records: list[dict[str, Any]], logged: Sequence[str]) -> None:
     for kernel, record in zip(snapshots, records, strict=True):
-        tf.summary.histogram(f"standardized_weights/{kernel.name}", standardized(kernel.latent))
+        if "histogram" in logged:
+            tf.summary.histogram(f"standardized_weights/{kernel.name}", standardized(kernel.latent))
         for figure in FIGURES:
-            if record[figure] is not None:
+            if figure in logged and record[figure] is not None:
                 tf.summary.scalar(f"{figure}/{kernel.name}", record[figure])
 
 

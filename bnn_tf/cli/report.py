@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -88,7 +89,7 @@ def _material(target: Target, data_dir: str | None, limit: int | None) -> "page.
         name=run.path.resolve().name,
         config=run.config.to_dict(),
         recipe=recipes.find(name, recipe.model, recipe.dataset, recipe.variant).to_dict(),
-        environment=_environment(run.path / "environment.json"),
+        environment=_json_object(run.path / "environment.json"),
         metrics=run.metrics(),
         records=observe.read(run.path / "diagnostics.jsonl"),
         network=target.network(),
@@ -115,12 +116,12 @@ def _full_recipe(recipe: "Recipe") -> dict[str, Any] | None:
     }
 
 
-def _environment(path: Path) -> dict[str, Any]:
-    """Versions and hardware; nothing where the file is missing or damaged."""
+def _json_object(path: Path) -> dict[str, Any]:
+    """What a file beside the run holds; nothing where the file is missing or damaged."""
     with contextlib.suppress(OSError, ValueError):
-        environment = json.loads(path.read_text())
-        if isinstance(environment, dict):
-            return environment
+        values = json.loads(path.read_text())
+        if isinstance(values, dict):
+            return values
     return {}
 
 
@@ -147,24 +148,32 @@ def _predictions(target: Target, data_dir: str | None, limit: int) -> "page.Pred
 
 
 def _converted(run: Path) -> "page.Converted | None":
-    """The run's converted file, if there is one that can be read, and what its conversion said of it."""
+    """The run's converted file, or what its conversion recorded of it where the file cannot be looked at."""
     from bnn_tf.deploy import LceFile
     from bnn_tf.report import page
 
-    record: dict[str, Any] = {}
-    with contextlib.suppress(OSError, ValueError):
-        record = json.loads((run / CONVERSION).read_text())
-    path = Path(record.get("path", run / "model.tflite"))
-    if not path.is_file():
-        path = run / "model.tflite"
-    if not path.is_file():
+    record = _json_object(run / CONVERSION)
+    agreement = str(record.get("agreement", "")) if record.get("parity") else ""
+    written = Path(str(record.get("path", run / "model.tflite")))
+    # `os.path.isfile` takes a folder that may not be read for a file that is not there.
+    path = next((path for path in (written, run / "model.tflite") if os.path.isfile(path)), None)
+    if path is not None:
+        try:
+            operators = _operators(LceFile(path).counts())
+            same = files.checksum(path) == record.get("sha256")
+            return page.Converted(path.name, path.stat().st_size, operators, agreement if same else "")
+        except UserError as error:
+            click.echo(f"{path}: the page has only what the conversion recorded: {error}", err=True)
+    lost = "is not where it was written any more" if path is None else "cannot be read"
+    size, counts = record.get("size"), record.get("operators")
+    if isinstance(size, int) and isinstance(counts, dict):
+        remark = f"The file {lost}; these figures are what its conversion recorded."
+        return page.Converted(written.name, size, _operators(counts), agreement, remark)
+    if path is None:
         return None
-    try:
-        counts = LceFile(path).counts()
-        same = files.checksum(path) == record.get("sha256")
-    except UserError as error:
-        click.echo(f"the page leaves out {path}: {error}", err=True)
-        return None
-    operators = tuple(f"{count} {name}" for name, count in counts.items())
-    agreement = record["agreement"] if same and record.get("parity") else ""
-    return page.Converted(path.name, path.stat().st_size, operators, agreement)
+    remark = f"The file {lost}, and there is no record of its conversion; bnn-tf convert writes both again."
+    return page.Converted(path.name, path.stat().st_size, (), "", remark)
+
+
+def _operators(counts: dict[str, int]) -> tuple[str, ...]:
+    return tuple(f"{count} {name}" for name, count in counts.items())

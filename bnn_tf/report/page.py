@@ -28,12 +28,13 @@ from bnn_tf.report import plots
 from bnn_tf.values import InNotebooks
 
 if TYPE_CHECKING:
-    from bnn_tf import observe
+    from bnn_tf import codebook, observe
     from bnn_tf._tensorflow import tf
     from bnn_tf.report import accounting
     from bnn_tf.report.accounting import Account
 else:
-    observe, accounting = lazy("bnn_tf.observe"), lazy("bnn_tf.report.accounting")
+    codebook, observe = lazy("bnn_tf.codebook"), lazy("bnn_tf.observe")
+    accounting = lazy("bnn_tf.report.accounting")
 
 WORST = 12  # mistakes shown as pictures
 _MATRIX = 40  # classes up to which the confusion matrix is drawn
@@ -146,14 +147,16 @@ class Converted:
     Args:
         name: Its file name.
         size: Its bytes.
-        operators: Its operators with their counts, as text.
+        operators: Its operators with their counts, as text; none where they are not known.
         agreement: How well it agrees with Keras, in words; empty where that is not known of this file.
+        remark: Where the file itself could not be looked at: why, and from where the rest is known.
     """
 
     name: str
     size: int
     operators: tuple[str, ...]
     agreement: str = ""
+    remark: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -172,7 +175,7 @@ class Material:
         full_recipe: `published_top1` and `epochs` of the paper's own recipe, where the run's is a shorter one
             for the same method, network and dataset; otherwise `None`.
         predictions: What the network says of the held-out images; `None` leaves that part out.
-        converted: The converted file; `None` where there is none.
+        converted: The converted file; `None` where the run was not converted.
     """
 
     name: str
@@ -279,10 +282,11 @@ def _csv(rows: Sequence[Sequence[Any]]) -> str:
 def _shared(parts: Sequence[_Part]) -> dict[str, Any]:
     """What stands above the runs: results, curves, settings that differ."""
     runs = {part.name: part.material.metrics for part in parts if part.material.metrics}
-    published = {
-        part.figures["published_top1"]: f"paper: {part.title}" if len(parts) > 1 else "paper"
-        for part in parts
-    }
+    published: dict[float, str] = {}  # runs of one paper share a line
+    for part in parts:
+        if part.paper is not None:
+            top1, epochs = part.paper
+            published[top1] = f"paper{f': {part.title}' if len(parts) > 1 else ''}, {epochs} epochs"
     charts = []
     if runs:
         charts = [
@@ -306,7 +310,10 @@ class _Part:
     def __init__(self, material: Material, name: str) -> None:
         self.material, self.name = material, name
         recipe = material.config["recipe"]
-        self.title = " · ".join((_name(recipe["method"]), recipe["model"], recipe["dataset"]))
+        dataset = recipe["dataset"]
+        if dataset == "folder":  # own pictures are known by the name of their folder
+            dataset = Path(material.config.get("data_dir") or "").name or dataset
+        self.title = " · ".join((_name(recipe["method"]), recipe["model"], dataset))
         self.links: list[tuple[str, str]] = []
         kernels = observe.binary_kernels(material.network)
         last = {record["layer"]: record.get("epoch_flips") for record in _last_phase(material.records)}
@@ -328,6 +335,15 @@ class _Part:
             "cost": self.account.total.to_dict(),
             "classes": self._classes(),
         }
+
+    @property
+    def paper(self) -> tuple[float, int] | None:
+        """The paper's top-1 accuracy, with the run's recipe or else with the full one, and its epochs."""
+        if self.figures["published_top1"] is not None:
+            epochs = sum(phase["epochs"] for phase in self.material.recipe["phases"])
+            return self.figures["published_top1"], epochs
+        full = self.material.full_recipe
+        return None if full is None else (full["published_top1"], full["epochs"])
 
     def _classes(self) -> dict[str, float | None] | None:
         seen = self.material.predictions
@@ -382,18 +398,18 @@ class _Part:
 
     def codebooks(self) -> list[tuple[str, str]]:
         """The codebook of every layer that has one, and its history."""
-        records, charts = _last_phase(self.material.records), []
+        charts = []
         for name, values in self.layers.items():
             if values["codebook"]:
-                snapshots = [
-                    (plots.moment(r), r["codebook"])
-                    for r in records
-                    if r["layer"] == name and r.get("codebook")
-                ]
-                past = plots.evenly(snapshots, _SNAPSHOTS)
+                past = [(plots.moment(record), record["codebook"]) for record in self._snapshots(name)]
                 drawn = plots.history(name, past) if len(past) > 1 else ""
                 charts.append((plots.tiles(name, values["codebook"]), drawn))
         return charts
+
+    def _snapshots(self, layer: str) -> list[Mapping[str, Any]]:
+        """The records of the last phase in which the history of a layer's codebook is told."""
+        records = _last_phase(self.material.records)
+        return plots.evenly([r for r in records if r["layer"] == layer and r.get("codebook")], _SNAPSHOTS)
 
     def evaluation(self) -> dict[str, Any] | None:
         """Confusion matrix, accuracy by class and the worst mistakes."""
@@ -499,6 +515,7 @@ class _Part:
             known = ["" if watched.get(name) is None else watched[name] for name in names]
             layers.append([layer.name, layer.kind, kernel, layer.binary_input, *cost, *known])
         yield "layers", layers
+        yield from self._layer_tables()
         seen = self.material.predictions
         if seen is not None:
             yield (
@@ -517,6 +534,42 @@ class _Part:
                 [name, *row] for name, row in zip(seen.class_names, seen.matrix.tolist(), strict=True)
             ]
             yield "confusion", [["true class", *seen.class_names], *confusion]
+
+    def _layer_tables(self) -> Iterator[tuple[str, list[list[Any]]]]:
+        """What the charts of binary layers are drawn from.
+
+        The last rows of a table, of no phase and no epoch, are those of the saved weights. They are the only
+        ones where nothing was recorded, and differ from the last epoch's where weights were averaged.
+        """
+        saved = [{"phase": "", "epoch": "", "layer": name, **values} for name, values in self.layers.items()]
+        records = [*self.material.records, *saved]
+        place = ("phase", "epoch", "layer")
+        names = self.layer_figures()
+        if names and saved:
+            figures = [
+                [*(r[key] for key in place), *("" if r.get(name) is None else r[name] for name in names)]
+                for r in records
+            ]
+            yield "layer-epochs", [[*place, *names], *figures]
+        if "histogram" in self.material.diagnostics and saved:
+            # A column for each bin, called by its lower edge.
+            bins = [f"{low:g}" for low in observe.EDGES[:-1]]
+            counts = [[*(r[key] for key in place), *r["histogram"]] for r in records if r.get("histogram")]
+            yield "histograms", [[*place, *bins], *counts]
+        books = [
+            record for end in saved if end.get("codebook") for record in (*self._snapshots(end["layer"]), end)
+        ]
+        if books:
+            # Signs have columns of their own, row by row: spreadsheets take "+-+" for a formula.
+            signs = [f"sign_{element}" for element in range(codebook.SLICE)]
+            patterns: list[list[Any]] = [[*place, "position", "pattern", *signs, "slices", "share_percent"]]
+            for record in books:
+                total = max(sum(count for _, count in record["codebook"]), 1)
+                for position, (number, count) in enumerate(record["codebook"]):
+                    shown = [1 if number >> bit & 1 else -1 for bit in range(codebook.SLICE)]
+                    share = round(100 * count / total, 4)
+                    patterns.append([*(record[key] for key in place), position, number, *shown, count, share])
+            yield "codebooks", patterns
 
 
 def _cost(cost: accounting.Cost) -> list[str]:

@@ -448,7 +448,9 @@ class _Training:
         records = self.run.path / "diagnostics.jsonl" if self.writes else Path(os.devnull)
         callbacks = [
             *method.callbacks(epochs=phase.epochs, log_dir=logs_folder),
-            KernelDiagnostics(records, phase.name, network, logs_folder if self.writes else None),
+            KernelDiagnostics(
+                records, phase.name, network, logs_folder if self.writes else None, method.diagnostics
+            ),
             *self.session.callbacks,
         ]
         for callback in callbacks:

@@ -205,6 +205,19 @@ def test_tensorboard(recorded):
     assert {"standardized_weights/a", "dead_share/b", "pattern_entropy/b"} <= tags
 
 
+def test_tensorboard_gets_what_is_asked_for_and_the_file_all(tmp_path):
+    logged = ("sign_entropy", "flip_ratio")  # the second is another callback's
+    fit(network(), observe.KernelDiagnostics(tmp_path / "d.jsonl", log_dir=tmp_path, logged=logged), epochs=1)
+    (events,) = (tmp_path / "layers").iterdir()
+    tags = {
+        value.tag
+        for event in tf.compat.v1.train.summary_iterator(str(events))
+        for value in event.summary.value
+    }
+    assert tags == {"sign_entropy/a", "sign_entropy/b"}
+    assert observe.read(tmp_path / "d.jsonl")[-1].keys() >= {*observe.FIGURES, "histogram"}
+
+
 def test_resuming_replaces_what_an_interrupted_training_said(tmp_path):
     path = tmp_path / "d.jsonl"
     earlier = {"phase": "activations", "epoch": 9, "layer": "a"}

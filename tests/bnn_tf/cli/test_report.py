@@ -98,3 +98,59 @@ def test_the_report_shows_what_the_conversion_said(command, trained):
     page = (trained / "report.html").read_text()
     assert "small.tflite" in page
     assert "100.00% of 20 images classified alike" in page
+
+
+def test_a_converted_file_that_is_gone_is_known_from_its_conversion(command, trained):
+    assert command("convert", trained, "-o", trained / "small.tflite", "--images", 20)[0] == 0
+    size = (trained / "small.tflite").stat().st_size
+    (trained / "small.tflite").unlink()
+    assert command("report", trained, "--no-images")[0] == 0
+    page = (trained / "report.html").read_text()
+    assert f"<code>small.tflite</code>, {size:,} bytes. Operators:" in page
+    assert "1 LceBconv2d" in page
+    assert "100.00% of 20 images classified alike" in page
+    assert "The file is not where it was written any more" in page
+
+
+RECORD = {
+    "sha256": "0", "path": "model.tflite", "size": 1234, "operators": {"LceBconv2d": 3},
+    "parity": {"images": 20}, "agreement": "all alike",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("file", "record", "shown"),
+    [
+        (None, None, ["The run was not converted: <code>bnn-tf convert trained</code>"]),
+        (None, {"path": 5, "size": "?"}, ["The run was not converted"]),
+        (None, [], ["The run was not converted"]),
+        (None, RECORD, ["model.tflite</code>, 1,234 bytes", "3 LceBconv2d", "all alike", "not where it was"]),
+        (b"no model", RECORD, ["1,234 bytes", "3 LceBconv2d", "all alike", "The file cannot be read"]),
+        (b"no model", None, ["8 bytes", "not recorded", "there is no record of its conversion"]),
+    ],
+)
+def test_conversions_of_which_little_is_left(file, record, shown, command, trained, monkeypatch):
+    monkeypatch.chdir(trained.parent)
+    if file is not None:
+        (trained / "model.tflite").write_bytes(file)
+    if record is not None:
+        (trained / "conversion.json").write_text(json.dumps(record))
+    code, _, err = command("report", trained, "--no-images")
+    assert code == 0
+    assert ("model.tflite" in err) == (file is not None)
+    page = (trained / "report.html").read_text()
+    assert [words for words in shown if words not in page] == []
+
+
+def test_tensorboard_has_what_the_method_declares(trained):
+    from bnn_tf._tensorflow import tf
+    from bnn_tf.methods import METHODS
+
+    assert "dead_share" not in METHODS.get("bireal").diagnostics
+    (events,) = (trained / "tensorboard").glob("*/layers/*")
+    tags = {
+        value.tag.partition("/")[0]
+        for event in tf.compat.v1.train.summary_iterator(str(events))
+        for value in event.summary.value
+    }
+    assert tags == {"epoch_flips", "sign_entropy", "pattern_entropy", "standardized_weights"}
