@@ -398,6 +398,7 @@ class _Training:
             self.network, self.fitted = network, self.compiled(network, method)
             optimizer = getattr(self.fitted.optimizer, "inner_optimizer", self.fitted.optimizer)
             optimizer._create_all_weights(self.fitted.trainable_variables)  # what is restored must exist
+            self.evaluator = self.compiled_evaluator(network)
             self.average = WeightAverage(network, phase.ema) if phase.ema else None
             self.running = [loss_metric(self.fitted), *self.metrics]
             self.objects = tf.train.Checkpoint(
@@ -486,9 +487,7 @@ class _Training:
         if config.precision == "float16":
             optimizer = tf.keras.mixed_precision.LossScaleOptimizer(optimizer)
         self.metrics = metrics(len(config.class_names))
-        options: dict[str, Any] = {"steps_per_execution": config.steps_per_execution}
-        if config.jit:
-            options["jit_compile"] = True
+        options = self.execution()
         if phase.loss.needs_teacher:
             fitted = Distiller(network, self.prepared.teacher)
         else:
@@ -497,6 +496,18 @@ class _Training:
         # A step's metrics are those of all replicas already; over several machines Keras adds them up again.
         fitted.distribute_reduction_method = "first"
         return fitted
+
+    def compiled_evaluator(self, network: tf.keras.Model) -> tf.keras.Model:
+        """What evaluates the network, without changing the running means of the epoch."""
+        evaluator = _Evaluator(network, metrics(len(self.config.class_names)))
+        evaluator.compile(**self.execution())
+        evaluator.distribute_reduction_method = "first"
+        return evaluator
+
+    def execution(self) -> dict[str, Any]:
+        """Keras' options of how to run steps."""
+        options: dict[str, Any] = {"steps_per_execution": self.config.steps_per_execution}
+        return {**options, "jit_compile": True} if self.config.jit else options
 
     def train_epoch(
         self,
@@ -583,14 +594,13 @@ class _Training:
             at_once: Whether the trained epoch is saved already, so that a signal may end this anywhere.
         """
         stop = _DuringEvaluation(self.signals, self.strategy, self.progress)
-        self.reset_metrics()
         try:
             self.signals.hold = not at_once
             if strategies.agree(self.strategy, self.signals.received or 0):
                 raise _EvaluationStopped
             if iterator is not None:
                 measure_batch_norm(self.network, self.statistics_images(iterator))
-            results = self.fitted.evaluate(held_out, verbose=0, return_dict=True, callbacks=[stop])
+            results = self.evaluator.evaluate(held_out, verbose=0, return_dict=True, callbacks=[stop])
             self.signals.hold = True
             return results
         except (_EvaluationStopped, _StopAtOnce):
@@ -701,6 +711,30 @@ def _floats(figures: Mapping[str, Any]) -> dict[str, float]:
 def loss_metric(fitted: tf.keras.Model) -> tf.keras.metrics.Metric:
     """The running mean of the loss, which Keras does not list before the first step."""
     return fitted.loss_tracker if isinstance(fitted, Distiller) else fitted.compiled_loss._total_loss_mean
+
+
+class _Evaluator(tf.keras.Model):
+    """Evaluates a network as `evaluation.evaluate` does: its loss is the plain cross-entropy with the labels.
+
+    What a phase minimises has smoothed labels, a teacher or penalties of weights in it, which cannot be
+    compared between phases and methods.
+    """
+
+    def __init__(self, network: tf.keras.Model, figures: Sequence[tf.keras.metrics.Metric]) -> None:
+        super().__init__()
+        self.network = network
+        self.figures = [tf.keras.metrics.Mean(name="loss"), *figures]
+
+    @tf.autograph.experimental.do_not_convert
+    def test_step(self, data: Any) -> dict[str, tf.Tensor]:
+        """Figures over all batches so far."""
+        images, labels = data
+        logits = tf.cast(self.network(images, training=False), tf.float32)
+        mean, *others = self.figures
+        mean.update_state(tf.keras.losses.sparse_categorical_crossentropy(labels, logits, from_logits=True))
+        for metric in others:
+            metric.update_state(labels, logits)
+        return {metric.name: metric.result() for metric in self.figures}
 
 
 # ------------------------------------------------------------------------------------- signals and errors
