@@ -224,7 +224,7 @@ def _changes(recipe: recipes.Recipe) -> list[str]:
     names = [phase.name for phase in recipe.phases]  # `--from-phase` leaves out earlier ones
     own = dataclasses.replace(own, phases=tuple(phase for phase in own.phases if phase.name in names))
     known = [phase.name for phase in own.phases]
-    added = [f"a {phase.name} phase of {phase.epochs} epochs" for phase in recipe.phases if phase.name not in known]
+    added = [f"a {p.name} phase of {p.epochs} epochs" for p in recipe.phases if p.name not in known]
     recipe = dataclasses.replace(recipe, phases=tuple(p for p in recipe.phases if p.name in known))
     own = recipes.with_epochs(own, [phase.epochs for phase in recipe.phases])
     changes = _differences(_used(recipe).to_dict(), _used(own).to_dict())

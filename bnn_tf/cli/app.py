@@ -155,9 +155,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     warnings.formatwarning = _warning
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in words
-    code = run([word for word in words if word != "--debug"] or ["--help"], debug)
-    if arguments is None and code - 128 in (signal.SIGINT, signal.SIGTERM):
-        # All is written. What is left is TensorFlow taking its graphs apart, for which nobody waits.
+    # The error is kept: its traceback holds the training, and dropping it takes TensorFlow's graphs apart.
+    code, _error = _outcome([word for word in words if word != "--debug"] or ["--help"], debug)
+    if arguments is None and code > 128:
+        # A signal ended it, and all is written. For the graphs nobody waits.
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
@@ -178,23 +179,29 @@ _format_warning = warnings.formatwarning
 
 def run(arguments: list[str], debug: bool = False) -> int:
     """Runs the command line and returns its exit code."""
+    return _outcome(arguments, debug)[0]
+
+
+def _outcome(arguments: list[str], debug: bool) -> tuple[int, BaseException | None]:
+    """Runs the command line and returns its exit code, and the error that ended it."""
     try:
-        return cli.main(arguments, prog_name="bnn-tf", standalone_mode=False) or 0
+        return cli.main(arguments, prog_name="bnn-tf", standalone_mode=False) or 0, None
     except click.NoSuchOption as error:
         near = options.nearest_option(error.option_name, error.ctx) if error.ctx else ""
         hint = f"; did you mean {near}?" if near else ""
-        return _fail(f"there is no option {error.option_name}{hint}{_see(error)}", error.exit_code, debug)
+        message = f"there is no option {error.option_name}{hint}{_see(error)}"
+        return _fail(message, error.exit_code, debug), error
     except click.ClickException as error:
-        return _fail(error.format_message() + _see(error), error.exit_code, debug)
+        return _fail(error.format_message() + _see(error), error.exit_code, debug), error
     except UserError as error:
-        return _fail(str(error), error.exit_code, debug)
-    except (KeyboardInterrupt, click.Abort):
-        return _fail("stopped", 128 + signal.SIGINT, debug)
-    except BrokenPipeError:  # the reader of our output (head, less) has gone
+        return _fail(str(error), error.exit_code, debug), error
+    except (KeyboardInterrupt, click.Abort) as error:
+        return _fail("stopped", 128 + signal.SIGINT, debug), error
+    except BrokenPipeError as error:  # the reader of our output (head, less) has gone
         sys.stderr.close()
-        return 1
+        return 1, error
     except Exception as error:  # whatever it is, the user gets one line
-        return _fail(f"{type(error).__name__}: {error} (--debug shows where)", 1, debug)
+        return _fail(f"{type(error).__name__}: {error} (--debug shows where)", 1, debug), error
 
 
 def _see(error: click.ClickException) -> str:

@@ -2,12 +2,15 @@
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from bnn_tf.cli import options
 from bnn_tf.errors import UntrustedModuleError, UserError
+
+if TYPE_CHECKING:
+    from bnn_tf.training.run import Run
 
 
 @options.command()
@@ -24,11 +27,15 @@ from bnn_tf.errors import UntrustedModuleError, UserError
 def runs(folder: Path, sort: str, as_json: bool) -> None:
     """List the runs in DIR (default: runs/) and below it, with epochs, accuracies and state.
 
-    A run is complete, in training (another process holds it), stopped (`train --resume` continues it), not
-    started, imported (weights, but no epochs), in need of a module that --import names, or damaged.
+    A run is complete, in training (another process holds it), stopped in or after an epoch (`train --resume`
+    continues it), not started, imported (weights, but no epochs), in need of a module that --import names, or
+    damaged.
     """
     if not folder.is_dir():
-        raise UserError(f"there is no folder {folder}; name the folder that holds your runs")
+        raise UserError(
+            f"there is no folder {folder}; bnn-tf train writes to runs/ in the working directory unless "
+            "--run-dir names another folder, and bnn-tf runs DIR looks in DIR and below it"
+        )
     rows = [facts(config.parent) for config in sorted(folder.glob("**/config.json"))]
     if sort in ("best", "last", "epochs"):
         rows.sort(key=lambda row: -(row[sort] or 0))
@@ -74,21 +81,27 @@ def facts(path: Path) -> dict[str, Any]:
         "last": round(accuracies[-1], 3) if accuracies else None,
         "best": round(max(accuracies), 3) if accuracies else None,
         "published_top1": recipe["published_top1"],
-        "state": unnamed or _state(run, len(metrics), planned),
+        **({"state": unnamed} if run is None else _state(run)),
     }
 
 
-def _state(run: Any, done: int, planned: int) -> str:
-    try:
-        with run.claimed():
-            pass
-    except UserError:
-        return "in training"
-    if done >= planned:
-        return "complete"
+def _state(run: "Run") -> dict[str, str]:
+    """The state of a run, and `where` it was stopped."""
+    reached = run.reached()
+    if run.is_claimed():
+        return {"state": "in training"}
+    if reached == run.end:
+        return {"state": "complete"}
     if (run.path / "import.json").is_file():
-        return "imported"
-    return "stopped" if done else "not started"
+        return {"state": "imported"}
+    if not any(reached):
+        return {"state": "not started"}
+    phases = run.config.recipe.phases
+    where = f"in epoch {reached.epoch + 1}" if reached.step else f"after epoch {reached.epoch}"
+    return {
+        "state": "stopped",
+        "where": where + f" of phase {phases[reached.phase].name}" * (len(phases) > 1),
+    }
 
 
 def _row(row: dict[str, Any], folder: Path) -> list[str]:
@@ -97,4 +110,5 @@ def _row(row: dict[str, Any], folder: Path) -> list[str]:
         return [name, "", "", "", "", "", "", "", f"damaged: {row['error']}"]
     percents = ["" if row[key] is None else f"{row[key]:.2f} %" for key in ("last", "best", "published_top1")]
     epochs = f"{row['epochs']}/{row['epochs_planned']}"
-    return [name, row["method"], row["model"], row["dataset"], epochs, *percents, row["state"]]
+    state = " ".join(filter(None, (row["state"], row.get("where"))))
+    return [name, row["method"], row["model"], row["dataset"], epochs, *percents, state]

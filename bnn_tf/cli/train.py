@@ -251,9 +251,10 @@ def _remarks(run: "Run") -> list[str]:
     recipe = run.config.recipe
     within = [
         f"Phase {phase.name}: its {phase.epochs} epoch(s) end within its {phase.schedule.warmup} warm-up"
-        " epochs, before the full rate; --set schedule.warmup=0 does without them"
+        " epochs, in which the rate only rises; --set schedule.warmup=0 does without them"
         for phase in recipe.phases
-        if phase.epochs < phase.schedule.warmup
+        if phase.schedule.warmup > 1
+        and phase.epochs <= phase.schedule.warmup  # one epoch is at the full rate
     ]
     averaged = [
         f"Phase {phase.name}: --ema {phase.ema:g} averages latent weights; averages have other signs, which "
@@ -293,10 +294,11 @@ def _misfits(facts: "data.Facts", config: "RunConfig") -> list[str]:
         )
     batch = max(phase.batch_size for phase in recipe.phases)
     if facts.train is not None and facts.train <= batch:
-        several = max(8, facts.train // 8)
+        several = max(min(8, -(-facts.train // 3)), facts.train // 8)
+        advice = f"; try --batch-size {several}" if several < facts.train else ""
         remarks.append(
             f"One step is all of an epoch: a batch holds {batch} images, there are {facts.train} to train "
-            f"on; try --batch-size {several}"
+            f"on{advice}"
         )
     smaller = max(recipe.images.size)
     if facts.side is not None and facts.side > 6 * smaller:

@@ -44,6 +44,12 @@ class _Status(ProgressColumn):
         return Text(task.fields["status"], no_wrap=True, overflow="ellipsis")
 
 
+class _TimeLeft(TimeRemainingColumn):
+    """The time left, worked out for every frame: a kept one would be that of the steps before."""
+
+    max_refresh = 0.0
+
+
 class EpochProgress:
     """One live bar while an epoch trains and is evaluated (on a terminal), and a line when it ends.
 
@@ -56,6 +62,7 @@ class EpochProgress:
         epochs_after: Epochs of later phases, for the time left.
         print_every: Elsewhere than on a terminal, also a line after each such number of steps; 0: none.
         test_steps: Evaluation steps per epoch.
+        test_batch_size: Images per evaluation step.
     """
 
     def __init__(
@@ -68,13 +75,14 @@ class EpochProgress:
         epochs_after: int = 0,
         print_every: int = 0,
         test_steps: int = 0,
+        test_batch_size: int = 0,
     ) -> None:
         self.console, self.label, self.epochs, self.steps = console, label, epochs, steps
         self.batch_size, self.epochs_after, self.print_every = batch_size, epochs_after, print_every
-        self.test_steps = test_steps
+        self.test_steps, self.test_batch_size = test_steps, test_batch_size
         self.seconds: list[float] = []
         self.bar: Progress | None = None
-        self.started = self.compiling = 0.0
+        self.started = self.compiling = self.evaluation_started = 0.0
 
     def start(self, epoch: int, step: int = 0) -> None:
         """Begins an epoch, at a step."""
@@ -84,7 +92,7 @@ class EpochProgress:
                 TextColumn("{task.description}", table_column=Column(no_wrap=True)),
                 BarColumn(max(8, min(40, self.console.width - 72)), table_column=Column(no_wrap=True)),
                 TaskProgressColumn(table_column=Column(no_wrap=True)),
-                TimeRemainingColumn(table_column=Column(no_wrap=True)),
+                _TimeLeft(table_column=Column(no_wrap=True)),
                 _Status(),
                 console=self.console,
                 transient=True,
@@ -123,19 +131,31 @@ class EpochProgress:
         return (step - self.first) * self.batch_size / seconds if seconds > 0 else 0.0
 
     def evaluating(self, step: int = 0) -> None:
-        """Says that the training steps of the epoch are done, and how far the evaluation is."""
-        self._show(self.test_steps or None, step, "on the held-out images")
+        """Says how far the evaluation is; step 0 begins it."""
+        if step == 0:
+            self.evaluation_started = time.monotonic()
+        seconds, status = time.monotonic() - self.evaluation_started, "on the held-out images"
+        if step and self.test_batch_size and seconds > 0:
+            status += f"  {step * self.test_batch_size / seconds:,.0f} images/s"
+        self._show(self.test_steps or None, step, status)
 
     def saving(self) -> None:
         """Says that the evaluation is done, too, and that what came of the epoch is written to disk."""
         self._show(None, 0, "saving…")
 
     def _show(self, total: int | None, completed: int, status: str) -> None:
-        """Puts something else than training steps on the bar; without a `total` the bar only moves."""
-        if self.bar is not None:
-            if total is None:
-                self.bar.tasks[0].total = None  # which `update` takes for "as it is"
-            self.bar.update(self.bar.task_ids[0], total=total, completed=completed, status=status)
+        """Puts something else than training steps on the bar; without a `total` the bar only moves.
+
+        Where nothing is completed yet, the clock of the bar begins again.
+        """
+        if self.bar is None:
+            return
+        task = self.bar.tasks[0]
+        if completed:
+            self.bar.update(task.id, total=total, completed=completed, status=status)
+        else:
+            task.total = total  # a `total` of None is for `reset` "as it is"
+            self.bar.reset(task.id, total=total, status=status)
 
     def finish(self, epoch: int, logs: Mapping[str, float]) -> None:
         """Replaces the bar by a line."""

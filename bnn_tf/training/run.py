@@ -323,6 +323,19 @@ class Run:
         saved = self.checkpoints.all()
         return Position(saved[-1].phase, saved[-1].epoch, saved[-1].step) if saved else None
 
+    def reached(self) -> Position:
+        """How far the run was trained: what its newest checkpoint, its weights or metrics.csv say.
+
+        Example:
+            >>> import tempfile
+            >>> from zoo import recipes
+            >>> run = Run.create(RunConfig(recipes.find("recu", dataset="digits")), tempfile.mkdtemp())
+            >>> run.reached()
+            Position(phase=0, epoch=0, step=0)
+        """
+        known = (self.position(), self.weights_position(), self.epochs_in_metrics())
+        return max(position for position in known if position is not None)
+
     def epochs_done(self) -> int:
         """Complete epochs of all phases."""
         position = self.position() or Position()

@@ -285,7 +285,7 @@ class Sweep:
         if not Run.exists(path):
             return Outcome(task, path, "waiting")
         run = Run.open(path)
-        last = trainer.last_evaluation(run) if run.position() == run.end else None
+        last = trainer.last_evaluation(run) if run.reached() == run.end else None
         if last is not None:
             shares = {"top1": last.top1, "top5": last.top5}
             result = {name: round(share, 6) for name, share in shares.items() if share is not None}

@@ -39,7 +39,7 @@ from bnn_tf.training.run import Position, Run, RunConfig, build_network
 EXPLODED = 1e6
 """A mean loss above this is taken as gone astray, although it is still a number."""
 
-_CHECKED_EVERY = 20  # steps between two looks at the loss; each look waits for the device
+_CHECKED_EVERY = 20  # steps between two looks at the loss, which go to TensorBoard; each waits for the device
 
 
 @dataclasses.dataclass(frozen=True)
@@ -398,6 +398,7 @@ class _Training:
             self.network, self.fitted = network, self.compiled(network, method)
             optimizer = getattr(self.fitted.optimizer, "inner_optimizer", self.fitted.optimizer)
             optimizer._create_all_weights(self.fitted.trainable_variables)  # what is restored must exist
+            self.evaluator = self.compiled_evaluator(network)
             self.average = WeightAverage(network, phase.ema) if phase.ema else None
             self.running = [loss_metric(self.fitted), *self.metrics]
             self.objects = tf.train.Checkpoint(
@@ -442,6 +443,7 @@ class _Training:
             later,
             self.session.print_every,
             data.steps(source, "test", config.recipe.test_batch_size),
+            config.recipe.test_batch_size,
         )
         logs_folder = self.run.path / "tensorboard" / phase.name
         # Other workers measure as well, because all must read shared variables in the same order.
@@ -458,7 +460,8 @@ class _Training:
         self.writer = tf.summary.create_file_writer(str(logs_folder)) if self.writes else None
         with self.strategy.scope(), data.clear_errors():
             iterator = iter(self.strategy.experimental_distribute_dataset(batches))
-            self.saved_at, self.compiled_step, step = time.monotonic(), False, position.step
+            self.saved_at, step = time.monotonic(), position.step
+            self.compiled_step = self.compiled_evaluation = False
             for callback in callbacks:
                 callback.on_train_begin()
             try:
@@ -486,9 +489,7 @@ class _Training:
         if config.precision == "float16":
             optimizer = tf.keras.mixed_precision.LossScaleOptimizer(optimizer)
         self.metrics = metrics(len(config.class_names))
-        options: dict[str, Any] = {"steps_per_execution": config.steps_per_execution}
-        if config.jit:
-            options["jit_compile"] = True
+        options = self.execution()
         if phase.loss.needs_teacher:
             fitted = Distiller(network, self.prepared.teacher)
         else:
@@ -497,6 +498,18 @@ class _Training:
         # A step's metrics are those of all replicas already; over several machines Keras adds them up again.
         fitted.distribute_reduction_method = "first"
         return fitted
+
+    def compiled_evaluator(self, network: tf.keras.Model) -> tf.keras.Model:
+        """What evaluates the network, without changing the running means of the epoch."""
+        evaluator = _Evaluator(network, metrics(len(self.config.class_names)))
+        evaluator.compile(**self.execution())
+        evaluator.distribute_reduction_method = "first"
+        return evaluator
+
+    def execution(self) -> dict[str, Any]:
+        """Keras' options of how to run steps."""
+        options: dict[str, Any] = {"steps_per_execution": self.config.steps_per_execution}
+        return {**options, "jit_compile": True} if self.config.jit else options
 
     def train_epoch(
         self,
@@ -515,6 +528,7 @@ class _Training:
             callback.on_epoch_begin(epoch)
         if step == 0:
             self.reset_metrics()
+        entered = step
         self.progress.start(epoch, step)
         train_step = fitted.make_train_function()
         while step < self.steps:
@@ -534,9 +548,11 @@ class _Training:
             if self.average is not None:
                 self.average.update(tf.constant(count))
             shows = self.progress.wants(step)
-            if shows or step == self.steps or step % _CHECKED_EVERY < count:
+            checks = step == self.steps or step % _CHECKED_EVERY < count
+            if shows or checks:
                 logs = {name: float(value) for name, value in tensors.items()}
                 self.check_loss(logs["loss"], epoch)
+            if checks:  # whatever is shown, so that the logs are the same on a terminal and off it
                 seen = {**logs, "images_per_second": self.progress.rate(step)}
                 self.log(epoch * self.steps + step, {f"steps/{name}": value for name, value in seen.items()})
             if shows:
@@ -544,8 +560,16 @@ class _Training:
             if step < self.steps:
                 self.save_if_due(epoch, step, count, tensors)
         self.progress.evaluating()
+        # Tracing takes seconds, and a signal is to end it at once. TensorFlow may then be in any state, so
+        # what was trained is saved before. Of several workers none goes alone.
+        measures = bool(self.phase.statistics_batches) and epoch + 1 == self.phase.epochs
+        alone = not strategies.is_multi_worker(self.strategy)
+        at_once = alone and (measures or not self.compiled_evaluation)
+        if at_once and entered < self.steps:
+            self.save(epoch, self.steps, logs=logs)
         with self.average.swapped() if self.average else contextlib.nullcontext():
-            results = self.evaluate(held_out, iterator, epoch, logs)
+            results = self.evaluate(held_out, iterator if measures else None, epoch, logs, at_once)
+            self.compiled_evaluation = True
             self.progress.saving()
             figures = {**logs, **{f"val_{name}": float(value) for name, value in results.items()}}
             figures["learning_rate"] = float(tf.keras.backend.get_value(fitted.optimizer.lr))
@@ -555,18 +579,37 @@ class _Training:
         return {"phase": self.phase.name, "epoch": epoch + 1, **_floats(figures), "seconds": seconds}
 
     def evaluate(
-        self, held_out: tf.data.Dataset, iterator: Iterator[Any], epoch: int, logs: Mapping[str, float]
+        self,
+        held_out: tf.data.Dataset,
+        iterator: Iterator[Any] | None,
+        epoch: int,
+        logs: Mapping[str, float],
+        at_once: bool,
     ) -> Mapping[str, float]:
-        """Figures on the held-out images; where a signal ends it, the trained epoch is saved."""
+        """Figures on the held-out images; where a signal ends it, the trained epoch is saved.
+
+        Args:
+            held_out: Their batches.
+            iterator: The training's batches where BatchNorm's statistics are measured on them first.
+            epoch: The epoch.
+            logs: Its figures.
+            at_once: Whether the trained epoch is saved already, so that a signal may end this anywhere.
+        """
         stop = _DuringEvaluation(self.signals, self.strategy, self.progress)
-        self.reset_metrics()
         try:
-            if self.phase.statistics_batches and epoch + 1 == self.phase.epochs:
+            self.signals.hold = not at_once
+            if strategies.agree(self.strategy, self.signals.received or 0):
+                raise _EvaluationStopped
+            if iterator is not None:
                 measure_batch_norm(self.network, self.statistics_images(iterator))
-            return self.fitted.evaluate(held_out, verbose=0, return_dict=True, callbacks=[stop])
-        except _EvaluationStopped:
-            with self.average.swapped() if self.average else contextlib.nullcontext():  # back to the weights
-                self.save(epoch, self.steps, logs=logs)
+            results = self.evaluator.evaluate(held_out, verbose=0, return_dict=True, callbacks=[stop])
+            self.signals.hold = True
+            return results
+        except (_EvaluationStopped, _StopAtOnce):
+            self.signals.hold = True
+            if not at_once:
+                with self.average.swapped() if self.average else contextlib.nullcontext():  # to the weights
+                    self.save(epoch, self.steps, logs=logs)
             raise self.stopped(epoch, self.steps) from None
 
     def statistics_images(self, iterator: Iterator[Any]) -> Iterator[Any]:
@@ -598,7 +641,10 @@ class _Training:
             raise self.stopped(epoch + 1, 0)
 
     def log(self, step: int, scalars: Mapping[str, float]) -> None:
-        """Writes scalars for TensorBoard: of epochs by their names in metrics.csv, of steps as `steps/…`."""
+        """Writes scalars for TensorBoard: of epochs by their names in metrics.csv, of steps as `steps/…`.
+
+        Those of steps are means over the epoch so far, every 20 steps and at the epoch's end.
+        """
         if self.writer is not None:
             with self.writer.as_default(step=step):
                 for name, value in scalars.items():
@@ -667,6 +713,30 @@ def _floats(figures: Mapping[str, Any]) -> dict[str, float]:
 def loss_metric(fitted: tf.keras.Model) -> tf.keras.metrics.Metric:
     """The running mean of the loss, which Keras does not list before the first step."""
     return fitted.loss_tracker if isinstance(fitted, Distiller) else fitted.compiled_loss._total_loss_mean
+
+
+class _Evaluator(tf.keras.Model):
+    """Evaluates a network as `evaluation.evaluate` does: its loss is the plain cross-entropy with the labels.
+
+    What a phase minimises has smoothed labels, a teacher or penalties of weights in it, which cannot be
+    compared between phases and methods.
+    """
+
+    def __init__(self, network: tf.keras.Model, figures: Sequence[tf.keras.metrics.Metric]) -> None:
+        super().__init__()
+        self.network = network
+        self.figures = [tf.keras.metrics.Mean(name="loss"), *figures]
+
+    @tf.autograph.experimental.do_not_convert
+    def test_step(self, data: Any) -> dict[str, tf.Tensor]:
+        """Figures over all batches so far."""
+        images, labels = data
+        logits = tf.cast(self.network(images, training=False), tf.float32)
+        mean, *others = self.figures
+        mean.update_state(tf.keras.losses.sparse_categorical_crossentropy(labels, logits, from_logits=True))
+        for metric in others:
+            metric.update_state(labels, logits)
+        return {metric.name: metric.result() for metric in self.figures}
 
 
 # ------------------------------------------------------------------------------------- signals and errors
@@ -749,6 +819,9 @@ class _DuringEvaluation(tf.keras.callbacks.Callback):
     def __init__(self, signals: Signals, strategy: tf.distribute.Strategy, progress: EpochProgress) -> None:
         super().__init__()
         self.signals, self.strategy, self.progress = signals, strategy, progress
+
+    def on_test_begin(self, logs: Any = None) -> None:
+        self.progress.evaluating()
 
     def on_test_batch_end(self, batch: int, logs: Any = None) -> None:
         self.progress.evaluating(batch + 1)

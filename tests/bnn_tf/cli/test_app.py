@@ -1,7 +1,9 @@
 """Exit codes, and errors that are one line."""
 
+import os
 import subprocess
 import sys
+import weakref
 
 import click
 import pytest
@@ -105,6 +107,37 @@ def test_errors_are_one_line(command, failing, error, code, line):
     assert line in err
     assert len(err.strip().splitlines()) == 1  # click ends the terminal's "^C" by an empty line
     assert "Traceback" not in err
+
+
+def test_after_a_signal_the_process_ends_before_anything_is_freed(monkeypatch, capsys):
+    """What the traceback of the error holds are TensorFlow's graphs, and freeing them takes seconds."""
+
+    class Graphs:
+        pass
+
+    class Stopped(UserError):
+        exit_code = 130
+
+    held, alive_at_exit = [], []
+
+    @click.command()
+    def stopped():
+        graphs = Graphs()
+        held.append(weakref.ref(graphs))
+        raise Stopped("stopped")
+
+    def leave(code):
+        alive_at_exit.append(held[0]() is not None)
+        raise SystemExit(code)
+
+    monkeypatch.setitem(cli.cli.commands, "stopped", stopped)
+    monkeypatch.setattr(sys, "argv", ["bnn-tf", "stopped"])
+    monkeypatch.setattr(os, "_exit", leave)
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 130
+    assert alive_at_exit == [True]
+    assert capsys.readouterr().err == "bnn-tf: stopped\n"
 
 
 @pytest.mark.parametrize(

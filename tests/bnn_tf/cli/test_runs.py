@@ -34,7 +34,7 @@ def test_runs(command, folder):
     assert lines["done"].split()[1:] == (
         "recu cifar_resnet20 cifar10 3/3 70.00 % 75.00 % 87.5 % complete".replace("87.5", "87.50").split()
     )
-    assert lines["part"].endswith("stopped")
+    assert lines["part"].endswith("stopped after epoch 1")
     assert "1/3" in lines["part"]
     assert lines["new"].endswith("not started")
     assert "damaged" in lines["broken"]
@@ -44,6 +44,41 @@ def test_a_run_that_is_trained_now(command, folder):
     with Run.open("runs/part").claimed():
         rows = json.loads(command("runs", "runs", "--json")[1])
     assert {row["run"].split("/")[-1]: row["state"] for row in rows}["part"] == "in training"
+
+
+def checkpointed(path, phase, name):
+    """A run with the checkpoint of a stop."""
+    run = Run.open(path)
+    saved = run.checkpoints.phase_folder(phase) / name
+    saved.mkdir(parents=True)
+    (saved / "state.json").touch()
+
+
+def test_a_run_that_was_stopped_in_its_first_epoch(command, folder):
+    """It has no row of metrics.csv yet, but a checkpoint to go on from."""
+    checkpointed("runs/new", 0, "epoch-0-step-18")
+    lines = {line.split()[0]: line for line in command("runs")[1].splitlines()}
+    assert lines["new"].endswith("stopped in epoch 1")
+    assert "0/3" in lines["new"]
+    rows = {row["run"]: row for row in json.loads(command("runs", "--json")[1])}
+    assert (rows["runs/new"]["state"], rows["runs/new"]["where"]) == ("stopped", "in epoch 1")
+
+
+def test_a_stop_in_a_later_phase_names_it(command, folder):
+    recipe = recipes.with_epochs(recipes.find("subbit", "cifar_resnet20", "cifar10"), [3, 3])
+    Run.create(RunConfig(recipe=recipe, class_names=("a", "b")), "runs/phases")
+    checkpointed("runs/phases", 1, "epoch-1-step-5")
+    lines = {line.split()[0]: line for line in command("runs")[1].splitlines()}
+    assert lines["phases"].endswith(f"stopped in epoch 2 of phase {recipe.phases[1].name}")
+
+
+def test_without_the_folder_of_runs_it_says_where_they_are(command, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code, _, err = command("runs")
+    assert code == 1
+    assert "there is no folder runs; bnn-tf train writes to runs/ in the working directory" in err
+    assert "--run-dir" in err
+    assert "bnn-tf runs DIR" in err
 
 
 def test_best_first(command, folder):

@@ -63,15 +63,28 @@ class TestOutput:
         _, out, _ = command("train", "--method", method, *options)
         assert out.count("averages latent weights") == remarks
 
-    @pytest.mark.parametrize(("warmup", "remarks"), [(1, 0), (2, 1)])
-    def test_a_phase_that_is_all_warm_up(self, warmup, remarks, command, tiny_options, tmp_path, quick_fit):
+    @pytest.mark.parametrize(("epochs", "warmup", "remarks"), [(1, 1, 0), (1, 2, 1), (2, 2, 1), (3, 2, 0)])
+    def test_a_phase_that_is_all_warm_up(
+        self, epochs, warmup, remarks, command, tiny_options, tmp_path, quick_fit
+    ):
         _, out, _ = command(
-            "train", "--method", "recu", *tiny_options, "--epochs", 1, "--run-dir", tmp_path / "run",
+            "train", "--method", "recu", *tiny_options, "--epochs", epochs, "--run-dir", tmp_path / "run",
             "--set", f"schedule.warmup={warmup}",
         )  # fmt: skip
         lines = [line for line in out.splitlines() if line.startswith("Phase ")]
         assert len(lines) == remarks
-        assert all("train: its 1 epoch(s) end within its 2 warm-up epochs" in line for line in lines)
+        said = f"train: its {epochs} epoch(s) end within its 2 warm-up epochs, in which the rate only rises"
+        assert all(said in line for line in lines)
+
+    @pytest.mark.parametrize(("images", "batch"), [(2, 1), (5, 2), (16, 6), (48, 8)])
+    def test_the_batch_that_is_advised_makes_several_steps(self, images, batch, command, tiny_options):
+        options = (*tiny_options, "--limit", images, "--batch-size", 64, "--dry-run")
+        _, out, _ = command("train", "--method", "recu", *options)
+        assert f"there are {images} to train on; try --batch-size {batch}\n" in out
+
+    def test_one_image_makes_one_step_with_any_batch(self, command, tiny_options):
+        _, out, _ = command("train", "--method", "recu", *tiny_options, "--limit", 1, "--dry-run")
+        assert "there are 1 to train on\n" in out
 
     def test_the_default_folder(self, command, tiny_options, tmp_path, quick_fit, monkeypatch):
         monkeypatch.chdir(tmp_path)

@@ -323,6 +323,40 @@ class TestSignals:
         assert capfd.readouterr() == ("", "")
         assert run.position() is None
 
+    def test_while_the_evaluation_is_traced(self, recipe, new_run, session, monkeypatch, capfd):
+        """The trained epoch is saved before: nothing waits for the trace, and nothing is lost."""
+        run, whole = (new_run(recipe(ema=0.9), name, deterministic=True) for name in ("run", "whole"))
+        original, finished = trainer._Evaluator.test_step, []
+
+        def test_step(model, data):
+            os.kill(os.getpid(), signal.SIGTERM)
+            finished.append(original(model, data))
+            return finished[-1]
+
+        with monkeypatch.context() as patch:
+            patch.setattr(trainer._Evaluator, "test_step", test_step)
+            with pytest.raises(StoppedError, match="after 3 of 3 steps of epoch 1") as stopped:
+                train(run, session)
+        assert stopped.value.exit_code == 143
+        assert finished == []
+        assert capfd.readouterr() == ("", "")
+        assert run.position() == Position(0, 0, 3)
+        for one in (run, whole):
+            train(Run.open(one.path), session)
+        assert_equal(weights_of(run), weights_of(whole))
+        without_time = [[{**row, "seconds": ""} for row in one.metrics()] for one in (run, whole)]
+        assert without_time[0] == without_time[1]
+
+    def test_before_the_evaluation_it_is_not_even_begun(
+        self, recipe, new_run, session, send, quick_fit, monkeypatch
+    ):
+        run = new_run(recipe())
+        send("train", 0, -1, signal.SIGTERM)
+        monkeypatch.setattr(tf.keras.Model, "evaluate", None)
+        with pytest.raises(StoppedError, match="after 3 of 3 steps of epoch 1"):
+            train(run, session)
+        assert run.position() == Position(0, 0, 3)
+
     def test_in_a_destructor_the_step_in_hand_is_finished(self, recipe, new_run, session, monkeypatch, capfd):
         """Python cannot raise there: it prints what was raised, and goes on."""
 

@@ -9,7 +9,7 @@ import types
 import pytest
 from rich.console import Console
 
-from bnn_tf.training import progress, train
+from bnn_tf.training import progress, train, trainer
 from zoo.recipes import Phase
 
 PHASES = (Phase("first", 2, 16), Phase("second", 2, 16))
@@ -35,6 +35,20 @@ def test_time_left_ends_with_the_last_phase_asked_for(recipe, new_run, session, 
     assert "left" not in session.console.file.getvalue().splitlines()[-1]
 
 
+def test_steps_in_tensorboard_do_not_depend_on_the_terminal(recipe, new_run, session, quick_fit, monkeypatch):
+    logged = {}
+    for name, terminal in (("file", False), ("terminal", True)):
+        steps = logged[name] = []
+        monkeypatch.setattr(
+            trainer._Training, "log", lambda self, step, scalars, steps=steps: steps.append((step, *scalars))
+        )
+        output = Console(file=io.StringIO(), force_terminal=terminal, width=120)
+        run = new_run(recipe(epochs=1, batch_size=2), name)
+        train(run, dataclasses.replace(session, console=output))
+    assert logged["terminal"] == logged["file"]
+    assert [step for step, name, *_ in logged["file"] if name.startswith("steps/")] == [20, 24]
+
+
 def test_on_a_terminal_a_bar_that_goes_away(recipe, new_run, session, quick_fit):
     console = Console(file=io.StringIO(), force_terminal=True, width=120, highlight=False)
     train(new_run(recipe(epochs=1)), dataclasses.replace(session, console=console))
@@ -56,6 +70,26 @@ def test_a_narrow_terminal_cuts_the_status_and_not_the_time_left(width):
     assert "train 1/600" in text
     assert re.search(r"[\d-]:[\d-]{2}:[\d-]{2} +loss 2", text)
     assert max(map(len, re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text).splitlines())) <= width
+
+
+def test_the_evaluation_has_a_clock_and_a_rate_of_its_own(monkeypatch):
+    # The epoch begins, its evaluation begins and shows itself, a batch of it is done.
+    times = iter([0.0, 90.0, 90.0, 92.0])
+    monkeypatch.setattr(progress, "time", types.SimpleNamespace(monotonic=lambda: next(times)))
+    shown = progress.EpochProgress(console(120), "train", 2, 3, test_steps=4, test_batch_size=100)
+    shown.start(0)
+    for step in (1, 2, 3):
+        shown.bar.update(shown.bar.task_ids[0], completed=step)
+    shown.bar.refresh()
+    shown.console.file.truncate(0)
+    shown.evaluating()
+    first = shown.console.file.getvalue()
+    shown.evaluating(1)
+    shown.close()
+    assert "on the held-out images" in first
+    assert "-:--:--" in first  # not what was left of the training steps
+    assert not re.search(r"\d:\d\d:\d\d", first)
+    assert "on the held-out images  50 images/s" in shown.console.file.getvalue()
 
 
 def test_saving_is_neither_training_nor_evaluation():

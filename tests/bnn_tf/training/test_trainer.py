@@ -12,8 +12,8 @@ from bnn_tf import data, methods, observe
 from bnn_tf._tensorflow import tf
 from bnn_tf.errors import UsageError, UserError
 from bnn_tf.schedules import Constant, Cosine, Linear, MultiStep
-from bnn_tf.training import Position, Run, StoppedError, set_seeds, train, trainer
-from zoo.recipes import SGD, Adam, Distribution, Phase
+from bnn_tf.training import Position, Run, StoppedError, evaluate, set_seeds, train, trainer
+from zoo.recipes import SGD, Adam, CrossEntropy, Distribution, Phase
 
 
 def rows(run):
@@ -329,6 +329,17 @@ def test_averaged_weights_are_validated_and_saved(recipe, reference):
     run.load_weights(averaged)
     for result, wanted in zip(averaged.get_weights(), weights, strict=True):
         np.testing.assert_array_equal(result, wanted)
+
+
+def test_the_loss_on_held_out_images_is_the_one_that_evaluate_says(recipe, new_run, session):
+    """Smoothed labels are for training: the same network has one loss, whoever reports it."""
+    run = new_run(recipe("real", epochs=1, loss=CrossEntropy(label_smoothing=0.5)))
+    trained = train(run, session).evaluation
+    source, network = data.load("digits").limited(run.config.limit), run.load_network()
+    wanted = evaluate(lambda images: network(images).numpy(), source, run.config.recipe.images)
+    assert trained.loss == pytest.approx(wanted.loss, abs=1e-4)
+    assert trained.top1 == pytest.approx(wanted.top1, abs=1e-6)
+    assert trained.top5 == pytest.approx(wanted.top5, abs=1e-6)
 
 
 def test_statistics_are_measured_after_the_last_epoch(recipe, reference):
