@@ -17,7 +17,7 @@ import click
 from bnn_tf import registry
 from bnn_tf.cli import options
 from bnn_tf.deploy.lce_file import require_converter
-from bnn_tf.errors import AdvisingError, UsageError, UserError, unknown
+from bnn_tf.errors import AdvisingError, UsageError, UserError, hint, unknown
 from bnn_tf.training import larq_names
 from zoo import pretrained
 
@@ -177,7 +177,7 @@ class Target:
         if registry.is_path(name) or ".py:" in name:
             options.trust(name)
             return cls.of_architecture(name)
-        hint = near(path)
+        beside = near(path)
         if path.name == name and not path.suffix:
             shipped = options.same_name(name, pretrained.names())
             if shipped in pretrained.names():
@@ -185,9 +185,8 @@ class Target:
             known = options.same_name(name, options.model_names())
             if known in options.model_names():
                 return cls.of_architecture(known)
-            architecture = difflib.get_close_matches(known, options.model_names(), n=1)
-            hint = hint or (f"; did you mean {architecture[0]}?" if architecture else "")
-        raise UserError(f"there is no run and no model at {name}{hint}")
+            beside = beside or hint(name, options.model_names())
+        raise UserError(f"there is no run and no model at {name}{beside}")
 
     @classmethod
     def of_architecture(
