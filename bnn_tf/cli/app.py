@@ -49,6 +49,9 @@ _SYNONYMS = {
     "bench": "benchmark",
     "check": "lint",
     "classify": "predict",
+    "deploy": "device-kit",
+    "describe": "summary",
+    "detect": "predict",
     "diff": "compare",
     "c": "export",
     "eval": "evaluate",
@@ -56,12 +59,15 @@ _SYNONYMS = {
     "fit": "train",
     "import": "import-torch",
     "infer": "predict",
+    "inference": "predict",
+    "info": "summary",
     "inspect": "summary",
     "history": "runs",
     "list": "runs",
     "ls": "runs",
     "pack": "compress",
     "plot": "report",
+    "quantise": "convert",
     "quantize": "convert",
     "resume": "train",
     "score": "evaluate",
@@ -181,8 +187,7 @@ def run(arguments: list[str], debug: bool = False) -> int:
     try:
         return cli.main(arguments, prog_name="bnn-tf", standalone_mode=False) or 0
     except click.NoSuchOption as error:
-        near = options.nearest_option(error.option_name, error.ctx) if error.ctx else ""
-        hint = f"; did you mean {near}?" if near else ""
+        hint = options.option_hint(error.option_name, error.ctx) if error.ctx else ""
         return _fail(f"there is no option {error.option_name}{hint}{_see(error)}", error.exit_code, debug)
     except click.ClickException as error:
         return _fail(error.format_message() + _see(error), error.exit_code, debug)
