@@ -274,7 +274,7 @@ def test_one_line_with_the_right_code(place, capsys, line, message, code):
     "line",
     [
         "convert text.keras -o x",
-        "device-kit text.keras -o x",
+        "device-kit text.keras -o x --tflite text.tflite",
         "benchmark text.keras",
         "evaluate text.tflite --dataset digits --normalization none",
         "predict text.tflite x.png",
