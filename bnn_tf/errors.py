@@ -8,17 +8,79 @@ from collections.abc import Iterable
 
 SYNONYMS = {
     "binary": "bireal",
+    "binarynet": "bireal",
     "bnn": "bireal",
     "float": "real",
     "float32": "real",
     "fp32": "real",
-    "mobilenet": "quicknet_small",
+    "fullprecision": "real",
     "reactnet": "react_resnet18",
+    "realvalued": "real",
+    "sign": "bireal",
     "snn": "subbit",
+    "ste": "bireal",
     "xnor": "bireal",
     "xnornet": "bireal",
 }
 """What people and papers call a method or a network, without separators; the names on the right are valid."""
+
+RELATIVES = {
+    # networks
+    "alexnet": "vgg_small",
+    "binaryalexnet": "vgg_small",
+    "binarydensenet": "quicknet_large",
+    "cifarresnet": "cifar_resnet20",
+    "convnext": "quicknet_large",
+    "deit": "quicknet_large",
+    "densenet": "quicknet_large",
+    "efficientnet": "quicknet",
+    "ghostnet": "quicknet_small",
+    "googlenet": "quicknet",
+    "inception": "quicknet",
+    "lenet": "cifar_resnet20",
+    "meliusnet": "quicknet_large",
+    "mnasnet": "quicknet_small",
+    "mobilenet": "quicknet_small",
+    "preactresnet": "cifar_resnet18",
+    "reactneta": "react_resnet18",
+    "realtobinarynet": "bireal_net18",
+    "regnet": "quicknet",
+    "resnet": "resnet18",
+    "resnet32": "cifar_resnet20",
+    "resnet44": "cifar_resnet20",
+    "resnet56": "cifar_resnet20",
+    "resnet110": "cifar_resnet20",
+    "resnext": "bireal_net50",
+    "senet": "bireal_net50",
+    "shufflenet": "quicknet_small",
+    "squeezenet": "quicknet_small",
+    "swin": "quicknet_large",
+    "vgg": "vgg_small",
+    "vit": "quicknet_large",
+    "wideresnet": "cifar_resnet18",
+    "wrn": "cifar_resnet18",
+    "xception": "quicknet",
+    "xnornet": "bireal_net18",
+    # methods
+    "adabin": "recu",
+    "binaryconnect": "bireal",
+    "bwn": "bireal",
+    "dorefa": "bireal",
+    "dorefanet": "bireal",
+    "irnet": "recu",
+    "rbnn": "recu",
+    "reactnet": "bireal",
+    "realtobinary": "bireal",
+}
+"""What is nearest in kind and size to methods and networks that are not here, without separators."""
+
+_LISTED_BY = {
+    "model": "bnn-tf models",
+    "method": "bnn-tf recipes",
+    "setting": "bnn-tf train … --dry-run --json",
+}
+# What lists all names of a kind.
+_FEW = 12  # names that an error still lists
 
 
 class UserError(ValueError):
@@ -114,7 +176,9 @@ def nearest(name: str, valid: Iterable[str]) -> str | None:
     """The valid name that was most likely meant, `None` where none is near.
 
     Names that are spelled alike but for case and separators come first, then what the name means elsewhere
-    (`SYNONYMS`), then the shortest that contains the whole name, then similar ones.
+    (`SYNONYMS`), then the shortest that contains the whole name, then what is nearest in kind (`RELATIVES`;
+    a size or version at the end of the name does not count), then what differs by few letters. A name with
+    another number is no misspelling, but may be of the same kind: ResNet-51 is nearest to ResNet-50.
 
     Example:
         >>> nearest("resnet20", ["resnet34", "cifar_resnet20"])
@@ -123,27 +187,66 @@ def nearest(name: str, valid: Iterable[str]) -> str | None:
         'cifar10'
         >>> nearest("XNOR-Net", ["recu", "bireal"])
         'bireal'
+        >>> nearest("MobileNetV2", ["resnet34", "quicknet_small"])
+        'quicknet_small'
     """
+    return _nearest(name, list(valid))[0]
+
+
+def _nearest(name: str, valid: list[str]) -> tuple[str | None, bool]:
+    """The nearest name, and whether it is one for something else."""
     plain = {valid_name: re.sub(r"[-_. ]", "", valid_name).lower() for valid_name in valid}
     wanted = re.sub(r"[-_. ]", "", name).lower()
     alike = [valid_name for valid_name, text in plain.items() if text == wanted]
     meant = [n for n in plain if n == SYNONYMS.get(wanted)]
     containing = [n for n, text in plain.items() if len(wanted) >= 3 and wanted in text]
-    close = difflib.get_close_matches(name, plain, n=1)
-    return next(iter([*alike, *meant, *sorted(containing, key=len), *close]), None)
+    same = [*alike, *meant, *sorted(containing, key=len)]
+    family = re.sub(r"(?<=[a-z])[bv]?\d.*", "", wanted)  # of mobilenetv3large, efficientnetb0, vgg16bn
+    kin = [n for word in (wanted, family) for n in plain if n == RELATIVES.get(word)]
+    if same or kin:
+        return (same or kin)[0], not same
+    number, letters = re.sub(r"\D", "", wanted), re.sub(r"\d", "", wanted)
+    numbers = {n: re.sub(r"\D", "", text) for n, text in plain.items()}
+    texts = {
+        text: n
+        for n, text in plain.items()
+        if not number or numbers[n] in ("", number) or re.sub(r"\d", "", text) == letters
+    }
+    for text in difflib.get_close_matches(wanted, texts, n=1, cutoff=0.7):
+        near = texts[text]
+        return near, bool(number and numbers[near]) and numbers[near] != number
+    return None, False
+
+
+def hint(name: str, valid: Iterable[str]) -> str:
+    """The end of a message about a name that does not exist: the nearest valid name, or nothing.
+
+    Example:
+        >>> hint("rec", ["bireal", "recu"])
+        "; did you mean 'recu'?"
+        >>> hint("DoReFa", ["bireal", "recu"])
+        "; the nearest here is 'bireal'"
+    """
+    near, differs = _nearest(name, list(valid))
+    if near is None:
+        return ""
+    return f"; the nearest here is {near!r}" if differs else f"; did you mean {near!r}?"
 
 
 def unknown(kind: str, name: str, valid: Iterable[str]) -> UsageError:
     """The error for a name that does not exist, with the nearest valid name and all of them.
+
+    Of more than a dozen names the first are listed, and the command that lists all of them, if there is one.
 
     Example:
         >>> str(unknown("method", "rec", ["bireal", "recu"]))
         "there is no method called 'rec'; did you mean 'recu'? (there are: bireal, recu)"
     """
     valid = list(valid)
-    near = nearest(str(name), valid)
-    hint = f"; did you mean {near!r}?" if near else ""
-    return UsageError(f"there is no {kind} called {name!r}{hint} (there are: {', '.join(valid) or 'none'})")
+    names = some(valid, len(valid) if len(valid) <= _FEW else 5) or "none"
+    if len(valid) > _FEW and kind in _LISTED_BY:
+        names += f"; `{_LISTED_BY[kind]}` lists all"
+    return UsageError(f"there is no {kind} called {name!r}{hint(str(name), valid)} (there are: {names})")
 
 
 def first_line(error: BaseException) -> str:

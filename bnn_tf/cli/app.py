@@ -49,6 +49,9 @@ _SYNONYMS = {
     "bench": "benchmark",
     "check": "lint",
     "classify": "predict",
+    "deploy": "device-kit",
+    "describe": "summary",
+    "detect": "predict",
     "diff": "compare",
     "c": "export",
     "eval": "evaluate",
@@ -56,12 +59,15 @@ _SYNONYMS = {
     "fit": "train",
     "import": "import-torch",
     "infer": "predict",
+    "inference": "predict",
+    "info": "summary",
     "inspect": "summary",
     "history": "runs",
     "list": "runs",
     "ls": "runs",
     "pack": "compress",
     "plot": "report",
+    "quantise": "convert",
     "quantize": "convert",
     "resume": "train",
     "score": "evaluate",
@@ -187,8 +193,7 @@ def _outcome(arguments: list[str], debug: bool) -> tuple[int, BaseException | No
     try:
         return cli.main(arguments, prog_name="bnn-tf", standalone_mode=False) or 0, None
     except click.NoSuchOption as error:
-        near = options.nearest_option(error.option_name, error.ctx) if error.ctx else ""
-        hint = f"; did you mean {near}?" if near else ""
+        hint = options.option_hint(error.option_name, error.ctx) if error.ctx else ""
         message = f"there is no option {error.option_name}{hint}{_see(error)}"
         return _fail(message, error.exit_code, debug), error
     except click.ClickException as error:

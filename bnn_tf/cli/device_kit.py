@@ -9,7 +9,7 @@ import click
 from bnn_tf import files
 from bnn_tf.cli import options
 from bnn_tf.cli.target import Target, read_class_names
-from bnn_tf.deploy.lce_file import require_converter
+from bnn_tf.deploy.lce_file import is_installed, require_converter
 from bnn_tf.errors import UserError
 
 if TYPE_CHECKING:
@@ -48,11 +48,13 @@ def device_kit(
     """Write a folder that takes TARGET (a run or a saved Keras model) to a phone or board.
 
     It holds the converted model, its preprocessing in NumPy, a reference image with its expected output,
-    scripts that run it on an Android phone or a 64-bit Raspberry Pi and compare, and a README. It needs
-    nothing of bnn-tf.
+    scripts that run it on an Android phone or a 64-bit Raspberry Pi and compare, and a README; beside it the
+    network as a C program and a web page, which are all that is written where Larq Compute Engine is not
+    installed. It needs nothing of bnn-tf.
     """
     opened = Target.open(target)
-    require_converter()
+    if tflite is not None:
+        require_converter()
     if not (force and output.is_dir()):
         files.require_empty(output, "name another folder with -o, or add --force")
     names = None if class_names is None else read_class_names(class_names)
@@ -66,6 +68,14 @@ def device_kit(
     pre = image_set.pre()
     pixels, source = image_set.samples(images)
     known = image_set.class_names or (list(source.class_names) if source else [])
+    few = pixels[:_CANDIDATES]
+    inputs = pre.normalize(few)
+    if not is_installed():
+        reference = device_kit.choose(keras, keras, few, inputs)
+        labels = _labels(names, known, reference.outputs.size)
+        report = device_kit.write(output, None, labels, pre, reference, network=network)
+        options.emit(report.to_dict(), as_json, str(report))
+        return
     with tempfile.TemporaryDirectory() as folder:
         file = tflite or Path(folder) / "model.tflite"
         if tflite is None:
@@ -76,8 +86,7 @@ def device_kit(
                 raise Disagreement(error.reason, error.report, error.advice and instead) from error
         interpreter = Interpreter(file)
         _check_shapes(interpreter, network)
-        few = pixels[:_CANDIDATES]
-        reference = device_kit.choose(interpreter.predict, keras, few, pre.normalize(few))
+        reference = device_kit.choose(interpreter.predict, keras, few, inputs)
         report = device_kit.write(
             output,
             file,

@@ -16,14 +16,19 @@ from bnn_tf.cli.target import named_target, target_or_model
 @options.trust_model
 @click.pass_context
 def lint(
-    context: click.Context, strict: bool, as_json: bool, input_size: tuple[int, int] | None, **chosen: Any
+    context: click.Context,
+    strict: bool,
+    as_json: bool,
+    input_size: tuple[int, int] | None,
+    channels: int | None,
+    **chosen: Any,
 ) -> None:
     """What will break or be slow on Larq Compute Engine, before any training.
 
     Takes TARGET (a run or a saved Keras model) or a --model with --method. The exit code is 1 where a layer
     would stay float although it is binary, or the converted file would not run or compute something else.
     """
-    network = named_target(**chosen).untrained(input_size)
+    network = named_target(**chosen).untrained(input_size, channels)
 
     from bnn_tf import lint as lint_model
 

@@ -24,7 +24,7 @@ _OPERATORS: dict[str, Callable[[Any, Any], bool]] = {
     ">": operator.gt,
     "~": lambda value, part: str(part) in str(value),
 }
-_CONDITION = re.compile(r"\s*(\w[\w -]*?)\s*(<=|>=|!=|==|=|<|>|~)\s*(.+?)\s*")
+_CONDITION = re.compile(r"\s*(\.?\w[\w -]*?)\s*(<=|>=|!=|==|=|<|>|~)\s*(.+?)\s*")
 # Key of a fact, title of its column, how it is shown.
 _COLUMNS: tuple[tuple[str, str, Callable[[Any], str]], ...] = (
     ("model", "model", str),
@@ -32,6 +32,11 @@ _COLUMNS: tuple[tuple[str, str, Callable[[Any], str]], ...] = (
     ("parameters", "parameters", lambda count: f"{count / 1e6:.2f} M"),
     ("binary_share", "binary", lambda share: f"{share:.1%}"),
     ("megabytes", "packed", lambda size: f"{size:.2f} MB"),
+    (
+        "tflite_bytes",
+        ".tflite",
+        lambda size: f"{size / 1e6:.2f} MB" if size >= 1e6 else f"{size / 1e3:.0f} kB",
+    ),
     ("real_macs", "real MMAC", lambda count: f"{count / 1e6:.1f}"),
     ("binary_macs", "binary MMAC", lambda count: f"{count / 1e6:.1f}"),
     ("arm_instructions", "ARM instructions", lambda count: f"{count / 1e6:.1f} M"),
@@ -40,8 +45,13 @@ _COLUMNS: tuple[tuple[str, str, Callable[[Any], str]], ...] = (
     ("recipes", "recipes", lambda names: ", ".join(names)),
 )
 _KEYS = [key for key, _, _ in _COLUMNS]
-_TITLES = {title: key for key, title, _ in _COLUMNS}
-_SPARE = ("recipes", "binary MMAC", "ARM instructions", "real MMAC", "input", "best paper top-1", "zoo top-1")
+_TITLES = {title: key for key, title, _ in _COLUMNS} | {"tflite": "tflite_bytes"}
+_IN_MILLIONS = ("real MMAC", "binary MMAC", ".tflite", "tflite")
+# What decides whether a network fits a device stays longest: its file, the images it takes, and its work.
+_SPARE = (
+    *("recipes", "ARM instructions", "packed", "binary", "zoo top-1", "parameters", "best paper top-1"),
+    *("real MMAC", "binary MMAC", "input"),
+)
 
 
 @options.command()
@@ -51,7 +61,7 @@ _SPARE = ("recipes", "binary MMAC", "ARM instructions", "real MMAC", "input", "b
     multiple=True,
     metavar="CONDITION",
     shell_complete=options.choices(_KEYS),
-    help="Show only some: input=32, 'parameters<1e6', model~cifar, recipes=recu. May be given several times.",
+    help="Show only some: input=32, 'tflite<1' (MB), model~cifar, recipes=recu. May be given several times.",
 )
 @click.option(
     "--sort",
@@ -64,10 +74,11 @@ def models(conditions: tuple[str, ...], sort: str | None, as_json: bool) -> None
     """List the architectures with what decides between them.
 
     Keys: model, input (height = width), parameters, binary_share (of the parameters), megabytes (binary
-    weights as bits, others as float32), real_macs, binary_macs, arm_instructions (of one inference on a
-    Cortex-A72, counted under emulation, where known), paper_top1, zoo_top1 (of weights that come with the
-    package), recipes (method:dataset). The titles of the columns do as well. Counts are those of the default
-    method and number of classes. --json has all of them, and each network's function.
+    weights as bits, others as float32), tflite_bytes (of the converted file; tflite: in MB), real_macs,
+    binary_macs, arm_instructions (of one inference on a Cortex-A72, counted under emulation, where known),
+    paper_top1, zoo_top1 (of weights that come with the package), recipes (method:dataset). The titles of the
+    columns do as well. Counts are those of the default method and number of classes. --json has all of them,
+    and each network's function.
     """
     checks = [_condition(text) for text in conditions]
     rows = [row for row in _rows() if all(holds(row) for holds in checks)]
@@ -122,7 +133,7 @@ def _condition(text: str) -> Callable[[dict[str, Any]], bool]:
             raise UsageError(f"{key} is text: --filter compares it by = or ~, not by {sign}")
     elif sign != "~":
         try:
-            wanted = float(written) * (1e6 if "MMAC" in name else 1)
+            wanted = float(written) * (1e6 if options.same_name(name, _IN_MILLIONS) in _IN_MILLIONS else 1)
         except ValueError:
             raise UsageError(f"{key} is a number: --filter cannot compare it with {written!r}") from None
     compare = _OPERATORS["=" if sign == "==" else sign]

@@ -2,6 +2,7 @@
 
 import contextlib
 import difflib
+import inspect
 import json
 import math
 import os
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 
 Decorator = Callable[[Any], Any]
 
-# What people call an option elsewhere; the names on the right are those here.
+# What people call an option elsewhere; on the right stand those here, of which a command has one or none.
 SYNONYMS = {
     "arch": "model",
     "architecture": "model",
@@ -58,7 +59,9 @@ SYNONYMS = {
     "resolution": "image-size",
     "grey": "channels",
     "grayscale": "channels",
+    "log-dir": "run-dir",
     "logdir": "run-dir",
+    "lr-scheduler": "schedule",
     "max-epochs": "epochs",
     "mixed-precision": "precision",
     "name": "run-dir",
@@ -66,8 +69,10 @@ SYNONYMS = {
     "network": "model",
     "num-epochs": "epochs",
     "num-workers": "workers",
-    "out": "output",
-    "output-dir": "output",
+    "out": "output run-dir sweep-dir",
+    "outdir": "output run-dir sweep-dir",
+    "output": "run-dir sweep-dir",
+    "output-dir": "output run-dir sweep-dir",
     "patience": "epochs",
     "pretrained": "init-from",
     "quantize": "int8",
@@ -149,18 +154,42 @@ def flag(parameter: click.Parameter) -> str:
     return next((name for name in parameter.opts if name.startswith("--")), parameter.human_readable_name)
 
 
-def nearest_option(name: str, context: click.Context) -> str:
-    """What to write instead of an option that does not exist; empty where nothing is near."""
+def option_hint(name: str, context: click.Context) -> str:
+    """The end of a message about an option that does not exist: what to write instead, or nothing."""
     written = name.lstrip("-").replace("_", "-").lower()
     own = [parameter for parameter in context.command.params if isinstance(parameter, click.Option)]
     names = {text.lstrip("-"): flag(option) for option in own for text in (*option.opts, flag(option))}
-    if written in names:
-        return names[written]
-    meant = SYNONYMS.get(written)
-    if meant in names:
-        return names[meant]
-    near = difflib.get_close_matches(written, names, n=1)
-    return names[near[0]] if near else ""
+    settings = _settings({str(option.name) for option in own})
+    meant = [word for word in (written, *SYNONYMS.get(written, "").split()) if word in names]
+    if not meant and written not in settings:
+        meant = difflib.get_close_matches(written, {**settings, **names}, n=1)
+    word = meant[0] if meant else written
+    if word in names:
+        return f"; did you mean {names[word]}?"
+    return f"; write --set {settings[word]}=VALUE" if word in settings else ""
+
+
+def _settings(options: set[str]) -> dict[str, str]:
+    """What `--set` takes in a command with these options, by the word that an option would have."""
+    if "settings" not in options:
+        return {}
+    import zoo
+    from zoo import recipes
+    from zoo.recipes.recipe import FROM_RECIPE
+
+    trains = "recipe" in options  # otherwise `--set` takes options of the method and the network alone
+    paths = {path for recipe in recipes.RECIPES for path in recipes.settings(recipe)}
+    for name in zoo.list_models():
+        parameters = inspect.signature(zoo.get_model(name)).parameters
+        hidden = FROM_RECIPE if trains else ("method", "input_shape")
+        paths |= {f"model.{option}" for option in parameters if option not in hidden}
+    words = {}
+    for path in sorted(paths - {"model.OPTION"}, key=lambda path: path.count("."), reverse=True):
+        owner, _, word = path.rpartition(".")
+        # Settings of one phase have no word; one of all phases goes before an option of the same name.
+        if owner in ("method", "model") or trains and owner in ("schedule", ""):
+            words[word.replace("_", "-")] = path
+    return words
 
 
 def typed(context: click.Context) -> list[click.Parameter]:

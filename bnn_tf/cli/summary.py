@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 @options.trust_model
 @click.option("--larq", is_flag=True, help="Print Larq's own table first.")
 @options.json_option
-def summary(larq: bool, as_json: bool, input_size: tuple[int, int] | None, **chosen: Any) -> None:
+def summary(
+    larq: bool, as_json: bool, input_size: tuple[int, int] | None, channels: int | None, **chosen: Any
+) -> None:
     """Layers, bits and multiply-accumulates of TARGET or of --model with --method.
 
     TARGET is a run directory, a saved Keras model, or a .tflite or .snn file. Prints for each layer and in
@@ -30,7 +32,7 @@ def summary(larq: bool, as_json: bool, input_size: tuple[int, int] | None, **cho
     target = named_target(**chosen)
     if larq and target.is_converted:
         raise UsageError(f"--larq prints Larq's table of a Keras network, and {target} is a converted file")
-    counted = target.layers(input_size)
+    counted = target.layers(input_size, channels)
 
     from bnn_tf.report import accounting
 
@@ -39,7 +41,7 @@ def summary(larq: bool, as_json: bool, input_size: tuple[int, int] | None, **cho
         options.emit({**counted.to_dict(), "published": printed}, True, "")
         return
     if larq:
-        accounting.print_larq_summary(target.untrained(input_size))
+        accounting.print_larq_summary(target.untrained(input_size, channels))
     _print_layers(counted)
     click.echo()
     lines = [

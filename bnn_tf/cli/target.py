@@ -17,7 +17,7 @@ import click
 from bnn_tf import registry
 from bnn_tf.cli import options
 from bnn_tf.deploy.lce_file import require_converter
-from bnn_tf.errors import AdvisingError, UsageError, UserError, unknown
+from bnn_tf.errors import AdvisingError, UsageError, UserError, hint, unknown
 from bnn_tf.training import larq_names
 from zoo import pretrained
 
@@ -130,14 +130,15 @@ class Target:
         name: As it was written.
         kind: `run`, `saved model` (a SavedModel, `.keras` or `.h5`), `zoo` (weights that come with the
             package), `larq-zoo`, `tflite`, `snn` or `architecture`.
-        build: Makes the network of an architecture for images of a size (`None`: its own).
+        build: Makes the network of an architecture for images of a size and number of channels (`None`: its
+            own).
     """
 
     def __init__(
         self,
         name: str,
         kind: str,
-        build: "Callable[[tuple[int, int] | None], tf.keras.Model] | None" = None,
+        build: "Callable[[tuple[int, int] | None, int | None], tf.keras.Model] | None" = None,
     ) -> None:
         self.name, self.kind, self._build = name, kind, build
         self.path = Path(name)
@@ -177,7 +178,7 @@ class Target:
         if registry.is_path(name) or ".py:" in name:
             options.trust(name)
             return cls.of_architecture(name)
-        hint = near(path)
+        beside = near(path)
         if path.name == name and not path.suffix:
             shipped = options.same_name(name, pretrained.names())
             if shipped in pretrained.names():
@@ -185,9 +186,8 @@ class Target:
             known = options.same_name(name, options.model_names())
             if known in options.model_names():
                 return cls.of_architecture(known)
-            architecture = difflib.get_close_matches(known, options.model_names(), n=1)
-            hint = hint or (f"; did you mean {architecture[0]}?" if architecture else "")
-        raise UserError(f"there is no run and no model at {name}{hint}")
+            beside = beside or hint(name, options.model_names())
+        raise UserError(f"there is no run and no model at {name}{beside}")
 
     @classmethod
     def of_architecture(
@@ -210,8 +210,13 @@ class Target:
         require_options(model, model_options or {}, besides=("method",))
         chosen = methods.get(method or parameters["method"].default, **(method_options or {}))
 
-        def build(size: tuple[int, int] | None) -> "tf.keras.Model":
-            shape = {} if size is None else {"input_shape": (*size, 3)}
+        def build(size: tuple[int, int] | None, channels: int | None) -> "tf.keras.Model":
+            if size is None and channels is not None:
+                usual = parameters["input_shape"].default if "input_shape" in parameters else None
+                if not isinstance(usual, Sequence):
+                    raise UsageError(f"model {model} has no size of its own; name one with --input-size")
+                size = usual[0], usual[1]
+            shape = {} if size is None else {"input_shape": (*size, channels or 3)}
             try:
                 return builder(method=chosen, **{**(model_options or {}), **shape})
             except (ValueError, TypeError) as error:
@@ -246,7 +251,7 @@ class Target:
                 f"{self}: this command reads runs and saved Keras models, not {self.path.suffix} files"
             )
         if self._build is not None:
-            return self._build(None)
+            return self._build(None, None)
         if self.kind == "run":
             return self.run.load_network()
         if self.kind == "larq-zoo":
@@ -269,54 +274,65 @@ class Target:
         """
         return self._network
 
-    def untrained(self, size: tuple[int, int] | None = None) -> "tf.keras.Model":
+    def untrained(self, size: tuple[int, int] | None = None, channels: int | None = None) -> "tf.keras.Model":
         """The network whatever its weights, also of a run without one complete epoch.
 
         Args:
             size: Height and width of other images than the network was made for.
+            channels: Their channels.
 
         Raises:
-            UserError: as `network`; or the network does not take images of that size.
+            UserError: as `network`; or the network does not take such images.
         """
         if self._build is not None:
-            return self._build(size)
+            return self._build(size, channels)
         if self.kind == "run":
             from bnn_tf.training import build_network
+            from zoo.recipes import with_channels
 
             recipe = self.run.config.recipe
             images = dataclasses.replace(recipe.images, size=size or recipe.images.size)
             recipe = dataclasses.replace(recipe, images=images)
+            if channels is not None:
+                recipe = with_channels(recipe, channels)
             return build_network(recipe, len(self.run.config.class_names))
         network = self.network()
+        if channels not in (None, network.input_shape[-1]):
+            raise UsageError(
+                f"{self} takes images of {network.input_shape[-1]} channel(s), not {channels}; "
+                "leave out --channels"
+            )
         if size is None:
             return network
         from bnn_tf.report.accounting import at_size
 
         return at_size(network, size)
 
-    def layers(self, size: tuple[int, int] | None = None) -> "Account":
+    def layers(self, size: tuple[int, int] | None = None, channels: int | None = None) -> "Account":
         """The layers of a network, or the operators of a converted file, and what they cost.
 
         Args:
             size: Height and width of other images than the network was made for.
+            channels: Their channels.
 
         Raises:
             UserError: as `untrained`, or a file cannot be read.
-            UsageError: the network takes images of any size and none is named, or a file takes one size only.
+            UsageError: the network takes images of any size and none is named, or a file takes one kind only.
         """
         from bnn_tf.report import accounting
 
         if not self.is_converted:
-            network = self.untrained(size)
+            network = self.untrained(size, channels)
             if any(len(tensor.shape) == 4 and None in tensor.shape[1:3] for tensor in network.inputs):
                 raise UsageError(
                     "the network takes images of any size; name one with --input-size HEIGHTxWIDTH"
                 )
             return accounting.account(network)
-        if size is not None:
+        if size is not None or channels is not None:
+            typed = "--input-size" if channels is None else "--channels"
             raise UsageError(
-                f"{self} is a converted file, which takes images of one size; leave out --input-size, or "
-                "name the network that it was made from"
+                f"{self} is a converted file, which takes images of one size; leave out {typed}, or name the "
+                "network that it was made from"
             )
         if self.kind == "tflite":
             counted = accounting.account_file(self._file)
@@ -630,11 +646,17 @@ _NETWORK_OPTIONS = (
         type=options.Size(),
         help="Size of the images, such as 224 or 192x256.",
     ),
+    click.option(
+        "--channels",
+        type=click.Choice(["1", "3"]),
+        callback=lambda context, parameter, value: value and int(value),
+        help="1: grey images, 3: colour images.",
+    ),
 )
 
 
 def target_or_model(function: Any) -> Any:
-    """Adds the argument and the options that `named_target` takes, and --input-size."""
+    """Adds the argument and the options that `named_target` takes, --input-size and --channels."""
     for option in reversed(_NETWORK_OPTIONS):
         function = option(function)
     return function

@@ -175,6 +175,10 @@ def _resumed(chosen: dict[str, Any]) -> "Run":
 def _configuration(context: click.Context, chosen: dict[str, Any]) -> "RunConfig":
     """What the options describe; a file after --recipe may hold settings of the run, too."""
     if chosen["method"] is None and chosen["recipe"] is None:
+        if chosen["model"] is not None:
+            from zoo import get_model
+
+            get_model(chosen["model"])  # a wrong name is said first
         raise UsageError(
             f"name a --method ({', '.join(options.method_names())}), a --recipe file, or a stopped run "
             "to --resume"

@@ -13,6 +13,7 @@ import numpy as np
 from bnn_tf._tensorflow import tf
 from bnn_tf.data import Images
 from bnn_tf.deploy.graph import ConversionError
+from bnn_tf.deploy.lce_file import NOT_INSTALLED
 from bnn_tf.device_kit import web
 from bnn_tf.device_kit.files import preprocess
 from bnn_tf.device_kit.reference import Reference
@@ -25,6 +26,15 @@ Quantization = tuple[float, int] | None
 FILES = Path(__file__).parent / "files"
 _LIKELIEST = 5
 _PROGRAM = ("net.c", "net.wasm", "reference_image.ppm")
+_OF_LCE = (
+    *("model.tflite", "predict.py", "common.sh", "run_lce_on_android.sh", "run_lce_on_pi.sh"),
+    "input_shape.txt",
+)
+_WITHOUT_LCE = """
+> **This kit was made without Larq Compute Engine.** `model.tflite`, `predict.py` and the `run_lce_on_…`
+> scripts are not in it, and the expected output comes from Keras. What is said of the C file and the page
+> holds.
+"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,20 +44,22 @@ class KitReport(InNotebooks):
     Attributes:
         path: The folder.
         files: Names of its files, in order.
-        size: Bytes of the model.
+        size: Bytes of the model; None where it is missing.
         reference: The example that it holds.
         top: The likeliest classes of the example: name, number, output.
         program: What was exported as a C program, and how it compares with Keras; None where nothing was.
         no_program: Why the network is not in it as a C program; None where it is, or was not asked for.
+        no_model: Why the `.tflite` file and what runs it are not in it; None where they are.
     """
 
     path: Path
     files: tuple[str, ...]
-    size: int
+    size: int | None
     reference: Reference
     top: tuple[dict[str, Any], ...]
     program: ExportReport | None = None
     no_program: str | None = None
+    no_model: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -62,16 +74,23 @@ class KitReport(InNotebooks):
             "keras_agreement": self.reference.agreement,
             "program": self.program.to_dict() if self.program else None,
             "no_program": self.no_program,
+            "no_model": self.no_model,
         }
 
     def __str__(self) -> str:
         likely = ", ".join(f"{entry['label']} ({entry['output']:.3f})" for entry in self.top)
+        model = "" if self.size is None else f", model {self.size:,} bytes"
         lines = [
-            f"{self.path}: {len(self.files)} files, model {self.size:,} bytes; start with README.md",
+            f"{self.path}: {len(self.files)} files{model}; start with README.md",
             f"expected for the reference image: {likely}",
-            f"differs from Keras by {self.reference.keras_gap:.2g} on it; "
-            f"{self.reference.agreement:.0%} of the images tried for it are classified alike",
         ]
+        if self.no_model is None:
+            lines.append(
+                f"differs from Keras by {self.reference.keras_gap:.2g} on it; "
+                f"{self.reference.agreement:.0%} of the images tried for it are classified alike"
+            )
+        else:
+            lines.append(f"without model.tflite and the scripts that run it: {self.no_model}")
         if self.program is not None:
             lines += ["as a C program:", *(f"  {line}" for line in str(self.program).splitlines())]
         if self.no_program is not None:
@@ -86,7 +105,7 @@ class KitReport(InNotebooks):
 
 def write(
     folder: Path,
-    model: Path,
+    model: Path | None,
     labels: Sequence[str],
     preprocessing: Images,
     reference: Reference,
@@ -98,7 +117,8 @@ def write(
 
     Args:
         folder: Where; it is made if need be.
-        model: The `.tflite` file.
+        model: The `.tflite` file; None on a computer that cannot make or run one. Then the kit holds the C
+            program and the page alone, and the reference is Keras'.
         labels: A name for each output.
         preprocessing: How an image becomes an input.
         reference: The example.
@@ -107,23 +127,15 @@ def write(
         network: The Keras model; it is added as one C file, if all its layers can be exported.
 
     Raises:
-        UserError: the folder cannot be written to.
+        UserError: the folder cannot be written to; or there is neither a `.tflite` file nor a C program.
     """
     program = no_program = None
-    expected = {**_expected(labels, reference), "quantization": output_quantization}
+    computed_by = "Keras" if model is None else "Larq Compute Engine's interpreter"
+    expected = {**_expected(labels, reference, computed_by), "quantization": output_quantization}
     how = rule(preprocessing, input_quantization)
+    names = [" ".join(label.split()) for label in labels]  # a line holds one name
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(model, folder / "model.tflite")
-        for source in FILES.iterdir():
-            if source.is_file():
-                shutil.copyfile(source, folder / source.name)
-                (folder / source.name).chmod(0o755 if source.read_bytes().startswith(b"#!") else 0o644)
-        names = [" ".join(label.split()) for label in labels]  # a line holds one name
-        (folder / "labels.txt").write_text("\n".join(names) + "\n", encoding="utf-8")
-        _write_json(folder / "preprocessing.json", how)
-        _write_json(folder / "expected.json", expected)
-        _write_arrays(folder, reference, preprocess.preprocess(reference.image, how))
         if network is not None:
             plain = input_quantization is None
             try:
@@ -132,16 +144,36 @@ def write(
                 no_program = str(error)
                 for name in (*_PROGRAM, *(source.name for source in (FILES / "program").iterdir())):
                     (folder / name).unlink(missing_ok=True)  # a former kit's, of another network
+        if model is None and program is None:
+            if not any(folder.iterdir()):
+                folder.rmdir()
+            raise UserError(f"no kit was written: it has no C program ({no_program}), and {NOT_INSTALLED}")
+        for source in FILES.iterdir():
+            if source.is_file():
+                shutil.copyfile(source, folder / source.name)
+                (folder / source.name).chmod(0o755 if source.read_bytes().startswith(b"#!") else 0o644)
+        (folder / "labels.txt").write_text("\n".join(names) + "\n", encoding="utf-8")
+        _write_json(folder / "preprocessing.json", how)
+        _write_json(folder / "expected.json", expected)
+        _write_arrays(folder, reference, preprocess.preprocess(reference.image, how))
+        if model is not None:
+            shutil.copyfile(model, folder / "model.tflite")
+        else:
+            for name in _OF_LCE:
+                (folder / name).unlink(missing_ok=True)
+            title, _, rest = (folder / "README.md").read_text(encoding="utf-8").partition("\n")
+            (folder / "README.md").write_text(f"{title}\n{_WITHOUT_LCE}{rest}", encoding="utf-8")
     except OSError as error:
         raise UserError(f"cannot write the kit to {folder}: {error.strerror or error}") from error
     return KitReport(
         path=folder,
         files=tuple(sorted(path.name for path in folder.iterdir() if path.is_file())),
-        size=(folder / "model.tflite").stat().st_size,
+        size=None if model is None else model.stat().st_size,
         reference=reference,
         top=tuple(expected["top"]),
         program=program,
         no_program=no_program,
+        no_model=NOT_INSTALLED if model is None else None,
     )
 
 
@@ -191,7 +223,7 @@ def rule(preprocessing: Images, quantization: Quantization = None) -> dict[str, 
     return {**preprocessing.contract(), "dtype": dtype, "quantization": quantization}
 
 
-def _expected(labels: Sequence[str], reference: Reference) -> dict[str, Any]:
+def _expected(labels: Sequence[str], reference: Reference, computed_by: str) -> dict[str, Any]:
     outputs = reference.outputs.ravel()
     order = np.argsort(-outputs, kind="stable")[:_LIKELIEST]
     return {
@@ -199,7 +231,7 @@ def _expected(labels: Sequence[str], reference: Reference) -> dict[str, Any]:
         "tolerance": reference.tolerance,
         "moved_by_rounding": reference.spread,
         "differs_from_keras": reference.keras_gap,
-        "computed_by": "Larq Compute Engine's interpreter on the computer that made this kit",
+        "computed_by": f"{computed_by} on the computer that made this kit",
     }
 
 

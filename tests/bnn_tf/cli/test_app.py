@@ -9,7 +9,8 @@ import click
 import pytest
 
 import bnn_tf
-from bnn_tf import cli
+import zoo
+from bnn_tf import cli, errors, methods
 from bnn_tf.errors import UsageError, UserError, unknown
 
 
@@ -179,3 +180,51 @@ class TestUnknown:
             unknown("method", name, ["bireal", "recu", "subbit", "real"])
         )
         assert "did you mean" not in str(unknown("fruit", name, ["apple"]))
+
+    @pytest.mark.parametrize(
+        ("name", "nearest"),
+        [
+            ("vgg16", "vgg_small"),
+            ("VGG-16-BN", "vgg_small"),
+            ("alexnet", "vgg_small"),
+            ("mobilenetv2", "quicknet_small"),
+            ("mobilenet_v3_large", "quicknet_small"),
+            ("efficientnet-b0", "quicknet"),
+            ("squeezenet", "quicknet_small"),
+            ("vit_b16", "quicknet_large"),
+            ("densenet121", "quicknet_large"),
+            ("lenet5", "cifar_resnet20"),
+            ("resnet110", "cifar_resnet20"),
+            ("cifar-resnet56", "cifar_resnet20"),
+            ("preactresnet18", "cifar_resnet18"),
+            ("bireal_net19", "bireal_net18"),
+        ],
+    )
+    def test_networks_of_the_same_kind(self, name, nearest):
+        assert f"called {name!r}; the nearest here is {nearest!r} (" in str(
+            unknown("model", name, zoo.list_models())
+        )
+
+    @pytest.mark.parametrize(
+        ("name", "nearest"),
+        [
+            *(("dorefa", "bireal"), ("reactnet", "bireal"), ("ir-net", "recu"), ("AdaBin", "recu")),
+            *(("ste", "bireal"), ("sign", "bireal"), ("xnor-net", "bireal"), ("real-valued", "real")),
+        ],
+    )
+    def test_methods_of_the_same_kind(self, name, nearest):
+        assert errors.nearest(name, methods.METHODS) == nearest
+
+    @pytest.mark.parametrize("name", ["unet", "yolov8", "transformer"])
+    def test_letters_alone_do_not_make_networks_alike(self, name):
+        assert errors.nearest(name, zoo.list_models()) is None
+
+    def test_of_many_names_a_handful_is_listed(self):
+        message = str(unknown("model", "yolo", zoo.list_models()))
+        assert message.endswith(f" and {len(zoo.list_models()) - 5} more; `bnn-tf models` lists all)")
+        assert len(message) < 200
+        assert str(unknown("fruit", "x", map(str, range(30)))).endswith("4 and 25 more)")
+
+    def test_every_hint_is_a_name(self):
+        named = {*errors.SYNONYMS.values(), *errors.RELATIVES.values()}
+        assert named <= {*zoo.list_models(), *methods.METHODS}

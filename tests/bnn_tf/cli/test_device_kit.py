@@ -1,5 +1,6 @@
 """`bnn-tf device-kit`, and its folder on a machine that has no bnn-tf."""
 
+import importlib.util
 import json
 import shutil
 import subprocess
@@ -9,6 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from bnn_tf._tensorflow import tf
+from bnn_tf.cli import app
+from bnn_tf.cli.target import Target
 from bnn_tf.deploy import Interpreter
 
 
@@ -129,6 +133,49 @@ def test_a_saved_model_with_its_dataset(command, tiny, tmp_path):
     code, _, _ = command(*arguments, "--dataset", "digits", "--normalization", "unit")
     assert code == 0
     assert (tmp_path / "kit" / "labels.txt").read_text().split() == list("0123456789")
+
+
+@pytest.fixture
+def without_lce(monkeypatch):
+    """Larq Compute Engine seems not to be installed."""
+    find = importlib.util.find_spec
+    monkeypatch.setattr(
+        "importlib.util.find_spec",
+        lambda name, *rest: None if name.startswith("larq_compute_engine") else find(name, *rest),
+    )
+
+
+def test_without_larq_compute_engine_the_c_program_is_written(command, trained, tmp_path, without_lce):
+    kit = tmp_path / "kit"
+    kit.mkdir()
+    (kit / "model.tflite").write_bytes(b"of another network")
+    code, out, err = command("device-kit", trained, "-o", kit, "--images", 20, "--force")
+    assert (code, err) == (0, "")
+    lines = [line for line in out.splitlines() if line.startswith("without ")]
+    assert len(lines) == 1
+    assert "without model.tflite and the scripts that run it: Larq Compute Engine" in lines[0]
+    assert "differs from Keras" not in out
+    names = {path.name for path in kit.iterdir()}
+    assert {"net.c", "Makefile", "index.html", "compare.py", "reference_image.ppm"} <= names
+    assert not names & {"model.tflite", "predict.py", "run_lce_on_pi.sh", "run_lce_on_android.sh"}
+    assert "made without Larq Compute Engine" in (kit / "README.md").read_text()
+    assert json.loads((kit / "expected.json").read_text())["computed_by"].startswith("Keras")
+    expected = Target.open(trained).predict()(np.load(kit / "reference_input.npy"))
+    np.testing.assert_array_equal(np.load(kit / "expected_output.npy"), expected)
+
+
+def test_without_larq_compute_engine_a_c_program_or_nothing(capsys, tmp_path, without_lce):
+    image = tf.keras.Input((8, 8, 3))
+    rows = tf.keras.layers.Dense(10)(tf.keras.layers.Flatten()(image))
+    tf.keras.Model(image, tf.cumsum(rows, axis=-1)).save(tmp_path / "model.keras")
+    options = ["--dataset", "digits", "--normalization", "unit", "--images", "4"]
+    # Not by the fixture `command`, which skips what needs Larq Compute Engine.
+    code = app.run(["device-kit", str(tmp_path / "model.keras"), "-o", str(tmp_path / "kit"), *options])
+    out, err = capsys.readouterr()
+    assert (code, out) == (1, "")
+    assert "no kit was written: it has no C program (" in err
+    assert "pip install larq-compute-engine" in err
+    assert not (tmp_path / "kit").exists()
 
 
 def test_a_folder_that_holds_something(command, trained, tmp_path):

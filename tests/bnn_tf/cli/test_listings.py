@@ -60,6 +60,20 @@ def test_titles_stand_for_keys(command):
     assert 0 < len(json.loads(by_title[1])) < len(zoo.list_models())
 
 
+def test_the_converted_file(command):
+    lines = command("models")[1].splitlines()
+    assert ".tflite" in lines[0].split()
+    assert "65 kB" in next(line for line in lines if line.startswith("cifar_resnet20 "))
+    assert "4.22 MB" in next(line for line in lines if line.startswith("quicknet_small "))
+    rows = json.loads(command("models", "--filter", "tflite<1", "--sort", "tflite", "--json")[1])
+    sizes = [row["tflite_bytes"] for row in rows]
+    assert rows[0]["model"] == "cifar_resnet20"
+    assert sizes == sorted(sizes)
+    assert max(sizes) < 1e6
+    for condition in (".tflite<1", "TFLite<1", "tflite_bytes<1e6"):
+        assert json.loads(command("models", "--filter", condition, "--sort", "tflite", "--json")[1]) == rows
+
+
 def test_a_title_in_millions(command):
     rows = json.loads(
         command("models", "--filter", "real MMAC<10", "--sort", "best paper top-1", "--json")[1]
@@ -98,6 +112,19 @@ def terminal(monkeypatch):
         monkeypatch.setenv("FORCE_COLOR", "1")
 
     return of
+
+
+@pytest.mark.parametrize(
+    ("columns", "left_out"),
+    [
+        (60, "recipes, ARM instructions, packed, binary, zoo top-1, parameters, best paper top-1"),
+        (80, "recipes, ARM instructions, packed, binary, zoo top-1"),
+        (100, "recipes, ARM instructions, packed"),
+    ],
+)
+def test_size_and_work_stay_on_a_narrow_terminal(terminal, command, columns, left_out):
+    terminal(columns)
+    assert f"columns do not fit: {left_out}. --json" in command("models")[1]
 
 
 @pytest.mark.parametrize("columns", [60, 80, 100])

@@ -51,11 +51,17 @@ def test_options_of_method_and_model():
     assert printed["total"]["bits_per_weight"] == pytest.approx(4 / 9)
 
 
+def test_grey_images():
+    for size, shape in (([], [32, 32, 1]), (["--image-size", "48x32"], [48, 32, 1])):
+        printed = json.loads(run("--model", "vgg_small", "--channels", "1", *size, "--json"))
+        assert (printed["input_shape"], printed["layers"][0]["kernel"][2]) == (shape, 1)
+
+
 def test_bits_mean_the_sub_bit_method():
     assert json.loads(run("--model", "vgg_small", "--bits", "6", "--json"))["total"]["codebook_bits"] > 0
 
 
-def test_saved_model(tmp_path):
+def test_saved_model(tmp_path, capsys):
     from bnn_tf._tensorflow import lq, tf
     from bnn_tf.quantizers import ReCU
 
@@ -66,6 +72,8 @@ def test_saved_model(tmp_path):
     assert printed["total"]["binary_parameters"] == 4 * 27
     larger = json.loads(run(str(path), "--input-size", "18", "--json"))
     assert larger["total"]["real_macs"] == 4 * 27 * 16 * 16
+    assert json.loads(run(str(path), "--channels", "3", "--json")) == printed
+    assert fails(capsys, str(path), "--channels", "1")[0] == 2
 
 
 def test_run(tmp_path):
@@ -77,6 +85,8 @@ def test_run(tmp_path):
     printed = json.loads(run(str(tmp_path / "run"), "--input-size", "64", "--json"))
     assert (printed["model"], printed["input_shape"]) == ("cifar_resnet20", [64, 64, 3])
     assert printed["total"]["codebook_bits"] > 0
+    grey = json.loads(run(str(tmp_path / "run"), "--channels", "1", "--json"))
+    assert (grey["input_shape"], grey["layers"][0]["kernel"]) == ([32, 32, 1], [3, 3, 1, 16])
 
 
 @pytest.fixture(scope="module")
