@@ -291,10 +291,11 @@ def _misfits(facts: "data.Facts", config: "RunConfig") -> list[str]:
     shipped = [name for name in pretrained.names() if name.startswith(f"{recipe.model}-")]
     few = facts.train is not None and facts.train <= _TOO_FEW_FOR_RANDOM_WEIGHTS
     if recipe.dataset == "folder" and few and shipped and not config.init_from:
-        others = " and ".join(f"--method {name.removeprefix(f'{recipe.model}-')}" for name in shipped)
+        *first, last = (f"--method {name.removeprefix(f'{recipe.model}-')}" for name in shipped)
+        others = f"{', '.join(first)} and {last}" if first else last
         remarks.append(
             f"--method {recipe.method.name} starts from random weights, for which {facts.train:,} images are "
-            f"few; {others} start from weights that come with the package"
+            f"few; {others} can start from weights that come with the package"
         )
     batch = max(phase.batch_size for phase in recipe.phases)
     if facts.train is not None and facts.train <= batch:

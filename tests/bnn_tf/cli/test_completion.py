@@ -10,6 +10,7 @@ import pytest
 from click.shell_completion import ShellComplete
 
 from bnn_tf import cli
+from zoo import pretrained
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
@@ -88,8 +89,8 @@ printf '%s\\n' "${{COMPREPLY[@]}}"
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        ("bnn-tf evaluate zoo", ["zoo:cifar_resnet20-ovsw", "zoo:cifar_resnet20-subbit"]),
-        ("bnn-tf evaluate zoo :", ["cifar_resnet20-ovsw", "cifar_resnet20-subbit"]),
+        ("bnn-tf evaluate zoo", [f"zoo:{name}" for name in pretrained.names()]),
+        ("bnn-tf evaluate zoo :", pretrained.names()),
         ("bnn-tf evaluate zoo : cifar_resnet20-o", ["cifar_resnet20-ovsw"]),
         ("bnn-tf evaluate zoo : cifar_resnet20-ovsw --bat", ["--batch-size"]),
         ("bnn-tf train --init-from zoo : cifar_resnet20-s", ["cifar_resnet20-subbit"]),
