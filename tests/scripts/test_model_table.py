@@ -21,3 +21,10 @@ def test_a_small_network_is_up_to_date():
     assert counted.pop("tflite_bytes") == pytest.approx(written.pop("tflite_bytes"), rel=0.02)
     assert counted == written
     assert 64_000 < script.tflite_bytes(script.zoo.get_model("cifar_resnet20")()) < 68_000
+
+
+def test_no_file_is_far_smaller_than_its_weights():
+    """Equal kernels of new networks are stored once, which those of trained ones are not."""
+    for name, facts in json.loads(FACTS.read_text()).items():
+        if facts["tflite_bytes"] is not None:
+            assert facts["tflite_bytes"] > 0.9e6 * facts["megabytes"], name
