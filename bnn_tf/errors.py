@@ -178,7 +178,7 @@ def nearest(name: str, valid: Iterable[str]) -> str | None:
     Names that are spelled alike but for case and separators come first, then what the name means elsewhere
     (`SYNONYMS`), then the shortest that contains the whole name, then what is nearest in kind (`RELATIVES`;
     a size or version at the end of the name does not count), then what differs by few letters. A name with
-    another number is no misspelling, but may be of the same kind: ResNet-51 is nearest to ResNet-50.
+    another number is near only where nothing else differs.
 
     Example:
         >>> nearest("resnet20", ["resnet34", "cifar_resnet20"])
@@ -212,10 +212,8 @@ def _nearest(name: str, valid: list[str]) -> tuple[str | None, bool]:
         for n, text in plain.items()
         if not number or numbers[n] in ("", number) or re.sub(r"\d", "", text) == letters
     }
-    for text in difflib.get_close_matches(wanted, texts, n=1, cutoff=0.7):
-        near = texts[text]
-        return near, bool(number and numbers[near]) and numbers[near] != number
-    return None, False
+    close = difflib.get_close_matches(wanted, texts, n=1, cutoff=0.7)
+    return (texts[close[0]] if close else None), False
 
 
 def hint(name: str, valid: Iterable[str]) -> str:

@@ -275,7 +275,7 @@ class TestFind:
         ("arguments", "message"),
         [
             (("recuu",), "no method called 'recuu'; did you mean 'recu'"),
-            (("recu", "resnet81"), "no model called 'resnet81'; the nearest here is 'resnet18'"),
+            (("recu", "resnet81"), "no model called 'resnet81'; did you mean 'resnet18'"),
             (
                 ("recu", None, None, "twostage"),
                 "no variant of recu's recipes called 'twostage'; did you mean 'two-stage'",

@@ -197,7 +197,6 @@ class TestUnknown:
             ("resnet110", "cifar_resnet20"),
             ("cifar-resnet56", "cifar_resnet20"),
             ("preactresnet18", "cifar_resnet18"),
-            ("bireal_net19", "bireal_net18"),
         ],
     )
     def test_networks_of_the_same_kind(self, name, nearest):
