@@ -176,9 +176,9 @@ def nearest(name: str, valid: Iterable[str]) -> str | None:
     """The valid name that was most likely meant, `None` where none is near.
 
     Names that are spelled alike but for case and separators come first, then what the name means elsewhere
-    (`SYNONYMS`), then the shortest that contains the whole name, then what is nearest in kind (`RELATIVES`;
-    a size or version at the end of the name does not count), then what differs by few letters. A name with
-    another number is near only where nothing else differs.
+    (`SYNONYMS`), then the shortest that contains the whole name, then what differs by a digit, then what is
+    nearest in kind (`RELATIVES`; a size or version at the end of the name does not count), then what differs
+    by few letters.
 
     Example:
         >>> nearest("resnet20", ["resnet34", "cifar_resnet20"])
@@ -201,11 +201,14 @@ def _nearest(name: str, valid: list[str]) -> tuple[str | None, bool]:
     meant = [n for n in plain if n == SYNONYMS.get(wanted)]
     containing = [n for n, text in plain.items() if len(wanted) >= 3 and wanted in text]
     same = [*alike, *meant, *sorted(containing, key=len)]
+    number, letters = re.sub(r"\D", "", wanted), re.sub(r"\d", "", wanted)
+    digits = [text for text in plain.values() if number and re.sub(r"\d", "", text) == letters]
+    mistyped = difflib.get_close_matches(wanted, digits, n=1, cutoff=0.85)
+    same += [n for n, text in plain.items() if text in mistyped]
     family = re.sub(r"(?<=[a-z])[bv]?\d.*", "", wanted)  # of mobilenetv3large, efficientnetb0, vgg16bn
     kin = [n for word in (wanted, family) for n in plain if n == RELATIVES.get(word)]
     if same or kin:
         return (same or kin)[0], not same
-    number, letters = re.sub(r"\D", "", wanted), re.sub(r"\d", "", wanted)
     numbers = {n: re.sub(r"\D", "", text) for n, text in plain.items()}
     texts = {
         text: n

@@ -195,7 +195,6 @@ class TestUnknown:
             ("densenet121", "quicknet_large"),
             ("lenet5", "cifar_resnet20"),
             ("resnet110", "cifar_resnet20"),
-            ("cifar-resnet56", "cifar_resnet20"),
             ("preactresnet18", "cifar_resnet18"),
         ],
     )
