@@ -118,8 +118,11 @@ def _exact_slices(kernel: np.ndarray, quantizer: Callable[[np.ndarray], tf.Tenso
         turned = (np.sign(quantizer(np.where(exact, kernel, rounded))) != signs).any((0, 1))
         if not turned.any():
             break
-        # A slice that is exact already turns where all together decide, as in the mean of a filter.
-        exact |= turned if (turned & ~exact).any() else True
+        if (turned & ~exact).any():
+            exact |= turned
+        else:  # a slice that is exact already turns where all of a filter decide together, by their mean
+            filters = turned.any(0)
+            exact |= True if exact[:, filters].all() else filters
     return exact
 
 
