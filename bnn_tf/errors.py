@@ -80,7 +80,7 @@ _LISTED_BY = {
     "setting": "bnn-tf train … --dry-run --json",
 }
 # What lists all names of a kind.
-_FEW = 12  # names that an error still lists
+_FEW = 16  # names that an error still lists
 
 
 class UserError(ValueError):
@@ -216,6 +216,7 @@ def _nearest(name: str, valid: list[str]) -> tuple[str | None, bool]:
         if not number or numbers[n] in ("", number) or re.sub(r"\d", "", text) == letters
     }
     close = difflib.get_close_matches(wanted, texts, n=1, cutoff=0.7)
+    close += [text for text in texts if sorted(text) == sorted(wanted)]  # of `sdg` two thirds are alike
     return (texts[close[0]] if close else None), False
 
 
@@ -237,7 +238,7 @@ def hint(name: str, valid: Iterable[str]) -> str:
 def unknown(kind: str, name: str, valid: Iterable[str]) -> UsageError:
     """The error for a name that does not exist, with the nearest valid name and all of them.
 
-    Of more than a dozen names the first are listed, and the command that lists all of them, if there is one.
+    Of more than sixteen names the first are listed, and the command that lists all of them, if there is one.
 
     Example:
         >>> str(unknown("method", "rec", ["bireal", "recu"]))
