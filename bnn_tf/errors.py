@@ -74,12 +74,12 @@ RELATIVES = {
 }
 """What is nearest in kind and size to methods and networks that are not here, without separators."""
 
+# What lists all names of a kind, where an error has only the first.
 _LISTED_BY = {
     "model": "bnn-tf models",
     "method": "bnn-tf recipes",
     "setting": "bnn-tf train … --dry-run --json",
 }
-# What lists all names of a kind.
 _FEW = 16  # names that an error still lists
 
 
