@@ -348,7 +348,7 @@ def check(folder: str | os.PathLike[str], workers: int = 4) -> FolderCheck:
         workers: How many images to read at a time.
 
     Raises:
-        DataError: there is no such folder.
+        DataError: there is no such folder, or it is a file.
 
     Example:
         >>> import tempfile
@@ -359,6 +359,8 @@ def check(folder: str | os.PathLike[str], workers: int = 4) -> FolderCheck:
     """
     root = Path(folder).expanduser()
     if not root.is_dir():
+        if root.exists():
+            raise DataError(f"{root} is a file; name the folder that holds the class folders.")
         raise DataError(f"The folder {root} does not exist.")
     paths = []
     for place, folders, names in os.walk(root):

@@ -6,6 +6,7 @@ import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -82,6 +83,34 @@ class UnknownDatasetError(DataError, UsageError):
         ...     print(error.exit_code, "digits" in str(error))
         2 True
     """
+
+
+class NamedFolderError(AdvisingError, UnknownDatasetError):
+    """A folder was named in place of a dataset.
+
+    Example:
+        >>> str(NamedFolderError("pictures"))
+        "There is no dataset 'pictures': that is a folder; give it as data_dir='pictures'"
+    """
+
+    def __init__(self, folder: str) -> None:
+        what = "that is a folder" if Path(folder).expanduser().is_dir() else "that looks like a folder"
+        super().__init__(f"There is no dataset {folder!r}: {what}", f"give it as data_dir={folder!r}")
+        self.folder = folder
+
+
+class TooDeepError(AdvisingError, DataError):
+    """A folder of one dataset was named in place of the folder that holds the datasets.
+
+    Example:
+        >>> str(TooDeepError("data/cifar10", "data"))
+        "data/cifar10 is the folder of one dataset; name the folder around it: data_dir='data'"
+    """
+
+    def __init__(self, folder: str, root: str) -> None:
+        reason = f"{folder} is the folder of one dataset"
+        super().__init__(reason, f"name the folder around it: data_dir={root!r}")
+        self.root = root
 
 
 def placeholder_names(count: int) -> tuple[str, ...]:

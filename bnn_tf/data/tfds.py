@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import difflib
 import http.client
+import json
 import os
 import re
 import ssl
@@ -30,13 +31,15 @@ from bnn_tf.data.source import (
     DataError,
     EncodedSplit,
     Facts,
+    NamedFolderError,
     Sizes,
     Source,
+    TooDeepError,
     UnknownDatasetError,
     derived,
     permutation,
 )
-from bnn_tf.errors import some
+from bnn_tf.errors import AdvisingError, some
 
 MEMORY_LIMIT = 2**30
 """Bytes up to which the images of a split are kept in memory (CIFAR: 150 million)."""
@@ -48,7 +51,8 @@ _FILES_AT_ONCE = 16
 _HELD_OUT_SHARE = 5  # one fifth, where a dataset has no split of its own for testing
 _DECODE_BATCH = 500
 _ELSEWHERE = (
-    "say in which folder it is (prepared by TensorFlow Datasets, or with train/<class>/* and val/<class>/*)"
+    "say in which folder it is: data_dir=… (prepared by TensorFlow Datasets, or with train/<class>/* and "
+    "val/<class>/*)"
 )
 _NETWORK_TIMEOUT = 20.0  # seconds
 _UNLABELLED_TEST = ("imagenet", "places365", "i_naturalist")  # their `test` splits come without labels
@@ -89,26 +93,40 @@ _MEANT = {
     "own": "folder",
 }
 
-# Images to train on and held out, as `load` divides them, of datasets that are not at hand: TFDS keeps them
-# with the prepared files.
-_SIZES = {
-    "cifar10": (50_000, 10_000),
-    "cifar100": (50_000, 10_000),
-    "imagenet2012": (1_281_167, 50_000),
-    "mnist": (60_000, 10_000),
-    "fashion_mnist": (60_000, 10_000),
-    "svhn_cropped": (73_257, 26_032),
-    "tf_flowers": (2_936, 734),
-    "oxford_flowers102": (1_020, 6_149),
-    "oxford_iiit_pet": (3_680, 3_669),
-    "cats_vs_dogs": (18_610, 4_652),
-    "stanford_dogs": (12_000, 8_580),
-    "caltech_birds2011": (5_994, 5_794),
-    "cars196": (8_144, 8_041),
-    "food101": (75_750, 25_250),
-    "places365_small": (1_803_460, 36_500),
-    "dtd": (1_880, 1_880),
+# Images to train on and held out, as `load` divides them, of datasets that are not at hand (TFDS keeps these
+# numbers with the prepared files), by name and, where they differ, configuration. One number alone: there is
+# no split to hold out, so that a share of it is.
+# fmt: off
+_SIZES: dict[str, int | tuple[int, int]] = {
+    "cifar10": (50_000, 10_000), "cifar100": (50_000, 10_000), "imagenet2012": (1_281_167, 50_000),
+    "mnist": (60_000, 10_000), "fashion_mnist": (60_000, 10_000), "svhn_cropped": (73_257, 26_032),
+    "tf_flowers": 3_670, "oxford_flowers102": (1_020, 6_149), "oxford_iiit_pet": (3_680, 3_669),
+    "cats_vs_dogs": 23_262, "stanford_dogs": (12_000, 8_580), "caltech_birds2011": (5_994, 5_794),
+    "cars196": (8_144, 8_041), "food101": (75_750, 25_250), "places365_small": (1_803_460, 36_500),
+    "dtd": (1_880, 1_880), "beans": (1_034, 128), "binary_alpha_digits": 1_404,
+    "caltech101": (3_060, 6_084), "caltech_birds2010": (3_000, 3_033), "cassava": (5_656, 1_885),
+    "citrus_leaves": 594, "cmaterdb/bangla": (5_000, 1_000), "cmaterdb/devanagari": (2_500, 500),
+    "cmaterdb/telugu": (2_500, 500), "colorectal_histology": 5_000, "deep_weeds": 17_509,
+    "dmlab": (65_550, 22_735), "domainnet/clipart": (33_525, 14_604),
+    "domainnet/infograph": (36_023, 15_582), "domainnet/painting": (50_416, 21_850),
+    "domainnet/quickdraw": (120_750, 51_750), "domainnet/real": (120_906, 52_041),
+    "domainnet/sketch": (48_212, 20_916), "emnist/balanced": (112_800, 18_800),
+    "emnist/byclass": (697_932, 116_323), "emnist/bymerge": (697_932, 116_323),
+    "emnist/digits": (240_000, 40_000), "emnist/letters": (88_800, 14_800),
+    "emnist/mnist": (60_000, 10_000), "eurosat": 27_000, "horses_or_humans": (1_027, 256),
+    "i_naturalist2017": (579_184, 95_986), "i_naturalist2018": (437_513, 24_426),
+    "i_naturalist2021": (2_686_843, 100_000), "imagenet2012_subset/10pct": (128_116, 50_000),
+    "imagenet2012_subset/1pct": (12_811, 50_000), "imagenet_resized": (1_281_167, 50_000),
+    "imagenette/160px": (12_894, 500), "imagenette/160px-v2": (9_469, 3_925),
+    "imagenette/320px": (12_894, 500), "imagenette/320px-v2": (9_469, 3_925),
+    "imagenette/full-size": (12_894, 500), "imagenette/full-size-v2": (9_469, 3_925),
+    "imagewang": (14_669, 3_929), "kmnist": (60_000, 10_000), "malaria": 27_558,
+    "mnist_corrupted": (60_000, 10_000), "patch_camelyon": (262_144, 32_768), "plant_leaves": 4_502,
+    "plant_village": 54_303, "plantae_k": 2_153, "quickdraw_bitmap": 50_426_266, "resisc45": 31_500,
+    "rock_paper_scissors": (2_520, 372), "stl10": (5_000, 8_000), "sun397/tfds": (76_128, 21_750),
+    "uc_merced": 2_100,
 }
+# fmt: on
 
 # The archives without which TFDS prepares a part only, and says nothing.
 _ARCHIVES = {"imagenet2012": {"train": "ILSVRC2012_img_train.tar", "validation": "ILSVRC2012_img_val.tar"}}
@@ -130,15 +148,17 @@ def load(
         AbsentError: it is not in that folder and not to be downloaded.
         DataError: not downloadable, prepared in part only, or not a dataset of images with one label each.
     """
+    if data_dir is not None and (root := folder_around(data_dir)) is not None:
+        raise TooDeepError(str(data_dir), str(root))
     builder = _builder(name, data_dir, known)
     image_key, label_key = _keys(builder, name)  # before anything is downloaded in vain
     image, label = builder.info.features[image_key], builder.info.features[label_key]
     fixed = None not in image.shape
     if not builder.info.splits:
         if not download:
-            error = AbsentError(f"The dataset {name} is not in {builder.data_dir}; {_ELSEWHERE}.")
+            error = _NotHereError(f"The dataset {name} is not in {builder.data_dir}", _ELSEWHERE)
             sides = (min(image.shape[:2]), max(image.shape[:2])) if fixed else None
-            train, test = _SIZES.get(builder.name, (None, None))
+            train, test = _sizes(builder)
             error.facts = Facts(name, list(label.names), train, test, sides, sides and sides[0])
             raise error
         _prepare(builder, name)
@@ -154,7 +174,32 @@ def load(
     return Source(list(label.names), train_split, test_split, name)
 
 
+class _NotHereError(AdvisingError, AbsentError):
+    """A dataset is not where it was looked for, and not to be downloaded."""
+
+
+class _NotPreparedError(AdvisingError, DataError):
+    """A dataset could not be downloaded or prepared."""
+
+
+def folder_around(folder: Path) -> Path | None:
+    """The folder that holds the datasets, where `folder` is that of one prepared dataset or lies in it.
+
+    None where `folder` is itself one that holds datasets, or holds none.
+    """
+    place = folder.expanduser().absolute()
+    for depth in ("", "*/", "*/*/"):
+        for path in place.glob(f"{depth}dataset_info.json"):
+            with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
+                name = json.loads(path.read_text())["name"]
+                own = next((parent for parent in path.parents if parent.name == name), None)
+                return own.parent if own is not None and (own == place or own in place.parents) else None
+    return None
+
+
 def _builder(name: str, data_dir: Path | None, known: tuple[str, ...]) -> Any:
+    if _is_path(name):
+        raise NamedFolderError(name)
     with quiet_native_stderr():
         import tensorflow_datasets as tfds
 
@@ -164,6 +209,8 @@ def _builder(name: str, data_dir: Path | None, known: tuple[str, ...]) -> Any:
                 raise tfds.core.DatasetNotFoundError(name)  # TFDS says a page about how names are written
             return tfds.builder(name, data_dir=place, try_gcs=False)
         except tfds.core.DatasetNotFoundError as error:
+            if Path(name).is_dir():
+                raise NamedFolderError(name) from error
             valid = [*known, *tfds.list_builders(with_community_datasets=False)]
             raise _unknown(name, _nearest(name, valid), known) from error
         except Exception as error:  # a wrong config or version, a library that it needs, damaged files
@@ -177,11 +224,15 @@ def refuse_misspelt(name: str, known: tuple[str, ...]) -> None:
     letters otherwise. What is prepared in TFDS' default folder may have any name.
 
     Raises:
-        UnknownDatasetError: the name is misspelt.
+        UnknownDatasetError: the name is misspelt, or that of a folder.
     """
     default = Path(os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets")).expanduser()
+    if _is_path(name):
+        raise NamedFolderError(name)
     if name in known or (default / name).exists():
         return
+    if name not in _SIZES and Path(name).is_dir():
+        raise NamedFolderError(name)
     wanted = _bare(name.split("/")[0])
     common = {_bare(name): name for name in known}
     common |= {bare: name for bare, name in _MEANT.items() if len(bare) > 5 or bare == wanted}
@@ -189,6 +240,11 @@ def refuse_misspelt(name: str, known: tuple[str, ...]) -> None:
     near = [] if longer else difflib.get_close_matches(wanted, common, n=1, cutoff=0.8)
     if near:
         raise _unknown(name, common[near[0]], known)
+
+
+def _is_path(name: str) -> bool:
+    """Whether a name can only be a path: no dataset's begins like this."""
+    return name.startswith((".", "/", "~")) or "\\" in name
 
 
 def _unknown(name: str, near: str | None, known: tuple[str, ...]) -> UnknownDatasetError:
@@ -228,9 +284,10 @@ def _prepare(builder: Any, name: str) -> None:
     except DataError:
         raise
     except Exception as error:  # whatever network, disk and the dataset's own code can raise
-        raise DataError(
+        raise _NotPreparedError(
             f"The dataset {name} is not in {builder.data_dir} and could not be downloaded and prepared "
-            f"({_in_one_line(error)}); {_ELSEWHERE}."
+            f"({_in_one_line(error)})",
+            _ELSEWHERE,
         ) from error
 
 
@@ -244,9 +301,10 @@ def _require_archives(builder: Any, name: str) -> None:
     archives = _ARCHIVES.get(builder.name, {}).values()
     missing = [archive for archive in archives if not (folder / archive).is_file()]
     if missing:
-        raise DataError(
-            f"The dataset {name} is not in {builder.data_dir}. To prepare it, put {' and '.join(missing)} "
-            f"(from https://image-net.org/download-images) into {folder}, or {_ELSEWHERE}."
+        raise _NotPreparedError(
+            f"The dataset {name} is not in {builder.data_dir}",
+            f"put {' and '.join(missing)} (from https://image-net.org/download-images) into {folder}, so "
+            f"that it can be prepared, or {_ELSEWHERE}",
         )
 
 
@@ -263,9 +321,10 @@ def _require_network(builder: Any, name: str) -> None:
         if isinstance(getattr(error, "reason", None), ssl.SSLError):
             return  # other certificates than those that TFDS brings
         host = urllib.parse.urlsplit(url).netloc
-        raise DataError(
+        raise _NotPreparedError(
             f"The dataset {name} is not in {builder.data_dir} and {host} cannot be reached to download it "
-            f"({getattr(error, 'reason', error)}); check the network, or {_ELSEWHERE}."
+            f"({getattr(error, 'reason', error)})",
+            f"check the network, or {_ELSEWHERE}",
         ) from error
 
 
@@ -314,11 +373,24 @@ def _ranges(builder: Any, name: str) -> list[tuple[str, int, int]]:
             f"The dataset {name} in {builder.data_dir} has no split named train, only {some(splits)}."
         )
     size = splits["train"].num_examples
-    for held_out in ("validation", "test") if name.startswith(_UNLABELLED_TEST) else ("test", "validation"):
+    labelled = ("validation", "val") if name.startswith(_UNLABELLED_TEST) else ("test", "validation")
+    for held_out in labelled:
         if held_out in splits:
             return [("train", 0, size), (held_out, 0, splits[held_out].num_examples)]
-    border = size - size // _HELD_OUT_SHARE
+    border, _ = _divided(size)
     return [("train", 0, border), ("train", border, size)]
+
+
+def _divided(size: int) -> tuple[int, int]:
+    """How many examples of a split train and are held out where there is no other split."""
+    return size - size // _HELD_OUT_SHARE, size // _HELD_OUT_SHARE
+
+
+def _sizes(builder: Any) -> tuple[int | None, int | None]:
+    """How many images of an absent dataset would train and be held out; None where nobody counted them."""
+    config = getattr(builder.builder_config, "name", "")
+    known = _SIZES.get(f"{builder.name}/{config}", _SIZES.get(builder.name, (None, None)))
+    return _divided(known) if isinstance(known, int) else known
 
 
 def _split(part: Part, shape: tuple[int, int, int] | None) -> ArraySplit | EncodedSplit:

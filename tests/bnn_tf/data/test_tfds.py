@@ -75,6 +75,39 @@ def test_an_absent_dataset_is_prepared_where_that_is_allowed(tmp_path, prepared,
     assert capfd.readouterr().out == ""
 
 
+@pytest.mark.parametrize(
+    ("name", "train", "test"),
+    [
+        ("kmnist", 60_000, 10_000),
+        ("emnist/letters", 88_800, 14_800),  # a configuration
+        ("imagenet_resized/32x32", 1_281_167, 50_000),  # all configurations; its test split has no labels
+        ("beans", 1_034, 128),  # test before validation
+        ("eurosat", 21_600, 5_400),  # no split to hold out
+        ("omniglot", None, None),  # nobody counted
+    ],
+)
+def test_how_many_images_an_absent_dataset_has(tmp_path, name, train, test):
+    facts = data.facts(name, tmp_path)
+    assert (facts.train, facts.test) == (train, test)
+
+
+@pytest.mark.parametrize("inside", ["tiny_squares", "tiny_squares/1.0.0"])
+def test_a_folder_one_level_too_deep(prepared, inside):
+    with pytest.raises(
+        data.DataError, match="is the folder of one dataset; name the folder around it"
+    ) as error:
+        data.load("tiny_squares", prepared / inside)
+    assert str(prepared) in str(error.value)
+
+
+def test_a_folder_in_place_of_a_dataset(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "pictures").mkdir()
+    for name in ("pictures", "./pictures", str(tmp_path)):
+        with pytest.raises(data.UnknownDatasetError, match="that is a folder; give it as data_dir="):
+            data.load(name)
+
+
 def test_not_downloaded(tmp_path):
     with pytest.raises(data.DataError, match=r"cifar100 is not in .*cifar100.*say in which folder it is"):
         data.load("cifar100", tmp_path, download=False)
