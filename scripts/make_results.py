@@ -195,7 +195,7 @@ def _row(group: list[dict[str, Any]]) -> list[Any]:
     published = "–"
     if paper.published_top1:
         times = paper.epochs / recipe.epochs
-        published = f"{paper.published_top1} % after {paper.epochs} epochs, {times:g} × as many"
+        published = f"{100 * paper.published_top1:g} % after {paper.epochs} epochs, {times:g} × as many"
     files = group[0]["files"]
     seconds = statistics.median(row["seconds"] for entry in group for row in entry["metrics"])
     return [

@@ -38,7 +38,7 @@ def compare(paths: tuple[Path, ...], as_json: bool) -> None:
     for row in rows:
         if row["state"] == "damaged":
             raise UserError(row["error"])
-    curves = [[_percent(line.get("val_accuracy")) for line in run.metrics()] for run in opened]
+    curves = [[_share(line.get("val_accuracy")) for line in run.metrics()] for run in opened]
     settings = differing([run.config.to_dict() for run in opened])
     if as_json:
         for row, curve in zip(rows, curves, strict=True):
@@ -49,7 +49,7 @@ def compare(paths: tuple[Path, ...], as_json: bool) -> None:
     columns = ["run", "epochs", "last", "best", "paper", "state", "test accuracy over the epochs"]
     shown = [value for curve in curves for value in curve if value is not None]
     table = [
-        [name, *_figures(row), spark(curve, min(shown, default=0), max(shown, default=100))]
+        [name, *_figures(row), spark(curve, min(shown, default=0), max(shown, default=1))]
         for name, row, curve in zip(names, rows, curves, strict=True)
     ]
     options.print_table(columns, table, spare=("paper", "last", columns[-1]))
@@ -73,12 +73,14 @@ def spark(values: Sequence[float | None], low: float, high: float, width: int = 
     return "".join(_BARS[round((mean - low) * scale)] for mean in means)
 
 
-def _percent(text: str | None) -> float | None:
-    return None if not text else round(100 * float(text), 3)
+def _share(text: str | None) -> float | None:
+    return None if not text else round(float(text), 6)
 
 
 def _figures(row: dict[str, Any]) -> list[str]:
-    percents = ["" if row[key] is None else f"{row[key]:.2f} %" for key in ("last", "best", "published_top1")]
+    percents = [
+        "" if row[key] is None else options.percent(row[key]) for key in ("last", "best", "published_top1")
+    ]
     return [f"{row['epochs']}/{row['epochs_planned']}", *percents, row["state"]]
 
 

@@ -40,12 +40,13 @@ _COLUMNS: tuple[tuple[str, str, Callable[[Any], str]], ...] = (
     ("real_macs", "real MMAC", lambda count: f"{count / 1e6:.1f}"),
     ("binary_macs", "binary MMAC", lambda count: f"{count / 1e6:.1f}"),
     ("arm_instructions", "ARM instructions", lambda count: f"{count / 1e6:.1f} M"),
-    ("paper_top1", "best paper top-1", lambda top1: f"{top1:g} %"),
-    ("zoo_top1", "zoo top-1", lambda top1: ", ".join(f"{value:.1f} %" for value in top1)),
-    ("recipes", "recipes", lambda names: ", ".join(names)),
+    ("paper_top1", "best paper top-1", lambda top1: f"{100 * top1:g} %"),
+    ("zoo_top1", "zoo top-1", lambda top1: ", ".join(f"{value:.1%}".replace("%", " %") for value in top1)),
+    ("recipes", "recipes", lambda names: _grouped(names)),
 )
 _KEYS = [key for key, _, _ in _COLUMNS]
 _TITLES = {title: key for key, title, _ in _COLUMNS} | {"tflite": "tflite_bytes"}
+_SHARES = ("binary_share", "paper_top1", "zoo_top1")
 _IN_MILLIONS = ("real MMAC", "binary MMAC", ".tflite", "tflite")
 # What decides whether a network fits a device stays longest: its file, the images it takes, and its work.
 _SPARE = (
@@ -76,8 +77,9 @@ def models(conditions: tuple[str, ...], sort: str | None, as_json: bool) -> None
     Keys: model, input (height = width), parameters, binary_share (of the parameters), megabytes (binary
     weights as bits, others as float32), tflite_bytes (of the converted file; tflite: in MB), real_macs,
     binary_macs, arm_instructions (of one inference on a Cortex-A72, counted under emulation, where known),
-    paper_top1, zoo_top1 (of weights that come with the package), recipes (method:dataset). The titles of the
-    columns do as well. Counts are those of the default method and number of classes. --json has all of them,
+    paper_top1, zoo_top1 (of weights that come with the package), recipes (method:dataset). Accuracies and
+    binary_share are shares in --json; --filter takes percents, too (zoo_top1>80). The titles of the columns
+    do as well. Counts are those of the default method and number of classes. --json has all of them,
     and each network's function.
     """
     checks = [_condition(text) for text in conditions]
@@ -92,6 +94,18 @@ def models(conditions: tuple[str, ...], sort: str | None, as_json: bool) -> None
         return
     shown = [["" if row[key] in (None, []) else form(row[key]) for key, _, form in _COLUMNS] for row in rows]
     options.print_table([title for _, title, _ in _COLUMNS], shown, spare=_SPARE)
+
+
+def _grouped(names: list[str]) -> str:
+    """`method:dataset` pairs in fewer words: methods that have the same datasets stand together."""
+    by_method: dict[str, list[str]] = {}
+    for name in names:
+        method, _, dataset = name.partition(":")
+        by_method.setdefault(method, []).append(dataset)
+    by_datasets: dict[str, list[str]] = {}
+    for method, datasets in by_method.items():
+        by_datasets.setdefault(" ".join(sorted(datasets)), []).append(method)
+    return "; ".join(f"{' '.join(methods)}: {datasets}" for datasets, methods in by_datasets.items())
 
 
 def _rows() -> list[dict[str, Any]]:
@@ -110,7 +124,7 @@ def _rows() -> list[dict[str, Any]]:
         row = {"model": name, **{key: facts.get(key) for key in _KEYS[1:]}}
         row["paper_top1"] = max(top1, default=None)
         shipped = [r["accuracy"]["keras"] for r in records if r["config"]["recipe"]["model"] == name]
-        row["zoo_top1"] = sorted((round(100 * accuracy, 2) for accuracy in shipped), reverse=True) or None
+        row["zoo_top1"] = sorted((round(accuracy, 6) for accuracy in shipped), reverse=True) or None
         row["recipes"] = list(dict.fromkeys(f"{recipe.method.name}:{recipe.dataset}" for recipe in own))
         rows.append({**row, "function": facts.get("function"), "summary": facts.get("summary")})
     return rows
@@ -136,6 +150,8 @@ def _condition(text: str) -> Callable[[dict[str, Any]], bool]:
             wanted = float(written) * (1e6 if options.same_name(name, _IN_MILLIONS) in _IN_MILLIONS else 1)
         except ValueError:
             raise UsageError(f"{key} is a number: --filter cannot compare it with {written!r}") from None
+        if key in _SHARES and wanted > 1:
+            wanted /= 100
     compare = _OPERATORS["=" if sign == "==" else sign]
 
     def holds(row: dict[str, Any]) -> bool:

@@ -3,16 +3,26 @@
 import json
 from typing import Any
 
+import click
+
 from bnn_tf.cli import options
+from bnn_tf.errors import unknown
 
 Key = tuple[str, str, str, str]
 
 
 @options.command()
 @options.method
+@options.model
+@click.option("--dataset", metavar="NAME", help="Only recipes for this dataset.")
+@click.option("--variant", metavar="NAME", help="Only this variant, such as default or fast.")
 @options.json_option
-def recipes(method: str | None, as_json: bool) -> None:
+def recipes(
+    method: str | None, model: str | None, dataset: str | None, variant: str | None, as_json: bool
+) -> None:
     """List the recipes: method × network × dataset, with the papers' accuracies and ours.
+
+    --method, --model, --dataset and --variant each show only a part.
 
     `paper top-1` is what the paper's own settings reach with this method and network, in hundreds of epochs;
     `our top-1` what was trained here, of several budgets the longest: docs/results.md has them all. --json
@@ -23,6 +33,16 @@ def recipes(method: str | None, as_json: bool) -> None:
 
     kind = None if method is None else type(methods.get(method))
     chosen = [recipe for recipe in RECIPES if kind in (None, type(recipe.method))]
+    for field, name in (("model", model), ("dataset", dataset), ("variant", variant)):
+        if name is not None:
+            names = list(dict.fromkeys(getattr(recipe, field) for recipe in RECIPES))
+            name = options.same_name(name, names)
+            if name not in names:
+                raise unknown(f"{field} with recipes", name, names)
+            chosen = [recipe for recipe in chosen if getattr(recipe, field) == name]
+    if not chosen and not as_json:
+        click.echo("No recipe is like that; `bnn-tf train` takes the nearest, and says which")
+        return
     if as_json:
         options.emit([recipe.to_dict() for recipe in chosen], True, "")
         return
@@ -37,7 +57,7 @@ def recipes(method: str | None, as_json: bool) -> None:
             [
                 *_key(recipe.to_dict()),
                 "+".join(str(phase.epochs) for phase in recipe.phases),
-                "" if paper is None else f"{paper:g} %",
+                "" if paper is None else f"{100 * paper:g} %",
                 f"{ours} ({epochs} epochs)" if ours else "",
             ]
         )

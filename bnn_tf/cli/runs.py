@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 @options.command()
-@click.argument("folder", required=False, default="runs", type=options.PATH)
+@click.argument("folder", metavar="[DIR]", required=False, default="runs", type=options.PATH)
 @click.option(
     "--sort",
     type=click.Choice(["name", "best", "last", "epochs", "started"]),
@@ -22,9 +22,11 @@ if TYPE_CHECKING:
     show_default=True,
     help="Order of the rows; best, last and epochs put the largest first.",
 )
-@options.door
+@click.option("--method", metavar="NAME", type=options.METHOD, help="Only runs of this method.")
+@click.option("--model", metavar="NAME", type=options.MODEL, help="Only runs of this network.")
+@options.imports
 @options.json_option
-def runs(folder: Path, sort: str, as_json: bool) -> None:
+def runs(folder: Path, sort: str, method: str | None, model: str | None, as_json: bool) -> None:
     """List the runs in DIR (default: runs/) and below it, with epochs, accuracies and state.
 
     A run is complete, in training (another process holds it), stopped in or after an epoch (`train --resume`
@@ -37,6 +39,9 @@ def runs(folder: Path, sort: str, as_json: bool) -> None:
             "--run-dir names another folder, and bnn-tf runs DIR looks in DIR and below it"
         )
     rows = [facts(config.parent) for config in sorted(folder.glob("**/config.json"))]
+    held = len(rows)
+    rows = [row for row in rows if method in (None, row.get("method"))]
+    rows = [row for row in rows if model in (None, row.get("model"))]
     if sort in ("best", "last", "epochs"):
         rows.sort(key=lambda row: -(row[sort] or 0))
     else:
@@ -45,7 +50,8 @@ def runs(folder: Path, sort: str, as_json: bool) -> None:
         options.emit(rows, True, "")
         return
     if not rows:
-        click.echo(f"{folder} holds no runs; `bnn-tf train` makes one")
+        what = f"{held} runs, none of these" if held else "no runs; `bnn-tf train` makes one"
+        click.echo(f"{folder} holds {what}")
         return
     columns = ["run", "method", "network", "dataset", "epochs", "last", "best", "paper", "state"]
     spare = ("paper", "last", "dataset", "network", "method")
@@ -53,7 +59,7 @@ def runs(folder: Path, sort: str, as_json: bool) -> None:
 
 
 def facts(path: Path) -> dict[str, Any]:
-    """What the files of a run directory say about it, plain values; accuracies are in percent."""
+    """What the files of a run directory say about it, plain values; accuracies are shares."""
     from bnn_tf.training.run import Run, read_metrics
 
     row: dict[str, Any] = {"run": str(path), "started": None, "epochs": 0, "last": None, "best": None}
@@ -67,7 +73,7 @@ def facts(path: Path) -> dict[str, Any]:
         unnamed = f"needs --import {error.__cause__.module}"
         config = json.loads((path / "config.json").read_text())
     recipe, metrics = config["recipe"], read_metrics(path)
-    accuracies = [100 * float(line["val_accuracy"]) for line in metrics if line.get("val_accuracy")]
+    accuracies = [float(line["val_accuracy"]) for line in metrics if line.get("val_accuracy")]
     planned = sum(phase["epochs"] for phase in recipe["phases"])
     return {
         **row,
@@ -78,8 +84,8 @@ def facts(path: Path) -> dict[str, Any]:
         "seed": config["seed"],
         "epochs": len(metrics),
         "epochs_planned": planned,
-        "last": round(accuracies[-1], 3) if accuracies else None,
-        "best": round(max(accuracies), 3) if accuracies else None,
+        "last": round(accuracies[-1], 6) if accuracies else None,
+        "best": round(max(accuracies), 6) if accuracies else None,
         "published_top1": recipe["published_top1"],
         **({"state": unnamed} if run is None else _state(run)),
     }
@@ -108,7 +114,9 @@ def _row(row: dict[str, Any], folder: Path) -> list[str]:
     name = str(Path(row["run"]).relative_to(folder)) if row["run"] != str(folder) else "."
     if row["state"] == "damaged":
         return [name, "", "", "", "", "", "", "", f"damaged: {row['error']}"]
-    percents = ["" if row[key] is None else f"{row[key]:.2f} %" for key in ("last", "best", "published_top1")]
+    percents = [
+        "" if row[key] is None else options.percent(row[key]) for key in ("last", "best", "published_top1")
+    ]
     epochs = f"{row['epochs']}/{row['epochs_planned']}"
     state = " ".join(filter(None, (row["state"], row.get("where"))))
     return [name, row["method"], row["model"], row["dataset"], epochs, *percents, state]

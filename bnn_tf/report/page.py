@@ -92,10 +92,10 @@ class Predictions:
     mistakes: tuple[Mistake, ...]
 
     def class_accuracy(self) -> list[float]:
-        """Percent of each class's images that are recognised; NaN for a class without images."""
+        """Share of each class's images that are recognised; NaN for a class without images."""
         totals = self.matrix.sum(axis=1)
         right = np.diag(self.matrix)
-        return [100 * r / n if n else math.nan for r, n in zip(right.tolist(), totals.tolist(), strict=True)]
+        return [r / n if n else math.nan for r, n in zip(right.tolist(), totals.tolist(), strict=True)]
 
     def confusions(self, count: int = 10) -> list[tuple[int, int, int]]:
         """The most frequent mistakes: true class, answer, how often."""
@@ -290,7 +290,7 @@ def _shared(parts: Sequence[_Part]) -> dict[str, Any]:
     charts = []
     if runs:
         charts = [
-            plots.accuracy(runs, {name: value for value, name in published.items()}),
+            plots.accuracy(runs, {name: 100 * value for value, name in published.items()}),
             plots.over_epochs(runs, "loss", "training loss"),
             plots.over_epochs(runs, "val_loss", "test loss"),
             plots.over_epochs(runs, "learning_rate", "learning rate"),
@@ -327,7 +327,7 @@ class _Part:
             "run": name,
             **_result(material),
             "full_recipe": material.full_recipe,
-            "differences": _differences(material.recipe, recipe),
+            "differences": differences(material.recipe, recipe),
             "layers": {
                 name: {key: values.get(key) for key in self.layer_figures()}
                 for name, values in self.layers.items()
@@ -350,7 +350,7 @@ class _Part:
         if seen is None:
             return None
         return {
-            name: None if math.isnan(value) else round(value, 3)
+            name: None if math.isnan(value) else round(value, 6)
             for name, value in zip(seen.class_names, seen.class_accuracy(), strict=True)
         }
 
@@ -418,7 +418,7 @@ class _Part:
             return None
         names, few = seen.class_names, len(seen.class_names) <= _MATRIX
         by_class = [
-            (name, value)
+            (name, 100 * value)
             for name, value in zip(names, seen.class_accuracy(), strict=True)
             if not math.isnan(value)
         ]
@@ -521,9 +521,9 @@ class _Part:
             yield (
                 "classes",
                 [
-                    ["class", "images", "accuracy_percent"],
+                    ["class", "images", "accuracy"],
                     *(
-                        [name, int(row.sum()), "" if math.isnan(value) else round(value, 3)]
+                        [name, int(row.sum()), "" if math.isnan(value) else round(value, 6)]
                         for name, row, value in zip(
                             seen.class_names, seen.matrix, seen.class_accuracy(), strict=True
                         )
@@ -562,12 +562,12 @@ class _Part:
         if books:
             # Signs have columns of their own, row by row: spreadsheets take "+-+" for a formula.
             signs = [f"sign_{element}" for element in range(codebook.SLICE)]
-            patterns: list[list[Any]] = [[*place, "position", "pattern", *signs, "slices", "share_percent"]]
+            patterns: list[list[Any]] = [[*place, "position", "pattern", *signs, "slices", "share"]]
             for record in books:
                 total = max(sum(count for _, count in record["codebook"]), 1)
                 for position, (number, count) in enumerate(record["codebook"]):
                     shown = [1 if number >> bit & 1 else -1 for bit in range(codebook.SLICE)]
-                    share = round(100 * count / total, 4)
+                    share = round(count / total, 6)
                     patterns.append([*(record[key] for key in place), position, number, *shown, count, share])
             yield "codebooks", patterns
 
@@ -590,7 +590,7 @@ def _name(value: Any) -> str:
 
 
 def _result(material: Material) -> dict[str, Any]:
-    """Accuracies in percent: of the last epoch, of the best epoch of the last phase, and the paper's."""
+    """Accuracies as shares: of the last epoch, of the best epoch of the last phase, and the paper's."""
     recipe, rows = material.config["recipe"], material.metrics
     published = recipe["published_top1"]
     result: dict[str, Any] = {
@@ -603,14 +603,14 @@ def _result(material: Material) -> dict[str, Any]:
         "seconds": round(sum(value or 0 for value in plots.column(rows, "seconds")), 1),
     }
     last = [row for row in rows if row["phase"] == result["phase"]]
-    top1 = plots.column(last, "val_accuracy", 100)
+    top1 = plots.column(last, "val_accuracy")
     known = [(value, index) for index, value in enumerate(top1) if value is not None]
     if known:
         best, place = max(known, key=lambda pair: (pair[0], -pair[1]))
         result |= {"best_top1": _rounded(best), "best_epoch": int(last[place]["epoch"])}
         result |= {
             "top1": _rounded(top1[-1]),
-            "top5": _rounded(plots.column(last, "val_top5_accuracy", 100)[-1]),
+            "top5": _rounded(plots.column(last, "val_top5_accuracy")[-1]),
         }
         if published is not None and top1[-1] is not None:
             result["difference"] = _rounded(top1[-1] - published)
@@ -618,7 +618,7 @@ def _result(material: Material) -> dict[str, Any]:
 
 
 def _rounded(value: float | None) -> float | None:
-    return None if value is None or not math.isfinite(value) else round(value, 3)
+    return None if value is None or not math.isfinite(value) else round(value, 6)
 
 
 _INCLUDED = "included"  # stands for an object of a list, beside its own settings
@@ -660,7 +660,7 @@ def _leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
         yield path, list(value) if isinstance(value, tuple) else value
 
 
-def _differences(recipe: Mapping[str, Any], actual: Mapping[str, Any]) -> list[str]:
+def differences(recipe: Mapping[str, Any], actual: Mapping[str, Any]) -> list[str]:
     """In what a run departs from its recipe, as `setting: recipe → run` lines."""
     lines = []
     for key, (old, new) in differing([{"recipe": recipe}, {"recipe": actual}]).items():

@@ -111,17 +111,17 @@ class TestPapers:
     @pytest.mark.parametrize(
         ("name", "top1", "top5"),
         [
-            ("bireal-bireal_net18-imagenet2012-default", 56.4, 79.5),
-            ("bireal-bireal_net34-imagenet2012-default", 62.2, 83.9),
-            ("bireal-bireal_net50-imagenet2012-default", 62.6, 83.9),
-            ("bireal-bireal_net18-imagenet2012-multistep", 56.4, 79.5),
-            ("bireal-bireal_net34-imagenet2012-multistep", 62.2, 83.9),
-            ("recu-cifar_resnet18-cifar10-default", 92.8, None),
-            ("recu-cifar_resnet20-cifar10-default", 87.5, None),
-            ("recu-vgg_small-cifar10-default", 92.2, None),
-            ("recu-resnet18-imagenet2012-default", 60.98, 82.57),
-            ("recu-resnet34-imagenet2012-default", 65.10, 85.78),
-            ("subbit-react_resnet18-imagenet2012-default", 62.1, 83.8),
+            ("bireal-bireal_net18-imagenet2012-default", 0.564, 0.795),
+            ("bireal-bireal_net34-imagenet2012-default", 0.622, 0.839),
+            ("bireal-bireal_net50-imagenet2012-default", 0.626, 0.839),
+            ("bireal-bireal_net18-imagenet2012-multistep", 0.564, 0.795),
+            ("bireal-bireal_net34-imagenet2012-multistep", 0.622, 0.839),
+            ("recu-cifar_resnet18-cifar10-default", 0.928, None),
+            ("recu-cifar_resnet20-cifar10-default", 0.875, None),
+            ("recu-vgg_small-cifar10-default", 0.922, None),
+            ("recu-resnet18-imagenet2012-default", 0.6098, 0.8257),
+            ("recu-resnet34-imagenet2012-default", 0.651, 0.8578),
+            ("subbit-react_resnet18-imagenet2012-default", 0.621, 0.838),
         ],
     )
     def test_published(self, name, top1, top5):
@@ -453,12 +453,17 @@ class TestConstruction:
             ({"method": 3}, "method must be"),
             ({"method": "recuu"}, "no method called"),
             ({"published_top1": float("nan")}, "published_top1 must be"),
-            ({"published_top5": -1}, "published_top5 must be a number at least 0 and at most 100"),
+            ({"published_top5": -1}, "published_top5 must be a number at least 0 and at most 1, or none"),
         ],
     )
     def test_recipes(self, changes, message):
         with pytest.raises(UsageError, match=message):
             dataclasses.replace(TWO, **changes)
+
+    def test_older_files_have_percents(self):
+        recipe = recipes.find("recu", "resnet18", "imagenet2012")
+        percents = {**recipe.to_dict(), "published_top1": 60.98, "published_top5": 82.57}
+        assert recipes.Recipe.from_dict(percents) == recipe
 
     def test_names_become_values(self):
         recipe = Recipe("recu", "tiny", "digits", ({"name": "one", "optimizer": {"name": "adam"}},))
@@ -495,7 +500,7 @@ class TestPublishedAccuracy:
 
     @pytest.mark.parametrize(("key", "value"), [("method.bits", 5), ("batch_size", 256)])
     def test_stays_otherwise(self, key, value):
-        assert recipes.override(self.RECIPE, key, value).published_top1 == 62.1
+        assert recipes.override(self.RECIPE, key, value).published_top1 == 0.621
 
 
 class TestEpochs:

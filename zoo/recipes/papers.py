@@ -64,8 +64,8 @@ _BIREAL = Recipe(
     phases=(_SCRATCH,),
     images=IMAGENET_LIGHTING,
     test_batch_size=256,
-    published_top1=56.4,
-    published_top5=79.5,
+    published_top1=0.564,
+    published_top5=0.795,
     note="recipe A of the released code",
 )
 _SMALL_ADAM = replace(
@@ -144,7 +144,7 @@ _SMALL_CIFAR_MODELS = ("cifar_resnet20", "cifar_resnet18", "vgg_small")
 
 BIREAL = (
     _BIREAL,
-    replace(_BIREAL, model="bireal_net34", published_top1=62.2, published_top5=83.9),
+    replace(_BIREAL, model="bireal_net34", published_top1=0.622, published_top5=0.839),
     replace(
         _BIREAL,
         model="bireal_net50",
@@ -155,16 +155,16 @@ BIREAL = (
                 optimizer=Adam(learning_rate=5e-4, rate_batch_size=256),
             ),
         ),
-        published_top1=62.6,
-        published_top5=83.9,
+        published_top1=0.626,
+        published_top5=0.839,
     ),
     _MULTISTEP,
     replace(
         _MULTISTEP,
         model="bireal_net34",
         phases=_multistep(replace(_BINARIZE, epochs=40, batch_size=1024, optimizer=SGD(learning_rate=0.08))),
-        published_top1=62.2,
-        published_top5=83.9,
+        published_top1=0.622,
+        published_top5=0.839,
     ),
     *_each(
         _unpublished(_BIREAL, note=f"recipe A on a network {_QUICK}"),
@@ -191,7 +191,7 @@ BIREAL = (
         dataset="digits",
         images=DIGITS,
         phases=(replace(_SMALL_ADAM, epochs=25, batch_size=64, optimizer=Adam(learning_rate=3e-3)),),
-        note="not from the paper: the embedded default; two and a half minutes on two cores of an AMD EPYC",
+        note="not from the paper: the embedded default; takes 2.5 minutes on two cores of an AMD EPYC",
     ),
 )
 
@@ -212,7 +212,7 @@ _RECU = Recipe(
     dataset="cifar10",
     phases=(_COSINE,),
     images=CIFAR,
-    published_top1=87.5,
+    published_top1=0.875,
     note="the paper's settings",
 )
 _RECU_IMAGENET = replace(
@@ -229,8 +229,8 @@ _RECU_IMAGENET = replace(
     ),
     images=IMAGENET,
     test_batch_size=256,
-    published_top1=60.98,
-    published_top5=82.57,
+    published_top1=0.6098,
+    published_top5=0.8257,
 )
 _STAGE = Phase(
     name="activations",
@@ -252,8 +252,8 @@ _TWO_STAGE = _unpublished(
 
 RECU = (
     _RECU,
-    replace(_RECU, model="cifar_resnet18", published_top1=92.8),
-    replace(_RECU, model="vgg_small", published_top1=92.2),
+    replace(_RECU, model="cifar_resnet18", published_top1=0.928),
+    replace(_RECU, model="vgg_small", published_top1=0.922),
     *_each(
         _unpublished(
             _RECU, dataset="cifar100", note="the paper's CIFAR-10 settings; it has no CIFAR-100 result"
@@ -269,7 +269,7 @@ RECU = (
         note="the paper's CIFAR-10 settings at 64×64; it has no Tiny-ImageNet result",
     ),
     _RECU_IMAGENET,
-    replace(_RECU_IMAGENET, model="resnet34", published_top1=65.10, published_top5=85.78),
+    replace(_RECU_IMAGENET, model="resnet34", published_top1=0.651, published_top5=0.8578),
     *_each(_TWO_STAGE, "model", "react_resnet18", "react_resnet34"),
     *_each(
         _unpublished(_RECU_IMAGENET, note=f"the paper's ImageNet settings on a network {_QUICK}"),
@@ -323,8 +323,8 @@ _SUBBIT = Recipe(
     phases=_sub_bit(_ACTIVATIONS),
     images=IMAGENET_LIGHTING,
     test_batch_size=256,
-    published_top1=62.1,
-    published_top5=83.8,
+    published_top1=0.621,
+    published_top5=0.838,
     note="the paper's settings; the teacher is a real ResNet-34; top-1 63.4 at 6 bits, 60.7 at 4. "
     "The authors later corrected the weight decay of the second step to 0 (weights.weight_decay)",
 )
@@ -573,7 +573,7 @@ def find(
 
     Example:
         >>> find("recu", dataset="cifar10").published_top1
-        87.5
+        0.875
     """
     chosen = resolve(methods.Method, method)
     if model is not None:

@@ -319,7 +319,7 @@ class Recipe(_Settings):
         shared_epochs: Whether a single number of epochs is for all phases together, in the proportion of
             their own; where not, each phase gets that number.
         teacher: Where a `Distribution` loss takes the teacher from.
-        published_top1: The paper's accuracy in percent.
+        published_top1: The paper's accuracy, a share such as 0.875.
         published_top5: Likewise.
         note: Where the settings come from, and how far they are not the paper's.
         variant: Tells apart recipes of the same method, network and dataset.
@@ -342,8 +342,8 @@ class Recipe(_Settings):
     test_batch_size: Count = 128
     shared_epochs: bool = False
     teacher: str | None = None
-    published_top1: Annotated[float, Range(least=0, most=100)] | None = None
-    published_top5: Annotated[float, Range(least=0, most=100)] | None = None
+    published_top1: Annotated[float, Range(least=0, most=1)] | None = None
+    published_top5: Annotated[float, Range(least=0, most=1)] | None = None
     note: str = ""
     variant: str = "default"
     kind: ClassVar[str] = "recipe"
@@ -393,9 +393,18 @@ class Recipe(_Settings):
     def from_dict(cls, values: Mapping[str, Any]) -> Recipe:
         """The recipe that `to_dict` gave, also after a detour through JSON.
 
+        Older files give published accuracies in percent.
+
         Raises:
             UserError: an entry is missing, unknown or impossible; the message names it.
         """
+        if isinstance(values, Mapping):
+            percent = {
+                key: round(values[key] / 100, 6)
+                for key in ("published_top1", "published_top5")
+                if type(values.get(key)) is float and 1 < values[key] <= 100
+            }
+            values = {**values, **percent}
         return construct(cls, values)
 
 

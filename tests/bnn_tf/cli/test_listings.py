@@ -25,7 +25,7 @@ def test_models_as_json(command):
     rows = {row["model"]: row for row in json.loads(command("models", "--json")[1])}
     assert list(rows) == zoo.list_models()
     resnet = rows["cifar_resnet20"]
-    assert (resnet["function"], resnet["input"], resnet["paper_top1"]) == ("zoo.CifarResNet20", 32, 87.5)
+    assert (resnet["function"], resnet["input"], resnet["paper_top1"]) == ("zoo.CifarResNet20", 32, 0.875)
     assert "recu:cifar10" in resnet["recipes"]
 
 
@@ -42,7 +42,7 @@ def test_models_filtered_and_sorted(command):
     ("condition", "expected"),
     [
         ("zoo_top1>80", ["cifar_resnet20"]),
-        ("zoo top-1<79", ["cifar_resnet20"]),
+        ("zoo top-1<0.79", ["cifar_resnet20"]),
         ("recipes=recu:tiny_imagenet", ["cifar_resnet18"]),
         ("recipes=tiny_imagenet", ["cifar_resnet18"]),
         ("recipes=rec", []),
@@ -103,6 +103,22 @@ def test_recipes_of_a_method_as_json(command):
     printed = json.loads(command("recipes", "--method", "recu", "--json")[1])
     assert {row["method"]["name"] for row in printed} == {"recu"}
     assert len(printed) == sum(recipe.method.name == "recu" for recipe in RECIPES)
+
+
+def test_recipes_of_a_network_a_dataset_and_a_variant(command):
+    options = ("--model", "CIFAR-ResNet20", "--dataset", "cifar10", "--variant", "fast", "--json")
+    printed = json.loads(command("recipes", *options)[1])
+    assert {row["method"]["name"] for row in printed} == {"bireal", "recu", "subbit", "ovsw", "real"}
+    assert {(row["model"], row["dataset"], row["variant"]) for row in printed} == {
+        ("cifar_resnet20", "cifar10", "fast")
+    }
+    nothing = command("recipes", "--model", "bireal_net18", "--dataset", "digits")
+    assert nothing == (0, "No recipe is like that; `bnn-tf train` takes the nearest, and says which\n", "")
+
+
+def test_methods_with_the_same_datasets_stand_together(command):
+    lines = command("models", "--filter", "model=cifar_resnet18")[1].splitlines()
+    assert "recu: cifar10 cifar100 tiny_imagenet; ovsw: cifar10 cifar100" in lines[1]
 
 
 @pytest.fixture

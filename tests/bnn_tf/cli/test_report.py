@@ -36,8 +36,8 @@ def test_report(run):
     result = CliRunner().invoke(cli.cli, arguments, catch_exceptions=False)
     written = json.loads(result.output)
     (figures,) = written["runs"]
-    assert figures["published_top1"] == 87.5
-    assert figures["difference"] == pytest.approx(-47.5)
+    assert figures["published_top1"] == 0.875
+    assert figures["difference"] == pytest.approx(-0.475)
     assert figures["differences"] == ["train.epochs: 600 → 3"]
     assert written["report"] == str(run / "report.html")
     assert len(figures["layers"]) == 18
@@ -70,7 +70,7 @@ def test_a_run_of_a_short_recipe_shows_the_papers_full_one():
     from zoo import recipes
 
     assert _full_recipe(recipes.find("recu", "cifar_resnet20", "cifar10", "fast")) == {
-        "published_top1": 87.5,
+        "published_top1": 0.875,
         "epochs": 600,
     }
     assert _full_recipe(recipes.find("recu", "cifar_resnet20", "cifar10")) is None

@@ -40,6 +40,16 @@ def test_runs(command, folder):
     assert "damaged" in lines["broken"]
 
 
+def test_only_runs_of_a_method_or_network(command, folder):
+    for options, count in (
+        ((), 4),
+        (("--method", "recu"), 3),
+        (("--method", "ReCU", "--model", "vgg_small"), 0),
+    ):
+        assert len(json.loads(command("runs", *options, "--json")[1])) == count
+    assert command("runs", "--method", "ovsw")[1] == "runs holds 4 runs, none of these\n"
+
+
 def test_a_run_that_is_trained_now(command, folder):
     with Run.open("runs/part").claimed():
         rows = json.loads(command("runs", "runs", "--json")[1])
@@ -83,7 +93,7 @@ def test_without_the_folder_of_runs_it_says_where_they_are(command, tmp_path, mo
 
 def test_best_first(command, folder):
     rows = json.loads(command("runs", "--sort", "best", "--json")[1])
-    assert [row["best"] for row in rows] == [75, 60, None, None]
+    assert [row["best"] for row in rows] == [0.75, 0.6, None, None]
 
 
 def test_no_runs(command, tmp_path):
@@ -102,7 +112,7 @@ def test_compare(command, folder):
 
 def test_compare_as_json(command, folder):
     printed = json.loads(command("compare", "runs/done", "runs/new", "--json")[1])
-    assert printed["runs"][0]["curve"] == [50, 75, 70]
+    assert printed["runs"][0]["curve"] == [0.5, 0.75, 0.7]
     assert printed["settings"] == {}
 
 

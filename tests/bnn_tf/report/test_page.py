@@ -35,7 +35,7 @@ def plan(**changes):
             {"name": "first", "epochs": 2},
             {"name": "second", "epochs": 9, "schedule": {"name": "cosine", "warmup": 1}},
         ],
-        "published_top1": 75.5,
+        "published_top1": 0.755,
         "published_top5": None,
         "note": "the paper's settings",
     }
@@ -139,9 +139,9 @@ def test_result_beside_the_papers(material, tmp_path):
     report, shown = written(tmp_path, material)
     (figures,) = report.figures
     assert (figures["epochs"], figures["epochs_planned"]) == (5, 6)
-    assert figures["top1"] == pytest.approx(70)
-    assert (figures["best_top1"], figures["best_epoch"]) == (pytest.approx(80), 2)
-    assert figures["difference"] == pytest.approx(-5.5)
+    assert figures["top1"] == pytest.approx(0.7)
+    assert (figures["best_top1"], figures["best_epoch"]) == (pytest.approx(0.8), 2)
+    assert figures["difference"] == pytest.approx(-0.055)
     assert figures["cost"]["binary_parameters"] == 9 * 5 * 6 + 9 * 6 * 6
     assert json.loads(json.dumps(report.to_dict())) == report.to_dict()
     for words in (
@@ -234,7 +234,7 @@ def test_a_figure_of_another_packages_method_is_drawn(material, rows, tmp_path):
 def test_imported_weights_have_no_epochs(material, tmp_path):
     report, shown = written(tmp_path, dataclasses.replace(material, metrics=[], records=[]))
     (figures,) = report.figures
-    assert (figures["epochs"], figures["top1"], figures["published_top1"]) == (0, None, 75.5)
+    assert (figures["epochs"], figures["top1"], figures["published_top1"]) == (0, None, 0.755)
     assert "the weights were imported" in shown.text
     assert "top-1 accuracy (%)" not in shown.text
     assert [path.name for path in report.tables][0] == "report.layers.csv"
@@ -289,7 +289,7 @@ def test_tables(material, tmp_path):
     }
     assert len(tables["report.metrics.csv"]) == 1 + 5
     assert tables["report.classes.csv"][1:] == [
-        ["cat", "2", "50.0"], ["dog", "2", "50.0"], ["<b>bird</b>", "0", ""],
+        ["cat", "2", "0.5"], ["dog", "2", "0.5"], ["<b>bird</b>", "0", ""],
     ]  # fmt: skip
     assert tables["report.confusion.csv"][1] == ["cat", "1", "1", "0"]
 
@@ -313,7 +313,7 @@ def test_tables_of_layers_hold_what_the_charts_show(material, records, tmp_path)
     book = [row for row in tables["codebooks"] if row["epoch"] == "2"]
     assert [[int(row["pattern"]), int(row["slices"])] for row in book] == records[3]["codebook"]
     assert {row["layer"] for row in tables["codebooks"]} == {"sub_bit"}
-    assert sum(float(row["share_percent"]) for row in book) == pytest.approx(100, abs=0.01)
+    assert sum(float(row["share"]) for row in book) == pytest.approx(1, abs=1e-4)
     signs = [[int(row[f"sign_{place}"]) for place in range(9)] for row in book]
     np.testing.assert_array_equal(signs, all_patterns()[[int(row["pattern"]) for row in book]])
 
@@ -364,7 +364,7 @@ def test_png(shape, rng):
 def short(material):
     """A run of a recipe for a short budget, for which the paper has no result."""
     config = {**material.config, "recipe": plan(published_top1=None)}
-    full = {"published_top1": 87.5, "epochs": 600}
+    full = {"published_top1": 0.875, "epochs": 600}
     return dataclasses.replace(material, name="short", config=config, full_recipe=full)
 
 
