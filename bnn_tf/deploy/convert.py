@@ -460,12 +460,11 @@ def _judged(
 ) -> list[ParityReport]:
     """The comparisons with what the layers say; where the logits look wrong, the layers decide."""
     evidence = proof.prove(original, deployed, file, fed.keras, fed.file)
+    alike = evidence.divergence is None
     judged = [dataclasses.replace(one, layers=evidence.layers) for one in comparisons]
     bad = [one for one in judged if not one.agrees]
-    if not bad:
-        return judged
-    if evidence.divergence is None:
-        return [dataclasses.replace(one, layers_agree=not one.agrees) for one in judged]
+    if alike or not bad:
+        return [dataclasses.replace(one, layers_agree=alike) for one in judged]
     raise Disagreement(
         f"The converted model disagrees with {reference}: {bad[0].problem}; {evidence.divergence}.", bad[0]
     )

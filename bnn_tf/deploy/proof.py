@@ -104,7 +104,8 @@ class ParityReport(InNotebooks):
         median_difference: Median over the images of the largest difference of a logit.
         max_difference: Largest difference of a logit.
         deviation: Standard deviation of all logits of Keras, the unit of the limits.
-        layers_agree: The logits did not settle it, but every layer by itself computes the same (`prove`).
+        layers_agree: Whether every layer by itself computes the same (`prove`), which decides where the
+            logits do not settle it; None where the layers were not compared.
         layers: Flipped signs of each layer that takes some, in the order of the network.
         positions: Classes that are compared for each image.
         output: Name of the output, where the model has several.
@@ -119,7 +120,7 @@ class ParityReport(InNotebooks):
     median_difference: float
     max_difference: float
     deviation: float
-    layers_agree: bool = False
+    layers_agree: bool | None = None
     layers: tuple[LayerSigns, ...] = ()
     positions: int = 1
     output: str = ""
@@ -127,8 +128,11 @@ class ParityReport(InNotebooks):
     @property
     def problem(self) -> str | None:
         """Why the models disagree, as part of a sentence; None where they agree."""
-        if self.layers_agree:
-            return None
+        return None if self.layers_agree else self._unsettled
+
+    @property
+    def _unsettled(self) -> str | None:
+        """What the logits alone say against it."""
         if not math.isfinite(self.max_difference):
             return "one of them gives values that are not finite"
         if self.moved_share > MOVED_LIMIT:
@@ -164,7 +168,7 @@ class ParityReport(InNotebooks):
             f"logit difference median {self.median_difference:.2g}, largest {self.max_difference:.2g}"
             + (
                 " (rounding, amplified by the network: each layer by itself agrees)"
-                if self.layers_agree
+                if self.layers_agree and self._unsettled
                 else ""
             )
         )

@@ -285,7 +285,7 @@ def _judged(
     if proof.difference is not None:
         problem = f"{proof.difference}" + (f"; {report.problem}" if report.problem else "")
         raise proofs.Disagreement(f"The exported program disagrees with {other}: {problem}.", report)
-    return report if report.agrees else dataclasses.replace(report, layers_agree=True)
+    return dataclasses.replace(report, layers_agree=True)
 
 
 def _outputs(network: Any, images: np.ndarray) -> list[np.ndarray]:

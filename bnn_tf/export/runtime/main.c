@@ -72,6 +72,14 @@ static int net_by_time(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
+static void net_usage(FILE *to, const char *program)
+{
+    fprintf(to, "usage: %s IMAGE.ppm... | -b [RUNS] | -h\n", program);
+    fprintf(to, "  IMAGE.ppm  %d x %d pixels, or a file with their bare bytes: prints the five classes\n", NET_WIDTH, NET_HEIGHT);
+    fprintf(to, "             with the largest outputs, which are logits unless the network ends in a softmax\n");
+    fprintf(to, "  -b [RUNS]  measures the time of one image, in RUNS runs\n");
+}
+
 /* net IMAGE... prints the top classes of each image; net -b [RUNS] times. */
 int main(int argc, char **argv)
 {
@@ -80,8 +88,12 @@ int main(int argc, char **argv)
     static double times[1001];
     int i, failed = 0;
     if (argc < 2) {
-        fprintf(stderr, "usage: %s IMAGE.ppm... | -b [RUNS]\n", argv[0]);
+        net_usage(stderr, argv[0]);
         return 2;
+    }
+    if (argv[1][0] == '-' && (argv[1][1] == 'h' || strcmp(argv[1], "--help") == 0)) {
+        net_usage(stdout, argv[0]);
+        return 0;
     }
     if (argv[1][0] == '-' && argv[1][1] == 'b') {
         int runs = argc > 2 ? atoi(argv[2]) : 51;
@@ -116,7 +128,7 @@ int main(int argc, char **argv)
             if (best < 0) {
                 break;
             }
-            printf("%s %s (%.4g)", rank > 0 ? "," : "", net_class_names[best % NET_LABELS], (double)logits[best]);
+            printf("%s %s (output %.4g)", rank > 0 ? "," : "", net_class_names[best % NET_LABELS], (double)logits[best]);
             logits[best] = -3.4e38f;
         }
         printf("\n");

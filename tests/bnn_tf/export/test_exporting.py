@@ -2,6 +2,7 @@
 
 import functools
 import json
+import re
 import subprocess
 
 import numpy as np
@@ -72,7 +73,10 @@ def test_program_classifies_files(model, tmp_path):
     image = (pixels / np.float32(255) - np.float32(0.4)) / np.array([0.2, 0.3, 0.4], np.float32)
     best = int(np.argmax(model(image[None].astype(np.float32))))
     assert first == second
-    assert first.strip().startswith(names[best])
+    assert re.match(rf"{re.escape(names[best])} \(output [\d.-]+\), class", first.strip())
+    usage = subprocess.run([*command, "-h"], capture_output=True, text=True, check=True).stdout
+    assert "IMAGE.ppm  8 x 8 pixels" in usage
+    assert "logits unless" in usage
     assert subprocess.run([*command, "bad.ppm"], cwd=tmp_path, capture_output=True).returncode == 1
     assert subprocess.run(command, capture_output=True).returncode == 2
     timed = subprocess.run([*command, "-b", "3"], capture_output=True, text=True, check=True)
