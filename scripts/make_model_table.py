@@ -22,7 +22,7 @@ from bnn_tf.cli.models import FACTS
 from bnn_tf.report import account
 
 # Executed AArch64 instructions of one inference of the folded network with one-padding on LCE 0.16, one
-# thread, counted under emulation; see scripts/guides/operators.md.
+# thread, counted under emulation; see docs/operators.md.
 ARM_INSTRUCTIONS = {
     "bireal_net18": 120.0e6,
     "react_resnet18": 125.8e6,

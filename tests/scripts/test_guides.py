@@ -18,7 +18,7 @@ from bnn_tf._tensorflow import tf
 from bnn_tf.deploy import Interpreter
 
 ROOT = Path(__file__).parents[2]
-PAGE = ROOT / "scripts" / "guides" / "from_checkpoint_to_device.md"
+PAGE = ROOT / "docs" / "tutorials" / "from_checkpoint_to_device.md"
 STARTS = ("From nothing", "From a PyTorch checkpoint", "From Larq Zoo")
 AFTER = ("2. A file for the device", "3. A folder for the device", "Raspberry Pi", "Android")
 ELF_AARCH64 = b"\x7fELF\x02\x01\x01" + bytes(9) + b"\x02\x00\xb7\x00"
