@@ -1,4 +1,4 @@
-"""Train accurate binary and sub-bit neural networks and ship them to ARM.
+"""Train accurate binary and sub-bit neural networks, and put them on phones, boards and web pages.
 
 Importing this package is cheap: TensorFlow is imported when a name is first used. Keras 2 is
 selected right away, because that must happen before anything imports TensorFlow.

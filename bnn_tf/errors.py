@@ -15,6 +15,7 @@ SYNONYMS = {
     "fp32": "real",
     "fullprecision": "real",
     "reactnet": "react_resnet18",
+    "resnet50": "bireal_net50",
     "realvalued": "real",
     "sign": "bireal",
     "snn": "subbit",

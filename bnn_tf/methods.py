@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeVar
 
 from bnn_tf import values
 from bnn_tf._tensorflow import lazy, lq, tf
-from bnn_tf.errors import unknown
+from bnn_tf.errors import UserError, unknown
 from bnn_tf.registry import Registry
 from bnn_tf.values import Count, NotNegative, Range, Seed, Share, Value
 
@@ -194,6 +194,16 @@ class Method(Value):
                 raise TypeError(
                     f"{cls.__name__}.{name} must be a method of its class: it hides the hook Method.{name}"
                 )
+
+    def __post_init__(self) -> None:
+        """Checks the name, then the fields."""
+        cls = type(self)
+        if not isinstance(getattr(cls, "name", None), str):
+            raise UserError(
+                f"the method {cls.__name__} has no name: give its class one, such as "
+                f'name: ClassVar[str] = "{cls.__name__.lower()}"'
+            )
+        super().__post_init__()
 
     def activation(self, x: tf.Tensor, name: str) -> tf.Tensor:
         """What comes before the convolution and is no quantizer; nothing by default."""

@@ -85,6 +85,22 @@ _SYNONYMS = {
 class _Group(click.Group):
     """The group of commands, which knows what its commands are called elsewhere."""
 
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """In the order in which they are needed."""
+        return list(self.commands)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The commands in sections."""
+        rows: dict[str, list[tuple[str, str]]] = {}
+        section = ""
+        for name, command in self.commands.items():
+            section = _SECTIONS.get(name, section)
+            rows.setdefault(section, []).append((name, command.get_short_help_str()))
+        width = max(map(len, self.commands))
+        for section, commands in rows.items():
+            with formatter.section(section):
+                formatter.write_dl([(name.ljust(width), text) for name, text in commands])
+
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
@@ -97,6 +113,10 @@ class _Group(click.Group):
             hint = f"; did you mean {near!r}?" if near in self.commands else ""
             raise click.UsageError(f"there is no command {name!r}{hint}", ctx)
         return super().resolve_command(ctx, args)
+
+
+# The sections of `bnn-tf --help`, by their first commands; each ends where the next begins.
+_SECTIONS = {"models": "Train", "runs": "Look", "lint": "Deploy", "completion": "Other"}
 
 
 def _print_versions(ctx: click.Context, param: click.Parameter, value: bool) -> None:
@@ -126,33 +146,34 @@ def _print_versions(ctx: click.Context, param: click.Parameter, value: bool) -> 
 )
 @click.option("--debug", is_flag=True, help="Show the traceback of errors (anywhere on the line).")
 def cli(debug: bool) -> None:
-    """Train binary and sub-bit neural networks and ship them to ARM."""
+    """Train binary and sub-bit neural networks for phones, boards, microcontrollers and web pages."""
 
 
-for command in (
-    train.train,
-    sweep.sweep,
-    import_torch.import_torch,
-    launch.launch,
-    evaluate.evaluate,
-    predict.predict,
-    lint.lint,
-    convert.convert,
-    export.export,
-    weights.weights,
-    benchmark.benchmark,
-    device_kit.device_kit,
-    summary.summary,
-    report.report,
-    runs.runs,
-    compare.compare,
-    compress.compress,
-    compress.expand,
-    data.data,
-    models.models,
-    recipes.recipes,
-    completion.completion,
+for command, short_help in (
+    (models.models, "List the networks"),
+    (recipes.recipes, "List the papers' settings and accuracies"),
+    (data.data, "Check a folder of pictures"),
+    (train.train, "Train a network, or resume a training"),
+    (sweep.sweep, "Train several configurations and seeds"),
+    (launch.launch, "Train in several processes"),
+    (import_torch.import_torch, "Import a PyTorch checkpoint of the papers"),
+    (runs.runs, "List the runs in a folder"),
+    (evaluate.evaluate, "Measure the accuracy"),
+    (predict.predict, "Classify pictures"),
+    (summary.summary, "Count bits and operations of each layer"),
+    (compare.compare, "Compare runs in a table"),
+    (report.report, "Write a page about runs"),
+    (lint.lint, "Say what will break or be slow on a device"),
+    (convert.convert, "Write a .tflite file for LCE"),
+    (export.export, "Write one C file without dependencies"),
+    (device_kit.device_kit, "Write a folder to try it on a device"),
+    (benchmark.benchmark, "Measure time and memory on this machine"),
+    (weights.weights, "Write binary weights as NumPy arrays"),
+    (compress.compress, "Store sub-bit kernels in few bytes"),
+    (compress.expand, "Restore a compressed .tflite file"),
+    (completion.completion, "Print a script that completes in the shell"),
 ):
+    command.short_help = short_help
     cli.add_command(command)
 
 

@@ -79,9 +79,10 @@ def benchmark(
 ) -> None:
     """Latency, peak memory, size and operators of each TARGET on this machine.
 
-    TARGET is a .tflite file, a run, or a saved Keras model; of a run its model.tflite is taken, else it is
-    converted. All take turns, each in a process of its own, on LCE's interpreter, which runs plain TFLite
-    files as well. It has no profile of single operators. "× first" is the median of the ratios to the first
+    TARGET is a .tflite file, a run, a saved Keras model, or the name of a network (with random weights, to
+    know its speed before training it); of a run its model.tflite is taken, else it is converted. All take
+    turns, each in a process of its own, on LCE's interpreter, which runs plain TFLite files as well. It has
+    no profile of single operators. "× first" is the median of the ratios to the first
     candidate, inference by inference; what disturbs the machine disturbs both.
     """
     opened = [Target.open(file) for file in files]
@@ -207,6 +208,7 @@ def _print(report: "BenchmarkReport", xnnpack: bool) -> None:
             times = f"{m.percentile(50) / shortest:.2f} times the shortest time that it can take here"
             click.echo(f"{m.candidate}: {times}, {shortest:.3f} ms: {m.limit.reason}.")
     click.echo(f"Host: {report.host}")
-    click.echo(f"Interpreter: {report.interpreter}; {report.rounds} rounds of {report.runs} inferences.")
+    turns = f"{report.rounds} round{'s' * (report.rounds != 1)} of {report.runs} inferences"
+    click.echo(f"Interpreter: {report.interpreter}; {turns}.")
     for note in (report.host.caveat, MEMORY, OPERATORS):
         click.echo(note)

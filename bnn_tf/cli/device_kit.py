@@ -10,7 +10,7 @@ from bnn_tf import files
 from bnn_tf.cli import options
 from bnn_tf.cli.target import Target, read_class_names
 from bnn_tf.deploy.lce_file import is_installed, require_converter
-from bnn_tf.errors import UserError
+from bnn_tf.errors import UsageError, UserError
 
 if TYPE_CHECKING:
     from bnn_tf._tensorflow import tf
@@ -53,6 +53,11 @@ def device_kit(
     installed. It needs nothing of bnn-tf.
     """
     opened = Target.open(target)
+    if opened.is_converted:
+        raise UsageError(
+            f"a device kit compares {target} with the Keras network that it was made from; "
+            f"write bnn-tf device-kit RUN --tflite {target} -o {output}"
+        )
     if tflite is not None:
         require_converter()
     if not (force and output.is_dir()):

@@ -35,6 +35,7 @@ def evaluate(
     Converted files run on Larq Compute Engine's interpreter.
     """
     opened = Target.open(target)
+    opened.require_weights()
     opened.require_lce()
     images = opened.images(dataset, data_dir, normalization)
 

@@ -28,10 +28,14 @@ def lint(
     Takes TARGET (a run or a saved Keras model) or a --model with --method. The exit code is 1 where a layer
     would stay float although it is binary, or the converted file would not run or compute something else.
     """
-    network = named_target(**chosen).untrained(input_size, channels)
+    target = named_target(**chosen)
+    network = target.untrained(input_size, channels)
 
     from bnn_tf import lint as lint_model
 
     report = lint_model(network)
-    options.emit(report.to_dict(), as_json, str(report))
+    text = str(report)
+    if target.kind in ("run", "architecture", "zoo"):
+        text = text.replace("Train with pad_values=1", "Train with --set model.pad_values=1")
+    options.emit(report.to_dict(), as_json, text)
     context.exit(1 if report.errors or (strict and report.warnings) else 0)

@@ -1,5 +1,6 @@
 """What several commands share: options (each spelled the same everywhere), kinds of values, tables, JSON."""
 
+import ast
 import contextlib
 import difflib
 import inspect
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bnn_tf import model_files, registry
-from bnn_tf.data.source import DamagedImageError, NoFolderError
+from bnn_tf.data.source import DamagedImageError, DataError, NamedFolderError, NoFolderError, TooDeepError
 from bnn_tf.errors import (
     AdvisingError,
     UnknownClassError,
@@ -32,6 +33,13 @@ if TYPE_CHECKING:
     from zoo.recipes import Recipe
 
 Decorator = Callable[[Any], Any]
+
+# What people look for and nothing does, by the option that they write for it.
+_ABSENT = {
+    "early-stopping": "there is no early stopping; --epochs says how long to train",
+    "min-delta": "there is no early stopping; --epochs says how long to train",
+    "patience": "there is no early stopping; --epochs says how long to train",
+}
 
 # What people call an option elsewhere; on the right stand those here, of which a command has one or none.
 SYNONYMS = {
@@ -73,7 +81,6 @@ SYNONYMS = {
     "outdir": "output run-dir sweep-dir",
     "output": "run-dir sweep-dir",
     "output-dir": "output run-dir sweep-dir",
-    "patience": "epochs",
     "pretrained": "init-from",
     "quantize": "int8",
     "random-seed": "seed",
@@ -139,6 +146,12 @@ def _advice(error: AdvisingError, flags: dict[str, str], folder: str | None) -> 
         return "only if you trust its author, add --trust-model"
     elif isinstance(error, NoFolderError) and "data_dir" in flags:
         return "say where it is with --data-dir"
+    elif isinstance(error, NamedFolderError) and "data_dir" in flags:
+        return f"write --data-dir {shlex.quote(error.folder)} in place of --dataset"
+    elif isinstance(error, TooDeepError) and "data_dir" in flags:
+        return f"name the folder around it: --data-dir {shlex.quote(error.root)}"
+    elif isinstance(error, DataError) and "data_dir" in flags and "data_dir=…" in error.advice:
+        return error.advice.replace(": data_dir=…", " with --data-dir DIR")
     elif isinstance(error, DamagedImageError):
         return f"bnn-tf data check {shlex.quote(folder or 'DIR')} lists all such files"
     return error.advice
@@ -158,6 +171,8 @@ def option_hint(name: str, context: click.Context) -> str:
     """The end of a message about an option that does not exist: what to write instead, or nothing."""
     written = name.lstrip("-").replace("_", "-").lower()
     own = [parameter for parameter in context.command.params if isinstance(parameter, click.Option)]
+    if written in _ABSENT and any(option.name == "epochs" for option in own):
+        return f": {_ABSENT[written]}"
     names = {text.lstrip("-"): flag(option) for option in own for text in (*option.opts, flag(option))}
     settings = _settings({str(option.name) for option in own})
     meant = [word for word in (written, *SYNONYMS.get(written, "").split()) if word in names]
@@ -241,12 +256,31 @@ class Name(click.ParamType):
         if registry.is_path(value) or ".py:" in value:
             trust(value)
             return value
-        return same_name(value, self._names())
+        name = same_name(value, self._names())
+        if name not in self._names() and (meant := _in_file(value, self.name)):
+            raise UsageError(
+                f"there is no {self.name} called {value!r}; of the file {value}.py, write "
+                f"{' or '.join(meant)}"
+            )
+        return name
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[Any]:
         """The registered names that begin like this."""
         names = (name for name in self._names() if name.startswith(incomplete))
         return [click.shell_completion.CompletionItem(name) for name in names]
+
+
+def _in_file(value: str, kind: str) -> list[str]:
+    """What a module beside the user defines, as `module:Name`; nothing where there is none of that name."""
+    path = Path(f"{value}.py")
+    if not value.isidentifier() or not path.is_file():
+        return []
+    with contextlib.suppress(OSError, SyntaxError, ValueError):
+        nodes = ast.parse(path.read_text()).body
+        if kind == "method":
+            return [f"{value}:{node.name}" for node in nodes if isinstance(node, ast.ClassDef) and node.bases]
+        return [f"{value}:{node.name}" for node in nodes if isinstance(node, ast.FunctionDef)]
+    return []
 
 
 def same_name(value: str, names: Iterable[str]) -> str:
@@ -283,10 +317,18 @@ def _trust_paths(context: click.Context, parameter: click.Parameter, values: Ite
     for value in values:
         if not registry.is_path(value):
             raise UsageError(
-                "--method and --model name a module here, as package.module:Name, so that it is imported; "
-                f"{value!r} belongs to the run or the file already"
+                "--method and --model import the module of a run's own method or network here, as "
+                f"package.module:Name, and choose none{_untrained(context, value)}"
             )
         trust(value)
+
+
+def _untrained(context: click.Context, value: str) -> str:
+    """What to write in place of `--model NAME` in a command whose TARGET may be the name of a network."""
+    known = same_name(value, model_names())
+    if context.command.name in ("export", "benchmark") and known in model_names():
+        return f"; write bnn-tf {context.command.name} {known} … for the network with random weights"
+    return ""
 
 
 def _import(context: click.Context, parameter: click.Parameter, values: Iterable[str]) -> None:
@@ -471,18 +513,20 @@ dataset = click.option(
     metavar="NAME",
     type=Name("dataset", dataset_names),
     shell_complete=_datasets,
-    help="digits (embedded), cifar10, …, any TFDS name, folder, or package.module:function.",
+    help="digits (embedded), cifar10, …, any TFDS name, folder (pictures in --data-dir), or "
+    "package.module:function.",
 )
+MODEL, METHOD = Name("model", model_names), Name("method", method_names)
 model = click.option(
     "--model",
     metavar="NAME",
-    type=Name("model", model_names),
+    type=MODEL,
     help="Architecture (`bnn-tf models` lists them), or package.module:function.",
 )
 method = click.option(
     "--method",
     metavar="NAME",
-    type=Name("method", method_names),
+    type=METHOD,
     help="Method (`bnn-tf recipes` lists them), or package.module:Class.",
 )
 normalization = click.option(
@@ -541,7 +585,7 @@ def door(function: Any) -> Any:
         multiple=True,
         expose_value=False,
         callback=_trust_paths,
-        help="The method or network that the run names, so that its module is imported; see --import.",
+        help="Import the module of the run's own method or network first, as --import does; chooses none.",
     )
     return named(imports(function))
 
@@ -672,6 +716,7 @@ def recipe(context: click.Context, values: dict[str, Any]) -> "Recipe":
             prepared = {
                 path.parents[1].name for path in Path(values["data_dir"]).glob("*/*/dataset_info.json")
             }
+            _require_around(values["data_dir"])
             if prepared:
                 names = some(sorted(prepared))
                 raise UsageError(
@@ -687,7 +732,7 @@ def recipe(context: click.Context, values: dict[str, Any]) -> "Recipe":
             facts = data.facts(dataset, values["data_dir"])
             chosen = recipes.for_few_images(chosen, _fewer(facts.train, values["limit"]), facts.side)
     else:
-        refuse(context, SELECTORS, "--recipe names all of them")
+        refuse(context, SELECTORS, "--recipe already contains method, model, dataset and variant")
         chosen = recipes.Recipe.from_dict(recipe_file(values["recipe"])["recipe"])
     if values["epochs"] is not None:
         chosen = recipes.with_epochs(chosen, numbers(values["epochs"]))
@@ -702,6 +747,24 @@ def recipe(context: click.Context, values: dict[str, Any]) -> "Recipe":
             raise UsageError(f"--set does not choose the {key}; write --{key} {value}")
         chosen = recipes.override(chosen, key, value)
     return chosen
+
+
+def _require_around(folder: str) -> None:
+    """Refuses the folder of one dataset of TensorFlow Datasets.
+
+    Raises:
+        UsageError: it is one.
+    """
+    from bnn_tf.data.tfds import folder_around
+
+    place = Path(folder).expanduser().absolute()
+    around = folder_around(place)
+    if around is not None:
+        name = place.relative_to(around).parts[0]
+        raise UsageError(
+            f"{folder} is the dataset {name} of TensorFlow Datasets; write --dataset {name} --data-dir "
+            f"{shlex.quote(str(around))}"
+        )
 
 
 def _holds_pictures(folder: str) -> bool:
@@ -807,6 +870,16 @@ def started(path: Path) -> str | None:
 def emit(value: Any, as_json: bool, text: str) -> None:
     """Prints a command's result, as one JSON document or as text."""
     click.echo(json.dumps(value, indent=2) if as_json else text)
+
+
+def percent(share: float) -> str:
+    """A share as people read it.
+
+    Example:
+        >>> percent(0.875)
+        '87.50 %'
+    """
+    return f"{100 * share:.2f} %"
 
 
 OFF_TERMINAL = 10_000  # columns; a pipe has no width, and its lines should not be broken

@@ -38,6 +38,7 @@ def predict(
     what they are.
     """
     opened = Target.open(target)
+    opened.require_weights()
     opened.require_lce()
     images = tuple(path for named in images for path in _files(named))
     # A model that says nothing of its images needs only their normalisation here, no dataset.
@@ -95,6 +96,10 @@ def _files(path: Path) -> list[Path]:
             raise UserError(f"there is no image {path}{near(path)}")
         return [path]
     inside = images_in(path)
+    if not inside and (folders := [entry for entry in sorted(path.iterdir()) if images_in(entry)]):
+        raise UserError(
+            f"{path} holds folders, not images; name one of them, such as {folders[0]}, or several: {path}/*"
+        )
     if not inside:
         raise UserError(f"there is no image directly in the folder {path} ({', '.join(suffixes())})")
     return [Path(image) for image in inside]

@@ -110,7 +110,7 @@ def sweep(context: click.Context, **chosen: Any) -> None:
             finding = "failed: " * (outcome.state == "failed") + outcome.finding
             console.print(f"{over}  {outcome.task}  {finding}  {duration(outcome.seconds)}")
     except StoppedError as error:
-        error.args = (f"{error}; continue with: {again}",)
+        error.args = (f"{error}. Continue: {again}",)
         raise
     _report(opened, chosen["as_json"])
     failed = [f"{one.run_dir}: {one.error}" for one in opened.outcomes() if one.state == "failed"]
@@ -158,7 +158,8 @@ def _started(
             configurations = sweeps.draw(axes, chosen["random"], chosen["search_seed"])
         else:
             configurations = sweeps.grid(axes)
-        console.print(f"Checking {len(configurations)} configurations, of {len(seeds)} seeds each")
+        n, m = len(configurations), len(seeds)
+        console.print(f"Checking {n} configuration{'s' * (n != 1)}, each with {m} seed{'s' * (m != 1)}")
         return sweeps.plan(configurations, seeds, lambda choices: _configuration(context, chosen, choices))
 
     asked = {name: value for name, value in chosen.items() if name not in (*_SESSION, "sweep_dir")}

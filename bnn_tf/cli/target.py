@@ -173,6 +173,11 @@ class Target:
                 raise UserError(f"{name} is neither a run directory (no config.json) nor a SavedModel")
             return cls(name, "saved model")
         if path.is_file():
+            if path.suffix.lower() in (".c", ".h"):
+                raise UsageError(
+                    f"{name} is an exported C program, which nothing is read from again; compile it, or name "
+                    "the run or the model that it was made from"
+                )
             kinds = {".tflite": "tflite", ".snn": "snn"}
             return cls(name, kinds.get(path.suffix.lower(), "saved model"))
         if registry.is_path(name) or ".py:" in name:
@@ -367,6 +372,21 @@ class Target:
         normalization = Normalization(tuple(images.mean), tuple(images.std))
         return lambda inputs: interpreter.predict(normalization.from_images(inputs)), size
 
+    def require_weights(self) -> None:
+        """Refuses a network by its name alone, where random weights make no sense.
+
+        Raises:
+            UsageError: it is an architecture.
+        """
+        if self.kind != "architecture" or registry.is_path(self.name):  # somebody's function may load some
+            return
+        shipped = [f"{pretrained.PREFIX}{name}" for name in pretrained.names() if name.startswith(f"{self}-")]
+        others = f", or {' or '.join(shipped)}" if shipped else ""
+        raise UsageError(
+            f"{self} is the name of a network, which has no trained weights; name a run or a saved model"
+            f"{others}"
+        )
+
     def require_lce(self) -> None:
         """Says before TensorFlow is loaded that a converted file needs Larq Compute Engine.
 
@@ -470,10 +490,7 @@ class Target:
         own = self._own_images(data_dir)
         if own is None:
             if dataset is None or normalization is None:
-                raise UsageError(
-                    f"{self} does not say which images it takes; name a --dataset and a --normalization "
-                    "(imagenet, cifar, unit, or none)"
-                )
+                raise UsageError(f"{self} does not say which images it takes; {_images_needed()}")
             fixed = {"size": self.size} if all(self.size) else {}
             own = ImageSet(dataset, data_dir, fixed, [])
         statistics = {}
@@ -534,6 +551,16 @@ def _compiled(network: "tf.keras.Model") -> "Callable[[np.ndarray], np.ndarray]"
     except (TypeError, tf.errors.OperatorNotAllowedInGraphError):  # somebody's own layer may need it
         function = traced(autograph=True)
     return lambda images: function(tf.constant(images, tf.float32)).numpy()
+
+
+def _images_needed() -> str:
+    """What the command at hand has to be told of the images that a model takes."""
+    context = click.get_current_context(silent=True)
+    takes = set() if context is None else {parameter.name for parameter in context.command.params}
+    normalization = "a --normalization (imagenet, cifar, unit, or none)"
+    if takes and "dataset" not in takes:
+        return f"name {normalization}"
+    return f"name a --dataset and {normalization}"
 
 
 def require_images(dataset: str | None, data_dir: str | None, normalization: str | None) -> None:

@@ -134,7 +134,12 @@ def train(context: click.Context, **chosen: Any) -> None:
         _require_sound(prepared.source, config.data_dir)
         run = Run.create(prepared.config, chosen["run_dir"])
     console.print(f"Run directory: {run.path}")
-    session.console.print(f"Recipe: {run.config.recipe.note}")
+    session.console.print(f"Recipe: {_note(run.config.recipe)}")
+    if config is None and run.reached() == run.end:
+        session.console.print(
+            f"{run.path} is complete: nothing is left to train. To train more, start a new run from it: "
+            f"bnn-tf train … --init-from {shlex.quote(str(run.path))}"
+        )
     if prepared is not None:
         from bnn_tf import data
 
@@ -145,6 +150,17 @@ def train(context: click.Context, **chosen: Any) -> None:
     for remark in _remarks(run):
         session.console.print(remark)
     _train(run, session, prepared, chosen["as_json"])
+
+
+def _note(recipe: "Recipe") -> str:
+    """What the recipe says of itself; how long it takes only where its epochs are as they were."""
+    from zoo import recipes
+
+    note, timed = recipe.note, "; takes "
+    if timed not in note:
+        return note
+    own = recipes.find(recipe.method.name, recipe.model, recipe.dataset, recipe.variant)
+    return note if own.epochs == recipe.epochs else note.partition(timed)[0]
 
 
 def _require_sound(source: "data.Source", folder: str | None) -> None:
@@ -254,8 +270,9 @@ def _remarks(run: "Run") -> list[str]:
     """What may surprise about the configuration."""
     recipe = run.config.recipe
     within = [
-        f"Phase {phase.name}: its {phase.epochs} epoch(s) end within its {phase.schedule.warmup} warm-up"
-        " epochs, in which the rate only rises; --set schedule.warmup=0 does without them"
+        f"Phase {phase.name} has {phase.epochs} epoch{'s' * (phase.epochs != 1)} and a warm-up of "
+        f"{phase.schedule.warmup}, during which the learning rate only rises; "
+        "--set schedule.warmup=0 leaves the warm-up out"
         for phase in recipe.phases
         if phase.schedule.warmup > 1
         and phase.epochs <= phase.schedule.warmup  # one epoch is at the full rate
@@ -298,12 +315,12 @@ def _misfits(facts: "data.Facts", config: "RunConfig") -> list[str]:
             f"few; {others} can start from weights that come with the package"
         )
     batch = max(phase.batch_size for phase in recipe.phases)
-    if facts.train is not None and facts.train <= batch:
+    if facts.train is not None and facts.train < batch:
         several = max(min(8, -(-facts.train // 3)), facts.train // 8)
         advice = f"; try --batch-size {several}" if several < facts.train else ""
         remarks.append(
-            f"One step is all of an epoch: a batch holds {batch} images, there are {facts.train} to train "
-            f"on{advice}"
+            f"The batch ({batch}) is larger than the training set ({facts.train}), so that an epoch is a "
+            f"single step{advice}"
         )
     smaller = max(recipe.images.size)
     if facts.side is not None and facts.side > 6 * smaller:
@@ -326,10 +343,13 @@ def _print_plan(config: "RunConfig", as_json: bool) -> None:
         facts = dataclasses.replace(facts, train=train, test=test)
     plan = {**config.to_dict(), "data": facts.to_dict()}
     variant = "" if recipe.variant == "default" else f", variant {recipe.variant}"
-    lines = [f"recipe: {recipe.method.name} × {recipe.model} × {recipe.dataset}{variant}: {recipe.note}"]
+    lines = [f"recipe: {recipe.method.name} × {recipe.model} × {recipe.dataset}{variant}: {_note(recipe)}"]
     for phase in recipe.phases:
         rate = f"{phase.optimizer.name} at {phase.optimizer.rate(phase.batch_size):g}, {phase.schedule.name}"
         lines.append(f"phase {phase.name}: {phase.epochs} epochs, batches of {phase.batch_size}, {rate}")
+    changed = _changed(recipe)
+    plan |= {"differences": changed}
+    lines += [f"changed: {difference.replace(': ', ' ', 1)}" for difference in changed]
     lines += [f"start: {config.init_from}"] if config.init_from else []
     lines += [f"data: {facts}{_resizing(facts, recipe)}", *facts.notes, *_misfits(facts, config)]
     if facts.train is not None:
@@ -341,6 +361,17 @@ def _print_plan(config: "RunConfig", as_json: bool) -> None:
     options.emit(plan, as_json, "\n".join(lines))
 
 
+def _changed(recipe: "Recipe") -> list[str]:
+    """In what the recipe departs from the one of its name, by options and `--set` or for the data."""
+    from bnn_tf import methods
+    from bnn_tf.report.page import differences
+    from zoo import recipes
+
+    name = methods.METHODS.name_of(type(recipe.method))
+    own = recipes.find(name, recipe.model, recipe.dataset, recipe.variant)
+    return differences(own.to_dict(), recipe.to_dict())
+
+
 def _train(run: "Run", session: "Session", prepared: "Prepared | None", as_json: bool) -> None:
     from bnn_tf.training import NotResumableError, StoppedError
     from bnn_tf.training import train as run_phases
@@ -348,13 +379,13 @@ def _train(run: "Run", session: "Session", prepared: "Prepared | None", as_json:
     try:
         trained = run_phases(run, session, prepared)
     except StoppedError as error:
-        error.args = (f"{error}; continue with: bnn-tf train --resume {shlex.quote(str(run.path))}",)
+        error.args = (f"{error}. Continue: bnn-tf train --resume {shlex.quote(str(run.path))}",)
         raise
     except NotResumableError as error:
         advice = "--restart-from-weights goes on from its last weights with a fresh optimizer"
         raise UserError(f"{error.reason}; {advice}, or start a new run") from error
     result, published = trained.evaluation, run.config.recipe.published_top1
-    beside = "" if published is None else f"; the paper's full recipe: {published} %"
+    beside = "" if published is None else f"; the paper's full recipe: {100 * published:g} %"
     figures = {} if result is None else result.to_dict()
     options.emit(
         {"run_dir": str(run.path), **figures, "published_top1": published},

@@ -6,6 +6,7 @@ import click
 
 from bnn_tf.cli import options
 from bnn_tf.cli.target import Target
+from bnn_tf.errors import UsageError
 
 
 @options.command()
@@ -23,6 +24,8 @@ def weights(target: Path, output: Path, as_json: bool) -> None:
     """
     opened = Target.open(target)
     path = opened.output(output, "weights.npz")
+    if path.suffix != ".npz":
+        raise UsageError(f"the arrays are written as a NumPy file; name one that ends in .npz, not {path}")
 
     from bnn_tf import deploy
 

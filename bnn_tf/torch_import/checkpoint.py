@@ -14,7 +14,7 @@ import numpy as np
 from bnn_tf.errors import UserError
 
 _LEAST_TORCH = (2, 6)  # before it, `weights_only` had a hole (CVE-2025-32434)
-_INSTALL = "pip install 'bnn-tf[torch]' (the CPU build of torch is enough)"
+_INSTALL = "pip install '.[torch]' in bnn-tf's checkout, or pip install torch (its CPU build is enough)"
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "network")
 _PREFIXES = ("module.", "_orig_mod.")  # DataParallel, torch.compile
 

@@ -15,6 +15,7 @@ import dataclasses
 import inspect
 import io
 import os
+import re
 import sys
 from collections.abc import Callable, Collection
 
@@ -411,7 +412,21 @@ def initialize(
     report = take_weights(network, config, index, previous, safe)
     if config.recipe.phases[index].binarize_kernels:
         binarize_kernels(network)
-    return None if report is None else f"Starting from {origin(config, index)}: {report}"
+    return None if report is None else _told(report, str(origin(config, index)))
+
+
+def _told(report: TransferReport, name: str) -> str:
+    """What came from a source, as a user sees it; a classifier for other classes is no trouble."""
+    classifier = [text.split(" ", 1)[0] for text in report.mismatched]
+    layers = {variable.rpartition("/")[0] for variable in classifier}
+    biases = [text for text in report.mismatched if text.split(" ", 1)[0].endswith("/bias")]
+    if not report.missing and not report.unused and len(layers) == 1 and len(biases) == 1:
+        there, here = re.findall(r"\((\d+),\)", biases[0])
+        return (
+            f"The classifier starts from new weights: {there} → {here} classes; the other "
+            f"{len(report.matched)} arrays come from {name}"
+        )
+    return f"Starting from {name}: {report}"
 
 
 def binarize_kernels(network: tf.keras.Model) -> None:

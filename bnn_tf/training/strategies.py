@@ -26,8 +26,8 @@ def devices(gpus: int | None = None) -> list:
     present = tf.config.list_logical_devices("GPU")
     if gpus is not None and gpus > len(present):
         raise UsageError(
-            f"{gpus} GPUs were asked for, TensorFlow sees {len(present)} here "
-            "(bnn-tf[gpu] installs what NVIDIA's need)"
+            f"TensorFlow sees {len(present)} GPUs on this machine, not {gpus} as asked for "
+            "(NVIDIA's need CUDA libraries: pip install '.[gpu]' in bnn-tf's checkout)"
         )
     return present[:gpus]
 

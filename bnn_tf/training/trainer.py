@@ -682,12 +682,14 @@ class _Training:
     def stopped(self, epoch: int, step: int) -> StoppedError:
         """What to say of a signal, after everything was saved."""
         number = self.signals.received or signal.SIGTERM
-        where = f"after {step} of {self.steps} steps of epoch {epoch + 1}" if step else f"after epoch {epoch}"
-        return StoppedError(
-            f"stopped by {signal.Signals(number).name} {where} of phase {self.phase.name}; "
-            f"{self.run.path} can be resumed from there",
-            number,
+        epochs = self.phase.epochs
+        phase = f" of phase {self.phase.name}" if len(self.run.config.recipe.phases) > 1 else ""
+        where = (
+            f"in epoch {epoch + 1} of {epochs}{phase}, after step {step} of {self.steps}"
+            if step
+            else f"after epoch {epoch} of {epochs}{phase}"
         )
+        return StoppedError(f"stopped ({_signal_name(number)}) {where}", number)
 
     def check_loss(self, loss: float, epoch: int) -> None:
         """Stops where the mean loss of the epoch so far is no finite number or beyond all bounds.
@@ -704,6 +706,11 @@ class _Training:
             f"the loss {what} in epoch {epoch + 1} of phase {self.phase.name}: "
             f"try a lower learning rate{kept}"
         )
+
+
+def _signal_name(number: int) -> str:
+    """A signal as users know it."""
+    return "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
 
 
 def _floats(figures: Mapping[str, Any]) -> dict[str, float]:
@@ -788,9 +795,8 @@ class Signals:
         sys.unraisablehook = self._hook
         # Whatever comes out of the middle of a trace after a signal is a consequence of it.
         if self._at_once and self.received and error is not None and not isinstance(error, UserError):
-            name = signal.Signals(self.received).name
             raise StoppedError(
-                f"stopped by {name}; there was nothing new to save yet", self.received
+                f"stopped ({_signal_name(self.received)}); there was nothing new to save yet", self.received
             ) from None
 
     def _unraisable(self, lost: Any) -> None:

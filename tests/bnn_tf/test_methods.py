@@ -30,6 +30,18 @@ def built(method, **options):
     return tf.keras.Model(image, methods.get(method).binary_conv(image, 8, name="block", **options))
 
 
+def test_a_method_needs_a_name():
+    @dataclasses.dataclass(frozen=True)
+    class Nameless(methods.Method):
+        def input_quantizer(self): ...
+        def kernel_quantizer(self, kernel_size, name): ...
+
+    with pytest.raises(
+        UserError, match="the method Nameless has no name: give its class one, such as name: "
+    ):
+        Nameless()
+
+
 class TestGet:
     @pytest.mark.parametrize("method", OPTIONS, ids=lambda m: m.name)
     def test_survives_json(self, method):

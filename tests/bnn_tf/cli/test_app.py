@@ -29,6 +29,16 @@ def failing(monkeypatch):
     return add
 
 
+def test_every_command_has_a_line_in_the_help(command):
+    out = command("--help")[1]
+    sections = [line.rstrip(":") for line in out.splitlines() if line and line[0] != " "]
+    assert sections[-4:] == ["Train", "Look", "Deploy", "Other"]
+    for name, one in cli.cli.commands.items():
+        assert f"  {name} " in out
+        assert len(one.short_help) <= 45
+        assert "..." not in out
+
+
 @pytest.mark.parametrize("arguments", [(), ("--help",), ("-h",), ("--debug",)])
 def test_help(command, arguments):
     code, out, err = command(*arguments)

@@ -45,6 +45,20 @@ USAGE = [
     ("train --method recu --output-dir x", "did you mean --run-dir?"),
     ("sweep --method recu --output x", "did you mean --sweep-dir?"),
     ("convert run --out x", "did you mean --output?"),
+    ("train --method recu --patience 3", "there is no early stopping; --epochs says how long to train"),
+    ("train --method mine", "there is no method called 'mine'; of the file mine.py, write mine:Swishy"),
+    (
+        "train --method recu --model mine",
+        "there is no model called 'mine'; of the file mine.py, write mine:net",
+    ),
+    ("train --method recu --model resnet50", "did you mean 'bireal_net50'?"),
+    ("export --model vgg_small", "choose none; write bnn-tf export vgg_small … for the network with random"),
+    ("evaluate text.keras --model vgg_small", "import the module of a run's own method or network here"),
+    ("export text.keras -o q.txt", "name a file that ends in .c, not q.txt"),
+    ("weights text.keras -o w.txt", "name one that ends in .npz, not w.txt"),
+    ("device-kit text.tflite -o kit", "write bnn-tf device-kit RUN --tflite text.tflite"),
+    ("recipes --model vgg", "did you mean 'vgg_small'?"),
+    ("recipes --dataset cifr10", "did you mean 'cifar10'?"),
     # settings that are written as options
     ("train --method recu --optimizer adam", "no option --optimizer; write --set optimizer=VALUE (see"),
     ("train --method recu --optimiser adam", "write --set optimizer=VALUE"),
@@ -100,6 +114,13 @@ USAGE = [
     ("train --method recu --schedule cosin", "did you mean 'cosine'"),
     ("train --method recu --dataset cifer10", "There is no dataset 'cifer10'"),
     ("train --method recu --dataset imagenet", "Did you mean imagenet2012?"),
+    ("train --method recu --dataset empty", "that is a folder; write --data-dir empty in place of --dataset"),
+    ("train --method recu --dataset ./nope", "that looks like a folder; write --data-dir ./nope in place of"),
+    (
+        "train --method recu --data-dir tfds/cifar10",
+        "is the dataset cifar10 of TensorFlow Datasets; write --dataset cifar10 --data-dir",
+    ),
+    ("evaluate text.keras --dataset ./empty --normalization none", "write --data-dir ./empty in place of"),
     ("train --method recu --init-from larq-zoo:Quicknet", "did you mean 'QuickNet'?"),
     ("train --method recu --init-from vgg_small", "vgg_small is neither a run nor a saved Keras model"),
     ("train --method recu --teacher text.tflite", "text.tflite is neither a run nor a saved Keras model"),
@@ -194,10 +215,17 @@ USAGE = [
     ("convert text.keras -o x.tflite --int8 --no-fold", "--int8 needs folding"),
     ("convert text.keras -o x.tflite --images 0", "0 is not in the range"),
     ("evaluate text.keras", "name a --dataset and a --normalization"),
+    (
+        "evaluate cifar_resnet20",
+        "no trained weights; name a run or a saved model, or zoo:cifar_resnet20-ovsw or",
+    ),
+    ("predict vgg_small x.png", "no trained weights; name a run or a saved model"),
+    ("predict net.c x.png", "net.c is an exported C program"),
+    ("evaluate net.c", "net.c is an exported C program"),
     ("evaluate text.keras --dataset digits", "name a --dataset and a --normalization"),
     ("evaluate text.keras --dataset digits --normalization cifra", "did you mean 'cifar'"),
     ("evaluate text.keras --dataset cifer10 --normalization unit", "Did you mean cifar10?"),
-    ("evaluate text.keras --method recu", "name a module here, as package.module:Name"),
+    ("evaluate text.keras --method recu", "import the module of a run's own method or network here"),
     ("benchmark text.tflite --compare", "--compare needs a run or a saved Keras model"),
     ("benchmark text.tflite --threads many", "no list of numbers of threads"),
     ("benchmark text.tflite --threads 0", "no list of numbers of threads"),
@@ -247,11 +275,15 @@ WRONG = [
 @pytest.fixture
 def place(tmp_path, monkeypatch):
     """A folder with things that are no models; it is the current one."""
-    for name in ("text.keras", "text.tflite"):
+    for name in ("text.keras", "text.tflite", "net.c"):
         (tmp_path / name).write_text("not a model")
     for name in ("empty", "broken"):
         (tmp_path / name).mkdir()
     (tmp_path / "broken" / "config.json").write_text("{}")
+    (tmp_path / "tfds" / "cifar10" / "3.0.2").mkdir(parents=True)
+    (tmp_path / "tfds" / "cifar10" / "3.0.2" / "dataset_info.json").write_text('{"name": "cifar10"}')
+    code = "class Swishy(Method): ...\nclass Helper: ...\ndef net(): ...\n"
+    (tmp_path / "mine.py").write_text(code)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

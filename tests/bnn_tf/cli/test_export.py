@@ -1,6 +1,7 @@
 """`bnn-tf export`."""
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -16,6 +17,27 @@ def test_writes_and_checks_a_run(command, trained):
     assert f"cc -O3 -march=native -ffp-contract=off -DMODEL_MAIN {trained}/model.c -o model -lm" in out
     assert "int model_run(" in (trained / "model.c").read_text()
     assert (trained / "model.h").is_file()
+
+
+@pytest.mark.skipif(check.compiler() is None, reason="there is no C compiler on this machine")
+def test_json_says_that_the_layers_agree(command, trained, tmp_path):
+    printed = json.loads(command("export", trained, "-o", tmp_path / "x.c", "--images", 8, "--json")[1])
+    assert printed["proof"]["difference"] is None
+    assert printed["parity"]["layers_agree"] is True
+
+
+@pytest.mark.skipif(check.compiler() is None, reason="there is no C compiler on this machine")
+def test_random_weights_classify_nothing_worth_printing(command, tiny, tmp_path):
+    code, out, err = command("export", "tiny", "-o", tmp_path / "x.c")
+    assert (code, err) == (0, "")
+    assert "layer by layer: " in out
+    assert "classified alike" not in out
+
+
+def test_the_figures_of_the_documentation(command, tmp_path):
+    out = command("export", "zoo:cifar_resnet20-ovsw", "-o", tmp_path / "net.c", "--no-check")[1]
+    page = Path(__file__).parents[3] / "docs" / "export.md"
+    assert out.splitlines()[1] in page.read_text().splitlines()
 
 
 @pytest.mark.skipif(check.compiler() is None, reason="there is no C compiler on this machine")

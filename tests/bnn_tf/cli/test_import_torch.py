@@ -169,4 +169,4 @@ def test_without_pytorch(command, monkeypatch, network, tmp_path):
     file = tmp_path / "net.pth"
     file.write_bytes(b"any")
     code, _, err = command("import-torch", file, "--model", "cifar_tiny", "-o", tmp_path / "run")
-    assert (code, "needs PyTorch" in err, "bnn-tf[torch]" in err, err.count("\n")) == (1, True, True, 1)
+    assert (code, "needs PyTorch" in err, "'.[torch]'" in err, err.count("\n")) == (1, True, True, 1)

@@ -35,6 +35,7 @@ def test_warnings_fail_only_when_strict(command, tiny):
     options = ("lint", "--model", "tiny", "--method", "recu")
     code, out, _ = command(*options)
     assert (code, "warning zero-padding: body_conv" in out) == (0, True)
+    assert "Train with --set model.pad_values=1" in out
     assert command(*options, "--strict")[0] == 1
     wide = ("--set", "model.pad_values=1", "--set", "model.width=32")
     assert command(*options, *wide, "--strict")[0] == 0

@@ -72,7 +72,7 @@ def test_what_does_not_fit_is_said(command, pictures):
     assert code == 0
     assert "data: 2 classes, 32 + 8 images, 60–70 px, shrunk to 8×8" in out
     assert "One image in 5 of each class is held out for testing." in out
-    assert "One step is all of an epoch: a batch holds 64 images, there are 32 to train on" in out
+    assert "The batch (64) is larger than the training set (32), so that an epoch is a single step" in out
     assert "The pictures are far larger than what the network sees: try --image-size 16" in out
     assert "--method bireal starts from random weights, for which 32 images are few; --method ovsw" in out
 

@@ -38,6 +38,14 @@ def test_top_classes(command, colours, model):
     assert second.startswith("green.png: green ")
 
 
+def test_a_folder_of_class_folders(command, colours):
+    (colours / "all" / "red").mkdir(parents=True)
+    (colours / "red.png").rename(colours / "all" / "red" / "1.png")
+    code, out, err = command("predict", "model.keras", "all", "--normalization", "none")
+    assert (code, out) == (1, "")
+    assert "all holds folders, not images; name one of them, such as all/red, or several: all/*" in err
+
+
 def test_a_folder_stands_for_its_images(command, colours):
     (colours / "folder").mkdir()
     (colours / "red.png").rename(colours / "folder" / "red.png")
@@ -97,7 +105,7 @@ def test_what_the_outputs_mean(command, colours, activation):
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (("model.keras", "red.png"), 2, "does not say which images it takes"),
+        (("model.keras", "red.png"), 2, "does not say which images it takes; name a --normalization (imag"),
         (
             ("model.keras", "names.txt", "--normalization", "none"),
             1,

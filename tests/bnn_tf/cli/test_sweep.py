@@ -70,7 +70,7 @@ def test_a_grid_is_trained_and_tabulated(run, here, trained, tmp_path):
     assert (code, err) == (0, "")
     lines = out.splitlines()
     assert lines[:3] == [
-        "Checking 4 configurations, of 2 seeds each",
+        "Checking 4 configurations, each with 2 seeds",
         f"Sweep directory: {tmp_path / 'sweep'}",
         "8 trainings, 0 of them complete",
     ]
@@ -92,7 +92,7 @@ def test_an_interrupted_sweep_continues(run, here, trained, tmp_path):
     trained[1]["002-seed1"] = trained[2]("stopped", 15)
     code, _, err = run(*here, *GRID)
     assert code == 143
-    assert f"stopped; continue with: bnn-tf sweep --resume {tmp_path / 'sweep'}" in err
+    assert f"stopped. Continue: bnn-tf sweep --resume {tmp_path / 'sweep'}" in err
     shown = run("--show", tmp_path / "sweep")[1]
     assert "not complete: 7 waiting of 8" in shown
     trained[1]["003-seed1"] = trained[2]("stopped", 2)

@@ -73,18 +73,40 @@ class TestOutput:
         )  # fmt: skip
         lines = [line for line in out.splitlines() if line.startswith("Phase ")]
         assert len(lines) == remarks
-        said = f"train: its {epochs} epoch(s) end within its 2 warm-up epochs, in which the rate only rises"
+        length = "1 epoch" if epochs == 1 else f"{epochs} epochs"
+        said = f"Phase train has {length} and a warm-up of 2, during which the learning rate only rises; "
         assert all(said in line for line in lines)
 
     @pytest.mark.parametrize(("images", "batch"), [(2, 1), (5, 2), (16, 6), (48, 8)])
     def test_the_batch_that_is_advised_makes_several_steps(self, images, batch, command, tiny_options):
         options = (*tiny_options, "--limit", images, "--batch-size", 64, "--dry-run")
         _, out, _ = command("train", "--method", "recu", *options)
-        assert f"there are {images} to train on; try --batch-size {batch}\n" in out
+        assert f"The batch (64) is larger than the training set ({images}), so that" in out
+        assert f"an epoch is a single step; try --batch-size {batch}\n" in out
 
     def test_one_image_makes_one_step_with_any_batch(self, command, tiny_options):
         _, out, _ = command("train", "--method", "recu", *tiny_options, "--limit", 1, "--dry-run")
-        assert "there are 1 to train on\n" in out
+        assert "an epoch is a single step\n" in out
+
+    def test_a_batch_of_all_images_is_meant(self, command, tiny_options):
+        options = (*tiny_options, "--limit", 48, "--batch-size", 48, "--dry-run")
+        assert "single step" not in command("train", "--method", "recu", *options)[1]
+
+    def test_what_was_changed_is_said(self, command):
+        line = ("train", "--method", "bireal", "--dry-run", "--epochs", 3, "--set", "weight_decay=1e-3")
+        lines = command(*line)[1].splitlines()
+        assert lines[0].endswith(": not from the paper: the embedded default")  # without its 2.5 minutes
+        assert "changed: train.epochs 25 → 3" in lines
+        assert "changed: train.optimizer.weight_decay 0.0 → 0.001" in lines
+        plan = json.loads(command(*line, "--json")[1])
+        assert plan["differences"] == ["train.epochs: 25 → 3", "train.optimizer.weight_decay: 0.0 → 0.001"]
+        assert "2.5 minutes" in command("train", "--method", "bireal", "--dry-run")[1]
+
+    def test_a_complete_run_has_nothing_left(self, command, trained):
+        code, out, _ = command("train", "--resume", trained)
+        assert code == 0
+        assert f"{trained} is complete: nothing is left to train. To train more, start a new run" in out
+        assert f"--init-from {trained}\n" in out
 
     def test_the_default_folder(self, command, tiny_options, tmp_path, quick_fit, monkeypatch):
         monkeypatch.chdir(tmp_path)
@@ -187,7 +209,7 @@ class TestWrongUsage:
             ),
             (("--method", "bireal", "--bits", "5"), 2, "there is no option of bireal called 'bits'"),
             (("--method", "subbit", "--bits", "0"), 2, "Invalid value for '--bits'"),
-            (("--method", "bireal", "--gpus", "64"), 2, "64 GPUs were asked for, TensorFlow sees 0"),
+            (("--method", "bireal", "--gpus", "64"), 2, "sees 0 GPUs on this machine, not 64 as asked for"),
             (
                 ("--method", "recu", "--set", "method.tau_min=85"),
                 2,
@@ -320,8 +342,8 @@ class TestStopped:
                 "train", "--method", "ovsw", *tiny_options, "--epochs", 2, "--run-dir", run
             )
         assert code == 143
-        assert "stopped by SIGTERM after 1 of 3 steps of epoch 1 of phase train" in err
-        assert f"continue with: bnn-tf train --resume '{run}'" in err
+        assert "stopped (SIGTERM) in epoch 1 of 2, after step 1 of 3. " in err
+        assert f"Continue: bnn-tf train --resume '{run}'" in err
         assert len(err.splitlines()) == 1
         assert command("train", "--resume", run)[0] == 0
         assert [row["epoch"] for row in Run.open(run).metrics()] == ["1", "2"]
@@ -381,7 +403,8 @@ def test_a_process_stopped_in_an_epoch(number, command, tiny_options, tmp_path):
     _, err = process.communicate()
     if number == signal.SIGINT:
         assert process.returncode == 130
-        assert f"continue with: bnn-tf train --resume {run}" in err
+        assert "stopped (Ctrl-C) " in err
+        assert f". Continue: bnn-tf train --resume {run}" in err
     assert [row["epoch"] for row in Run.open(run).metrics()] == ["1"]
     try:
         assert command("train", "--resume", run)[0] == command(*options, "--run-dir", whole)[0] == 0

@@ -301,7 +301,7 @@ class TestSignals:
         run = new_run(recipe())
         monkeypatch.setattr(trainer, "build_network", lambda *_: os.kill(os.getpid(), signal.SIGTERM))
         with pytest.raises(
-            StoppedError, match="stopped by SIGTERM; there was nothing new to save"
+            StoppedError, match=r"stopped \(SIGTERM\); there was nothing new to save"
         ) as stopped:
             train(run, session)
         assert stopped.value.exit_code == 143
@@ -317,7 +317,7 @@ class TestSignals:
             return original(model, data)
 
         monkeypatch.setattr(tf.keras.Model, "train_step", train_step)
-        with pytest.raises(StoppedError, match="stopped by SIGTERM; there was nothing new") as stopped:
+        with pytest.raises(StoppedError, match=r"stopped \(SIGTERM\); there was nothing new") as stopped:
             train(run, session)
         assert stopped.value.exit_code == 143
         assert capfd.readouterr() == ("", "")

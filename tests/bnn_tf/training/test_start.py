@@ -107,6 +107,17 @@ def test_kernels_of_both_networks_must_be_the_same_way_up():
         require_same_orientation(plain, turned)
 
 
+def test_another_number_of_classes_is_told_in_words():
+    shapes = ("logits/bias (10,) -> (3,)", "logits/kernel (8, 10) -> (8, 3)")
+    matched = ("stem/kernel", "stem/bias")
+    told = start._told(TransferReport(matched, mismatched=shapes), "zoo:x")
+    assert told == (
+        "The classifier starts from new weights: 10 → 3 classes; the other 2 arrays come from zoo:x"
+    )
+    told = start._told(TransferReport(matched, missing=("a/tau",), mismatched=shapes), "zoo:x")
+    assert told.startswith("Starting from zoo:x: 2 variables took their weights\n1 without a source: a/tau")
+
+
 def test_init_from_takes_the_weights_and_reports(recipe, new_run, configuration, session, quick_fit):
     source = new_run(recipe("real", epochs=1), "source")
     trained = train(source, session).network

@@ -76,7 +76,9 @@ def test_stopped_by_a_signal_and_resumed(method, step, recipe, new_run, session,
     argument = recipe(method, **MID_EPOCH[method])
     run = new_run(argument, deterministic=True)
     send("train", 1, step, signal.SIGTERM)
-    with pytest.raises(StoppedError, match="stopped by SIGTERM after . of 3 steps of epoch 2") as stopped:
+    with pytest.raises(
+        StoppedError, match=r"stopped \(SIGTERM\) in epoch 2 of ., after step . of 3"
+    ) as stopped:
         train(run, session)
     assert stopped.value.exit_code == 143
     assert run.position() == Position(0, 1, 3 if step == -1 else step + 1)
