@@ -134,7 +134,8 @@ def load(root: Path) -> Source:
     else:
         train, test = files, _held_out_files(held_out, class_names)
     if loose := len(images_in(training)):
-        notes.append(f"{loose:,} images beside the class folders are passed over.")
+        number, verb = ("1 image", "is") if loose == 1 else (f"{loose:,} images", "are")
+        notes.append(f"{number} beside the class folders {verb} passed over.")
     others = [suffix for name in class_names for suffix in _other_suffixes(training / name)]
     if others:
         kinds = collections.Counter(others)
@@ -303,7 +304,7 @@ class FolderCheck(InNotebooks):
         >>> print(FolderCheck(Path("pictures"), 40, faults, Facts("folder", ("cat", "dog"), 33, 8, (60, 70))))
         pictures/cat/7.jpg is empty
         2 classes, 33 + 8 images, 60–70 px
-        40 images can be used, 1 files cannot
+        40 images can be used, 1 file cannot
     """
 
     folder: Path
@@ -333,7 +334,10 @@ class FolderCheck(InNotebooks):
             lines += [str(self.facts), *self.facts.notes]
         if self.problem is not None:
             lines.append(self.problem)
-        return "\n".join([*lines, f"{self.images:,} images can be used, {len(self.faults):,} files cannot"])
+        images = f"{self.images:,} image{'s' * (self.images != 1)} can be used"
+        return "\n".join(
+            [*lines, f"{images}, {len(self.faults):,} file{'s' * (len(self.faults) != 1)} cannot"]
+        )
 
 
 def check(folder: str | os.PathLike[str], workers: int = 4) -> FolderCheck:

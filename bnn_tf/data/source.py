@@ -89,8 +89,8 @@ class NamedFolderError(AdvisingError, UnknownDatasetError):
     """A folder was named in place of a dataset.
 
     Example:
-        >>> str(NamedFolderError("pictures"))
-        "There is no dataset 'pictures': that is a folder; give it as data_dir='pictures'"
+        >>> str(NamedFolderError("./cats"))
+        "There is no dataset './cats': that looks like a folder; give it as data_dir='./cats'"
     """
 
     def __init__(self, folder: str) -> None:

@@ -162,7 +162,8 @@ class ParityReport(InNotebooks):
         return "\n".join(f"  {layer}" for layer in self.layers)
 
     def __str__(self) -> str:
-        what = f"{self.images} images" if self.positions == 1 else f"{self.images}×{self.positions} positions"
+        images = f"{self.images} image{'s' * (self.images != 1)}"
+        what = images if self.positions == 1 else f"{self.images}×{self.positions} positions"
         return (
             f"{self.agreement:.2%} of {what} classified alike, {self.moved_share:.1%} moved, "
             f"logit difference median {self.median_difference:.2g}, largest {self.max_difference:.2g}"

@@ -40,7 +40,8 @@ class Evaluation(InNotebooks):
     def __str__(self) -> str:
         """One line."""
         top5 = "" if self.top5 is None else f"  top-5 {self.top5:.2%}"
-        return f"top-1 {self.top1:.2%}{top5}  loss {self.loss:.4f}  ({self.images:,} images)"
+        images = f"{self.images:,} image{'s' * (self.images != 1)}"
+        return f"top-1 {self.top1:.2%}{top5}  loss {self.loss:.4f}  ({images})"
 
 
 def evaluate(

@@ -46,6 +46,7 @@ def test_who_names_the_images_gets_those_or_none(command, homeless, tmp_path, mo
     code, out, err = command("convert", homeless, *named)
     assert (code, out) == (1, "")
     assert "The dataset cifar10 is not in " in err
+    assert "check the network, or say in which folder it is with --data-dir DIR (prepared by" in err
     assert "random" not in err
     assert not (homeless / "model.tflite").exists()
 

@@ -36,7 +36,7 @@ def test_every_command_has_a_line_in_the_help(command):
     for name, one in cli.cli.commands.items():
         assert f"  {name} " in out
         assert len(one.short_help) <= 45
-        assert "..." not in out
+        assert "..." not in out.partition("Options:")[2]
 
 
 @pytest.mark.parametrize("arguments", [(), ("--help",), ("-h",), ("--debug",)])

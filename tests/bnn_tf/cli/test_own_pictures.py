@@ -131,9 +131,9 @@ class TestDataCheck:
         code, out, _ = command("data", "check", pictures)
         assert code == 1
         assert "cat/0.heic is an image, but is not named like one (.jpg," in out
-        assert "1 images beside the class folders are passed over." in out
+        assert "1 image beside the class folders is passed over." in out
         assert "1 file is passed over (.heic)." in out
-        assert out.endswith("38 images can be used, 1 files cannot\n")
+        assert out.endswith("38 images can be used, 1 file cannot\n")
 
     @pytest.mark.parametrize("layout", ["empty", "one class"])
     def test_what_a_training_refuses(self, command, pictures, layout):
