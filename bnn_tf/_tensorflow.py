@@ -101,17 +101,17 @@ def claims_one_bit(thing: Any) -> bool:
     return getattr(thing, "precision", None) == 1
 
 
-def without_autograph(function: Callable[..., Any], *args: Any) -> Any:
-    """`function(*args)`, which makes graphs of layers, without AutoGraph where none of them needs it.
+def without_autograph(build: Callable[[bool], Any]) -> Any:
+    """`build(False)`, which makes graphs of layers without AutoGraph; `build(True)` where one needs it.
 
     AutoGraph lets layers branch on tensors, and takes up to half of the time of making a graph. Nothing in
-    this project needs it, but somebody's own layer or quantizer may; then `function` is called once more,
-    with AutoGraph.
+    this project needs it, but somebody's own layer or quantizer may. The argument is for `tf.function`, which
+    takes no notice of the context that it is called in.
     """
     try:
-        return tf.autograph.experimental.do_not_convert(function)(*args)
+        return tf.autograph.experimental.do_not_convert(build)(False)
     except (TypeError, tf.errors.OperatorNotAllowedInGraphError):
-        return function(*args)
+        return build(True)
 
 
 _imported, _importing = False, threading.RLock()

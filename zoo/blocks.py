@@ -284,7 +284,7 @@ def architecture(
                 if value is inspect.Parameter.empty:
                     raise UsageError(f"model {name} needs its option {key!r}")
             parts = (name, body, head, initializers, values, [option.name for option in own])
-            return without_autograph(_network, *parts)
+            return without_autograph(lambda _: _network(*parts))
 
         keyword = inspect.Parameter.KEYWORD_ONLY
         signature = inspect.Signature(

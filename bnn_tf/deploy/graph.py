@@ -28,6 +28,7 @@ QUANTIZERS = ("input_quantizer", "kernel_quantizer", "depthwise_quantizer", "poi
 SIZE = 8
 """Height and width of maps where a part of a network is tried out and the graph leaves them open."""
 
+_VALUES_AT_ONCE = 2**19
 _FUNCTIONS = ("activation", "initializer", "regularizer", "constraint")
 _KERNELS = {
     "kernel_quantizer": "kernel",
@@ -218,7 +219,7 @@ class Graph:
 
     def build(self) -> tf.keras.Model:
         """The Keras model (float32) of this graph."""
-        return without_autograph(self._build)
+        return without_autograph(lambda _: self._build())
 
     def _build(self) -> tf.keras.Model:
         with _float32_policy():
@@ -301,7 +302,7 @@ def variables(layer: tf.keras.layers.Layer) -> Iterator[tuple[str, tf.Variable]]
 
 
 def outputs_of(
-    network: tf.keras.Model | Graph, arrays: Sequence[np.ndarray], batch: int = 32
+    network: tf.keras.Model | Graph, arrays: Sequence[np.ndarray], batch: int | None = None
 ) -> list[np.ndarray]:
     """What a network gives for examples in inference mode, one array for each of its outputs.
 
@@ -310,7 +311,7 @@ def outputs_of(
     Args:
         network: The network.
         arrays: Examples for each of its inputs; at least one.
-        batch: Examples that are computed at once.
+        batch: Examples that are computed at once; by default 128 small images, or 32 large ones.
 
     Example:
         >>> model = tf.keras.Sequential([tf.keras.layers.ReLU(input_shape=(2,))])
@@ -321,6 +322,8 @@ def outputs_of(
         compute = network.function()
     else:
         compute = functools.partial(_predict, network)
+    if batch is None:
+        batch = min(max(_VALUES_AT_ONCE // max(1, *(array[0].size for array in arrays)), 32), 128)
     parts = []
     for start in range(0, len(arrays[0]), batch):
         examples = [tf.constant(array[start : start + batch], tf.float32) for array in arrays]
