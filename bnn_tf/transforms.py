@@ -152,6 +152,11 @@ def deserialize(config: Transform | dict[str, Any]) -> Transform:
     return known[config["class_name"]](**config["config"])
 
 
+@math.one_pass
+def _decay(gradient: tf.Tensor, latent: tf.Tensor, rate: float) -> tf.Tensor:
+    return gradient + tf.cast(rate, gradient.dtype) * tf.cast(latent, gradient.dtype)
+
+
 class WeightDecay(Transform):
     """Coupled L2 decay: `g ← g + λ·W`, as PyTorch's `weight_decay` (not Keras' decoupled one).
 
@@ -189,7 +194,7 @@ class WeightDecay(Transform):
         pairs = list(pairs)
         select = _each(self.only) if callable(self.only) else DECAYS[self.only]
         return [
-            (g + tf.cast(self.rate, g.dtype) * tf.cast(latent_value(v), g.dtype) if selected else g, v)
+            (_decay(g, latent_value(v), self.rate) if selected else g, v)
             for (g, v), selected in zip(pairs, select([v for _, v in pairs]), strict=True)
         ]
 
