@@ -19,6 +19,7 @@ import csv
 import dataclasses
 import io
 import json
+import math
 import os
 import platform
 import re
@@ -212,12 +213,25 @@ def _absolute(path: Any) -> Any:
 
 
 def read_metrics(folder: Path) -> list[dict[str, str]]:
-    """What `Run.metrics` gives of the run directory `folder`, also where its method cannot be imported."""
+    """What `Run.metrics` gives of the run directory `folder`, also where its method cannot be imported.
+
+    All columns but `phase` hold finite numbers, and a cell with anything else reads as empty; a row of
+    another length, or without the number of its epoch, is left out.
+    """
     try:
         rows = list(csv.DictReader(io.StringIO((folder / "metrics.csv").read_text())))
     except (OSError, ValueError, csv.Error):
         return []
-    return [row for row in rows if None not in row and None not in row.values()]
+    whole = [row for row in rows if None not in row and None not in row.values()]
+    read = [{key: text if key == "phase" else _finite(text) for key, text in row.items()} for row in whole]
+    return [row for row in read if row.get("epoch", "1").isdigit()]
+
+
+def _finite(text: str) -> str:
+    """The text of a finite number; nothing of another one or of anything else."""
+    with contextlib.suppress(ValueError):
+        return text if math.isfinite(float(text)) else ""
+    return ""
 
 
 class Run:
