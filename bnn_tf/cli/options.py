@@ -27,6 +27,7 @@ from bnn_tf.errors import (
     first_line,
     some,
 )
+from bnn_tf.training.run import RunConfig
 
 if TYPE_CHECKING:
     from zoo.recipes import Recipe
@@ -750,7 +751,7 @@ _HARDWARE = (
     click.option(
         "--precision",
         type=click.Choice(["float32", "bfloat16", "float16"]),
-        default="float32",
+        default=RunConfig.precision,
         show_default=True,
         help="Of activations and gradients; latent weights and statistics stay float32.",
     ),
@@ -758,7 +759,7 @@ _HARDWARE = (
     click.option(
         "--steps-per-execution",
         type=click.IntRange(min=1),
-        default=1,
+        default=RunConfig.steps_per_execution,
         show_default=True,
         help="Training steps between two returns to Python.",
     ),
