@@ -278,7 +278,7 @@ def _print_plan(config: RunConfig, as_json: bool) -> None:
 
 
 def _train(run: "Run", session: "Session", prepared: "Prepared | None", as_json: bool) -> None:
-    from bnn_tf.training import NotResumableError, StoppedError
+    from bnn_tf.training import StoppedError
     from bnn_tf.training import train as run_phases
 
     try:
@@ -286,9 +286,6 @@ def _train(run: "Run", session: "Session", prepared: "Prepared | None", as_json:
     except StoppedError as error:
         error.args = (f"{error}; continue with: bnn-tf train --resume {shlex.quote(str(run.path))}",)
         raise
-    except NotResumableError as error:
-        advice = "--restart-from-weights goes on from its last weights with a fresh optimizer"
-        raise UserError(f"{error.reason}; {advice}, or start a new run") from error
     result, published = trained.evaluation, run.config.recipe.published_top1
     beside = "" if published is None else f"; the paper's full recipe: {published} %"
     figures = {} if result is None else result.to_dict()

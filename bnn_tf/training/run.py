@@ -33,7 +33,7 @@ from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 from bnn_tf import files, model_files
 from bnn_tf._tensorflow import tf
-from bnn_tf.errors import UsageError, UserError, first_line
+from bnn_tf.errors import AdvisingError, UsageError, UserError, first_line
 from bnn_tf.training.checkpoints import Checkpoints, WeightAverage
 from bnn_tf.values import Count, Range, Value
 from zoo.blocks import get_model, require_options
@@ -53,6 +53,15 @@ class ClaimedError(UserError):
     Example:
         >>> ClaimedError("another process is training runs/1").exit_code
         1
+    """
+
+
+class NotResumableError(AdvisingError):
+    """A run was trained before, and no checkpoint of it can be used.
+
+    Example:
+        >>> str(NotResumableError("no checkpoint can be read", "start again from its last weights"))
+        'no checkpoint can be read; start again from its last weights'
     """
 
 
@@ -113,7 +122,8 @@ class RunConfig(Value):
         limit: How many images of each split to use; all by default.
         deterministic: Make every operation reproducible, at some cost in speed.
         workers: Parallel calls that prepare images; `None` chooses.
-        init_from: Run, or network of Larq Zoo, whose weights are the start.
+        init_from: Whose weights are the start: a run, a saved model, `zoo:NAME` or `larq-zoo:NAME` (see
+            `bnn_tf.training.sources`).
         class_names: The labels' names, in order.
         precision: Of activations and gradients; latent weights, statistics and losses are always float32.
         jit: Compile the training step with XLA (on CPUs this is slower).

@@ -34,7 +34,7 @@ from bnn_tf.training import start, strategies
 from bnn_tf.training.checkpoints import Saved, WeightAverage
 from bnn_tf.training.evaluation import Evaluation
 from bnn_tf.training.progress import EpochProgress
-from bnn_tf.training.run import Position, Run, RunConfig, build_network
+from bnn_tf.training.run import NotResumableError, Position, Run, RunConfig, build_network
 
 EXPLODED = 1e6
 """A mean loss above this is taken as gone astray, although it is still a number."""
@@ -129,22 +129,6 @@ class StoppedError(UserError):
     def __init__(self, message: str, number: int) -> None:
         super().__init__(message)
         self.exit_code = 128 + number
-
-
-class NotResumableError(UserError):
-    """A run was trained before, and no checkpoint of it can be used.
-
-    Attributes:
-        reason: What is there, without the advice at the end of the message.
-
-    Example:
-        >>> str(NotResumableError("no checkpoint can be read", "start again from its last weights"))
-        'no checkpoint can be read; start again from its last weights'
-    """
-
-    def __init__(self, reason: str, advice: str) -> None:
-        super().__init__(f"{reason}; {advice}")
-        self.reason = reason
 
 
 def set_seeds(seed: int) -> None:
