@@ -425,6 +425,11 @@ def _program(folder: Path, marker: Path) -> Path:
     return run_of_a_stranger(folder, lambda config: config["recipe"].update(model="tqdm.__main__:main"))
 
 
+def _teacher_of_a_recipe(folder: Path, marker: Path) -> Path:
+    name = f"{module(folder, marker)}:Thing"
+    return run_of_a_stranger(folder, lambda config: config["recipe"].update(teacher=name)) / "config.json"
+
+
 def _recipe(folder: Path, marker: Path) -> Path:
     return _method_of_a_module(folder, marker) / "config.json"
 
@@ -434,6 +439,7 @@ RUNS["run: network of a module"] = _network_of_a_module
 RUNS["run: network of a package"] = _network_of_a_package
 RUNS["run: program of a package"] = _program
 RUNS["recipe: method of a module"] = _recipe
+RUNS["recipe: teacher of a module"] = _teacher_of_a_recipe
 RUNS["recipe: dataset of a package"] = _dataset_of_a_recipe
 # The dataset of a run comes behind its network, which this one does not have yet.
 DATASETS = {"run: dataset of a package": _dataset_of_a_package}

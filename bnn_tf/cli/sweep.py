@@ -151,7 +151,7 @@ def _wanted(context: click.Context, chosen: dict[str, Any]) -> tuple[list[int], 
     if chosen["method"] is None and chosen["recipe"] is None and "method" not in axes:
         methods = ", ".join(options.method_names())
         raise UsageError(f"name a --method ({methods}), or a sweep to --resume")
-    require_inputs(chosen["dataset"], chosen["data_dir"], (chosen["init_from"], chosen["teacher"]))
+    require_inputs(chosen["dataset"], chosen["data_dir"], (chosen["init_from"],), chosen["teacher"])
     return seeds, axes
 
 

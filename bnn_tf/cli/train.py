@@ -9,9 +9,10 @@ import click
 
 from bnn_tf.cli import options
 from bnn_tf.cli.configuration import configuration
-from bnn_tf.cli.target import near, require_inputs
+from bnn_tf.cli.target import require_inputs
 from bnn_tf.errors import UsageError, UserError, some
 from bnn_tf.training.run import RunConfig
+from bnn_tf.training.sources import near
 
 if TYPE_CHECKING:
     from bnn_tf import data
@@ -106,8 +107,7 @@ def train(context: click.Context, **chosen: Any) -> None:
         )
     config = None if chosen["resume"] else _configuration(context, chosen)
     if config is not None:
-        recipe = config.recipe
-        require_inputs(recipe.dataset, config.data_dir, (config.init_from, recipe.teacher))
+        require_inputs(config.recipe.dataset, config.data_dir, config.sources(), config.recipe.teacher)
 
     from rich.console import Console
 

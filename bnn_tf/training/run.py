@@ -171,6 +171,17 @@ class RunConfig(Value):
         """How often to save in the middle of an epoch."""
         return Cadence.parse(self.checkpoint_every)
 
+    def sources(self) -> list[str | None]:
+        """From what other than the previous phase each phase takes its weights; `None` if it does not.
+
+        Example:
+            >>> from zoo import recipes
+            >>> RunConfig(recipes.find("recu"), init_from="zoo:cifar_resnet20-recu").sources()
+            ['zoo:cifar_resnet20-recu']
+        """
+        named = [None if phase.start in STARTS else phase.start for phase in self.recipe.phases]
+        return named if self.init_from is None else [self.init_from, *named[1:]]
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON, with the format number."""
         fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}

@@ -191,10 +191,9 @@ def prepare(config: RunConfig, session: Session) -> Prepared:
     needs = any(phase.loss.needs_teacher for phase in recipe.phases)
     with strategy.scope():
         teacher = start.load_teacher(config, session.safe) if needs else None
-    for index in range(1, len(recipe.phases)):  # later phases: what they start from must exist
-        name = start.origin(config, index)
-        if name is not None and not start.is_larq_zoo(name):
-            Run.open(name)
+    for name in config.sources()[1:]:  # of later phases
+        if name is not None:
+            start.require_source(name, session.safe)
     with session.console.status("Building the network…"):  # shows on terminals only
         network, remark = _new_network(config, strategy, session, 0, None)
     return Prepared(config, source, strategy, network, teacher, remark)

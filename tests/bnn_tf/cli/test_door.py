@@ -175,6 +175,18 @@ def test_a_run_does_not_say_which_function_is_called(command, outside, kind, mon
     assert command("train", "--recipe", path, "--import", "mine_outside", "--dry-run")[0] == 0
 
 
+@pytest.mark.parametrize("place", ["teacher", "start", "init_from"])
+def test_a_recipe_does_not_say_what_is_imported(command, outside, place):
+    config = RunConfig(recipes.find("recu", "cifar_resnet20", "digits")).to_dict()
+    owner = {"teacher": config["recipe"], "start": config["recipe"]["phases"][0], "init_from": config}[place]
+    owner[place] = "mine_outside:little"
+    (outside / "recipe.json").write_text(json.dumps(config))
+    code, out, err = command("train", "--recipe", "recipe.json")
+    assert (code, out) == (1, "")
+    assert err.startswith("bnn-tf: there is no run and no model at mine_outside:little")
+    assert "mine_outside" not in sys.modules
+
+
 def test_a_module_that_is_named_serves_every_command(command, outside):
     trained(command)
     for line in (
