@@ -29,7 +29,7 @@ Network = Callable[..., "tf.keras.Model"]
 Block = Callable[..., "tf.Tensor"]
 Shortcut = Callable[..., "tf.Tensor"]
 
-MODELS: Registry[Network] = Registry("model", "bnn_tf.models")
+MODELS: Registry[Network] = Registry("model", "bnn_tf.models", functions=True)
 """All architectures by name; installed packages add theirs through the entry point `bnn_tf.models`."""
 
 _REQUIRED = ("method", "input_shape", "num_classes", "weights")
@@ -50,7 +50,8 @@ def get_model(name: str) -> Network:
 
     Raises:
         UsageError: there is none; the message names the nearest and all.
-        UserError: `package.module:name` cannot be imported, or is no function that builds a network.
+        UserError: `package.module:name` cannot be imported, may not be called (see `bnn_tf.registry`), or is
+            no function that builds a network.
 
     Example:
         >>> get_model("cifar_resnet20").__name__

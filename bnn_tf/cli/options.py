@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bnn_tf import model_files, registry
+from bnn_tf._tensorflow import lazy
 from bnn_tf.data.source import DamagedImageError, NoFolderError
 from bnn_tf.errors import (
     AdvisingError,
@@ -27,9 +28,13 @@ from bnn_tf.errors import (
     first_line,
     some,
 )
+from bnn_tf.training.run import NotResumableError, RunConfig
 
 if TYPE_CHECKING:
+    from bnn_tf.deploy import proof
     from zoo.recipes import Recipe
+else:
+    proof = lazy("bnn_tf.deploy.proof")
 
 Decorator = Callable[[Any], Any]
 
@@ -141,6 +146,11 @@ def _advice(error: AdvisingError, flags: dict[str, str], folder: str | None) -> 
         return "say where it is with --data-dir"
     elif isinstance(error, DamagedImageError):
         return f"bnn-tf data check {shlex.quote(folder or 'DIR')} lists all such files"
+    elif isinstance(error, NotResumableError) and "restart_from_weights" in flags:
+        again = "--restart-from-weights goes on from its last weights with a fresh optimizer"
+        return f"{again}, or start a new run"
+    elif "tflite" in flags and isinstance(error, proof.Disagreement):
+        return "take what `bnn-tf convert --allow-disagreement` writes with --tflite FILE"
     return error.advice
 
 
@@ -750,7 +760,7 @@ _HARDWARE = (
     click.option(
         "--precision",
         type=click.Choice(["float32", "bfloat16", "float16"]),
-        default="float32",
+        default=RunConfig.precision,
         show_default=True,
         help="Of activations and gradients; latent weights and statistics stay float32.",
     ),
@@ -758,7 +768,7 @@ _HARDWARE = (
     click.option(
         "--steps-per-execution",
         type=click.IntRange(min=1),
-        default=1,
+        default=RunConfig.steps_per_execution,
         show_default=True,
         help="Training steps between two returns to Python.",
     ),

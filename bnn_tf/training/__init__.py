@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from bnn_tf.training.evaluation import Evaluation, evaluate
-    from bnn_tf.training.run import Cadence, ClaimedError, Position, Run, RunConfig, build_network
+    from bnn_tf.training.run import (
+        Cadence,
+        ClaimedError,
+        NotResumableError,
+        Position,
+        Run,
+        RunConfig,
+        build_network,
+    )
     from bnn_tf.training.start import (
         TransferReport,
         binarize_kernels,
@@ -18,7 +26,6 @@ if TYPE_CHECKING:
         transfer_in_order,
     )
     from bnn_tf.training.trainer import (
-        NotResumableError,
         Prepared,
         Session,
         StoppedError,
@@ -38,7 +45,7 @@ _HOMES = {
     "Run": "run",
     "RunConfig": "run",
     "Session": "trainer",
-    "NotResumableError": "trainer",
+    "NotResumableError": "run",
     "StoppedError": "trainer",
     "Trained": "trainer",
     "TransferReport": "start",

@@ -34,7 +34,7 @@ from bnn_tf.training import start, strategies
 from bnn_tf.training.checkpoints import Saved, WeightAverage
 from bnn_tf.training.evaluation import Evaluation
 from bnn_tf.training.progress import EpochProgress
-from bnn_tf.training.run import Position, Run, RunConfig, build_network
+from bnn_tf.training.run import NotResumableError, Position, Run, RunConfig, build_network
 
 EXPLODED = 1e6
 """A mean loss above this is taken as gone astray, although it is still a number."""
@@ -131,22 +131,6 @@ class StoppedError(UserError):
         self.exit_code = 128 + number
 
 
-class NotResumableError(UserError):
-    """A run was trained before, and no checkpoint of it can be used.
-
-    Attributes:
-        reason: What is there, without the advice at the end of the message.
-
-    Example:
-        >>> str(NotResumableError("no checkpoint can be read", "start again from its last weights"))
-        'no checkpoint can be read; start again from its last weights'
-    """
-
-    def __init__(self, reason: str, advice: str) -> None:
-        super().__init__(f"{reason}; {advice}")
-        self.reason = reason
-
-
 def set_seeds(seed: int) -> None:
     """Seeds Python's, NumPy's and TensorFlow's global generators.
 
@@ -207,10 +191,9 @@ def prepare(config: RunConfig, session: Session) -> Prepared:
     needs = any(phase.loss.needs_teacher for phase in recipe.phases)
     with strategy.scope():
         teacher = start.load_teacher(config, session.safe) if needs else None
-    for index in range(1, len(recipe.phases)):  # later phases: what they start from must exist
-        name = start.origin(config, index)
-        if name is not None and not start.is_larq_zoo(name):
-            Run.open(name)
+    for name in config.sources()[1:]:  # of later phases
+        if name is not None:
+            start.require_source(name, session.safe)
     with session.console.status("Building the network…"):  # shows on terminals only
         network, remark = _new_network(config, strategy, session, 0, None)
     return Prepared(config, source, strategy, network, teacher, remark)
