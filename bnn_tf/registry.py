@@ -101,9 +101,9 @@ class Registry(Generic[T]):
     Args:
         kind: What the objects are, in the singular, for messages (`"method"`).
         entry_points: The group of entry points through which installed packages add objects.
-        functions: Whether the objects are functions. Classes are asked for their base before anything of
-            them is called; of functions nothing can be asked, and `package.module:name` could be any. Such a
-            path then stands only for what is registered or an entry point, unless the module is trusted.
+        functions: Whether the objects are functions that nothing tells from others. A class is asked for its
+            base, a network for its arguments before it is called; here `package.module:name` could be any
+            function. It stands only for what is registered or an entry point, unless its module is trusted.
 
     Example:
         >>> shapes = Registry("shape")

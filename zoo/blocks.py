@@ -29,7 +29,7 @@ Network = Callable[..., "tf.keras.Model"]
 Block = Callable[..., "tf.Tensor"]
 Shortcut = Callable[..., "tf.Tensor"]
 
-MODELS: Registry[Network] = Registry("model", "bnn_tf.models", functions=True)
+MODELS: Registry[Network] = Registry("model", "bnn_tf.models")
 """All architectures by name; installed packages add theirs through the entry point `bnn_tf.models`."""
 
 _REQUIRED = ("method", "input_shape", "num_classes", "weights")

@@ -156,22 +156,29 @@ def test_a_run_does_not_say_what_is_imported(command, outside):
 
 @pytest.mark.parametrize("kind", ["dataset", "model"])
 def test_a_run_does_not_say_which_function_is_called(command, outside, kind, monkeypatch):
-    """An installed module is imported; what it does not register is not called."""
+    """An installed module is imported; only networks and registered datasets of it are called."""
     installed = registry._is_installed
     monkeypatch.setattr(registry, "_is_installed", lambda name: name == "mine_outside" or installed(name))
     config = RunConfig(recipes.find("recu", "cifar_resnet20", "digits")).to_dict()
     monkeypatch.syspath_prepend(outside)
     (outside / "run").mkdir()
     path = outside / "run" / "config.json"
-    for name in ("numpy:show_config", "mine_outside:dots" if kind == "dataset" else "mine_outside:little"):
+    for name in ("numpy:show_config", "mine_outside:dots"):
         config["recipe"][kind] = name
         path.write_text(json.dumps(config))
         module = name.partition(":")[0]
+        refusal = {
+            "model": f"'{name}' builds no network",
+            "dataset": f"which does not register it as a dataset; if you trust it, add --import {module}",
+        }[kind]
         for line in (("train", "--resume", "run"), ("train", "--recipe", path)):
             code, out, err = command(*line)
             assert code == 1
             assert "{" not in out  # what the function prints
-            assert f"which does not register it as a {kind}; if you trust it, add --import {module}" in err
+            assert refusal in err
+    if kind == "model":
+        config["recipe"]["model"] = "mine_outside:little"
+        path.write_text(json.dumps(config))
     assert command("train", "--recipe", path, "--import", "mine_outside", "--dry-run")[0] == 0
 
 
