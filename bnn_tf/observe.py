@@ -98,7 +98,7 @@ def _snapshot(layer: tf.keras.layers.Layer) -> BinaryKernel:
     with lq.context.quantized_scope(True):
         signs = np.where(layer.kernel.numpy() < 0, -1, 1).astype(np.int8)
     patterns = None
-    if (rows := _patterns(quantizer)) is not None:
+    if (rows := codebook.patterns_of(quantizer)) is not None:
         patterns = codebook.pattern_numbers(tf.convert_to_tensor(rows)).numpy()
     return BinaryKernel(
         name=layer.name,
@@ -107,11 +107,6 @@ def _snapshot(layer: tf.keras.layers.Layer) -> BinaryKernel:
         tau=float(tf.convert_to_tensor(getattr(quantizer, "tau", REFERENCE_TAU))),
         patterns=patterns,
     )
-
-
-def _patterns(quantizer: Any) -> Any:
-    """The patterns in force of a sub-bit quantizer, `None` for others and for those of other packages."""
-    return quantizer.patterns() if hasattr(quantizer, "patterns") else None
 
 
 def standardized(latent: np.ndarray) -> np.ndarray:

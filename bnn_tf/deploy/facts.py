@@ -585,6 +585,12 @@ def is_active(quantizer: Any) -> bool:
     return quantizer is not None and not isinstance(quantizer, lq.quantizers.NoOp)
 
 
+def reads_one_bit(graph: Graph, call: Call) -> bool:
+    """Whether a layer with a kernel works on one bit: its own quantizer gives it, or a layer before does."""
+    own = call.layer.config.get("input_quantizer")
+    return (is_active(own) and claims_one_bit(own)) or carries_signs(graph, call.inputs[0])
+
+
 def filter_scales(kernel: np.ndarray) -> np.ndarray | None:
     """The `s >= 0` of each filter if every filter is ±s, shape `(filters,)`; None otherwise."""
     magnitude = np.abs(kernel.reshape(-1, kernel.shape[-1]))
