@@ -416,8 +416,9 @@ class _Names:
         thing = self._registered(value.get("registered_name", kind) or None)
         if thing is None and module is None:  # the older form, where the name is all
             thing = self._registered(kind)
-            known = _keras_names() | {cls.__name__: cls for cls in transforms.Transform.__subclasses__()}
-            return thing if thing is not None else known.get(kind)
+            thing = thing if thing is not None else _keras_names().get(kind)
+            registry = transforms.TRANSFORMS
+            return registry.get(kind) if thing is None and kind in registry else thing
         if thing is None and module is not None and _KERAS.match(module):
             thing = _keras_symbol(module, kind)
             return thing if any(thing is known for known in _keras_things()) else None

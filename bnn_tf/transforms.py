@@ -13,6 +13,7 @@ from typing import Annotated, Any
 from bnn_tf import codebook, math
 from bnn_tf._tensorflow import claims_one_bit, tf
 from bnn_tf.errors import unknown
+from bnn_tf.registry import Registry
 from bnn_tf.values import NotNegative, Positive, Range, Share, check
 
 Pairs = list[tuple[tf.Tensor, tf.Variable]]
@@ -100,8 +101,18 @@ def latent_value(variable: tf.Variable) -> tf.Tensor:
     return tf.convert_to_tensor(getattr(variable, "latent_variable", variable))
 
 
+TRANSFORMS: Registry[type[Transform]] = Registry("transform")
+"""All transforms by the name of their class, as configurations of optimizers have it."""
+
+
 class Transform(tf.Module):
     """A gradient transform whose state, if any, is created once for a list of variables.
+
+    Optimizers are saved with the names of their transforms' classes, so that each subclass, also of a
+    subclass, needs a name of its own.
+
+    Raises:
+        ValueError: a subclass has the name of another one.
 
     Example:
         >>> class Halve(Transform):
@@ -111,6 +122,11 @@ class Transform(tf.Module):
         ...         return {}
         >>> optimizer = bnn_tf.optimizers.SGD(0.1, transforms=[Halve()])
     """
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Makes the class known by its name."""
+        super().__init_subclass__(**options)
+        TRANSFORMS.register(cls.__name__)(cls)
 
     def build(self, variables: list[tf.Variable]) -> None:
         """Creates the state for these variables; the optimizer calls it before its first update."""
@@ -146,10 +162,10 @@ def deserialize(config: Transform | dict[str, Any]) -> Transform:
     """
     if isinstance(config, Transform):
         return config
-    known = {cls.__name__: cls for cls in Transform.__subclasses__()}
-    if config["class_name"] not in known:
-        raise ValueError(f"no transform is called {config['class_name']!r}; there are {sorted(known)}")
-    return known[config["class_name"]](**config["config"])
+    name = config["class_name"]
+    if name not in TRANSFORMS:
+        raise ValueError(f"no transform is called {name!r}; there are {sorted(TRANSFORMS)}")
+    return TRANSFORMS.get(name)(**config["config"])
 
 
 class WeightDecay(Transform):
