@@ -577,7 +577,7 @@ class Images:
             image = self.evaluation(to_channels(decode(contents), self.channels), tf.zeros([0]), self)
         else:
             operation, columns = first[0]
-            if hasattr(operation, "box"):
+            if isinstance(operation, RandomResizedCrop):
                 part = _decoded_part(contents, operation, draws[columns])
                 image = resize(to_channels(part, self.channels), self.size)
             else:
@@ -777,8 +777,8 @@ def _pillow_size(contents: bytes) -> Size | None:
         return None
 
 
-def _decoded_part(contents: tf.Tensor, view: Any, draws: tf.Tensor) -> tf.Tensor:
-    """The part of an encoded image that a view with a `box` shows, before it is resized."""
+def _decoded_part(contents: tf.Tensor, view: RandomResizedCrop, draws: tf.Tensor) -> tf.Tensor:
+    """The part of an encoded image that a view shows, before it is resized."""
 
     def jpeg_shape() -> tuple[tf.Tensor, tf.Tensor]:
         return tf.zeros([0, 0, 3], tf.uint8), tf.image.extract_jpeg_shape(contents)[:2]
