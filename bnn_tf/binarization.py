@@ -6,6 +6,7 @@ The layers are read as `bnn_tf.deploy` reads them; the network is built again ar
 from __future__ import annotations
 
 import dataclasses
+import os
 import weakref
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
@@ -16,6 +17,7 @@ from bnn_tf.deploy import facts
 from bnn_tf.deploy import graph as graphs
 from bnn_tf.deploy.graph import Call, Graph, Spec, Tensor
 from bnn_tf.errors import UsageError, UserError, some
+from bnn_tf.model_files import opened
 from bnn_tf.values import InNotebooks
 
 ROLES = ("first", "last", "downsampling")
@@ -95,7 +97,7 @@ def binarize_report(model: tf.keras.Model) -> BinarizeReport:
 
 
 def binarize(
-    model: tf.keras.Model,
+    model: tf.keras.Model | str | os.PathLike[str],
     method: methods.Method | str | Mapping[str, Any],
     *,
     keep: Collection[str] | Callable[[tf.keras.layers.Layer], bool] = ROLES,
@@ -112,7 +114,8 @@ def binarize(
     and the BatchNorms behind them are made trainable again.
 
     Args:
-        model: A functional or built Sequential model of Keras' or Larq's layers; it does not change.
+        model: A functional or built Sequential model of Keras' or Larq's layers, or the path of a saved one;
+            it does not change.
         method: A method, its name, or its configuration.
         keep: What stays as it is: roles (`"first"`, `"last"`, `"downsampling"`; all three by default) and
             names of layers, or a predicate of a layer.
@@ -136,6 +139,7 @@ def binarize(
         dense...    not binary: no convolution
     """
     method = methods.get(method)
+    model = opened(model)
     graph = graphs.read(model)
     kept = _kept(graph, keep)
     chosen = [call for call in graph.calls if call.layer.origin is not None and _is_kernel_layer(call.layer)]

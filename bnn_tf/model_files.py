@@ -165,6 +165,20 @@ def _check_weights(path: Path) -> None:
         hdf5.inspect(path)
 
 
+def opened(model: tf.keras.Model | str | os.PathLike) -> tf.keras.Model:
+    """The model itself, or the one that `load_model` reads at a path.
+
+    Raises:
+        UserError: see `load_model`.
+
+    Example:
+        >>> model = tf.keras.Sequential([tf.keras.Input((4,)), tf.keras.layers.Dense(2)])
+        >>> opened(model) is model
+        True
+    """
+    return load_model(model) if isinstance(model, str | os.PathLike) else model
+
+
 def check_model(path: str | os.PathLike, custom_objects: Mapping[str, Any] | None = None) -> None:
     """Checks a saved model without loading it; `load_model` does so before it calls Keras.
 

@@ -12,6 +12,7 @@ import dataclasses
 import enum
 import functools
 import json
+import os
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -34,6 +35,7 @@ from bnn_tf.deploy.graph import (
     read_frozen,
 )
 from bnn_tf.errors import some
+from bnn_tf.model_files import opened
 from bnn_tf.registry import Registry
 from bnn_tf.values import InNotebooks
 
@@ -341,7 +343,7 @@ def rule(name: str, *, after_folding: bool = False) -> Callable[[Rule], Rule]:
     return add
 
 
-def lint(model: tf.keras.Model) -> LintReport:
+def lint(model: tf.keras.Model | str | os.PathLike[str]) -> LintReport:
     """What will break, convert wrongly or be slow on Larq Compute Engine.
 
     The model need not be trained: only the kinds of its layers, their order and their quantizers are judged.
@@ -349,13 +351,15 @@ def lint(model: tf.keras.Model) -> LintReport:
     `convert` refuses.
 
     Args:
-        model: A functional or built Sequential model; others get an error that says so.
+        model: A functional or built Sequential model, or the path of a saved one; others get an error that
+            says so.
 
     Example:
         >>> import zoo
         >>> len(lint(zoo.CifarResNet20(method="recu", input_shape=(32, 32, 3), num_classes=10)).errors)
         0
     """
+    model = opened(model)
     if (blocking := obstacle(model)) is not None:
         return LintReport(getattr(model, "name", type(model).__name__), (blocking,))
     folded = read_frozen(model)

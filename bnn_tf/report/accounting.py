@@ -23,6 +23,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
+import os
 from collections.abc import Iterator, Sequence
 from html import escape
 from typing import Any
@@ -32,6 +33,7 @@ from bnn_tf.deploy import graph as graphs
 from bnn_tf.deploy.graph import Call, Graph, Spec
 from bnn_tf.deploy.lce_file import BINARY_CONVOLUTION, SIZES, LceFile, Operator
 from bnn_tf.errors import UserError
+from bnn_tf.model_files import opened
 from bnn_tf.subbit import LayerReport, decode
 
 # Files are counted without TensorFlow.
@@ -212,11 +214,14 @@ def _short(cost: Cost) -> tuple[str, ...]:
     return (f"{cost.binary_bits:,}", f"{cost.real_parameters:,}", *counts)
 
 
-def account(model: tf.keras.Model) -> Account:
+def account(model: tf.keras.Model | str | os.PathLike[str]) -> Account:
     """Counts what a network costs.
 
     Layers that are used several times count once with their parameters and every time with their
     multiply-accumulates.
+
+    Args:
+        model: The network, or the path of a saved one.
 
     Raises:
         UserError: the model has no graph (subclassed, or not built), or its input has no fixed size.
@@ -227,6 +232,7 @@ def account(model: tf.keras.Model) -> Account:
         >>> account(tf.keras.Sequential([conv])).total.binary_macs == 16 * 9 * 4 * 8
         True
     """
+    model = opened(model)
     graph = _graph(model)
     specs = {id(call.layer.origin): call.layer for call in graph.calls}
     # In Keras' order, which that of the calls is not where the network has branches.
