@@ -54,6 +54,16 @@ def frequent_patterns(kernel: np.ndarray, bits: int) -> np.ndarray:
     return all_patterns()[np.argsort(-counts, kind="stable")[: 2**bits]]
 
 
+def is_codebook(variable: tf.Variable) -> bool:
+    """Whether a variable holds latent patterns, which only some of the steps train.
+
+    Example:
+        >>> is_codebook(bnn_tf.quantizers.SubBit(bits=4).codebook), is_codebook(tf.Variable(0.0))
+        (True, False)
+    """
+    return isinstance(getattr(variable, "constraint", None), Refinement)
+
+
 def patterns_of(quantizer: Any) -> tf.Tensor | None:
     """The signs in force of a quantizer with a codebook, `(count, 9)`; `None` for any other.
 

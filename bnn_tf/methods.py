@@ -158,7 +158,7 @@ class Method(Value):
     Attributes:
         name: The name under which the method is registered.
         diagnostics: What is worth watching in its training: names of `observe.FIGURES` and
-            `observe.STEP_FIGURES`.
+            `observe.STEP_FIGURES`, `"tau"`, `"codebook"`, `"histogram"`, and of what its own callbacks log.
         initializers: How the weights of its networks start.
 
     Raises:

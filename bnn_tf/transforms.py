@@ -40,11 +40,7 @@ def is_kernel(variable: tf.Variable) -> bool:
     """
     shape = tuple(variable.shape)
     slopes = len(shape) == 3 and shape[:2] == (1, 1)  # a PReLU's, one per channel
-    return len(shape) >= 2 and not slopes and not _is_codebook(variable)
-
-
-def _is_codebook(variable: tf.Variable) -> bool:
-    return isinstance(getattr(variable, "constraint", None), codebook.Refinement)
+    return len(shape) >= 2 and not slopes and not codebook.is_codebook(variable)
 
 
 def _place(variable: tf.Variable) -> tuple[str, str]:
@@ -59,7 +55,8 @@ def _convolutions(variables: list[tf.Variable]) -> list[bool]:
 
     def selected(variable: tf.Variable) -> bool:
         layer, name = _place(variable)
-        return len(variable.shape) == 4 or _is_codebook(variable) or (name == "bias" and layer not in dense)
+        bias = name == "bias" and layer not in dense
+        return bias or len(variable.shape) == 4 or codebook.is_codebook(variable)
 
     return [selected(variable) for variable in variables]
 

@@ -305,8 +305,13 @@ def function_of(layer: Spec) -> str:
 
 
 def is_batch_norm(layer: Spec) -> bool:
-    """Whether a layer is a batch normalization of any kind."""
+    """Whether a layer is a batch normalization of known formula; that of a derived class may be another."""
     return layer.kind in BATCH_NORMS
+
+
+def normalizes(layer: Spec) -> bool:
+    """Whether a layer is meant as a batch normalization, also one of a class derived from these."""
+    return issubclass(layer.kind, BATCH_NORMS)
 
 
 def is_pool(call: Call) -> bool:
@@ -483,7 +488,7 @@ def readers_behind(
 def norm_behind(graph: Graph, tensor: Tensor) -> Call | None:
     """The BatchNormalization that alone reads `tensor`, behind layers that treat channels apart; or None."""
     for call in graph.forwards(tensor):
-        if issubclass(call.layer.kind, BATCH_NORMS):
+        if normalizes(call.layer):
             return call
         if of(call).channels != "same":
             return None

@@ -19,12 +19,11 @@ from typing import Any
 
 import numpy as np
 
-from bnn_tf._tensorflow import lq, tf
+from bnn_tf._tensorflow import KERNELS, lq, tf
 from bnn_tf.deploy import facts, trials
 from bnn_tf.deploy.facts import Padding
 from bnn_tf.deploy.fold import affine_of, fold_graph
 from bnn_tf.deploy.graph import (
-    QUANTIZERS,
     SIZE,
     Call,
     Graph,
@@ -195,7 +194,7 @@ class Quantized:
     @functools.cached_property
     def quantizes_kernel(self) -> bool:
         """Whether its kernel is quantized; also that of a frozen model, whose filters are ±s."""
-        if any(facts.is_active(getattr(self.layer, key, None)) for key in QUANTIZERS[1:]):
+        if any(facts.is_active(getattr(self.layer, key, None)) for key in KERNELS):
             return True
         return self.is_convolution and facts.filter_scales(self.layer.kernel.numpy()) is not None
 

@@ -28,7 +28,7 @@ from collections.abc import Iterator, Sequence
 from html import escape
 from typing import Any
 
-from bnn_tf._tensorflow import claims_one_bit, lazy, lq, tf
+from bnn_tf._tensorflow import KERNELS, claims_one_bit, lazy, lq, tf
 from bnn_tf.deploy import graph as graphs
 from bnn_tf.deploy.graph import Call, Graph, Spec
 from bnn_tf.deploy.lce_file import BINARY_CONVOLUTION, SIZES, LceFile, Operator
@@ -364,14 +364,11 @@ def _kernel_cost(kernel: tf.Variable, binary_pixels: int, real_pixels: int) -> C
     )
 
 
-_KERNELS = ("kernel", "depthwise_kernel", "pointwise_kernel")
-
-
 def _kernels(layer: tf.keras.layers.Layer) -> list[tf.Variable]:
     """The kernels of a convolution or dense layer, in the order in which they are applied."""
     if not isinstance(layer, facts.KERNEL_LAYERS):
         return []
-    return [getattr(layer, name) for name in _KERNELS if hasattr(layer, name)]
+    return [getattr(layer, name) for name in KERNELS.values() if hasattr(layer, name)]
 
 
 def _state(layer: tf.keras.layers.Layer) -> Iterator[tf.Variable]:
@@ -571,7 +568,7 @@ def _without_state(layer: tf.keras.layers.Layer) -> tf.keras.layers.Layer:
     if isinstance(layer, tf.keras.Model):
         return tf.keras.models.clone_model(layer, clone_function=_without_state)
     config = layer.get_config()
-    for key in ("kernel_quantizer", "depthwise_quantizer", "pointwise_quantizer"):
+    for key in KERNELS:
         quantizer = getattr(layer, key, None)
         if claims_one_bit(quantizer) and getattr(quantizer, "variables", None):
             config[key] = quantizers.ScaledSign()
