@@ -19,6 +19,13 @@ from typing import TYPE_CHECKING, Any
 
 from bnn_tf._runtime import configure_tensorflow, quiet_native_stderr
 
+KERNELS = {
+    "kernel_quantizer": "kernel",
+    "depthwise_quantizer": "depthwise_kernel",
+    "pointwise_quantizer": "pointwise_kernel",
+}
+"""In which attributes (and configuration keys) Larq's layers keep the quantizers of which kernels."""
+
 
 class _Lazy(types.ModuleType):
     """A module that is imported when an attribute of it is first asked for."""
@@ -90,8 +97,7 @@ def _is_for_the_user(record: logging.LogRecord) -> bool:
     while frame is not None and frame.f_globals.get("__name__") != "larq.layers_base":
         frame = frame.f_back
     layer = frame.f_locals.get("self") if frame is not None else None
-    kinds = ("kernel_quantizer", "depthwise_quantizer", "pointwise_quantizer")
-    binary = list(filter(claims_one_bit, (getattr(layer, kind, None) for kind in kinds)))
+    binary = list(filter(claims_one_bit, (getattr(layer, key, None) for key in KERNELS)))
     _warned = not binary or any(getattr(quantizer, "needs_constraint", True) for quantizer in binary)
     return _warned
 
@@ -135,6 +141,7 @@ keras_calls = lazy("tf_keras.src.engine.base_layer_utils")
 util_port = lazy("tensorflow.python.util._pywrap_util_port")
 
 __all__ = [
+    "KERNELS",
     "claims_one_bit",
     "constants",
     "keras_backend",

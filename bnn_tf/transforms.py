@@ -13,6 +13,7 @@ from typing import Annotated, Any
 from bnn_tf import codebook, math
 from bnn_tf._tensorflow import claims_one_bit, tf
 from bnn_tf.errors import unknown
+from bnn_tf.registry import Registry
 from bnn_tf.values import NotNegative, Positive, Range, Share, check
 
 Pairs = list[tuple[tf.Tensor, tf.Variable]]
@@ -39,11 +40,7 @@ def is_kernel(variable: tf.Variable) -> bool:
     """
     shape = tuple(variable.shape)
     slopes = len(shape) == 3 and shape[:2] == (1, 1)  # a PReLU's, one per channel
-    return len(shape) >= 2 and not slopes and not _is_codebook(variable)
-
-
-def _is_codebook(variable: tf.Variable) -> bool:
-    return isinstance(getattr(variable, "constraint", None), codebook.Refinement)
+    return len(shape) >= 2 and not slopes and not codebook.is_codebook(variable)
 
 
 def _place(variable: tf.Variable) -> tuple[str, str]:
@@ -58,7 +55,8 @@ def _convolutions(variables: list[tf.Variable]) -> list[bool]:
 
     def selected(variable: tf.Variable) -> bool:
         layer, name = _place(variable)
-        return len(variable.shape) == 4 or _is_codebook(variable) or (name == "bias" and layer not in dense)
+        bias = name == "bias" and layer not in dense
+        return bias or len(variable.shape) == 4 or codebook.is_codebook(variable)
 
     return [selected(variable) for variable in variables]
 
@@ -100,8 +98,18 @@ def latent_value(variable: tf.Variable) -> tf.Tensor:
     return tf.convert_to_tensor(getattr(variable, "latent_variable", variable))
 
 
+TRANSFORMS: Registry[type[Transform]] = Registry("transform")
+"""All transforms by the name of their class, as configurations of optimizers have it."""
+
+
 class Transform(tf.Module):
     """A gradient transform whose state, if any, is created once for a list of variables.
+
+    Optimizers are saved with the names of their transforms' classes, so that each subclass, also of a
+    subclass, needs a name of its own.
+
+    Raises:
+        ValueError: a subclass has the name of another one.
 
     Example:
         >>> class Halve(Transform):
@@ -111,6 +119,11 @@ class Transform(tf.Module):
         ...         return {}
         >>> optimizer = bnn_tf.optimizers.SGD(0.1, transforms=[Halve()])
     """
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Makes the class known by its name."""
+        super().__init_subclass__(**options)
+        TRANSFORMS.register(cls.__name__)(cls)
 
     def build(self, variables: list[tf.Variable]) -> None:
         """Creates the state for these variables; the optimizer calls it before its first update."""
@@ -146,10 +159,10 @@ def deserialize(config: Transform | dict[str, Any]) -> Transform:
     """
     if isinstance(config, Transform):
         return config
-    known = {cls.__name__: cls for cls in Transform.__subclasses__()}
-    if config["class_name"] not in known:
-        raise ValueError(f"no transform is called {config['class_name']!r}; there are {sorted(known)}")
-    return known[config["class_name"]](**config["config"])
+    name = config["class_name"]
+    if name not in TRANSFORMS:
+        raise ValueError(f"no transform is called {name!r}; there are {sorted(TRANSFORMS)}")
+    return TRANSFORMS.get(name)(**config["config"])
 
 
 @math.one_pass

@@ -19,10 +19,10 @@ from typing import Any
 
 import numpy as np
 
-from bnn_tf._tensorflow import lq, tf, without_autograph
+from bnn_tf._tensorflow import KERNELS, lq, tf, without_autograph
 from bnn_tf.errors import UserError
 
-QUANTIZERS = ("input_quantizer", "kernel_quantizer", "depthwise_quantizer", "pointwise_quantizer")
+QUANTIZERS = ("input_quantizer", *KERNELS)
 """The attributes (and configuration keys) in which Larq's layers keep their quantizers."""
 
 SIZE = 8
@@ -30,11 +30,6 @@ SIZE = 8
 
 _VALUES_AT_ONCE = 2**19
 _FUNCTIONS = ("activation", "initializer", "regularizer", "constraint")
-_KERNELS = {
-    "kernel_quantizer": "kernel",
-    "depthwise_quantizer": "depthwise_kernel",
-    "pointwise_quantizer": "pointwise_kernel",
-}
 
 
 class ConversionError(UserError):
@@ -551,7 +546,7 @@ def low_precision(model: tf.keras.Model) -> list[str]:
 
 def _frozen(layer: tf.keras.layers.Layer) -> Spec:
     spec = copy_of(layer)
-    for key, kernel in _KERNELS.items():
+    for key, kernel in KERNELS.items():
         if spec.config.get(key) is None:
             continue
         with lq.context.quantized_scope(True):
