@@ -431,8 +431,7 @@ class _Names:
         if thing is None and module is None:  # the older form, where the name is all
             thing = self._registered(kind)
             thing = thing if thing is not None else _keras_names().get(kind)
-            registry = transforms.TRANSFORMS
-            return registry.get(kind) if thing is None and kind in registry else thing
+            return thing if thing is not None else transforms.TRANSFORMS.get(kind)
         if thing is None and module is not None and _KERAS.match(module):
             thing = _keras_symbol(module, kind)
             return thing if any(thing is known for known in _keras_things()) else None

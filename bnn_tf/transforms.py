@@ -13,7 +13,6 @@ from typing import Annotated, Any
 from bnn_tf import codebook, math
 from bnn_tf._tensorflow import claims_one_bit, tf
 from bnn_tf.errors import unknown
-from bnn_tf.registry import Registry
 from bnn_tf.values import NotNegative, Positive, Range, Share, check
 
 Pairs = list[tuple[tf.Tensor, tf.Variable]]
@@ -98,18 +97,18 @@ def latent_value(variable: tf.Variable) -> tf.Tensor:
     return tf.convert_to_tensor(getattr(variable, "latent_variable", variable))
 
 
-TRANSFORMS: Registry[type[Transform]] = Registry("transform")
+TRANSFORMS: dict[str, type[Transform]] = {}
 """All transforms by the name of their class, as configurations of optimizers have it."""
 
 
 class Transform(tf.Module):
     """A gradient transform whose state, if any, is created once for a list of variables.
 
-    Optimizers are saved with the names of their transforms' classes, so that each subclass, also of a
-    subclass, needs a name of its own.
+    Optimizers are saved with the names of their transforms' classes. Of several subclasses of one name the
+    last one counts, as in a notebook where a cell runs again; this package's names are taken.
 
     Raises:
-        ValueError: a subclass has the name of another one.
+        ValueError: a subclass has the name of one of this package's.
 
     Example:
         >>> class Halve(Transform):
@@ -123,7 +122,10 @@ class Transform(tf.Module):
     def __init_subclass__(cls, **options: Any) -> None:
         """Makes the class known by its name."""
         super().__init_subclass__(**options)
-        TRANSFORMS.register(cls.__name__)(cls)
+        known = TRANSFORMS.get(cls.__name__, cls)
+        if known.__module__.startswith("bnn_tf.") and known.__module__ != cls.__module__:
+            raise ValueError(f"there is a transform called {cls.__name__!r} already")
+        TRANSFORMS[cls.__name__] = cls
 
     def build(self, variables: list[tf.Variable]) -> None:
         """Creates the state for these variables; the optimizer calls it before its first update."""
@@ -162,7 +164,7 @@ def deserialize(config: Transform | dict[str, Any]) -> Transform:
     name = config["class_name"]
     if name not in TRANSFORMS:
         raise ValueError(f"no transform is called {name!r}; there are {sorted(TRANSFORMS)}")
-    return TRANSFORMS.get(name)(**config["config"])
+    return TRANSFORMS[name](**config["config"])
 
 
 @math.one_pass

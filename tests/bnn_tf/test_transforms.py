@@ -301,7 +301,12 @@ def test_subclasses_of_transforms_are_found_by_their_names():
     assert (type(again), again.decay) == (Gentle, 1e-4)
 
 
-def test_a_name_that_another_transform_has_is_refused():
+def test_of_one_name_the_last_transform_counts():
+    first, last = (type("Mine", (transforms.SilenceDecay,), {}) for _ in range(2))
+    assert type(transforms.deserialize(transforms.serialize(first(0.1)))) is last
+
+
+def test_a_name_of_the_package_is_refused():
     with pytest.raises(ValueError, match="there is a transform called 'SilenceDecay' already"):
         type("SilenceDecay", (transforms.Transform,), {})
     assert transforms.TRANSFORMS.get("SilenceDecay") is transforms.SilenceDecay
