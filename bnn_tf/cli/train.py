@@ -99,7 +99,13 @@ def train(context: click.Context, **chosen: Any) -> None:
     elif chosen["restart_from_weights"]:
         raise UsageError("--restart-from-weights goes with --resume RUN")
     run_dir = chosen["run_dir"]
-    if run_dir is not None and not chosen["dry_run"] and (Path(run_dir) / "config.json").is_file():
+    from bnn_tf.training import strategies
+
+    alone = not strategies.is_cluster(chosen["cluster"])
+    if not alone and run_dir is None and not chosen["resume"] and not chosen["dry_run"]:
+        raise UsageError("name the run directory (-o RUN, or --resume RUN): all workers share it")
+    # Of several workers a slow one finds the first one's run there.
+    if alone and run_dir is not None and not chosen["dry_run"] and (Path(run_dir) / "config.json").is_file():
         raise UserError(
             f"{run_dir} holds a run already: continue it with bnn-tf train --resume {shlex.quote(run_dir)}, "
             "or name another folder"
@@ -111,7 +117,7 @@ def train(context: click.Context, **chosen: Any) -> None:
 
     from rich.console import Console
 
-    from bnn_tf.training import Run, Session, prepare
+    from bnn_tf.training import Session, create_run, prepare
 
     # With --json standard output carries the result alone.
     console = Console(stderr=chosen["as_json"], soft_wrap=True, markup=False, highlight=False)
@@ -132,7 +138,7 @@ def train(context: click.Context, **chosen: Any) -> None:
     else:
         prepared = prepare(config, session)
         _require_sound(prepared.source, config.data_dir)
-        run = Run.create(prepared.config, chosen["run_dir"])
+        run = create_run(prepared, chosen["run_dir"])
     console.print(f"Run directory: {run.path}")
     session.console.print(f"Recipe: {run.config.recipe.note}")
     if prepared is not None:
