@@ -1,13 +1,16 @@
 """`bnn-tf train`."""
 
+import contextlib
 import dataclasses
+import os
 import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from bnn_tf.cli import options
+from bnn_tf._runtime import quiet_native_stderr
+from bnn_tf.cli import launch, options
 from bnn_tf.cli.target import near, require_inputs
 from bnn_tf.errors import UsageError, UserError, some, unknown
 
@@ -101,6 +104,8 @@ def train(context: click.Context, **chosen: Any) -> None:
     run_dir = chosen["run_dir"]
     from bnn_tf.training import strategies
 
+    if strategies.LAUNCHED in os.environ:
+        launch.end_with_parent()
     alone = not strategies.is_cluster(chosen["cluster"])
     if not alone and run_dir is None and not chosen["resume"] and not chosen["dry_run"]:
         raise UsageError("name the run directory (-o RUN, or --resume RUN): all workers share it")
@@ -114,7 +119,13 @@ def train(context: click.Context, **chosen: Any) -> None:
     if config is not None:
         recipe = config.recipe
         require_inputs(recipe.dataset, config.data_dir, (config.init_from, recipe.teacher))
+    # Workers report each other's ends in pages of native text, beside the one line that is said here.
+    with contextlib.nullcontext() if alone else quiet_native_stderr(keep_python=True):
+        _begin(chosen, config)
 
+
+def _begin(chosen: dict[str, Any], config: "RunConfig | None") -> None:
+    """Makes the run that was configured, or opens the one to resume, and trains it; or prints the plan."""
     from rich.console import Console
 
     from bnn_tf.training import Session, create_run, prepare
@@ -348,13 +359,20 @@ def _print_plan(config: "RunConfig", as_json: bool) -> None:
 
 
 def _train(run: "Run", session: "Session", prepared: "Prepared | None", as_json: bool) -> None:
-    from bnn_tf.training import NotResumableError, StoppedError
+    from bnn_tf.training import NotResumableError, StoppedError, strategies
     from bnn_tf.training import train as run_phases
 
+    _, _, launched = os.environ.get(strategies.LAUNCHED, "").partition("/")
+    start = f"bnn-tf launch -n {launched} -- train" if launched else "bnn-tf train"
+    again = f"{start} --resume {shlex.quote(str(run.path))}"
     try:
         trained = run_phases(run, session, prepared)
     except StoppedError as error:
-        error.args = (f"{error}; continue with: bnn-tf train --resume {shlex.quote(str(run.path))}",)
+        error.args = (f"{error}; continue with: {again}",)
+        raise
+    except strategies.LostWorkerError as error:
+        where = "" if launched else " on all workers"
+        error.args = (f"{error}; continue with: {again}{where}",)
         raise
     except NotResumableError as error:
         advice = "--restart-from-weights goes on from its last weights with a fresh optimizer"

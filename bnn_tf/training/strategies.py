@@ -7,13 +7,20 @@ import functools
 import json
 import os
 import re
+import shutil
 import socket
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from bnn_tf import data
 from bnn_tf._tensorflow import tf
 from bnn_tf.errors import UsageError, UserError, first_line
+
+LAUNCHED = "BNN_TF_LAUNCHED"
+"""Variable by which `bnn-tf launch` tells a process its number and how many there are: `1/2`."""
+
+_HEARTBEAT = 40  # seconds without a sign of life after which a worker is taken as dead; TensorFlow: 10
+_SLOWEST = 600  # seconds that others wait for one that lives, but compiles or saves
 
 _ADDRESS = re.compile(r"(?:[\w.-]+|\[[0-9a-fA-F:.]+\]):(\d{1,5})")
 
@@ -51,6 +58,8 @@ def select(gpus: int | None = None, cluster: str | None = None) -> tf.distribute
     """
     place = workers(cluster)
     if place is not None:
+        present = tf.config.list_physical_devices("GPU")
+        tf.config.set_visible_devices(worker_gpus(present, gpus, os.environ.get(LAUNCHED)), "GPU")
         return _multi_worker(*place)
     chosen = [device.name for device in devices(gpus)]
     if len(chosen) > 1:
@@ -58,6 +67,32 @@ def select(gpus: int | None = None, cluster: str | None = None) -> tf.distribute
     if chosen:
         return tf.distribute.OneDeviceStrategy(chosen[0])
     return tf.distribute.get_strategy() if gpus is None else tf.distribute.OneDeviceStrategy("/CPU:0")
+
+
+def worker_gpus(present: Sequence[Any], gpus: int | None, launched: str | None) -> list[Any]:
+    """The GPUs of one of several workers.
+
+    Args:
+        present: Those of this machine.
+        gpus: How many to use; `None` for all that are this worker's.
+        launched: `"1/2"` for the second of two workers on this machine, which share its GPUs; `None` where
+            this worker has the machine for itself.
+
+    Raises:
+        UsageError: there are fewer.
+
+    Example:
+        >>> worker_gpus(["GPU:0", "GPU:1", "GPU:2", "GPU:3"], None, "1/2")
+        ['GPU:2', 'GPU:3']
+    """
+    number, count = (int(part) for part in (launched or "0/1").split("/"))
+    each = len(present) // count
+    if gpus is not None and gpus > each:
+        where = f"for each of {count} processes" if count > 1 else "here"
+        raise UsageError(
+            f"{gpus} GPUs were asked for, there are {each} {where} (bnn-tf[gpu] installs what NVIDIA's need)"
+        )
+    return list(present[number * each : (number + 1) * each][:gpus])
 
 
 def workers(cluster: str | None) -> tuple[list[str], int] | None:
@@ -156,7 +191,10 @@ def _own_number(addresses: list[str]) -> int:
 
 def _slurm() -> tuple[list[str], int]:
     try:
-        resolver = tf.distribute.cluster_resolver.SlurmClusterResolver()
+        # The resolver divides a node's GPUs among its tasks; where there are none, it needs to be told some.
+        without = {"gpus_per_node": 4096, "gpus_per_task": 1, "auto_set_gpu": False}
+        gpus = {} if shutil.which("nvidia-smi") else without
+        resolver = tf.distribute.cluster_resolver.SlurmClusterResolver(**gpus)
         spec = resolver.cluster_spec().as_dict()
         _, index = resolver.get_task_info()
     except Exception as error:  # what TensorFlow raises outside of SLURM is of many kinds
@@ -167,11 +205,61 @@ def _slurm() -> tuple[list[str], int]:
 def _multi_worker(addresses: list[str], number: int) -> tf.distribute.Strategy:
     spec: dict[str, Any] = {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": number}}
     os.environ["TF_CONFIG"] = json.dumps(spec)
-    options = tf.distribute.experimental.CommunicationOptions(timeout_seconds=60)
+    options = tf.distribute.experimental.CommunicationOptions(timeout_seconds=_SLOWEST)
     try:
+        _watch(len(addresses))
         return tf.distribute.MultiWorkerMirroredStrategy(communication_options=options)
     except (tf.errors.OpError, RuntimeError, ValueError) as error:
         raise UserError(f"the workers {', '.join(addresses)} do not start: {first_line(error)}") from error
+
+
+def _watch(count: int) -> None:
+    """Sets how soon a silent worker is taken as dead; the strategy takes over what is set before it.
+
+    On a machine with much to do TensorFlow's ten seconds end live workers.
+    """
+    from tensorflow.python.eager import context
+    from tensorflow.tsl.protobuf import coordination_config_pb2
+
+    job = coordination_config_pb2.CoordinatedJob(name="worker", num_tasks=count)
+    context.context().configure_coordination_service(
+        service_type="standalone",
+        service_leader="/job:worker/replica:0/task:0",
+        heartbeat_timeout_in_ms=_HEARTBEAT * 1000,
+        coordinated_jobs=[job],
+    )
+
+
+class LostWorkerError(UserError):
+    """Another of several workers ended, or cannot be reached any more.
+
+    Example:
+        >>> str(LostWorkerError("another worker ended or cannot be reached"))
+        'another worker ended or cannot be reached'
+    """
+
+
+@contextlib.contextmanager
+def clear_losses(strategy: tf.distribute.Strategy) -> Iterator[None]:
+    """Says in one sentence that another worker is lost, which TensorFlow reports as various errors.
+
+    Raises:
+        LostWorkerError: the body failed in a way in which it does where another worker is lost.
+    """
+    lost = (
+        tf.errors.UnavailableError,
+        tf.errors.DeadlineExceededError,
+        tf.errors.AbortedError,
+        tf.errors.CancelledError,
+        tf.errors.InternalError,
+    )
+    try:
+        yield
+    except (tf.errors.OpError, UserError) as error:
+        # A checkpoint that cannot be written for that reason says so in its own words.
+        if is_multi_worker(strategy) and any(isinstance(e, lost) for e in (error, error.__cause__)):
+            raise LostWorkerError("another worker ended or cannot be reached") from error
+        raise
 
 
 def is_multi_worker(strategy: tf.distribute.Strategy) -> bool:

@@ -197,6 +197,11 @@ def prepare(config: RunConfig, session: Session) -> Prepared:
     if config.deterministic:
         tf.config.experimental.enable_op_determinism()
     strategy = strategies.select(session.gpus, session.cluster)
+    if config.jit and strategy.num_replicas_in_sync > 1:
+        raise UsageError(
+            f"jit (--jit) works on one device only, there are {strategy.num_replicas_in_sync}: "
+            "TensorFlow crashes where XLA compiles a step of several"
+        )
     config = config.located()
     recipe = config.recipe
     source = data.load(recipe.dataset, config.data_dir, limit=config.limit)
@@ -236,8 +241,8 @@ def create_run(prepared: Prepared, path: str | os.PathLike | None = None) -> Run
         >>> run.config.limit
         32
     """
-    strategy = prepared.strategy
-    run = strategies.by_chief(strategy, lambda: Run.create(prepared.config, path))
+    with strategies.clear_losses(prepared.strategy):
+        run = strategies.by_chief(prepared.strategy, lambda: Run.create(prepared.config, path))
     if run is None:
         if path is None:
             raise UsageError("several workers share one run directory, which must be named")
@@ -316,7 +321,7 @@ def train(run: Run, session: Session, prepared: Prepared | None = None) -> Train
     with _clear_errors(), Signals() as signals:
         if prepared is None:
             prepared = prepare(run.config, session)
-        with contextlib.ExitStack() as claim:
+        with strategies.clear_losses(prepared.strategy), contextlib.ExitStack() as claim:
             strategies.by_chief(prepared.strategy, lambda: claim.enter_context(run.claimed()))
             return _Training(run, session, prepared, signals, until).run_phases()
 
