@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from bnn_tf import data
-from bnn_tf._tensorflow import tf
+from bnn_tf._tensorflow import coordination_pb2, eager_context, tf
 from bnn_tf.errors import UsageError, UserError, first_line
 
 LAUNCHED = "BNN_TF_LAUNCHED"
@@ -218,11 +218,8 @@ def _watch(count: int) -> None:
 
     On a machine with much to do TensorFlow's ten seconds end live workers.
     """
-    from tensorflow.python.eager import context
-    from tensorflow.tsl.protobuf import coordination_config_pb2
-
-    job = coordination_config_pb2.CoordinatedJob(name="worker", num_tasks=count)
-    context.context().configure_coordination_service(
+    job = coordination_pb2.CoordinatedJob(name="worker", num_tasks=count)
+    eager_context.context().configure_coordination_service(
         service_type="standalone",
         service_leader="/job:worker/replica:0/task:0",
         heartbeat_timeout_in_ms=_HEARTBEAT * 1000,
@@ -237,6 +234,8 @@ class LostWorkerError(UserError):
         >>> str(LostWorkerError("another worker ended or cannot be reached"))
         'another worker ended or cannot be reached'
     """
+
+    at_once = True  # TensorFlow would wait for the others once more
 
 
 @contextlib.contextmanager
