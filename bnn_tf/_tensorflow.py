@@ -137,6 +137,9 @@ tf_export = lazy("tensorflow.python.util.tf_export")
 keras_backend = lazy("tf_keras.src.backend")
 # For asking whether a layer is called in training, where its `call` has no such argument.
 keras_calls = lazy("tf_keras.src.engine.base_layer_utils")
+# For setting how soon a silent worker is taken as dead.
+eager_context = lazy("tensorflow.python.eager.context")
+coordination_pb2 = lazy("tensorflow.tsl.protobuf.coordination_config_pb2")
 # For asking whether TensorFlow computes with oneDNN: `IsMklEnabled()`.
 util_port = lazy("tensorflow.python.util._pywrap_util_port")
 
@@ -144,6 +147,8 @@ __all__ = [
     "KERNELS",
     "claims_one_bit",
     "constants",
+    "coordination_pb2",
+    "eager_context",
     "keras_backend",
     "keras_calls",
     "lazy",

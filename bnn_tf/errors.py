@@ -94,6 +94,8 @@ class UserError(ValueError):
     """
 
     exit_code = 1
+    at_once = False
+    """Whether the process should not wait for what takes it down in order."""
 
 
 class UsageError(UserError):

@@ -756,6 +756,17 @@ CONFIGURED = (
 )
 """Fields of `bnn_tf.training.RunConfig` for which `train` and `sweep` have an option of the same name."""
 
+
+class _Workers(click.IntRange):
+    """A number of parallel calls; addresses, which others call workers, have an option of their own."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The number."""
+        if ":" in str(value):
+            self.fail("machines that train together are named by --cluster HOST:PORT,HOST:PORT", param, ctx)
+        return super().convert(value, param, ctx)
+
+
 _HARDWARE = (
     click.option(
         "--precision",
@@ -776,9 +787,7 @@ _HARDWARE = (
         "--sync-batch-norm", is_flag=True, help="Normalise over the images of all GPUs and machines together."
     ),
     click.option("--gpus", type=click.IntRange(min=0), help="GPUs to use; default: all."),
-    click.option(
-        "--workers", type=click.IntRange(min=1), help="Parallel image preparation; default: automatic."
-    ),
+    click.option("--workers", type=_Workers(min=1), help="Parallel image preparation; default: automatic."),
     click.option("--deterministic", is_flag=True, help="Reproducible to the last bit, somewhat slower."),
 )
 

@@ -96,6 +96,11 @@ def sweep(context: click.Context, **chosen: Any) -> None:
     from bnn_tf.training import Session, StoppedError, strategies
     from bnn_tf.training.progress import duration
 
+    if strategies.is_cluster(None):
+        raise UsageError(
+            "a sweep does not train on several machines together, as TF_CONFIG says: unset that variable; "
+            "started on each machine with the same --sweep-dir, it shares the work"
+        )
     strategies.devices(chosen["gpus"])
     # With --json standard output carries the result alone.
     console = Console(stderr=chosen["as_json"], soft_wrap=True, markup=False, highlight=False)

@@ -1,13 +1,16 @@
 """`bnn-tf train`."""
 
+import contextlib
 import dataclasses
+import os
 import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from bnn_tf.cli import options
+from bnn_tf._runtime import quiet_native_stderr
+from bnn_tf.cli import launch, options
 from bnn_tf.cli.configuration import configuration
 from bnn_tf.cli.target import require_inputs
 from bnn_tf.errors import UsageError, UserError, some
@@ -100,7 +103,15 @@ def train(context: click.Context, **chosen: Any) -> None:
     elif chosen["restart_from_weights"]:
         raise UsageError("--restart-from-weights goes with --resume RUN")
     run_dir = chosen["run_dir"]
-    if run_dir is not None and not chosen["dry_run"] and (Path(run_dir) / "config.json").is_file():
+    from bnn_tf.training import strategies
+
+    if strategies.LAUNCHED in os.environ:
+        launch.end_with_parent()
+    alone = not strategies.is_cluster(chosen["cluster"])
+    if not alone and run_dir is None and not chosen["resume"] and not chosen["dry_run"]:
+        raise UsageError("name the run directory (-o RUN, or --resume RUN): all workers share it")
+    # Of several workers a slow one finds the first one's run there.
+    if alone and run_dir is not None and not chosen["dry_run"] and (Path(run_dir) / "config.json").is_file():
         raise UserError(
             f"{run_dir} holds a run already: continue it with bnn-tf train --resume {shlex.quote(run_dir)}, "
             "or name another folder"
@@ -108,10 +119,16 @@ def train(context: click.Context, **chosen: Any) -> None:
     config = None if chosen["resume"] else _configuration(context, chosen)
     if config is not None:
         require_inputs(config.recipe.dataset, config.data_dir, config.sources(), config.recipe.teacher)
+    # Workers report each other's ends in pages of native text, beside the one line that is said here.
+    with contextlib.nullcontext() if alone else quiet_native_stderr(keep_python=True):
+        _begin(chosen, config)
 
+
+def _begin(chosen: dict[str, Any], config: RunConfig | None) -> None:
+    """Makes the run that was configured, or opens the one to resume, and trains it; or prints the plan."""
     from rich.console import Console
 
-    from bnn_tf.training import Run, Session, prepare
+    from bnn_tf.training import Session, create_run, prepare
 
     # With --json standard output carries the result alone.
     console = Console(stderr=chosen["as_json"], soft_wrap=True, markup=False, highlight=False)
@@ -132,7 +149,7 @@ def train(context: click.Context, **chosen: Any) -> None:
     else:
         prepared = prepare(config, session)
         _require_sound(prepared.source, config.data_dir)
-        run = Run.create(prepared.config, chosen["run_dir"])
+        run = create_run(prepared, chosen["run_dir"])
     console.print(f"Run directory: {run.path}")
     session.console.print(f"Recipe: {run.config.recipe.note}")
     if prepared is not None:
@@ -278,13 +295,20 @@ def _print_plan(config: RunConfig, as_json: bool) -> None:
 
 
 def _train(run: "Run", session: "Session", prepared: "Prepared | None", as_json: bool) -> None:
-    from bnn_tf.training import StoppedError
+    from bnn_tf.training import StoppedError, strategies
     from bnn_tf.training import train as run_phases
 
+    _, _, launched = os.environ.get(strategies.LAUNCHED, "").partition("/")
+    start = f"bnn-tf launch -n {launched} -- train" if launched else "bnn-tf train"
+    again = f"{start} --resume {shlex.quote(str(run.path))}"
     try:
         trained = run_phases(run, session, prepared)
     except StoppedError as error:
-        error.args = (f"{error}; continue with: bnn-tf train --resume {shlex.quote(str(run.path))}",)
+        error.args = (f"{error}; continue with: {again}",)
+        raise
+    except strategies.LostWorkerError as error:
+        where = "" if launched else " on all workers"
+        error.args = (f"{error}; continue with: {again}{where}",)
         raise
     result, published = trained.evaluation, run.config.recipe.published_top1
     beside = "" if published is None else f"; the paper's full recipe: {published} %"
