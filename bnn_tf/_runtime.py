@@ -61,11 +61,14 @@ def require_own_zoo() -> None:
 
 
 @contextlib.contextmanager
-def quiet_native_stderr() -> Iterator[None]:
+def quiet_native_stderr(keep_python: bool = False) -> Iterator[None]:
     """Holds back what native code writes to standard error; lets it through where the body fails.
 
     A `UserError` says itself what is wrong. TensorFlow's C++ libraries write start-up notices straight to
     file descriptor 2, before any logging level applies.
+
+    Args:
+        keep_python: Whether what Python writes there appears at once, as long bodies need it.
     """
     try:
         sys.stderr.flush()
@@ -75,6 +78,9 @@ def quiet_native_stderr() -> Iterator[None]:
         return
     with tempfile.TemporaryFile() as held:
         os.dup2(held.fileno(), 2)
+        before = sys.stderr
+        if keep_python and before is sys.__stderr__:
+            sys.stderr = os.fdopen(os.dup(saved), "w", buffering=1)
         try:
             yield
         except BaseException as error:
@@ -83,5 +89,6 @@ def quiet_native_stderr() -> Iterator[None]:
                 os.write(saved, held.read())
             raise
         finally:
+            sys.stderr = before
             os.dup2(saved, 2)
             os.close(saved)

@@ -19,6 +19,13 @@ from typing import TYPE_CHECKING, Any
 
 from bnn_tf._runtime import configure_tensorflow, quiet_native_stderr
 
+KERNELS = {
+    "kernel_quantizer": "kernel",
+    "depthwise_quantizer": "depthwise_kernel",
+    "pointwise_quantizer": "pointwise_kernel",
+}
+"""In which attributes (and configuration keys) Larq's layers keep the quantizers of which kernels."""
+
 
 class _Lazy(types.ModuleType):
     """A module that is imported when an attribute of it is first asked for."""
@@ -90,8 +97,7 @@ def _is_for_the_user(record: logging.LogRecord) -> bool:
     while frame is not None and frame.f_globals.get("__name__") != "larq.layers_base":
         frame = frame.f_back
     layer = frame.f_locals.get("self") if frame is not None else None
-    kinds = ("kernel_quantizer", "depthwise_quantizer", "pointwise_quantizer")
-    binary = list(filter(claims_one_bit, (getattr(layer, kind, None) for kind in kinds)))
+    binary = list(filter(claims_one_bit, (getattr(layer, key, None) for key in KERNELS)))
     _warned = not binary or any(getattr(quantizer, "needs_constraint", True) for quantizer in binary)
     return _warned
 
@@ -101,17 +107,17 @@ def claims_one_bit(thing: Any) -> bool:
     return getattr(thing, "precision", None) == 1
 
 
-def without_autograph(function: Callable[..., Any], *args: Any) -> Any:
-    """`function(*args)`, which makes graphs of layers, without AutoGraph where none of them needs it.
+def without_autograph(build: Callable[[bool], Any]) -> Any:
+    """`build(False)`, which makes graphs of layers without AutoGraph; `build(True)` where one needs it.
 
     AutoGraph lets layers branch on tensors, and takes up to half of the time of making a graph. Nothing in
-    this project needs it, but somebody's own layer or quantizer may; then `function` is called once more,
-    with AutoGraph.
+    this project needs it, but somebody's own layer or quantizer may. The argument is for `tf.function`, which
+    takes no notice of the context that it is called in.
     """
     try:
-        return tf.autograph.experimental.do_not_convert(function)(*args)
+        return tf.autograph.experimental.do_not_convert(build)(False)
     except (TypeError, tf.errors.OperatorNotAllowedInGraphError):
-        return function(*args)
+        return build(True)
 
 
 _imported, _importing = False, threading.RLock()
@@ -131,12 +137,18 @@ tf_export = lazy("tensorflow.python.util.tf_export")
 keras_backend = lazy("tf_keras.src.backend")
 # For asking whether a layer is called in training, where its `call` has no such argument.
 keras_calls = lazy("tf_keras.src.engine.base_layer_utils")
+# For setting how soon a silent worker is taken as dead.
+eager_context = lazy("tensorflow.python.eager.context")
+coordination_pb2 = lazy("tensorflow.tsl.protobuf.coordination_config_pb2")
 # For asking whether TensorFlow computes with oneDNN: `IsMklEnabled()`.
 util_port = lazy("tensorflow.python.util._pywrap_util_port")
 
 __all__ = [
+    "KERNELS",
     "claims_one_bit",
     "constants",
+    "coordination_pb2",
+    "eager_context",
     "keras_backend",
     "keras_calls",
     "lazy",

@@ -6,16 +6,18 @@ The layers are read as `bnn_tf.deploy` reads them; the network is built again ar
 from __future__ import annotations
 
 import dataclasses
+import os
 import weakref
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from bnn_tf import layers, methods
-from bnn_tf._tensorflow import lq, tf
+from bnn_tf._tensorflow import claims_one_bit, lq, tf
 from bnn_tf.deploy import facts
 from bnn_tf.deploy import graph as graphs
 from bnn_tf.deploy.graph import Call, Graph, Spec, Tensor
 from bnn_tf.errors import UsageError, UserError, some
+from bnn_tf.model_files import opened
 from bnn_tf.values import InNotebooks
 
 ROLES = ("first", "last", "downsampling")
@@ -28,7 +30,7 @@ class LayerReport:
 
     Args:
         name: The layer.
-        binary: Whether its convolution is in the method's form.
+        binary: Whether its convolution has got a binary kernel.
         note: Why it stayed as it was, or what else was changed.
 
     Example:
@@ -95,7 +97,7 @@ def binarize_report(model: tf.keras.Model) -> BinarizeReport:
 
 
 def binarize(
-    model: tf.keras.Model,
+    model: tf.keras.Model | str | os.PathLike[str],
     method: methods.Method | str | Mapping[str, Any],
     *,
     keep: Collection[str] | Callable[[tf.keras.layers.Layer], bool] = ROLES,
@@ -108,10 +110,12 @@ def binarize(
     negative (ReLU, sigmoid, a clip from 0 on), where a binary convolution reads them, also behind pools, sums
     and whatever else leaves no value below 0, are replaced by the method's own (hard-tanh); and where no
     BatchNorm follows the convolution, one is inserted. `binarize_report(model)` lists everything. The result
-    needs training; the old kernels are its latent weights.
+    needs training; the old kernels are its latent weights. Of a frozen network the convolutions that change
+    and the BatchNorms behind them are made trainable again.
 
     Args:
-        model: A functional or built Sequential model of Keras' or Larq's layers; it does not change.
+        model: A functional or built Sequential model of Keras' or Larq's layers, or the path of a saved one;
+            it does not change.
         method: A method, its name, or its configuration.
         keep: What stays as it is: roles (`"first"`, `"last"`, `"downsampling"`; all three by default) and
             names of layers, or a predicate of a layer.
@@ -135,6 +139,7 @@ def binarize(
         dense...    not binary: no convolution
     """
     method = methods.get(method)
+    model = opened(model)
     graph = graphs.read(model)
     kept = _kept(graph, keep)
     chosen = [call for call in graph.calls if call.layer.origin is not None and _is_kernel_layer(call.layer)]
@@ -146,14 +151,15 @@ def binarize(
         )
     rebuilt = _Rebuilding(graph, method, list(binary.values()))
     result = rebuilt.build()
-    changed = {spec.name for spec in binary.values()}
     reasons = {spec.name: reason for spec, reason in kept.items()}
     reports = [
         LayerReport(
-            name, name in changed, "; ".join(filter(None, (reasons.get(name), rebuilt.notes.get(name))))
+            name,
+            name in rebuilt.binary_kernels,
+            "; ".join(filter(None, (reasons.get(name), *rebuilt.notes.get(name, ())))),
         )
         for name in dict.fromkeys(call.layer.name for call in graph.calls)
-        if name in changed or name in reasons or name in rebuilt.notes
+        if name in reasons or name in rebuilt.notes
     ]
     _reports[result] = BinarizeReport(method, tuple(reports))
     return result
@@ -243,17 +249,26 @@ def _replaced(spec: Spec) -> str:
     return f"{name.lower()} replaced by the method's activation: its signs are all +1"
 
 
+def _thaw(spec: Spec) -> bool:
+    """Makes a frozen layer trainable; returns whether it was frozen."""
+    frozen = not spec.config.get("trainable", True)
+    spec.config["trainable"] = True
+    return frozen
+
+
 class _Rebuilding:
     """Builds the network again, with some convolutions in a method's form."""
 
     def __init__(self, graph: Graph, method: methods.Method, binary: list[Spec]) -> None:
         self.graph, self.method, self.binary = graph, method, binary
-        self.notes: dict[str, str] = {}
+        self.notes: dict[str, list[str]] = {}
+        self.binary_kernels: set[str] = set()
+        takes_signs = facts.is_active(method.input_quantizer())
         # The layers with activations whose signs would all be +1 where a binary convolution takes them.
         self._rectifiers = [
             rectifier.layer
             for call in graph.calls
-            if call.layer in binary
+            if takes_signs and call.layer in binary
             for rectifier in facts.rectifiers(graph, call.inputs[0])
         ]
         self._layers: dict[Spec, Any] = {}
@@ -288,7 +303,7 @@ class _Rebuilding:
         """A layer that stays, but for an activation that would leave no signs."""
         spec = call.layer
         if spec in self._rectifiers:
-            self.notes[spec.name] = _replaced(spec)
+            self.notes[spec.name] = [_replaced(spec)]
             if not _is_kernel_layer(spec):
                 self._uses[spec.name] = number = self._uses.get(spec.name, 0) + 1
                 return self.method.clip(inputs[0], spec.name if number == 1 else f"{spec.name}_use{number}")
@@ -303,15 +318,24 @@ class _Rebuilding:
 
     def _convolution(self, call: Call, x: Any) -> Any:
         spec, name = call.layer, call.layer.name
-        notes = []
+        notes = self.notes[name] = []
+        norm = facts.norm_behind(self.graph, call.outputs[0])
+        if _thaw(spec):
+            notes.append("trainable again")
+        if norm is not None and _thaw(norm.layer):
+            self.notes[norm.layer.name] = ["trainable again: what it normalizes has changed"]
         conv = self._binary_layer(spec)
+        if claims_one_bit(conv.kernel_quantizer):
+            self.binary_kernels.add(name)
+        else:
+            notes.append("the method leaves its kernel real")
         x = self.method.activation(x, f"{name}_activation")
         y = conv(x)
         conv.kernel.assign(spec.weights["kernel"])
         if conv.use_bias:
             conv.bias.assign(spec.weights["bias"])
         y = self.method.after_conv(y, conv)
-        if facts.norm_behind(self.graph, call.outputs[0]) is None:
+        if norm is None:
             y = layers.BatchNormalization(epsilon=1e-5, momentum=0.9, name=f"{name}_bn")(y)
             notes.append("BatchNorm inserted")
         if spec in self._rectifiers:
@@ -319,7 +343,6 @@ class _Rebuilding:
             y = self.method.clip(y, f"{name}_clip")
         elif facts.has_activation(spec):
             y = tf.keras.layers.Activation(spec.config["activation"], name=f"{name}_function")(y)
-        self.notes[name] = "; ".join(notes)
         return y
 
     def _binary_layer(self, spec: Spec) -> Any:

@@ -5,6 +5,8 @@ pattern belongs to `kernel[row, column]`. `latent` are real-valued patterns `P`,
 `M ∈ {±1}` in force, both of shape `(2^b, 9)`.
 """
 
+from typing import Any
+
 import numpy as np
 
 from bnn_tf import math
@@ -50,6 +52,30 @@ def frequent_patterns(kernel: np.ndarray, bits: int) -> np.ndarray:
     numbers = _BIT_VALUES @ (np.reshape(kernel, (SLICE, -1)) >= 0)
     counts = np.bincount(numbers, minlength=2**SLICE)
     return all_patterns()[np.argsort(-counts, kind="stable")[: 2**bits]]
+
+
+def is_codebook(variable: tf.Variable) -> bool:
+    """Whether a variable holds latent patterns, which only some of the steps train.
+
+    Example:
+        >>> is_codebook(bnn_tf.quantizers.SubBit(bits=4).codebook), is_codebook(tf.Variable(0.0))
+        (True, False)
+    """
+    return isinstance(getattr(variable, "constraint", None), Refinement)
+
+
+def patterns_of(quantizer: Any) -> tf.Tensor | None:
+    """The signs in force of a quantizer with a codebook, `(count, 9)`; `None` for any other.
+
+    Other packages' quantizers have a codebook where a method `patterns` says so.
+
+    Example:
+        >>> patterns_of(bnn_tf.quantizers.SubBit(bits=4)).shape
+        TensorShape([16, 9])
+        >>> patterns_of(lq.quantizers.SteSign()) is None
+        True
+    """
+    return quantizer.patterns() if hasattr(quantizer, "patterns") else None
 
 
 def pattern_numbers(latent: tf.Tensor) -> tf.Tensor:

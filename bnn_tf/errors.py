@@ -95,6 +95,8 @@ class UserError(ValueError):
     """
 
     exit_code = 1
+    at_once = False
+    """Whether the process should not wait for what takes it down in order."""
 
 
 class UsageError(UserError):
@@ -156,7 +158,12 @@ class UnknownClassError(UnsafeModelError):
 
 
 class UntrustedModuleError(AdvisingError):
-    """An object that is not loaded, because its module is neither installed nor named by the user.
+    """An object that is not loaded, because the user has not named its module, and a file alone may not.
+
+    Args:
+        what: The object; `None` where the module itself is wanted.
+        module: Its module.
+        problem: Why the module must be named: what the module is or does.
 
     Attributes:
         module: The module.
@@ -166,9 +173,9 @@ class UntrustedModuleError(AdvisingError):
         "the method 'mine:Damped' is in the module 'mine', which is not installed"
     """
 
-    def __init__(self, what: str | None, module: str) -> None:
+    def __init__(self, what: str | None, module: str, problem: str = "is not installed") -> None:
         where = f"the module {module!r}"
-        reason = f"{what} is in {where}, which is not installed" if what else f"{where} is not installed"
+        reason = f"{what} is in {where}, which {problem}" if what else f"{where} {problem}"
         super().__init__(reason, f"bnn_tf.registry.trust({module!r}) allows it to be imported")
         self.module = module
 

@@ -172,6 +172,76 @@ def recu_clamp(kernel: tf.Tensor, tau: tf.Tensor | float) -> tf.Tensor:
     return tf.clip_by_value(standardized, -bound, bound)
 
 
+def recu_sign(kernel: tf.Tensor, tau: tf.Tensor | float) -> tf.Tensor:
+    """`identity_sign(recu_clamp(kernel, tau))`, computed in half the time of a training step.
+
+    The clamped kernel has the sign of `W0 = W - mean(W)`. With `σ = sqrt(var(W0) + 1e-5)`, the standardised
+    kernel `Z = 2√2 · W0/σ`, `d = dy · 1[|Z| ≤ Q(τ)]`, and n weights per output channel the gradient is
+
+        dW = 2√2/σ · (d - mean(d) - W0 · sum(d·W0) / ((n-1)·σ²))
+
+    Example:
+        >>> kernel = tf.constant([[1.0], [2.0], [30.0]])
+        >>> with tf.GradientTape() as tape:
+        ...     tape.watch(kernel)
+        ...     y = recu_sign(kernel, tau=0.75)
+        >>> y.numpy().ravel()
+        array([-1., -1.,  1.], dtype=float32)
+    """
+    quantile = -tf.math.log(2 - 2 * tf.cast(tau, kernel.dtype))
+
+    def channel_mean(kernel: tf.Tensor) -> tf.Tensor:
+        return tf.reduce_mean(kernel, axis=channel_axes(kernel), keepdims=True)
+
+    @tf.custom_gradient
+    def call(kernel: tf.Tensor) -> tf.Tensor:
+        def gradient(upstream: tf.Tensor) -> tf.Tensor:
+            mean = channel_mean(kernel)  # in a graph that of the forward pass; again for second derivatives
+            count = tf.cast(tf.size(kernel) // kernel.shape[-1], kernel.dtype)
+
+            def sums(x: tf.Tensor) -> tf.Tensor:
+                return tf.reshape(_column_sums(tf.reshape(x, (-1, kernel.shape[-1]))), tf.shape(mean))
+
+            magnitudes, squares = _centered_moments(kernel, mean)
+            variance = sums(squares) / (count - 1) + EPSILON
+            factor = 2 * math.sqrt(2) * tf.math.rsqrt(variance)
+            bound = quantile * tf.reduce_mean(sums(magnitudes) / count * factor)
+            passed, product = _clamped_gradient(kernel, mean, bound / factor, upstream)
+            slope = sums(product) / ((count - 1) * variance)
+            return _standardized_gradient(kernel, mean, factor, passed, sums(passed) / count, slope)
+
+        return sign(kernel - channel_mean(kernel)), gradient
+
+    return call(kernel)
+
+
+@one_pass
+def _centered_moments(kernel: tf.Tensor, mean: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    centered = kernel - mean
+    return tf.abs(centered), tf.square(centered)
+
+
+@one_pass
+def _clamped_gradient(
+    kernel: tf.Tensor, mean: tf.Tensor, bound: tf.Tensor, upstream: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor]:
+    centered = kernel - mean
+    passed = tf.where(tf.abs(centered) <= bound, upstream, tf.zeros_like(upstream))
+    return passed, passed * centered
+
+
+@one_pass
+def _standardized_gradient(
+    kernel: tf.Tensor,
+    mean: tf.Tensor,
+    factor: tf.Tensor,
+    passed: tf.Tensor,
+    mean_passed: tf.Tensor,
+    slope: tf.Tensor,
+) -> tf.Tensor:
+    return factor * (passed - mean_passed - (kernel - mean) * slope)
+
+
 @tf.custom_gradient
 def identity_sign(x: tf.Tensor) -> tf.Tensor:
     """`sign(x)` whose gradient is the identity.

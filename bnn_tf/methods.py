@@ -21,7 +21,6 @@ This module does not import TensorFlow before a hook is called.
 from __future__ import annotations
 
 import dataclasses
-import inspect
 import logging
 import os
 import re
@@ -159,7 +158,7 @@ class Method(Value):
     Attributes:
         name: The name under which the method is registered.
         diagnostics: What is worth watching in its training: names of `observe.FIGURES` and
-            `observe.STEP_FIGURES`.
+            `observe.STEP_FIGURES`, `"tau"`, `"codebook"`, `"histogram"`, and of what its own callbacks log.
         initializers: How the weights of its networks start.
 
     Raises:
@@ -178,22 +177,6 @@ class Method(Value):
         "epoch_flips", "sign_entropy", "pattern_entropy", "histogram",
     )  # fmt: skip
     initializers: ClassVar[Initializers] = Initializers()
-
-    def __init_subclass__(cls, **options: Any) -> None:
-        """Refuses fields that would take the place of a hook."""
-        super().__init_subclass__(**options)
-        for name, annotation in inspect.get_annotations(cls).items():
-            if name in _HOOKS and not re.match(r"(typing\.)?ClassVar\b", _text(annotation)):
-                raise TypeError(
-                    f"the field {name!r} of the method {cls.__name__} hides the hook Method.{name}; "
-                    f"give the field another name (or annotate it with ClassVar if it is the hook)"
-                )
-        for name in vars(cls):
-            is_hook = name in _HOOKS and callable(getattr(Method, name, None))
-            if is_hook and not callable(getattr(cls, name)):
-                raise TypeError(
-                    f"{cls.__name__}.{name} must be a method of its class: it hides the hook Method.{name}"
-                )
 
     def __post_init__(self) -> None:
         """Checks the name, then the fields."""
@@ -331,15 +314,6 @@ class Method(Value):
 def _stored(arrays: Mapping[str, np.ndarray], *fields: str) -> list[np.ndarray]:
     """The arrays of a state dict whose names end in one of the fields."""
     return [array for name, array in arrays.items() if name.rpartition(".")[2] in fields]
-
-
-def _text(annotation: Any) -> str:
-    return annotation if isinstance(annotation, str) else str(annotation)
-
-
-_HOOKS = frozenset(name for cls in (Method, Value) for name in vars(cls) if not name.startswith("_")) | {
-    "name"
-}
 
 
 @register

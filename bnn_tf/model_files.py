@@ -165,6 +165,20 @@ def _check_weights(path: Path) -> None:
         hdf5.inspect(path)
 
 
+def opened(model: tf.keras.Model | str | os.PathLike) -> tf.keras.Model:
+    """The model itself, or the one that `load_model` reads at a path.
+
+    Raises:
+        UserError: see `load_model`.
+
+    Example:
+        >>> model = tf.keras.Sequential([tf.keras.Input((4,)), tf.keras.layers.Dense(2)])
+        >>> opened(model) is model
+        True
+    """
+    return load_model(model) if isinstance(model, str | os.PathLike) else model
+
+
 def check_model(path: str | os.PathLike, custom_objects: Mapping[str, Any] | None = None) -> None:
     """Checks a saved model without loading it; `load_model` does so before it calls Keras.
 
@@ -416,8 +430,8 @@ class _Names:
         thing = self._registered(value.get("registered_name", kind) or None)
         if thing is None and module is None:  # the older form, where the name is all
             thing = self._registered(kind)
-            known = _keras_names() | {cls.__name__: cls for cls in transforms.Transform.__subclasses__()}
-            return thing if thing is not None else known.get(kind)
+            thing = thing if thing is not None else _keras_names().get(kind)
+            return thing if thing is not None else transforms.TRANSFORMS.get(kind)
         if thing is None and module is not None and _KERAS.match(module):
             thing = _keras_symbol(module, kind)
             return thing if any(thing is known for known in _keras_things()) else None

@@ -35,11 +35,25 @@ from bnn_tf.transforms import (
     variable_key,
 )
 
-STEP_FIGURES = ("flip_ratio", "silent_share", "scaled_share", "gradient_ratio")
-"""What `KernelTelemetry` measures in every step."""
+STEP_FIGURES: dict[str, tuple[str, float]] = {
+    "flip_ratio": ("sign flips per step (% of weights)", 100),
+    "silent_share": ("silent weights (%)", 100),
+    "scaled_share": ("channels that AGS scales (%)", 100),
+    "gradient_ratio": ("mean ratio of gradient to weight", 1),
+}
+"""What `KernelTelemetry` measures in every step, by name: the title of its chart and a factor."""
 
-FIGURES = ("epoch_flips", "dead_share", "sign_entropy", "quantization_error", "pattern_entropy")
-"""What `KernelDiagnostics` says in one number each."""
+FIGURES: dict[str, tuple[str, float]] = {
+    "epoch_flips": ("signs that changed in the epoch (%)", 100),
+    "dead_share": ("weights outside ±Q(τ), without gradient (%)", 100),
+    "sign_entropy": ("entropy of the signs (bits per weight)", 1),
+    "quantization_error": ("quantization error (% of the energy)", 100),
+    "pattern_entropy": ("entropy of 3×3 patterns (bits per slice)", 1),
+}
+"""What `KernelDiagnostics` says in one number each, likewise."""
+
+LAYER_FIGURES = {"tau": ("τ, the quantile of ReCU's clamp", 1.0), **FIGURES}
+"""What it writes of a layer and can be drawn: `FIGURES`, and τ, which is the same for all layers."""
 
 REFERENCE_TAU = 0.99
 """τ for kernels that have none: ReCU's last, which leaves 2 % of a Laplace distribution outside."""
@@ -98,7 +112,7 @@ def _snapshot(layer: tf.keras.layers.Layer) -> BinaryKernel:
     with lq.context.quantized_scope(True):
         signs = np.where(layer.kernel.numpy() < 0, -1, 1).astype(np.int8)
     patterns = None
-    if (rows := _patterns(quantizer)) is not None:
+    if (rows := codebook.patterns_of(quantizer)) is not None:
         patterns = codebook.pattern_numbers(tf.convert_to_tensor(rows)).numpy()
     return BinaryKernel(
         name=layer.name,
@@ -107,11 +121,6 @@ def _snapshot(layer: tf.keras.layers.Layer) -> BinaryKernel:
         tau=float(tf.convert_to_tensor(getattr(quantizer, "tau", REFERENCE_TAU))),
         patterns=patterns,
     )
-
-
-def _patterns(quantizer: Any) -> Any:
-    """The patterns in force of a sub-bit quantizer, `None` for others and for those of other packages."""
-    return quantizer.patterns() if hasattr(quantizer, "patterns") else None
 
 
 def standardized(latent: np.ndarray) -> np.ndarray:

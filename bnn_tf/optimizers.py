@@ -68,11 +68,6 @@ def _check(what: str, value: Any, kind: Any) -> None:
         check(what, value, kind)
 
 
-def _has_own_steps(variable: tf.Variable) -> bool:
-    """Whether the variable holds latent patterns, which only some of the steps train."""
-    return isinstance(getattr(variable, "constraint", None), codebook.Refinement)
-
-
 @_serializable
 class SGD(_Transforming):
     """Stochastic gradient descent with PyTorch's momentum.
@@ -129,7 +124,7 @@ class SGD(_Transforming):
         rate = self._decayed_lr(var.dtype.base_dtype)
         momentum = tf.cast(self._get_hyper("momentum"), grad.dtype)
         slot = self.get_slot(var, "momentum")
-        if not _has_own_steps(var):
+        if not codebook.is_codebook(var):
             return tf.raw_ops.ResourceApplyMomentum(
                 var=var.handle,
                 accum=slot.handle,
@@ -215,13 +210,13 @@ class Adam(_Transforming, tf.keras.optimizers.legacy.Adam):
     def _create_slots(self, var_list: list[tf.Variable]) -> None:
         super()._create_slots(var_list)
         for variable in var_list:
-            if _has_own_steps(variable):
+            if codebook.is_codebook(variable):
                 self.add_slot(variable, "updates", shape=())
 
     def _resource_apply_dense(
         self, grad: tf.Tensor, var: tf.Variable, apply_state: dict[Any, Any] | None = None
     ) -> tf.Operation:
-        if not _has_own_steps(var):
+        if not codebook.is_codebook(var):
             return super()._resource_apply_dense(grad, var, apply_state)
         due = var.constraint.due()
         m, v, updates = (self.get_slot(var, name) for name in ("m", "v", "updates"))

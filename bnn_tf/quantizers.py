@@ -114,7 +114,7 @@ class _KernelQuantizer(lq.quantizers.Quantizer):
         kernel = tf.convert_to_tensor(inputs)
         binary = self.binarize(math.widen(kernel))
         if self.learned_scale is not None:
-            binary *= tf.cast(self.learned_scale, binary.dtype)
+            binary = math.channel_scale(binary, self.learned_scale)
         return tf.cast(binary, kernel.dtype)
 
     def binarize(self, kernel: tf.Tensor) -> tf.Tensor:
@@ -205,7 +205,7 @@ class ReCU(_KernelQuantizer):
 
     def binarize(self, kernel: tf.Tensor) -> tf.Tensor:
         """Binarizes a kernel `(…, cout)`."""
-        return math.identity_sign(math.recu_clamp(kernel, self.tau))
+        return math.recu_sign(kernel, self.tau)
 
     def get_config(self) -> dict[str, Any]:
         """The quantizer's configuration; τ's and α's present values are weights, not part of it."""

@@ -3,7 +3,8 @@
 A name is either registered (by this package, by an installed package through an entry point, or by the
 program itself), or says where the object is, as `package.module:Name`. Modules named in the second way are
 imported only if they belong to an installed distribution or if `trust` was called for them: a name that
-stands in a file must not decide which code runs.
+stands in a file must not decide which code runs. For the same reason a function of an installed package
+that nobody trusted is taken only where it is registered.
 """
 
 from __future__ import annotations
@@ -67,15 +68,18 @@ def import_module(module: str, what: str | None = None) -> types.ModuleType:
         what: What is wanted from it, for messages.
 
     Raises:
-        UntrustedModuleError: it is neither installed nor trusted.
+        UntrustedModuleError: it is neither installed nor trusted, or it is a program, which would run.
         UserError: it is not there, or raises an error when it is imported.
 
     Example:
         >>> import_module("larq.layers").__name__
         'larq.layers'
     """
-    if module not in _trusted and not _is_installed(module):
-        raise UntrustedModuleError(what, module)
+    if module not in _trusted:
+        if not _is_installed(module):
+            raise UntrustedModuleError(what, module)
+        if "__main__" in module.split("."):
+            raise UntrustedModuleError(what, module, "is a program")
     try:
         if module not in sys.modules and importlib.util.find_spec(module.partition(".")[0]) is not None:
             _ = tf.Module  # such modules import TensorFlow: it is loaded here, without its start-up noise
@@ -97,6 +101,9 @@ class Registry(Generic[T]):
     Args:
         kind: What the objects are, in the singular, for messages (`"method"`).
         entry_points: The group of entry points through which installed packages add objects.
+        functions: Whether the objects are functions that nothing tells from others. A class is asked for its
+            base, a network for its arguments before it is called; here `package.module:name` could be any
+            function. It stands only for what is registered or an entry point, unless its module is trusted.
 
     Example:
         >>> shapes = Registry("shape")
@@ -106,8 +113,8 @@ class Registry(Generic[T]):
         True
     """
 
-    def __init__(self, kind: str, entry_points: str | None = None) -> None:
-        self.kind, self._group = kind, entry_points
+    def __init__(self, kind: str, entry_points: str | None = None, functions: bool = False) -> None:
+        self.kind, self._group, self._functions = kind, entry_points, functions
         self._objects: dict[str, T] = {}
 
     def register(self, name: str) -> Callable[[T], T]:
@@ -146,7 +153,8 @@ class Registry(Generic[T]):
 
         Raises:
             UsageError: there is none.
-            UntrustedModuleError: `package.module:Name` names a module that is neither installed nor trusted.
+            UntrustedModuleError: `package.module:Name` names a module that is neither installed nor trusted,
+                or a function that is neither registered nor in a trusted module.
             UserError: the module that `package.module:Name` or an entry point names cannot be imported, or
                 lacks the object.
         """
@@ -214,8 +222,18 @@ class Registry(Generic[T]):
 
     def _load(self, name: str) -> T:
         module, _, attribute = name.partition(":")
-        loaded = import_module(module, f"the {self.kind} {name!r}")
+        what = f"the {self.kind} {name!r}"
+        loaded = import_module(module, what)
         try:
-            return getattr(loaded, attribute)
+            thing = getattr(loaded, attribute)
         except AttributeError:
             raise UserError(f"the module {module!r} has no {attribute!r}") from None
+        if self._functions and module not in _trusted and not self._is_registered(thing, name):
+            raise UntrustedModuleError(what, module, f"does not register it as a {self.kind}")
+        return thing
+
+    def _is_registered(self, thing: T, path: str) -> bool:
+        """Whether an object is registered, or is what an entry point names."""
+        return any(known is thing for known in self._objects.values()) or any(
+            point.value == path for point in self._entry_points().values()
+        )

@@ -39,11 +39,7 @@ def is_kernel(variable: tf.Variable) -> bool:
     """
     shape = tuple(variable.shape)
     slopes = len(shape) == 3 and shape[:2] == (1, 1)  # a PReLU's, one per channel
-    return len(shape) >= 2 and not slopes and not _is_codebook(variable)
-
-
-def _is_codebook(variable: tf.Variable) -> bool:
-    return isinstance(getattr(variable, "constraint", None), codebook.Refinement)
+    return len(shape) >= 2 and not slopes and not codebook.is_codebook(variable)
 
 
 def _place(variable: tf.Variable) -> tuple[str, str]:
@@ -58,7 +54,8 @@ def _convolutions(variables: list[tf.Variable]) -> list[bool]:
 
     def selected(variable: tf.Variable) -> bool:
         layer, name = _place(variable)
-        return len(variable.shape) == 4 or _is_codebook(variable) or (name == "bias" and layer not in dense)
+        bias = name == "bias" and layer not in dense
+        return bias or len(variable.shape) == 4 or codebook.is_codebook(variable)
 
     return [selected(variable) for variable in variables]
 
@@ -100,8 +97,18 @@ def latent_value(variable: tf.Variable) -> tf.Tensor:
     return tf.convert_to_tensor(getattr(variable, "latent_variable", variable))
 
 
+TRANSFORMS: dict[str, type[Transform]] = {}
+"""All transforms by the name of their class, as configurations of optimizers have it."""
+
+
 class Transform(tf.Module):
     """A gradient transform whose state, if any, is created once for a list of variables.
+
+    Optimizers are saved with the names of their transforms' classes. Of several subclasses of one name the
+    last one counts, as in a notebook where a cell runs again; this package's names are taken.
+
+    Raises:
+        ValueError: a subclass has the name of one of this package's.
 
     Example:
         >>> class Halve(Transform):
@@ -111,6 +118,14 @@ class Transform(tf.Module):
         ...         return {}
         >>> optimizer = bnn_tf.optimizers.SGD(0.1, transforms=[Halve()])
     """
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Makes the class known by its name."""
+        super().__init_subclass__(**options)
+        known = TRANSFORMS.get(cls.__name__, cls)
+        if known.__module__.startswith("bnn_tf.") and known.__module__ != cls.__module__:
+            raise ValueError(f"there is a transform called {cls.__name__!r} already")
+        TRANSFORMS[cls.__name__] = cls
 
     def build(self, variables: list[tf.Variable]) -> None:
         """Creates the state for these variables; the optimizer calls it before its first update."""
@@ -146,10 +161,15 @@ def deserialize(config: Transform | dict[str, Any]) -> Transform:
     """
     if isinstance(config, Transform):
         return config
-    known = {cls.__name__: cls for cls in Transform.__subclasses__()}
-    if config["class_name"] not in known:
-        raise ValueError(f"no transform is called {config['class_name']!r}; there are {sorted(known)}")
-    return known[config["class_name"]](**config["config"])
+    name = config["class_name"]
+    if name not in TRANSFORMS:
+        raise ValueError(f"no transform is called {name!r}; there are {sorted(TRANSFORMS)}")
+    return TRANSFORMS[name](**config["config"])
+
+
+@math.one_pass
+def _decay(gradient: tf.Tensor, latent: tf.Tensor, rate: float) -> tf.Tensor:
+    return gradient + tf.cast(rate, gradient.dtype) * tf.cast(latent, gradient.dtype)
 
 
 class WeightDecay(Transform):
@@ -189,7 +209,7 @@ class WeightDecay(Transform):
         pairs = list(pairs)
         select = _each(self.only) if callable(self.only) else DECAYS[self.only]
         return [
-            (g + tf.cast(self.rate, g.dtype) * tf.cast(latent_value(v), g.dtype) if selected else g, v)
+            (_decay(g, latent_value(v), self.rate) if selected else g, v)
             for (g, v), selected in zip(pairs, select([v for _, v in pairs]), strict=True)
         ]
 

@@ -14,8 +14,10 @@ from __future__ import annotations
 import dataclasses
 import functools
 import html
+import inspect
 import math
 import numbers
+import re
 import sys
 import types
 import typing
@@ -226,9 +228,11 @@ class Value:
     """A frozen dataclass whose fields fit their annotations.
 
     Subclasses are frozen dataclasses, too. Those that check more than single fields extend `__post_init__`
-    and call `super().__post_init__()` first.
+    and call `super().__post_init__()` first. What a base class defines besides fields are its hooks. A field
+    of that name would take a hook's place, which is refused in subclasses that have a `registry`.
 
     Raises:
+        TypeError: a subclass has a field with the name of a hook, or something else in place of a method.
         UsageError: a field does not fit; the message names the value and the field.
 
     Example:
@@ -240,6 +244,24 @@ class Value:
     kind: ClassVar[str] = "value"
     name: ClassVar[str]
     registry: ClassVar[Registry]
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Refuses fields that would take the place of a hook."""
+        super().__init_subclass__(**options)
+        if not hasattr(cls, "registry"):  # it is no base class for others, and nothing looks for its name
+            return
+        hooks = _hooks(cls)
+        for name in _own_fields(cls) & hooks.keys():
+            raise TypeError(
+                f"the field {name!r} of the {cls.kind} {cls.__name__} hides the hook {hooks[name]}.{name}; "
+                f"give the field another name (or annotate it with ClassVar if it is the hook)"
+            )
+        for name in vars(cls).keys() & hooks.keys():
+            if callable(getattr(super(cls, cls), name, None)) and not callable(getattr(cls, name)):
+                raise TypeError(
+                    f"{cls.__name__}.{name} must be a method of its class: it hides the hook "
+                    f"{hooks[name]}.{name}"
+                )
 
     def __post_init__(self) -> None:
         """Checks every field, and stores it in the type of its annotation."""
@@ -270,6 +292,26 @@ class Value:
         fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         plain = {key: v.get_config() if isinstance(v, Value) else v for key, v in fields.items()}
         return {"name": self.registry.name_of(type(self)), **plain}
+
+
+def _own_fields(cls: type) -> set[str]:
+    annotations = inspect.get_annotations(cls).items()
+    return {name for name, kind in annotations if not re.match(r"(typing\.)?ClassVar\b", str(kind))}
+
+
+def _hooks(cls: type[Value]) -> dict[str, str]:
+    """The public names that the base classes of a value define besides fields, and which of them does.
+
+    Those that all values have count as the hooks of the class that says what kind of value it is.
+    """
+    *kinds, value = (base for base in cls.__mro__[1:] if issubclass(base, Value))
+    owners: dict[str, str] = {}
+    fields: set[str] = set()
+    for base in (value, *reversed(kinds)):
+        owner = kinds[-1] if base is value and kinds else base
+        owners |= dict.fromkeys((*vars(base), *inspect.get_annotations(base)), owner.__name__)
+        fields |= _own_fields(base)
+    return {name: owner for name, owner in owners.items() if name not in fields and name[0] != "_"}
 
 
 @functools.cache

@@ -402,13 +402,47 @@ def _network_of_a_module(folder: Path, marker: Path) -> Path:
     return run_of_a_stranger(folder, lambda config: config["recipe"].update(model=name))
 
 
+def _function_of_a_package(field: str, folder: Path) -> Path:
+    """A run that names a function of an installed package, which runs what it finds in the folder."""
+    (folder / "conftest.py").write_text("import pathlib\npathlib.Path('marker').touch()\n")
+    return run_of_a_stranger(folder, lambda config: config["recipe"].update({field: "pytest:main"}))
+
+
+def _dataset_of_a_package(folder: Path, marker: Path) -> Path:
+    return _function_of_a_package("dataset", folder)
+
+
+def _network_of_a_package(folder: Path, marker: Path) -> Path:
+    return _function_of_a_package("model", folder)
+
+
+def _dataset_of_a_recipe(folder: Path, marker: Path) -> Path:
+    return _dataset_of_a_package(folder, marker) / "config.json"
+
+
+def _program(folder: Path, marker: Path) -> Path:
+    """A run that names a module of an installed package that runs a program when it is imported."""
+    return run_of_a_stranger(folder, lambda config: config["recipe"].update(model="tqdm.__main__:main"))
+
+
+def _teacher_of_a_recipe(folder: Path, marker: Path) -> Path:
+    name = f"{module(folder, marker)}:Thing"
+    return run_of_a_stranger(folder, lambda config: config["recipe"].update(teacher=name)) / "config.json"
+
+
 def _recipe(folder: Path, marker: Path) -> Path:
     return _method_of_a_module(folder, marker) / "config.json"
 
 
 RUNS["run: method of a module"] = _method_of_a_module
 RUNS["run: network of a module"] = _network_of_a_module
+RUNS["run: network of a package"] = _network_of_a_package
+RUNS["run: program of a package"] = _program
 RUNS["recipe: method of a module"] = _recipe
+RUNS["recipe: teacher of a module"] = _teacher_of_a_recipe
+RUNS["recipe: dataset of a package"] = _dataset_of_a_recipe
+# The dataset of a run comes behind its network, which this one does not have yet.
+DATASETS = {"run: dataset of a package": _dataset_of_a_package}
 
 TRAIN = "train --method recu --model cifar_resnet20 --dataset digits"
 MODEL_COMMANDS = (
@@ -421,7 +455,8 @@ MODEL_COMMANDS = (
     f"{TRAIN} --init-from {{}} -o run",
 )
 RUN_COMMANDS = ("lint {}", "summary {}", "evaluate {}", "report {}", "train --resume {}")
-RECIPE_COMMANDS = ("train --recipe {} -o run",)
+DATASET_COMMANDS = ("train --resume {}",)
+RECIPE_COMMANDS = ("train --recipe {} -o new",)
 PATIENCE = 600
 """Seconds after which a command is ended; none needs a tenth of them."""
 
@@ -504,7 +539,7 @@ def main() -> int:
     print(f"TensorFlow {tf.__version__}")
     for package in ("larq_zoo", "bnn_tf.training.trainer", "bnn_tf.deploy.convert"):  # once for all processes
         importlib.import_module(package)
-    for name, make in (FILES | RUNS if options.commands else FILES).items():
+    for name, make in (FILES | RUNS | DATASETS if options.commands else FILES).items():
         folder = Path(tempfile.mkdtemp())
         marker, note = folder / "marker", folder / "note.json"
 
@@ -527,6 +562,7 @@ def main() -> int:
         if options.commands:
             commands = MODEL_COMMANDS if name in FILES else RUN_COMMANDS
             commands = RECIPE_COMMANDS if name.startswith("recipe") else commands
+            commands = DATASET_COMMANDS if name in DATASETS else commands
             bad += run_commands(commands, Path(path), folder)
         shutil.rmtree(folder)
     print(f"{bad} problems")

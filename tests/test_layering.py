@@ -1,6 +1,8 @@
 """Who may import whom: the table of the design, read from the syntax trees of all modules."""
 
 import ast
+import configparser
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -140,3 +142,23 @@ def test_packages_only_re_export():
             names = isinstance(node, ast.Assign) and node.targets[0].id == "__all__"
             allowed = docstring or names or isinstance(node, (ast.Import, ast.ImportFrom))
             assert allowed, f"{module}: {ast.unparse(node)}"
+
+
+# Used where they are installed, or by programs that run elsewhere.
+OPTIONAL = {"PIL"}
+DISTRIBUTIONS = {"google": "protobuf"}
+
+
+def test_what_is_imported_is_required():
+    config = configparser.ConfigParser()
+    config.read(ROOT / "setup.cfg")
+    lines = config["options"]["install_requires"].split("\n")
+    required = {re.split(r"[^\w-]", line)[0].replace("-", "_") for line in lines if line}
+    packages = {
+        name.partition(".")[0]
+        for module, names in IMPORTS.items()
+        if not module.startswith(("scripts", "bnn_tf.device_kit.files"))
+        for name in names
+    }
+    foreign = packages - sys.stdlib_module_names - {"bnn_tf", "zoo"} - OPTIONAL
+    assert {DISTRIBUTIONS.get(name, name) for name in foreign} <= required

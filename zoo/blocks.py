@@ -50,7 +50,8 @@ def get_model(name: str) -> Network:
 
     Raises:
         UsageError: there is none; the message names the nearest and all.
-        UserError: `package.module:name` cannot be imported, or is no function that builds a network.
+        UserError: `package.module:name` cannot be imported, may not be called (see `bnn_tf.registry`), or is
+            no function that builds a network.
 
     Example:
         >>> get_model("cifar_resnet20").__name__
@@ -284,7 +285,7 @@ def architecture(
                 if value is inspect.Parameter.empty:
                     raise UsageError(f"model {name} needs its option {key!r}")
             parts = (name, body, head, initializers, values, [option.name for option in own])
-            return without_autograph(_network, *parts)
+            return without_autograph(lambda _: _network(*parts))
 
         keyword = inspect.Parameter.KEYWORD_ONLY
         signature = inspect.Signature(

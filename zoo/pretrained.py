@@ -18,7 +18,7 @@ import numpy as np
 
 from bnn_tf import files
 from bnn_tf._tensorflow import lazy
-from bnn_tf.errors import UserError, unknown
+from bnn_tf.errors import UsageError, UserError, unknown
 
 if TYPE_CHECKING:
     from bnn_tf import transforms
@@ -79,7 +79,10 @@ def name_for(model: str, method: str, dataset: str) -> str:
     """
     name = f"{model}-{method}"
     if name not in names() or record(name)["config"]["recipe"]["dataset"] != dataset:
-        raise unknown(f"network trained on {dataset} in the zoo", name, names())
+        known = ", ".join(names())
+        raise UsageError(
+            f"{model} has no trained weights for {method} on {dataset}; weights come with: {known}"
+        )
     return name
 
 

@@ -183,9 +183,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in words
     # The error is kept: its traceback holds the training, and dropping it takes TensorFlow's graphs apart.
-    code, _error = _outcome([word for word in words if word != "--debug"] or ["--help"], debug)
-    if arguments is None and code > 128:
-        # A signal ended it, and all is written. For the graphs nobody waits.
+    code, error = _outcome([word for word in words if word != "--debug"] or ["--help"], debug)
+    if arguments is None and (code > 128 or getattr(error, "at_once", False)):
+        # A signal or another worker's end ended it, and all is written. For the graphs nobody waits.
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)

@@ -67,7 +67,6 @@ def device_kit(
 
     from bnn_tf import convert, device_kit
     from bnn_tf.deploy import Interpreter
-    from bnn_tf.deploy.proof import Disagreement
 
     network, keras = opened.network(), opened.predict()
     pre = image_set.pre()
@@ -84,11 +83,7 @@ def device_kit(
     with tempfile.TemporaryDirectory() as folder:
         file = tflite or Path(folder) / "model.tflite"
         if tflite is None:
-            try:
-                convert(network, file, images=pre.normalize(pixels))
-            except Disagreement as error:
-                instead = "take what `bnn-tf convert --allow-disagreement` writes with --tflite FILE"
-                raise Disagreement(error.reason, error.report, error.advice and instead) from error
+            convert(network, file, images=pre.normalize(pixels))
         interpreter = Interpreter(file)
         _check_shapes(interpreter, network)
         reference = device_kit.choose(interpreter.predict, keras, few, inputs)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bnn_tf import model_files, registry
+from bnn_tf._tensorflow import lazy
 from bnn_tf.data.source import DamagedImageError, DataError, NamedFolderError, NoFolderError, TooDeepError
 from bnn_tf.errors import (
     AdvisingError,
@@ -28,9 +29,13 @@ from bnn_tf.errors import (
     first_line,
     some,
 )
+from bnn_tf.training.run import NotResumableError, RunConfig
 
 if TYPE_CHECKING:
+    from bnn_tf.deploy import proof
     from zoo.recipes import Recipe
+else:
+    proof = lazy("bnn_tf.deploy.proof")
 
 Decorator = Callable[[Any], Any]
 
@@ -154,6 +159,11 @@ def _advice(error: AdvisingError, flags: dict[str, str], folder: str | None) -> 
         return error.advice.replace(": data_dir=…", " with --data-dir DIR")
     elif isinstance(error, DamagedImageError):
         return f"bnn-tf data check {shlex.quote(folder or 'DIR')} lists all such files"
+    elif isinstance(error, NotResumableError) and "restart_from_weights" in flags:
+        again = "--restart-from-weights goes on from its last weights with a fresh optimizer"
+        return f"{again}, or start a new run"
+    elif "tflite" in flags and isinstance(error, proof.Disagreement):
+        return "take what `bnn-tf convert --allow-disagreement` writes with --tflite FILE"
     return error.advice
 
 
@@ -809,11 +819,22 @@ CONFIGURED = (
 )
 """Fields of `bnn_tf.training.RunConfig` for which `train` and `sweep` have an option of the same name."""
 
+
+class _Workers(click.IntRange):
+    """A number of parallel calls; addresses, which others call workers, have an option of their own."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The number."""
+        if ":" in str(value):
+            self.fail("machines that train together are named by --cluster HOST:PORT,HOST:PORT", param, ctx)
+        return super().convert(value, param, ctx)
+
+
 _HARDWARE = (
     click.option(
         "--precision",
         type=click.Choice(["float32", "bfloat16", "float16"]),
-        default="float32",
+        default=RunConfig.precision,
         show_default=True,
         help="Of activations and gradients; latent weights and statistics stay float32.",
     ),
@@ -821,7 +842,7 @@ _HARDWARE = (
     click.option(
         "--steps-per-execution",
         type=click.IntRange(min=1),
-        default=1,
+        default=RunConfig.steps_per_execution,
         show_default=True,
         help="Training steps between two returns to Python.",
     ),
@@ -829,9 +850,7 @@ _HARDWARE = (
         "--sync-batch-norm", is_flag=True, help="Normalise over the images of all GPUs and machines together."
     ),
     click.option("--gpus", type=click.IntRange(min=0), help="GPUs to use; default: all."),
-    click.option(
-        "--workers", type=click.IntRange(min=1), help="Parallel image preparation; default: automatic."
-    ),
+    click.option("--workers", type=_Workers(min=1), help="Parallel image preparation; default: automatic."),
     click.option("--deterministic", is_flag=True, help="Reproducible to the last bit, somewhat slower."),
 )
 

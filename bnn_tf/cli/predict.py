@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bnn_tf.cli import options
-from bnn_tf.cli.target import Target, near, read_class_names
+from bnn_tf.cli.target import Target, read_class_names
 from bnn_tf.errors import UserError, first_line
+from bnn_tf.training.sources import near
 
 if TYPE_CHECKING:
     import numpy as np

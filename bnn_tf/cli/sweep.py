@@ -10,13 +10,14 @@ import click
 
 from bnn_tf._tensorflow import lazy
 from bnn_tf.cli import options
+from bnn_tf.cli.configuration import configuration
 from bnn_tf.cli.target import require_inputs
 from bnn_tf.errors import UsageError, UserError
+from bnn_tf.training.run import RunConfig
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from bnn_tf.training import RunConfig
     from bnn_tf.training import sweep as sweeps
 else:
     sweeps = lazy("bnn_tf.training.sweep")
@@ -50,7 +51,13 @@ _RANGE = re.compile(r"(?P<low>[^:/,]+?)\.\.(?P<high>[^:/,]+)(?P<log>:log)?")
     show_default=True,
     help="Seed with which --random draws.",
 )
-@click.option("--seeds", default="1", show_default=True, metavar="N,…", help="Seeds of each configuration.")
+@click.option(
+    "--seeds",
+    default=str(RunConfig.seed),
+    show_default=True,
+    metavar="N,…",
+    help="Seeds of each configuration.",
+)
 @click.option(
     "--sweep-dir",
     metavar="DIR",
@@ -89,6 +96,11 @@ def sweep(context: click.Context, **chosen: Any) -> None:
     from bnn_tf.training import Session, StoppedError, strategies
     from bnn_tf.training.progress import duration
 
+    if strategies.is_cluster(None):
+        raise UsageError(
+            "a sweep does not train on several machines together, as TF_CONFIG says: unset that variable; "
+            "started on each machine with the same --sweep-dir, it shares the work"
+        )
     strategies.devices(chosen["gpus"])
     # With --json standard output carries the result alone.
     console = Console(stderr=chosen["as_json"], soft_wrap=True, markup=False, highlight=False)
@@ -144,7 +156,7 @@ def _wanted(context: click.Context, chosen: dict[str, Any]) -> tuple[list[int], 
     if chosen["method"] is None and chosen["recipe"] is None and "method" not in axes:
         methods = ", ".join(options.method_names())
         raise UsageError(f"name a --method ({methods}), or a sweep to --resume")
-    require_inputs(chosen["dataset"], chosen["data_dir"], (chosen["init_from"], chosen["teacher"]))
+    require_inputs(chosen["dataset"], chosen["data_dir"], (chosen["init_from"],), chosen["teacher"])
     return seeds, axes
 
 
@@ -160,27 +172,13 @@ def _started(
             configurations = sweeps.grid(axes)
         n, m = len(configurations), len(seeds)
         console.print(f"Checking {n} configuration{'s' * (n != 1)}, each with {m} seed{'s' * (m != 1)}")
-        return sweeps.plan(configurations, seeds, lambda choices: _configuration(context, chosen, choices))
+        return sweeps.plan(configurations, seeds, lambda choices: configuration(context, chosen, choices))
 
     asked = {name: value for name, value in chosen.items() if name not in (*_SESSION, "sweep_dir")}
     plain = {key: str(axis) if isinstance(axis, sweeps.Range) else axis for key, axis in axes.items()}
     asked |= {"seeds": seeds, "search" if chosen["random"] else "grid": plain}
     asked["recipe"] = chosen["recipe"] and str(chosen["recipe"])
     return sweeps.Sweep.start(chosen["sweep_dir"], asked, make)
-
-
-def _configuration(context: click.Context, chosen: dict[str, Any], choices: dict[str, Any]) -> "RunConfig":
-    from bnn_tf.training import RunConfig
-    from zoo import recipes
-
-    selected = {key: value for key, value in choices.items() if key in options.SELECTORS}
-    recipe = options.recipe(context, {**chosen, **selected})
-    for key, value in choices.items():
-        if key == "epochs" and isinstance(value, list):
-            recipe = recipes.with_epochs(recipe, options.numbers(",".join(map(str, value))))
-        elif key not in selected:
-            recipe = recipes.override(recipe, key, value)
-    return RunConfig(recipe=recipe, **{name: chosen[name] for name in options.CONFIGURED})
 
 
 def _axes(flag: str, texts: Sequence[str]) -> dict[str, Any]:

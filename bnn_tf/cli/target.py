@@ -2,11 +2,9 @@
 
 import contextlib
 import dataclasses
-import difflib
 import functools
 import inspect
 import json
-import os
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -18,7 +16,7 @@ from bnn_tf import registry
 from bnn_tf.cli import options
 from bnn_tf.deploy.lce_file import require_converter
 from bnn_tf.errors import AdvisingError, UsageError, UserError, hint, unknown
-from bnn_tf.training import larq_names
+from bnn_tf.training import larq_names, sources
 from zoo import pretrained
 
 if TYPE_CHECKING:
@@ -141,7 +139,7 @@ class Target:
         build: "Callable[[tuple[int, int] | None, int | None], tf.keras.Model] | None" = None,
     ) -> None:
         self.name, self.kind, self._build = name, kind, build
-        self.path = Path(name)
+        self.path = Path(name).expanduser()
 
     def __str__(self) -> str:
         return self.name
@@ -159,31 +157,21 @@ class Target:
             UserError: there is nothing of that name, or it is no run and no model.
         """
         name = str(name)
-        if larq_names.is_larq_zoo(name):
-            larq_names.parse_larq_zoo(name)
-            return cls(name, "larq-zoo")
-        if name.startswith(pretrained.PREFIX):
-            pretrained.record(name.removeprefix(pretrained.PREFIX))
-            return cls(name, "zoo")
+        kind = sources.kind_of(name)
+        if kind == "keras":
+            raise UsageError(f"{name} is for --teacher alone; name a run or a model")
         path = Path(name)
-        if (path / "config.json").is_file():
-            return cls(name, "run")
-        if path.is_dir():
-            if not (path / "saved_model.pb").is_file():
-                raise UserError(f"{name} is neither a run directory (no config.json) nor a SavedModel")
-            return cls(name, "saved model")
-        if path.is_file():
-            if path.suffix.lower() in (".c", ".h"):
-                raise UsageError(
-                    f"{name} is an exported C program, which nothing is read from again; compile it, or name "
-                    "the run or the model that it was made from"
-                )
-            kinds = {".tflite": "tflite", ".snn": "snn"}
-            return cls(name, kinds.get(path.suffix.lower(), "saved model"))
+        if kind == "saved model" and path.suffix.lower() in (".c", ".h"):
+            raise UsageError(
+                f"{name} is an exported C program, which nothing is read from again; compile it, or name the "
+                "run or the model that it was made from"
+            )
+        if kind is not None:
+            return cls(name, kind)
         if registry.is_path(name) or ".py:" in name:
             options.trust(name)
             return cls.of_architecture(name)
-        beside = near(path)
+        beside = sources.near(path)
         if path.name == name and not path.suffix:
             shipped = options.same_name(name, pretrained.names())
             if shipped in pretrained.names():
@@ -259,17 +247,9 @@ class Target:
             return self._build(None, None)
         if self.kind == "run":
             return self.run.load_network()
-        if self.kind == "larq-zoo":
-            from bnn_tf.training import start
+        from bnn_tf.training import start
 
-            return start.load_larq_zoo(self.name)
-        if self.kind == "zoo":
-            from bnn_tf.training import start
-
-            return start.load_zoo(self.name)
-        from bnn_tf.model_files import load_model
-
-        return load_model(self.path, safe=not options.model_is_trusted())
+        return start.load_source(self.name, safe=not options.model_is_trusted())
 
     def network(self) -> "tf.keras.Model":
         """The Keras model with its weights.
@@ -577,13 +557,16 @@ def require_images(dataset: str | None, data_dir: str | None, normalization: str
         data.datasets.require_possible(dataset, data_dir)
 
 
-def require_inputs(dataset: str | None, data_dir: str | None, sources: Sequence[str | None]) -> None:
+def require_inputs(
+    dataset: str | None, data_dir: str | None, weights: Sequence[str | None], teacher: str | None = None
+) -> None:
     """Says before TensorFlow is loaded what is wrong with the names of what a training reads.
 
     Args:
         dataset: Name of the dataset, if there is one.
         data_dir: Its folder.
-        sources: Runs and models that give weights or teach; `None` where there is none.
+        weights: Networks whose weights are a start; `None` where there is none.
+        teacher: Likewise, of a network to learn from.
 
     Raises:
         UserError: there is no such dataset, folder, run or model.
@@ -592,11 +575,19 @@ def require_inputs(dataset: str | None, data_dir: str | None, sources: Sequence[
 
     if dataset is not None:
         data.datasets.require_possible(dataset, data_dir)
-    for name in sources:
-        if name is None or name.startswith("keras:"):
-            continue
-        if Target.open(os.path.expanduser(name)).kind in ("architecture", "tflite", "snn"):
-            raise UsageError(f"{name} is neither a run nor a saved Keras model")
+    for name in weights:
+        if name is not None:
+            _require_source(name, sources.WEIGHTS)
+    if teacher is not None:
+        _require_source(teacher, sources.TEACHERS)
+
+
+def _require_source(name: str, kinds: Sequence[str]) -> None:
+    # `module:name` may come from a recipe's file, and must not be opened as an architecture.
+    if sources.kind_of(name) is None and not registry.is_path(name) and ".py:" not in name:
+        Target.open(name)  # says what the name may have been meant for, or finds an architecture
+        raise UsageError(f"{name} is neither a run nor a saved Keras model")
+    sources.require(name, kinds)
 
 
 def _random_pixels(shape: tuple[int, int, int], count: int) -> "np.ndarray":
@@ -608,16 +599,6 @@ def _random_pixels(shape: tuple[int, int, int], count: int) -> "np.ndarray":
     colours = rng.uniform(0, 255, (count, -(-height // 8), -(-width // 8), channels))
     patches = colours.repeat(8, axis=1).repeat(8, axis=2)[:, :height, :width]
     return np.clip(np.round(patches + rng.normal(0, 25, patches.shape)), 0, 255).astype(np.uint8)
-
-
-def near(path: Path) -> str:
-    """A hint at what lies beside a path that does not exist."""
-    try:
-        names = [entry.name for entry in path.parent.iterdir()]
-    except OSError:
-        return ""
-    near = difflib.get_close_matches(path.name, names, n=1)
-    return f"; did you mean {path.with_name(near[0])}?" if near else ""
 
 
 def sidecar(path: Path) -> Path:

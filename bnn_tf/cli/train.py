@@ -1,23 +1,27 @@
 """`bnn-tf train`."""
 
+import contextlib
 import dataclasses
+import os
 import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from bnn_tf.cli import options
-from bnn_tf.cli.target import near, require_inputs
-from bnn_tf.errors import UsageError, UserError, some, unknown
+from bnn_tf._runtime import quiet_native_stderr
+from bnn_tf.cli import launch, options
+from bnn_tf.cli.configuration import configuration
+from bnn_tf.cli.target import require_inputs
+from bnn_tf.errors import UsageError, UserError, some
+from bnn_tf.training.run import RunConfig
+from bnn_tf.training.sources import near
 
 if TYPE_CHECKING:
     from bnn_tf import data
-    from bnn_tf.training import Prepared, Run, RunConfig, Session
+    from bnn_tf.training import Prepared, Run, Session
     from zoo.recipes import Recipe
 
-# Fields of `RunConfig` that only this command has an option for.
-_OWN = ("seed", "checkpoint_every")
 # Options that say where and how to run, which is all that can be said when a run is resumed.
 _SESSION = (
     "resume",
@@ -39,7 +43,7 @@ _FEW_FILES = 2_000  # images that are all read before the training, which takes 
 @click.option(
     "--seed",
     type=click.IntRange(0, 2**31 - 1),
-    default=1,
+    default=RunConfig.seed,
     show_default=True,
     help="Seed of weights, order and augmentation.",
 )
@@ -64,7 +68,7 @@ _FEW_FILES = 2_000  # images that are all read before the training, which takes 
 @click.option(
     "--checkpoint-every",
     metavar="N[s|m|h|steps]",
-    default="10m",
+    default=RunConfig.checkpoint_every,
     show_default=True,
     help="How often to save in the middle of an epoch; epoch: only at its end.",
 )
@@ -99,19 +103,32 @@ def train(context: click.Context, **chosen: Any) -> None:
     elif chosen["restart_from_weights"]:
         raise UsageError("--restart-from-weights goes with --resume RUN")
     run_dir = chosen["run_dir"]
-    if run_dir is not None and not chosen["dry_run"] and (Path(run_dir) / "config.json").is_file():
+    from bnn_tf.training import strategies
+
+    if strategies.LAUNCHED in os.environ:
+        launch.end_with_parent()
+    alone = not strategies.is_cluster(chosen["cluster"])
+    if not alone and run_dir is None and not chosen["resume"] and not chosen["dry_run"]:
+        raise UsageError("name the run directory (-o RUN, or --resume RUN): all workers share it")
+    # Of several workers a slow one finds the first one's run there.
+    if alone and run_dir is not None and not chosen["dry_run"] and (Path(run_dir) / "config.json").is_file():
         raise UserError(
             f"{run_dir} holds a run already: continue it with bnn-tf train --resume {shlex.quote(run_dir)}, "
             "or name another folder"
         )
     config = None if chosen["resume"] else _configuration(context, chosen)
     if config is not None:
-        recipe = config.recipe
-        require_inputs(recipe.dataset, config.data_dir, (config.init_from, recipe.teacher))
+        require_inputs(config.recipe.dataset, config.data_dir, config.sources(), config.recipe.teacher)
+    # Workers report each other's ends in pages of native text, beside the one line that is said here.
+    with contextlib.nullcontext() if alone else quiet_native_stderr(keep_python=True):
+        _begin(chosen, config)
 
+
+def _begin(chosen: dict[str, Any], config: RunConfig | None) -> None:
+    """Makes the run that was configured, or opens the one to resume, and trains it; or prints the plan."""
     from rich.console import Console
 
-    from bnn_tf.training import Run, Session, prepare
+    from bnn_tf.training import Session, create_run, prepare
 
     # With --json standard output carries the result alone.
     console = Console(stderr=chosen["as_json"], soft_wrap=True, markup=False, highlight=False)
@@ -132,7 +149,7 @@ def train(context: click.Context, **chosen: Any) -> None:
     else:
         prepared = prepare(config, session)
         _require_sound(prepared.source, config.data_dir)
-        run = Run.create(prepared.config, chosen["run_dir"])
+        run = create_run(prepared, chosen["run_dir"])
     console.print(f"Run directory: {run.path}")
     session.console.print(f"Recipe: {_note(run.config.recipe)}")
     if config is None and run.reached() == run.end:
@@ -188,8 +205,8 @@ def _resumed(chosen: dict[str, Any]) -> "Run":
     return Run(run.path, dataclasses.replace(run.config, **moved))
 
 
-def _configuration(context: click.Context, chosen: dict[str, Any]) -> "RunConfig":
-    """What the options describe; a file after --recipe may hold settings of the run, too."""
+def _configuration(context: click.Context, chosen: dict[str, Any]) -> RunConfig:
+    """What the options describe."""
     if chosen["method"] is None and chosen["recipe"] is None:
         if chosen["model"] is not None:
             from zoo import get_model
@@ -199,71 +216,7 @@ def _configuration(context: click.Context, chosen: dict[str, Any]) -> "RunConfig
             f"name a --method ({', '.join(options.method_names())}), a --recipe file, or a stopped run "
             "to --resume"
         )
-    recipe = _phases(options.recipe(context, chosen), chosen)
-    written = options.recipe_file(chosen["recipe"]) if chosen["recipe"] else {}
-    typed = {parameter.name for parameter in options.typed(context)}
-    values = {
-        name: chosen[name] for name in (*options.CONFIGURED, *_OWN) if name in typed or name not in written
-    }
-    stored = {
-        name: written[name] for name in (*options.CONFIGURED, *_OWN) if name in written and name not in values
-    }
-
-    if recipe.dataset == "folder" and not values.get("init_from") and chosen["recipe"] is None:
-        values["init_from"] = _shipped(recipe)
-        if values["init_from"] and chosen["from_phase"] is None and chosen["until_phase"] is None:
-            # These weights have all phases behind them; one with real kernels would discard their codebooks.
-            first = next((i for i, phase in enumerate(recipe.phases) if phase.method is None), 0)
-            recipe = _with_all_epochs(recipe, first, chosen)
-
-    from bnn_tf.training import RunConfig
-
-    return RunConfig(recipe=recipe, **values, **stored)
-
-
-def _with_all_epochs(recipe: "Recipe", first: int, chosen: dict[str, Any]) -> "Recipe":
-    """The recipe from a phase on, which then gets the epochs of those before, too, unless they were typed."""
-    from zoo.recipes import with_epochs
-
-    rest = dataclasses.replace(recipe, phases=recipe.phases[first:])
-    set_fields = [options.parse_setting(text)[0].rpartition(".")[2] for text in chosen["settings"]]
-    if chosen["epochs"] is not None or "epochs" in set_fields:
-        return _typed_epochs(rest, chosen)
-    return with_epochs(rest, [round(phase.epochs * recipe.epochs / rest.epochs) for phase in rest.phases])
-
-
-def _shipped(recipe: "Recipe") -> str | None:
-    """The weights to start from with pictures of one's own: the package's for this network and method."""
-    from zoo import pretrained
-
-    name = f"{recipe.model}-{recipe.method.name}"
-    if name not in pretrained.names():
-        return None
-    trained = pretrained.record(name)["config"]["recipe"]
-    fits = trained["model_options"] == recipe.model_options and recipe.images.channels == 3
-    return f"{pretrained.PREFIX}{name}" if fits else None
-
-
-def _phases(recipe: "Recipe", chosen: dict[str, Any]) -> "Recipe":
-    """The recipe from `--from-phase` on; the name after `--until-phase` is only looked up."""
-    names = [phase.name for phase in recipe.phases]
-    for name in (chosen["from_phase"], chosen["until_phase"]):
-        if name is not None and name not in names:
-            raise unknown("phase", name, names)
-    first = names.index(chosen["from_phase"] or names[0])
-    if first and chosen["init_from"] is None:
-        raise UsageError(f"--from-phase {chosen['from_phase']} needs a run to start from: --init-from RUN")
-    rest = dataclasses.replace(recipe, phases=recipe.phases[first:])
-    return _typed_epochs(rest, chosen) if first else rest
-
-
-def _typed_epochs(recipe: "Recipe", chosen: dict[str, Any]) -> "Recipe":
-    """The phases that are left share the number after `--epochs` where a recipe's phases do."""
-    from zoo.recipes import with_epochs
-
-    typed = chosen["epochs"]
-    shared = recipe.shared_epochs and typed is not None and "," not in typed
-    return with_epochs(recipe, options.numbers(typed)) if shared else recipe
+    return configuration(context, chosen)
 
 
 def _remarks(run: "Run") -> list[str]:
@@ -300,7 +253,7 @@ def _resizing(facts: "data.Facts", recipe: "Recipe") -> str:
 _TOO_FEW_FOR_RANDOM_WEIGHTS = 2_000  # images
 
 
-def _misfits(facts: "data.Facts", config: "RunConfig") -> list[str]:
+def _misfits(facts: "data.Facts", config: RunConfig) -> list[str]:
     """Where the recipe does not fit the data."""
     from zoo import pretrained
 
@@ -331,7 +284,7 @@ def _misfits(facts: "data.Facts", config: "RunConfig") -> list[str]:
     return remarks
 
 
-def _print_plan(config: "RunConfig", as_json: bool) -> None:
+def _print_plan(config: RunConfig, as_json: bool) -> None:
     """Prints the phases and their steps, or the configuration; the dataset's files may be absent."""
     from bnn_tf import data
 
@@ -373,17 +326,21 @@ def _changed(recipe: "Recipe") -> list[str]:
 
 
 def _train(run: "Run", session: "Session", prepared: "Prepared | None", as_json: bool) -> None:
-    from bnn_tf.training import NotResumableError, StoppedError
+    from bnn_tf.training import StoppedError, strategies
     from bnn_tf.training import train as run_phases
 
+    _, _, launched = os.environ.get(strategies.LAUNCHED, "").partition("/")
+    start = f"bnn-tf launch -n {launched} -- train" if launched else "bnn-tf train"
+    again = f"{start} --resume {shlex.quote(str(run.path))}"
     try:
         trained = run_phases(run, session, prepared)
     except StoppedError as error:
-        error.args = (f"{error}. Continue: bnn-tf train --resume {shlex.quote(str(run.path))}",)
+        error.args = (f"{error}. Continue: {again}",)
         raise
-    except NotResumableError as error:
-        advice = "--restart-from-weights goes on from its last weights with a fresh optimizer"
-        raise UserError(f"{error.reason}; {advice}, or start a new run") from error
+    except strategies.LostWorkerError as error:
+        where = "" if launched else " on all workers"
+        error.args = (f"{error}. Continue: {again}{where}",)
+        raise
     result, published = trained.evaluation, run.config.recipe.published_top1
     beside = "" if published is None else f"; the paper's full recipe: {100 * published:g} %"
     figures = {} if result is None else result.to_dict()

@@ -17,7 +17,7 @@ from bnn_tf.data.images import (
     ResizeCrop,
     ResizeShort,
 )
-from bnn_tf.data.pipeline import clear_errors, evaluation_batches, steps, take, training_batches
+from bnn_tf.data.pipeline import Share, clear_errors, evaluation_batches, steps, take, training_batches
 from bnn_tf.data.source import (
     AbsentError,
     ArraySplit,
@@ -49,6 +49,7 @@ __all__ = [
     "RandomResizedCrop",
     "ResizeCrop",
     "ResizeShort",
+    "Share",
     "Source",
     "UnknownDatasetError",
     "check",

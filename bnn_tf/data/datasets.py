@@ -25,7 +25,9 @@ from bnn_tf.data.source import (
     describe,
 )
 
-DATASETS: registry.Registry[Callable[..., Source]] = registry.Registry("dataset", "bnn_tf.datasets")
+DATASETS: registry.Registry[Callable[..., Source]] = registry.Registry(
+    "dataset", "bnn_tf.datasets", functions=True
+)
 """Functions that return a `Source`. They may take `data_dir` (a `Path` or None) and `download` (a bool)."""
 
 register = DATASETS.register
@@ -70,6 +72,8 @@ def load(
         UnknownDatasetError: there is no dataset of that name.
         AbsentError: the data are not on this machine, and not to be downloaded or not for download.
         DataError: the data cannot be downloaded or read; the message says what and where.
+        UntrustedModuleError: `package.module:function` is neither registered nor in a module that
+            `bnn_tf.registry.trust` was called for.
 
     Example:
         >>> load("digits").size("train")

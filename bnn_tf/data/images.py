@@ -529,15 +529,11 @@ class Images:
     @property
     def affine(self) -> tuple[np.ndarray, np.ndarray]:
         """The `scale` and `offset` (float32, `[channels]`) of `normalize`: `images * scale + offset`."""
-        mean, std = np.array(self.mean), np.array(self.std)
-        return (1 / (255 * std)).astype(np.float32), (-mean / std).astype(np.float32)
+        return _affine(self.mean, self.std)
 
     def normalize(self, images: Any) -> Any:
         """`(images / 255 - mean) / std` in float32, for uint8 NumPy arrays and tensors alike."""
-        scale, offset = self.affine
-        if isinstance(images, np.ndarray):
-            return images.astype(np.float32) * scale + offset
-        return tf.cast(images, tf.float32) * scale + offset
+        return normalize(images, self.mean, self.std)
 
     def _columns(self) -> list[slice]:
         """Which of an image's random numbers each operation takes.
@@ -577,7 +573,7 @@ class Images:
             image = self.evaluation(to_channels(decode(contents), self.channels), tf.zeros([0]), self)
         else:
             operation, columns = first[0]
-            if hasattr(operation, "box"):
+            if isinstance(operation, RandomResizedCrop):
                 part = _decoded_part(contents, operation, draws[columns])
                 image = resize(to_channels(part, self.channels), self.size)
             else:
@@ -610,6 +606,24 @@ class Images:
         for operation, columns in self._of_stage("inputs"):
             inputs = operation(inputs, draws[:, columns], self)
         return inputs
+
+
+def _affine(mean: Sequence[float], std: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
+    means, deviations = np.array(mean), np.array(std)
+    return (1 / (255 * deviations)).astype(np.float32), (-means / deviations).astype(np.float32)
+
+
+def normalize(images: Any, mean: Sequence[float], std: Sequence[float]) -> Any:
+    """`(images / 255 - mean) / std` per channel in float32, for uint8 NumPy arrays and tensors alike.
+
+    Example:
+        >>> normalize(np.array([[[[0], [255]]]], np.uint8), mean=(0.5,), std=(0.25,)).ravel()
+        array([-2.,  2.], dtype=float32)
+    """
+    scale, offset = _affine(mean, std)
+    if isinstance(images, np.ndarray):
+        return images.astype(np.float32) * scale + offset
+    return tf.cast(images, tf.float32) * scale + offset
 
 
 def decode(contents: tf.Tensor, channels: int = 3) -> tf.Tensor:
@@ -777,8 +791,8 @@ def _pillow_size(contents: bytes) -> Size | None:
         return None
 
 
-def _decoded_part(contents: tf.Tensor, view: Any, draws: tf.Tensor) -> tf.Tensor:
-    """The part of an encoded image that a view with a `box` shows, before it is resized."""
+def _decoded_part(contents: tf.Tensor, view: RandomResizedCrop, draws: tf.Tensor) -> tf.Tensor:
+    """The part of an encoded image that a view shows, before it is resized."""
 
     def jpeg_shape() -> tuple[tf.Tensor, tf.Tensor]:
         return tf.zeros([0, 0, 3], tf.uint8), tf.image.extract_jpeg_shape(contents)[:2]

@@ -205,7 +205,9 @@ def _builder(name: str, data_dir: Path | None, known: tuple[str, ...]) -> Any:
 
         place = None if data_dir is None else str(data_dir)
         try:
-            if not re.fullmatch(r"[\w/:.=,+-]+", name) or "-" in name.split("/")[0]:
+            # A namespace (`user:name`) would download code, and run it. A version begins with a digit.
+            foreign = re.match(r"\w+:[^\d*]", name)
+            if foreign or not re.fullmatch(r"[\w/:.=,+-]+", name) or "-" in name.split("/")[0]:
                 raise tfds.core.DatasetNotFoundError(name)  # TFDS says a page about how names are written
             return tfds.builder(name, data_dir=place, try_gcs=False)
         except tfds.core.DatasetNotFoundError as error:

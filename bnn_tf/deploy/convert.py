@@ -17,6 +17,7 @@ import numpy as np
 
 from bnn_tf import files
 from bnn_tf._tensorflow import tf
+from bnn_tf.data.images import normalize
 from bnn_tf.deploy import contract as contracts
 from bnn_tf.deploy import facts, lint, proof
 from bnn_tf.deploy.fold import (
@@ -50,7 +51,8 @@ from bnn_tf.deploy.lce_file import (
 )
 from bnn_tf.deploy.proof import Disagreement, ParityReport
 from bnn_tf.errors import UserError, first_line, some
-from bnn_tf.values import InNotebooks
+from bnn_tf.model_files import opened
+from bnn_tf.values import InNotebooks, Positive, check
 
 LEAST_AGREEMENT = 0.95
 """Smallest share of images that file and Keras must classify alike, even if only rounding is the reason."""
@@ -131,7 +133,8 @@ class Normalization:
     """How raw pixels become what the network takes: `(pixel / 255 - mean) / std` per channel.
 
     Raises:
-        UserError: A standard deviation is not above 0.
+        UserError: A mean is no finite number, a standard deviation is not above 0, or there are not as many
+            of them.
 
     Example:
         >>> normalization = Normalization(mean=(0.5,), std=(0.25,))
@@ -143,12 +146,15 @@ class Normalization:
     std: tuple[float, ...]
 
     def __post_init__(self) -> None:
-        if len(self.mean) != len(self.std) or not all(value > 0 for value in self.std):
+        for name, kind in (("mean", tuple[float, ...]), ("std", tuple[Positive, ...])):
+            checked = check(f"a normalization's {name}", getattr(self, name), kind)
+            object.__setattr__(self, name, checked)
+        if not self.mean or len(self.mean) != len(self.std):
             raise UserError("a normalization needs as many means as standard deviations above 0")
 
     def apply(self, pixels: np.ndarray) -> np.ndarray:
-        """Normalised images, float32."""
-        return ((pixels / 255 - np.asarray(self.mean)) / np.asarray(self.std)).astype(np.float32)
+        """Normalised images, float32, to the last bit what training makes of them."""
+        return normalize(pixels, self.mean, self.std)
 
     def from_images(self, images: np.ndarray) -> np.ndarray:
         """The pixels (uint8) that normalised images come from, the nearest ones; pixels stay as they are."""
@@ -213,10 +219,7 @@ def convert(
         >>> report.actual_binary_convs
         18
     """
-    if isinstance(model, str | os.PathLike):
-        import bnn_tf
-
-        model = bnn_tf.load_model(model)
+    model = opened(model)
     settings = Int8(int8) if isinstance(int8, str) else int8
     require_converter()
     _check_arguments(model, settings, calibration, fold, batch, input, normalization)
@@ -235,6 +238,7 @@ def convert(
         ranged_on = [pixels.from_images(one) if pixels else one for one in _as_list(calibration)]
         int8_report = quantize_graph(graph, ranged_on, settings)
     file = with_float_ends = LceFile(to_flatbuffer(graph.build(), batch, input))
+    _check_outputs(model, file)
     if settings is not None and (settings.int8_input or settings.int8_output):
         file = LceFile(with_int8_ends(file.content, settings.int8_input, settings.int8_output))
     meanings = [_meaning(graph.producer(tensor)) for tensor in graph.outputs]
@@ -319,6 +323,18 @@ def _refused(name: str, errors: Sequence[lint.Finding]) -> ConversionError:
     return ConversionError(
         f"'{name}' cannot be converted: {'; '.join(named[:5])}{more}. {'. '.join(remedies[:3])}."
     )
+
+
+def _check_outputs(model: tf.keras.Model, file: LceFile) -> None:
+    """Raises ConversionError where outputs are the same numbers, of which the converter makes one tensor."""
+    names: dict[int, list[str]] = {}
+    for name, tensor in zip(model.output_names, file.outputs, strict=True):
+        names.setdefault(tensor.index, []).append(name)
+    if same := next((alike for alike in names.values() if len(alike) > 1), None):
+        raise ConversionError(
+            f"The outputs {' and '.join(map(repr, same))} of '{model.name}' are the same numbers in "
+            "inference, and a file cannot give them twice; leave out all but one of them."
+        )
 
 
 def _check_binary(expected: list[str], graph: Graph, file: LceFile, folded: bool) -> None:

@@ -305,8 +305,13 @@ def function_of(layer: Spec) -> str:
 
 
 def is_batch_norm(layer: Spec) -> bool:
-    """Whether a layer is a batch normalization of any kind."""
+    """Whether a layer is a batch normalization of known formula; that of a derived class may be another."""
     return layer.kind in BATCH_NORMS
+
+
+def normalizes(layer: Spec) -> bool:
+    """Whether a layer is meant as a batch normalization, also one of a class derived from these."""
+    return issubclass(layer.kind, BATCH_NORMS)
 
 
 def is_pool(call: Call) -> bool:
@@ -483,7 +488,7 @@ def readers_behind(
 def norm_behind(graph: Graph, tensor: Tensor) -> Call | None:
     """The BatchNormalization that alone reads `tensor`, behind layers that treat channels apart; or None."""
     for call in graph.forwards(tensor):
-        if issubclass(call.layer.kind, BATCH_NORMS):
+        if normalizes(call.layer):
             return call
         if of(call).channels != "same":
             return None
@@ -583,6 +588,12 @@ def sign_readers(graph: Graph, tensor: Tensor, channels: Sequence[str] = ("", "s
 def is_active(quantizer: Any) -> bool:
     """Whether there is a quantizer that does something (`NoOp` does not)."""
     return quantizer is not None and not isinstance(quantizer, lq.quantizers.NoOp)
+
+
+def reads_one_bit(graph: Graph, call: Call) -> bool:
+    """Whether a layer with a kernel works on one bit: its own quantizer gives it, or a layer before does."""
+    own = call.layer.config.get("input_quantizer")
+    return (is_active(own) and claims_one_bit(own)) or carries_signs(graph, call.inputs[0])
 
 
 def filter_scales(kernel: np.ndarray) -> np.ndarray | None:

@@ -19,21 +19,17 @@ from typing import Any
 
 import numpy as np
 
-from bnn_tf._tensorflow import lq, tf, without_autograph
+from bnn_tf._tensorflow import KERNELS, lq, tf, without_autograph
 from bnn_tf.errors import UserError
 
-QUANTIZERS = ("input_quantizer", "kernel_quantizer", "depthwise_quantizer", "pointwise_quantizer")
+QUANTIZERS = ("input_quantizer", *KERNELS)
 """The attributes (and configuration keys) in which Larq's layers keep their quantizers."""
 
 SIZE = 8
 """Height and width of maps where a part of a network is tried out and the graph leaves them open."""
 
+_VALUES_AT_ONCE = 2**19
 _FUNCTIONS = ("activation", "initializer", "regularizer", "constraint")
-_KERNELS = {
-    "kernel_quantizer": "kernel",
-    "depthwise_quantizer": "depthwise_kernel",
-    "pointwise_quantizer": "pointwise_kernel",
-}
 
 
 class ConversionError(UserError):
@@ -218,7 +214,7 @@ class Graph:
 
     def build(self) -> tf.keras.Model:
         """The Keras model (float32) of this graph."""
-        return without_autograph(self._build)
+        return without_autograph(lambda _: self._build())
 
     def _build(self) -> tf.keras.Model:
         with _float32_policy():
@@ -301,7 +297,7 @@ def variables(layer: tf.keras.layers.Layer) -> Iterator[tuple[str, tf.Variable]]
 
 
 def outputs_of(
-    network: tf.keras.Model | Graph, arrays: Sequence[np.ndarray], batch: int = 32
+    network: tf.keras.Model | Graph, arrays: Sequence[np.ndarray], batch: int | None = None
 ) -> list[np.ndarray]:
     """What a network gives for examples in inference mode, one array for each of its outputs.
 
@@ -310,7 +306,7 @@ def outputs_of(
     Args:
         network: The network.
         arrays: Examples for each of its inputs; at least one.
-        batch: Examples that are computed at once.
+        batch: Examples that are computed at once; by default 128 small images, or 32 large ones.
 
     Example:
         >>> model = tf.keras.Sequential([tf.keras.layers.ReLU(input_shape=(2,))])
@@ -321,6 +317,8 @@ def outputs_of(
         compute = network.function()
     else:
         compute = functools.partial(_predict, network)
+    if batch is None:
+        batch = min(max(_VALUES_AT_ONCE // max(1, *(array[0].size for array in arrays)), 32), 128)
     parts = []
     for start in range(0, len(arrays[0]), batch):
         examples = [tf.constant(array[start : start + batch], tf.float32) for array in arrays]
@@ -548,7 +546,7 @@ def low_precision(model: tf.keras.Model) -> list[str]:
 
 def _frozen(layer: tf.keras.layers.Layer) -> Spec:
     spec = copy_of(layer)
-    for key, kernel in _KERNELS.items():
+    for key, kernel in KERNELS.items():
         if spec.config.get(key) is None:
             continue
         with lq.context.quantized_scope(True):

@@ -162,9 +162,13 @@ def quantize_graph(graph: Graph, images: Sequence[np.ndarray], settings: Int8) -
         settings: The form.
 
     Raises:
-        ConversionError: Form `full`, and a binary convolution pads with zeros; or there are no images, or
-            no layer that could be int8.
+        ConversionError: Form `full`, and a binary convolution pads with zeros; or there are no images for an
+            input, or no layer that could be int8.
     """
+    if len(images) != len(graph.inputs):
+        raise ConversionError(
+            f"The model has {len(graph.inputs)} inputs; pass an array of calibration images for each."
+        )
     for array, tensor in zip(images, graph.inputs, strict=True):
         if array.shape[1:] != tensor.shape[1:]:
             raise ConversionError(

@@ -566,8 +566,8 @@ def to_flatbuffer(model: Any, batch: int = 1, input: str = "float32") -> bytes:
         for tensor, name in zip(model.inputs, names, strict=True)
     ]
 
-    def trace() -> Any:
-        return tf.function(infer, input_signature=signature).get_concrete_function()
+    def trace(autograph: bool) -> Any:
+        return tf.function(infer, input_signature=signature, autograph=autograph).get_concrete_function()
 
     with _quiet(), tempfile.TemporaryDirectory() as folder:
         import larq_compute_engine as lce
@@ -595,15 +595,17 @@ def _save(function: Any, model: Any, takes: Sequence[str], results: Sequence[str
         tf.saved_model.save(module, folder, signatures=function)
         return
     # A SavedModel of TensorFlow 1, which is a graph: `tf.saved_model.save` traces every layer several times.
-    function = constants.convert_variables_to_constants_v2(function, lower_control_flow=False)
     saved = saved_model_pb2.SavedModel(saved_model_schema_version=1)
     meta = saved.meta_graphs.add()
     meta.meta_info_def.tags.append("serve")
     meta.graph_def.CopyFrom(function.graph.as_graph_def())
+    if not _freeze(meta.graph_def, function):
+        function = constants.convert_variables_to_constants_v2(function, lower_control_flow=False)
+        meta.graph_def.CopyFrom(function.graph.as_graph_def())
     signature = meta.signature_def["serving_default"]
     signature.method_name = "tensorflow/serving/predict"
     for entries, names, tensors in (
-        (signature.inputs, takes, function.inputs),
+        (signature.inputs, takes, function.inputs[: len(takes)]),  # those of variables follow
         (signature.outputs, results, function.outputs),
     ):
         for name, tensor in zip(names, tensors, strict=True):
@@ -611,6 +613,31 @@ def _save(function: Any, model: Any, takes: Sequence[str], results: Sequence[str
             entries[name].dtype = tensor.dtype.as_datatype_enum
             entries[name].tensor_shape.CopyFrom(tensor.shape.as_proto())
     (Path(folder) / "saved_model.pb").write_bytes(saved.SerializeToString())
+
+
+def _freeze(graph: Any, function: Any) -> bool:
+    """Makes constants of the variables in a `GraphDef`; `False` where they are not merely read.
+
+    TensorFlow's own way, which also follows variables into functions, imports the graph once more to do so.
+    """
+    from bnn_tf._tensorflow import tf
+
+    handles = {id(handle): inside.op.name for handle, inside in function.graph.captures}
+    variables = {handles[id(v.handle)]: v for v in function.graph.variables if id(v.handle) in handles}
+    readers = [node for node in graph.node if not variables.keys().isdisjoint(node.input)]
+    if len(variables) < len(handles) or any(node.op != "ReadVariableOp" for node in readers):
+        return False
+    for node in readers:
+        node.op = "Identity"
+        node.attr["T"].type = node.attr.pop("dtype").type
+    for node in graph.node:
+        if node.name in variables:
+            value = tf.make_tensor_proto(variables[node.name].numpy())
+            node.op = "Const"
+            node.attr.clear()
+            node.attr["dtype"].type = value.dtype
+            node.attr["value"].tensor.CopyFrom(value)
+    return True
 
 
 def plain_tflite(model: Any, calibration: np.ndarray | None = None) -> bytes:

@@ -12,18 +12,18 @@ import dataclasses
 import enum
 import functools
 import json
+import os
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
-from bnn_tf._tensorflow import lq, tf
+from bnn_tf._tensorflow import KERNELS, lq, tf
 from bnn_tf.deploy import facts, trials
 from bnn_tf.deploy.facts import Padding
 from bnn_tf.deploy.fold import affine_of, fold_graph
 from bnn_tf.deploy.graph import (
-    QUANTIZERS,
     SIZE,
     Call,
     Graph,
@@ -34,6 +34,7 @@ from bnn_tf.deploy.graph import (
     read_frozen,
 )
 from bnn_tf.errors import some
+from bnn_tf.model_files import opened
 from bnn_tf.registry import Registry
 from bnn_tf.values import InNotebooks
 
@@ -193,7 +194,7 @@ class Quantized:
     @functools.cached_property
     def quantizes_kernel(self) -> bool:
         """Whether its kernel is quantized; also that of a frozen model, whose filters are ±s."""
-        if any(facts.is_active(getattr(self.layer, key, None)) for key in QUANTIZERS[1:]):
+        if any(facts.is_active(getattr(self.layer, key, None)) for key in KERNELS):
             return True
         return self.is_convolution and facts.filter_scales(self.layer.kernel.numpy()) is not None
 
@@ -341,7 +342,7 @@ def rule(name: str, *, after_folding: bool = False) -> Callable[[Rule], Rule]:
     return add
 
 
-def lint(model: tf.keras.Model) -> LintReport:
+def lint(model: tf.keras.Model | str | os.PathLike[str]) -> LintReport:
     """What will break, convert wrongly or be slow on Larq Compute Engine.
 
     The model need not be trained: only the kinds of its layers, their order and their quantizers are judged.
@@ -349,13 +350,15 @@ def lint(model: tf.keras.Model) -> LintReport:
     `convert` refuses.
 
     Args:
-        model: A functional or built Sequential model; others get an error that says so.
+        model: A functional or built Sequential model, or the path of a saved one; others get an error that
+            says so.
 
     Example:
         >>> import zoo
         >>> len(lint(zoo.CifarResNet20(method="recu", input_shape=(32, 32, 3), num_classes=10)).errors)
         0
     """
+    model = opened(model)
     if (blocking := obstacle(model)) is not None:
         return LintReport(getattr(model, "name", type(model).__name__), (blocking,))
     folded = read_frozen(model)

@@ -25,6 +25,7 @@ from bnn_tf.export.lowering import lower
 from bnn_tf.export.operations import Convolution, Depthwise, Work
 from bnn_tf.export.program import Program, compile_network
 from bnn_tf.export.source import Labels, write_source
+from bnn_tf.model_files import opened
 from bnn_tf.values import InNotebooks
 
 _IMAGES = 16
@@ -146,8 +147,9 @@ def export_c(
     SIMD), and plain C otherwise.
 
     Args:
-        model: A functional or built Sequential model with one image as input; or a `.tflite` file that
-            `convert` or LCE's converter wrote, or its path or content.
+        model: A functional or built Sequential model with one image as input, or the path of a saved one
+            (a folder, or a name that ends in `.keras`, `.h5` or `.hdf5`); or a `.tflite` file that `convert`
+            or LCE's converter wrote, or its path or content.
         path: The file to write; an existing one is replaced.
         name: Prefix of the functions; by default the file's name without its ending.
         classes: Names of the classes, for `NAME_class_names`; numbers by default.
@@ -189,6 +191,8 @@ def export_c(
     file = None
     graph: Any = None
     exact: Any = None  # the model or file before its kernels are rounded
+    if isinstance(model, str | os.PathLike) and _is_of_keras(Path(model)):
+        model = opened(model)
     if isinstance(model, LceFile | bytes | str | os.PathLike):
         file = model if isinstance(model, LceFile) else LceFile(model)
         if int8_weights:
@@ -310,6 +314,10 @@ def _samples(images: np.ndarray | None, shape: tuple[int | None, ...]) -> np.nda
             f"the images to compare on have shape {images.shape}, the network takes {tuple(shape)}"
         )
     return images
+
+
+def _is_of_keras(path: Path) -> bool:
+    return path.is_dir() or path.suffix in (".keras", ".h5", ".hdf5")
 
 
 def _name(path: Path, name: str | None) -> str:

@@ -21,14 +21,19 @@ file.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
+import os
 from collections.abc import Iterator, Sequence
 from html import escape
 from typing import Any
 
-from bnn_tf._tensorflow import claims_one_bit, lazy, lq, tf
+from bnn_tf._tensorflow import KERNELS, claims_one_bit, lazy, lq, tf
+from bnn_tf.deploy import graph as graphs
+from bnn_tf.deploy.graph import Call, Graph, Spec
 from bnn_tf.deploy.lce_file import BINARY_CONVOLUTION, SIZES, LceFile, Operator
 from bnn_tf.errors import UserError
+from bnn_tf.model_files import opened
 from bnn_tf.subbit import LayerReport, decode
 
 # Files are counted without TensorFlow.
@@ -209,11 +214,14 @@ def _short(cost: Cost) -> tuple[str, ...]:
     return (f"{cost.binary_bits:,}", f"{cost.real_parameters:,}", *counts)
 
 
-def account(model: tf.keras.Model) -> Account:
+def account(model: tf.keras.Model | str | os.PathLike[str]) -> Account:
     """Counts what a network costs.
 
     Layers that are used several times count once with their parameters and every time with their
     multiply-accumulates.
+
+    Args:
+        model: The network, or the path of a saved one.
 
     Raises:
         UserError: the model has no graph (subclassed, or not built), or its input has no fixed size.
@@ -224,7 +232,13 @@ def account(model: tf.keras.Model) -> Account:
         >>> account(tf.keras.Sequential([conv])).total.binary_macs == 16 * 9 * 4 * 8
         True
     """
-    layers = tuple(layer for layer in _layers(model, "", 1) if layer.cost != Cost())
+    model = opened(model)
+    graph = _graph(model)
+    specs = {id(call.layer.origin): call.layer for call in graph.calls}
+    # In Keras' order, which that of the calls is not where the network has branches.
+    ordered = [specs[id(layer)] for layer in model._flatten_layers() if id(layer) in specs]
+    costs = (_layer_cost(graph, spec) for spec in ordered)
+    layers = tuple(layer for layer in costs if layer.cost != Cost())
     shape = model.input_shape[0] if isinstance(model.input_shape, list) else model.input_shape
     return Account(model.name, tuple(shape[1:]), layers)
 
@@ -269,82 +283,92 @@ def bit_operations(cin: int, cout: int, pixels: int, bits: int) -> float:
         >>> bit_operations(cin=64, cout=64, pixels=1, bits=5) / (64 * 64 * 9)
         0.5555555555555556
     """
-    patterns = 2**bits
+    return _shared_operations(cin, cout, pixels, 2**bits)
+
+
+def _shared_operations(cin: int, cout: int, pixels: int, patterns: int) -> float:
     responses = cin * min(cout, patterns) * codebook.SLICE * pixels
     return responses + (cin * cout * pixels / 2 if cout > patterns else 0)
 
 
-def _layers(model: tf.keras.Model, prefix: str, times: int) -> Iterator[LayerCost]:
-    """The layers of a model that is called `times` times, those of nested models included."""
-    nodes = getattr(model, "_network_nodes", None)
-    if not nodes:
+def _graph(model: tf.keras.Model) -> Graph:
+    if (opaque := _without_graph(model)) is not None:
         raise UserError(
-            f"{model.name} cannot be counted: only functional and Sequential models of known input shape can "
-            "be; build it as one of these, from a tf.keras.Input"
+            f"{opaque.name} cannot be counted: only functional and Sequential models of known input shape "
+            "can be; build it as one of these, from a tf.keras.Input"
         )
-    for layer in model.layers:
-        calls = [
-            node for i, node in enumerate(layer._inbound_nodes) if f"{layer.name}_ib-{i}" in nodes
-        ]  # a layer that other models share has calls of theirs, too
-        if isinstance(layer, tf.keras.Model):
-            yield from _layers(layer, f"{prefix}{layer.name}/", times * len(calls))
-        else:
-            yield _layer_cost(layer, f"{prefix}{layer.name}", calls, times)
+    return graphs.read(model, _record)
 
 
-def _layer_cost(layer: tf.keras.layers.Layer, name: str, calls: Sequence[Any], times: int) -> LayerCost:
+def _without_graph(model: tf.keras.Model) -> tf.keras.Model | None:
+    """The first model, of this one and those that it calls, whose layers cannot be followed."""
+    if not graphs.is_functional(model):
+        return model
+    inner = (_without_graph(layer) for layer in model.layers if isinstance(layer, tf.keras.Model))
+    return next(filter(None, inner), None)
+
+
+def _record(layer: tf.keras.layers.Layer) -> Spec:
+    try:
+        return graphs.copy_of(layer)
+    except Exception:  # somebody's layer without a configuration; what it costs can be counted nevertheless
+        quantizers = {key: getattr(layer, key) for key in graphs.QUANTIZERS if hasattr(layer, key)}
+        return Spec(type(layer), {"name": layer.name, **quantizers}, {}, layer)
+
+
+def _layer_cost(graph: Graph, spec: Spec) -> LayerCost:
+    layer: Any = spec.origin
+    calls = [call for call in graph.calls if call.layer is spec]
     # Weights that are no kernels: biases, BatchNorm's vectors, slopes, whatever else a layer learns.
     kernels = _kernels(layer)
-    ignored = {id(weight) for weight in (*_state(layer), *(kernel for kernel, _ in kernels))}
+    ignored = {id(weight) for weight in (*_state(layer), *kernels)}
     real = sum(_size(weight) for weight in layer.weights if id(weight) not in ignored)
     cost = Cost(real_parameters=real, real_bits=REAL_BITS * real)
-    for kernel, binary_input in kernels:
-        pixels = times * sum(_pixels(layer, call, name) for call in calls)
-        cost += _kernel_cost(kernel, binary_input, pixels)
+    on_bits = [facts.reads_one_bit(graph, call) for call in calls if kernels]
+    for index, kernel in enumerate(kernels):
+        pixels = [_pixels(layer, call) for call in calls]
+        # The pointwise part of a separable convolution takes the sums of the depthwise one.
+        binary = sum(itertools.compress(pixels, on_bits), 0) if index == 0 else 0
+        cost += _kernel_cost(kernel, binary, sum(pixels) - binary)
     bits = cost.bits_per_weight
     return LayerCost(
-        name=name,
+        name=spec.name,
         kind=type(layer).__name__,
-        kernel=tuple(kernels[0][0].shape) if kernels else None,
-        output=_output_shape(calls),
+        kernel=tuple(kernels[0].shape) if kernels else None,
+        output=tuple(calls[0].outputs[0].shape[1:]),
         cost=cost,
         weight_bits=REAL_BITS if bits is None else bits,
-        input_bits=1 if kernels and kernels[0][1] else REAL_BITS,
+        input_bits=1 if kernels and all(on_bits) else REAL_BITS,
         patterns=cost.codebook_bits // codebook.SLICE,
     )
 
 
-def _kernel_cost(kernel: tf.Variable, binary_input: bool, pixels: int) -> Cost:
+def _kernel_cost(kernel: tf.Variable, binary_pixels: int, real_pixels: int) -> Cost:
+    """What a kernel costs that is applied so often to signs, and so often to numbers."""
     size = _size(kernel)
-    macs = size * pixels
     if not claims_one_bit(kernel):
+        macs = size * (binary_pixels + real_pixels)
         return Cost(real_parameters=size, real_bits=REAL_BITS * size, real_macs=macs)
     quantizer = kernel.quantizer
-    bits = round(codebook.SLICE * getattr(quantizer, "bits_per_weight", 1))
-    shared = bits < codebook.SLICE
-    cin, cout = kernel.shape[-2:]
-    operations = bit_operations(cin, cout, pixels, bits) if shared else macs
+    operations: float = size * binary_pixels
+    if (rows := codebook.patterns_of(quantizer)) is not None:
+        cin, cout = kernel.shape[-2:]
+        operations = _shared_operations(cin, cout, binary_pixels, len(rows))
     return Cost(
         binary_parameters=size,
-        binary_bits=size * bits // codebook.SLICE if shared else size,
-        codebook_bits=codebook.SLICE * 2**bits if shared else 0,
-        binary_macs=macs if binary_input else 0,
-        real_macs=0 if binary_input else macs,
-        bit_operations=operations if binary_input else 0,
+        binary_bits=round(size * getattr(quantizer, "bits_per_weight", 1)),
+        codebook_bits=0 if rows is None else _size(rows),
+        binary_macs=size * binary_pixels,
+        real_macs=size * real_pixels,
+        bit_operations=operations,
     )
 
 
-_KERNELS = ("kernel", "depthwise_kernel", "pointwise_kernel")
-
-
-def _kernels(layer: tf.keras.layers.Layer) -> list[tuple[tf.Variable, bool]]:
-    """The kernels of a convolution or dense layer, and whether each meets binary inputs."""
+def _kernels(layer: tf.keras.layers.Layer) -> list[tf.Variable]:
+    """The kernels of a convolution or dense layer, in the order in which they are applied."""
     if not isinstance(layer, facts.KERNEL_LAYERS):
         return []
-    binary_input = claims_one_bit(getattr(layer, "input_quantizer", None))
-    kernels = [getattr(layer, name) for name in _KERNELS if hasattr(layer, name)]
-    # The pointwise part of a separable convolution takes the sums of the depthwise one.
-    return [(kernel, binary_input and index == 0) for index, kernel in enumerate(kernels)]
+    return [getattr(layer, name) for name in KERNELS.values() if hasattr(layer, name)]
 
 
 def _state(layer: tf.keras.layers.Layer) -> Iterator[tf.Variable]:
@@ -357,23 +381,18 @@ def _state(layer: tf.keras.layers.Layer) -> Iterator[tf.Variable]:
             yield from (variable for variable in module.variables if variable is not scale)
 
 
-def _pixels(layer: tf.keras.layers.Layer, call: Any, name: str) -> int:
+def _pixels(layer: tf.keras.layers.Layer, call: Call) -> int:
     """How often a call of the layer applies its kernel."""
     if isinstance(layer, (tf.keras.layers.LocallyConnected1D, tf.keras.layers.LocallyConnected2D)):
         return 1  # it has a kernel of its own for every place
     transposed = isinstance(layer, (tf.keras.layers.Conv2DTranspose, tf.keras.layers.Conv3DTranspose))
-    shape = call.input_shapes if transposed else call.output_shapes
+    shape = (call.inputs if transposed else call.outputs)[0].shape
     first = getattr(layer, "data_format", "channels_last") == "channels_first"
-    places = shape[2:] if first else shape[1:-1]
-    if None in places:
+    places = [size for size in (shape[2:] if first else shape[1:-1]) if size is not None]
+    if len(places) < len(shape) - 2:
+        name = call.layer.name
         raise UserError(f"{name} has images of unknown size: build it for one size to count its operations")
     return math.prod(places)
-
-
-def _output_shape(calls: Sequence[Any]) -> tuple[int | None, ...]:
-    shape = calls[0].output_shapes if calls else ()
-    shape = shape[0] if shape and isinstance(shape, list) else shape
-    return tuple(shape[1:])
 
 
 def _size(weight: Any) -> int:
@@ -549,7 +568,7 @@ def _without_state(layer: tf.keras.layers.Layer) -> tf.keras.layers.Layer:
     if isinstance(layer, tf.keras.Model):
         return tf.keras.models.clone_model(layer, clone_function=_without_state)
     config = layer.get_config()
-    for key in ("kernel_quantizer", "depthwise_quantizer", "pointwise_quantizer"):
+    for key in KERNELS:
         quantizer = getattr(layer, key, None)
         if claims_one_bit(quantizer) and getattr(quantizer, "variables", None):
             config[key] = quantizers.ScaledSign()

@@ -41,24 +41,6 @@ _MATRIX = 40  # classes up to which the confusion matrix is drawn
 _HISTOGRAMS = 6  # layers whose weights are drawn
 _SNAPSHOTS = 8  # codebooks in a history
 
-LAYER_FIGURES: dict[str, tuple[str, float]] = {
-    "tau": ("τ, the quantile of ReCU's clamp", 1),
-    "dead_share": ("weights outside ±Q(τ), without gradient (%)", 100),
-    "quantization_error": ("quantization error (% of the energy)", 100),
-    "epoch_flips": ("signs that changed in the epoch (%)", 100),
-    "sign_entropy": ("entropy of the signs (bits per weight)", 1),
-    "pattern_entropy": ("entropy of 3×3 patterns (bits per slice)", 1),
-}
-"""What `observe.KernelDiagnostics` writes of a layer, by name: the chart's title and a factor."""
-
-STEP_FIGURES: dict[str, tuple[str, float]] = {
-    "flip_ratio": ("sign flips per step (% of weights)", 100),
-    "silent_share": ("silent weights (%)", 100),
-    "scaled_share": ("channels that AGS scales (%)", 100),
-    "gradient_ratio": ("mean ratio of gradient to weight", 1),
-}
-"""What `observe.KernelTelemetry` writes into metrics.csv, likewise."""
-
 
 @dataclasses.dataclass(frozen=True)
 class Mistake:
@@ -356,7 +338,7 @@ class _Part:
 
     def layer_figures(self) -> list[str]:
         """The figures of layers that mean something for the method, in the method's order."""
-        return [name for name in self.material.diagnostics if name in LAYER_FIGURES]
+        return [name for name in self.material.diagnostics if name in observe.LAYER_FIGURES]
 
     def caveats(self) -> Iterator[str]:
         """What must be known before the result is compared with the paper's."""
@@ -375,10 +357,10 @@ class _Part:
         rows, records = self.material.metrics, _last_phase(self.material.records)
         charts = []
         for name in self.material.diagnostics:
-            if name in LAYER_FIGURES and records:
-                charts.append(plots.layers(records, name, *LAYER_FIGURES[name]))
-            elif name not in LAYER_FIGURES and rows:  # also what a method of another package logs
-                title, factor = STEP_FIGURES.get(name, (name.replace("_", " "), 1))
+            if name in observe.LAYER_FIGURES and records:
+                charts.append(plots.layers(records, name, *observe.LAYER_FIGURES[name]))
+            elif name not in observe.LAYER_FIGURES and rows:  # also what a method of another package logs
+                title, factor = observe.STEP_FIGURES.get(name, (name.replace("_", " "), 1))
                 charts.append(plots.over_epochs({"": rows}, name, title, factor))
         return [chart for chart in charts if chart]
 
@@ -481,10 +463,12 @@ class _Part:
     def layer_table(self) -> tuple[list[str], list[list[str]]]:
         """Header and rows of the method's figures for every binary layer, after the last epoch."""
         names = self.layer_figures()
-        header = ["layer", *(LAYER_FIGURES[name][0] for name in names)]
+        header = ["layer", *(observe.LAYER_FIGURES[name][0] for name in names)]
         rows = []
         for layer, values in self.layers.items():
-            cells = ["" if values[n] is None else f"{LAYER_FIGURES[n][1] * values[n]:.4g}" for n in names]
+            cells = [
+                "" if values[n] is None else f"{observe.LAYER_FIGURES[n][1] * values[n]:.4g}" for n in names
+            ]
             rows.append([layer, *cells])
         return header, rows if names else []
 

@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from bnn_tf.training.evaluation import Evaluation, evaluate
-    from bnn_tf.training.run import Cadence, ClaimedError, Position, Run, RunConfig, build_network
+    from bnn_tf.training.run import (
+        Cadence,
+        ClaimedError,
+        NotResumableError,
+        Position,
+        Run,
+        RunConfig,
+        build_network,
+    )
     from bnn_tf.training.start import (
         TransferReport,
         binarize_kernels,
@@ -18,11 +26,11 @@ if TYPE_CHECKING:
         transfer_in_order,
     )
     from bnn_tf.training.trainer import (
-        NotResumableError,
         Prepared,
         Session,
         StoppedError,
         Trained,
+        create_run,
         last_evaluation,
         prepare,
         set_seeds,
@@ -38,12 +46,13 @@ _HOMES = {
     "Run": "run",
     "RunConfig": "run",
     "Session": "trainer",
-    "NotResumableError": "trainer",
+    "NotResumableError": "run",
     "StoppedError": "trainer",
     "Trained": "trainer",
     "TransferReport": "start",
     "binarize_kernels": "start",
     "build_network": "run",
+    "create_run": "trainer",
     "evaluate": "evaluation",
     "last_evaluation": "trainer",
     "prepare": "trainer",
@@ -70,6 +79,7 @@ __all__ = [
     "TransferReport",
     "binarize_kernels",
     "build_network",
+    "create_run",
     "evaluate",
     "last_evaluation",
     "prepare",

@@ -19,6 +19,7 @@ import csv
 import dataclasses
 import io
 import json
+import math
 import os
 import platform
 import re
@@ -32,7 +33,7 @@ from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 from bnn_tf import files, model_files
 from bnn_tf._tensorflow import tf
-from bnn_tf.errors import UsageError, UserError, first_line
+from bnn_tf.errors import AdvisingError, UsageError, UserError, first_line
 from bnn_tf.training.checkpoints import Checkpoints, WeightAverage
 from bnn_tf.values import Count, Range, Value
 from zoo.blocks import get_model, require_options
@@ -52,6 +53,15 @@ class ClaimedError(UserError):
     Example:
         >>> ClaimedError("another process is training runs/1").exit_code
         1
+    """
+
+
+class NotResumableError(AdvisingError):
+    """A run was trained before, and no checkpoint of it can be used.
+
+    Example:
+        >>> str(NotResumableError("no checkpoint can be read", "start again from its last weights"))
+        'no checkpoint can be read; start again from its last weights'
     """
 
 
@@ -112,7 +122,8 @@ class RunConfig(Value):
         limit: How many images of each split to use; all by default.
         deterministic: Make every operation reproducible, at some cost in speed.
         workers: Parallel calls that prepare images; `None` chooses.
-        init_from: Run, or network of Larq Zoo, whose weights are the start.
+        init_from: Whose weights are the start: a run, a saved model, `zoo:NAME` or `larq-zoo:NAME` (see
+            `bnn_tf.training.sources`).
         class_names: The labels' names, in order.
         precision: Of activations and gradients; latent weights, statistics and losses are always float32.
         jit: Compile the training step with XLA (on CPUs this is slower).
@@ -159,6 +170,17 @@ class RunConfig(Value):
     def cadence(self) -> Cadence:
         """How often to save in the middle of an epoch."""
         return Cadence.parse(self.checkpoint_every)
+
+    def sources(self) -> list[str | None]:
+        """From what other than the previous phase each phase takes its weights; `None` if it does not.
+
+        Example:
+            >>> from zoo import recipes
+            >>> RunConfig(recipes.find("recu"), init_from="zoo:cifar_resnet20-recu").sources()
+            ['zoo:cifar_resnet20-recu']
+        """
+        named = [None if phase.start in STARTS else phase.start for phase in self.recipe.phases]
+        return named if self.init_from is None else [self.init_from, *named[1:]]
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON, with the format number."""
@@ -212,12 +234,25 @@ def _absolute(path: Any) -> Any:
 
 
 def read_metrics(folder: Path) -> list[dict[str, str]]:
-    """What `Run.metrics` gives of the run directory `folder`, also where its method cannot be imported."""
+    """What `Run.metrics` gives of the run directory `folder`, also where its method cannot be imported.
+
+    All columns but `phase` hold finite numbers, and a cell with anything else reads as empty; a row of
+    another length, or without the number of its epoch, is left out.
+    """
     try:
         rows = list(csv.DictReader(io.StringIO((folder / "metrics.csv").read_text())))
     except (OSError, ValueError, csv.Error):
         return []
-    return [row for row in rows if None not in row and None not in row.values()]
+    whole = [row for row in rows if None not in row and None not in row.values()]
+    read = [{key: text if key == "phase" else _finite(text) for key, text in row.items()} for row in whole]
+    return [row for row in read if row.get("epoch", "1").isdigit()]
+
+
+def _finite(text: str) -> str:
+    """The text of a finite number; nothing of another one or of anything else."""
+    with contextlib.suppress(ValueError):
+        return text if math.isfinite(float(text)) else ""
+    return ""
 
 
 class Run:

@@ -1,4 +1,4 @@
-"""Where weights come from: earlier phases, runs, saved models, Larq Zoo, teachers, averages.
+"""Where weights come from: earlier phases, what a name stands for (`bnn_tf.training.sources`), teachers.
 
 Weights move between networks by layer and variable name (`transfer`), or, where the layers have other names,
 by kind, order and shape (`transfer_in_order`). `larq-zoo:NAME` names a network of Larq Zoo wherever a run or
@@ -18,6 +18,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Collection
+from pathlib import Path
 
 import numpy as np
 
@@ -28,13 +29,13 @@ from bnn_tf.data.images import Images, ResizeShort
 from bnn_tf.errors import UserError, first_line, some, unknown
 from bnn_tf.layers import Flip
 from bnn_tf.model_files import load_model
+from bnn_tf.training import sources
 from bnn_tf.training.larq_names import PREFIX, is_larq_zoo, parse_larq_zoo
 from bnn_tf.training.run import Run, RunConfig, build_network
 from bnn_tf.transforms import latent_value
 from bnn_tf.values import InNotebooks
 from zoo import pretrained
 from zoo.recipes import Phase, Recipe
-from zoo.recipes.recipe import STARTS
 
 Key = tuple[str, str]
 
@@ -338,30 +339,34 @@ def load_zoo(name: str) -> tf.keras.Model:
 
 
 def load_source(name: str, safe: bool = True) -> tf.keras.Model:
-    """The network that a run, a saved model, `zoo:NAME` or a name of Larq Zoo stands for.
+    """The network that a name stands for (see `bnn_tf.training.sources`).
 
     Args:
-        name: The run or folder, the file, or the name.
+        name: A run, a saved model, `zoo:NAME` or `larq-zoo:NAME`.
         safe: See `bnn_tf.load_model`.
 
     Raises:
         UserError: there is no such run or model, or it cannot be read.
     """
-    if name.startswith(pretrained.PREFIX):
+    kind, path = sources.require(name), Path(name).expanduser()
+    if kind == "zoo":
         return load_zoo(name)
-    if is_larq_zoo(name):
+    if kind == "larq-zoo":
         return load_larq_zoo(name)
-    if Run.exists(name) or (os.path.isdir(name) and not os.path.isfile(os.path.join(name, "saved_model.pb"))):
-        return Run.open(name).load_network()
-    return load_model(name, safe=safe)
+    return Run.open(path).load_network() if kind == "run" else load_model(path, safe=safe)
 
 
-def origin(config: RunConfig, index: int) -> str | None:
-    """From what other than the previous phase a phase takes its weights; `None` if it does not."""
-    start = config.recipe.phases[index].start
-    if index == 0 and config.init_from is not None:
-        return config.init_from
-    return None if start in STARTS else start
+def require_source(name: str, safe: bool = True) -> None:
+    """Refuses what a later phase could not start from; a run may still be without weights.
+
+    Raises:
+        UserError: as `load_source`.
+    """
+    kind = sources.require(name)
+    if kind == "run":
+        Run.open(Path(name).expanduser())
+    elif kind == "saved model":
+        load_source(name, safe)
 
 
 def take_weights(
@@ -381,7 +386,7 @@ def take_weights(
             no such source, or nothing of it fits.
     """
     phase = config.recipe.phases[index]
-    name, method = origin(config, index), config.recipe.method_of(phase)
+    name, method = config.sources()[index], config.recipe.method_of(phase)
     if name is None:
         if previous is None or phase.start != "previous":
             return None
@@ -412,7 +417,7 @@ def initialize(
     report = take_weights(network, config, index, previous, safe)
     if config.recipe.phases[index].binarize_kernels:
         binarize_kernels(network)
-    return None if report is None else _told(report, str(origin(config, index)))
+    return None if report is None else _told(report, str(config.sources()[index]))
 
 
 def _told(report: TransferReport, name: str) -> str:
@@ -468,8 +473,6 @@ def train_only_batch_norm(network: tf.keras.Model) -> None:
 
 # ------------------------------------------------------------------------------------------------- teachers
 
-_KERAS = "keras:"
-
 
 def load_teacher(config: RunConfig, safe: bool = True) -> tf.keras.Model:
     """The teacher that the recipe names, from images to logits.
@@ -487,8 +490,9 @@ def load_teacher(config: RunConfig, safe: bool = True) -> tf.keras.Model:
             "the distribution loss needs a teacher: a run, a saved model, zoo:cifar_resnet20-ovsw, "
             "keras:ResNet50 or larq-zoo:QuickNet"
         )
-    if Run.exists(name):
-        run = Run.open(name)
+    kind = sources.require(name, sources.TEACHERS)
+    if kind == "run":
+        run = Run.open(Path(name).expanduser())
         expected = run.config.recipe.images
         if (expected.mean, expected.std) != (images.mean, images.std):
             raise UserError(
@@ -496,17 +500,17 @@ def load_teacher(config: RunConfig, safe: bool = True) -> tf.keras.Model:
                 f"this recipe has {images.mean} and {images.std}; choose the same normalization"
             )
         teacher = run.load_network()
-    elif name.startswith(pretrained.PREFIX):
+    elif kind == "zoo":
         record = pretrained.record(name.removeprefix(pretrained.PREFIX))
         own = RunConfig.from_dict(record["config"]).recipe.images
         teacher = _renormalized(load_zoo(name), images, own.mean, own.std)
-    elif name.startswith(_KERAS):
-        teacher = keras_application(name.removeprefix(_KERAS), recipe)
-    elif is_larq_zoo(name):
+    elif kind == "keras":
+        teacher = keras_application(name.removeprefix(sources.KERAS), recipe)
+    elif kind == "larq-zoo":
         own = larq_zoo_images(images.size)
         teacher = _renormalized(load_larq_zoo(name), images, own.mean, own.std)
     else:
-        teacher = load_model(name, safe=safe)
+        teacher = load_source(name, safe)
     _check_teacher(teacher, config)
     return teacher
 
@@ -537,7 +541,7 @@ def keras_application(name: str, recipe: Recipe, weights: str | None = "imagenet
     try:
         network = builders[name](weights=weights, input_shape=shape, classifier_activation=None)
     except (ValueError, OSError) as error:  # an unsuitable input size; no network
-        raise UserError(f"the teacher {_KERAS}{name} cannot be loaded: {first_line(error)}") from error
+        raise UserError(f"the teacher {sources.KERAS}{name} cannot be loaded: {first_line(error)}") from error
     image = tf.keras.Input(shape)
     pixels = 255 * (image * tf.constant(images.std) + tf.constant(images.mean))
     preprocess = sys.modules[builders[name].__module__].preprocess_input

@@ -281,10 +281,13 @@ class Sweep:
         """Where a task stands, as its run directory says."""
         path, failure = self.run_path(task), self._failure(task)
         if failure.is_file():
-            return Outcome(task, path, "failed", error=failure.read_text().strip())
+            return Outcome(task, path, "failed", error=failure.read_text(errors="replace").strip())
         if not Run.exists(path):
             return Outcome(task, path, "waiting")
-        run = Run.open(path)
+        try:
+            run = Run.open(path)
+        except UserError as error:  # a damaged run is one training, and not the sweep
+            return Outcome(task, path, "failed", error=f"{error}; remove {path} to train it anew")
         last = trainer.last_evaluation(run) if run.reached() == run.end else None
         if last is not None:
             shares = {"top1": last.top1, "top5": last.top5}

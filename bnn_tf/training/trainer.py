@@ -29,16 +29,18 @@ from bnn_tf._tensorflow import keras_backend, tf
 from bnn_tf.callbacks import measure_batch_norm
 from bnn_tf.distillation import Distiller
 from bnn_tf.errors import UsageError, UserError
+from bnn_tf.losses import Replicated
 from bnn_tf.observe import KernelDiagnostics
 from bnn_tf.training import start, strategies
 from bnn_tf.training.checkpoints import Saved, WeightAverage
 from bnn_tf.training.evaluation import Evaluation
 from bnn_tf.training.progress import EpochProgress
-from bnn_tf.training.run import Position, Run, RunConfig, build_network
+from bnn_tf.training.run import NotResumableError, Position, Run, RunConfig, build_network
 
 EXPLODED = 1e6
 """A mean loss above this is taken as gone astray, although it is still a number."""
 
+_VISIBLE_WITHIN = 30  # seconds after which a file of another machine is taken as absent
 _CHECKED_EVERY = 20  # steps between two looks at the loss, which go to TensorBoard; each waits for the device
 
 
@@ -131,22 +133,6 @@ class StoppedError(UserError):
         self.exit_code = 128 + number
 
 
-class NotResumableError(UserError):
-    """A run was trained before, and no checkpoint of it can be used.
-
-    Attributes:
-        reason: What is there, without the advice at the end of the message.
-
-    Example:
-        >>> str(NotResumableError("no checkpoint can be read", "start again from its last weights"))
-        'no checkpoint can be read; start again from its last weights'
-    """
-
-    def __init__(self, reason: str, advice: str) -> None:
-        super().__init__(f"{reason}; {advice}")
-        self.reason = reason
-
-
 def set_seeds(seed: int) -> None:
     """Seeds Python's, NumPy's and TensorFlow's global generators.
 
@@ -195,6 +181,11 @@ def prepare(config: RunConfig, session: Session) -> Prepared:
     if config.deterministic:
         tf.config.experimental.enable_op_determinism()
     strategy = strategies.select(session.gpus, session.cluster)
+    if config.jit and strategy.num_replicas_in_sync > 1:
+        raise UsageError(
+            f"jit (--jit) works on one device only, there are {strategy.num_replicas_in_sync}: "
+            "TensorFlow crashes where XLA compiles a step of several"
+        )
     config = config.located()
     recipe = config.recipe
     source = data.load(recipe.dataset, config.data_dir, limit=config.limit)
@@ -207,13 +198,47 @@ def prepare(config: RunConfig, session: Session) -> Prepared:
     needs = any(phase.loss.needs_teacher for phase in recipe.phases)
     with strategy.scope():
         teacher = start.load_teacher(config, session.safe) if needs else None
-    for index in range(1, len(recipe.phases)):  # later phases: what they start from must exist
-        name = start.origin(config, index)
-        if name is not None and not start.is_larq_zoo(name):
-            Run.open(name)
+    for name in config.sources()[1:]:  # of later phases
+        if name is not None:
+            start.require_source(name, session.safe)
     with session.console.status("Building the network…"):  # shows on terminals only
         network, remark = _new_network(config, strategy, session, 0, None)
     return Prepared(config, source, strategy, network, teacher, remark)
+
+
+def create_run(prepared: Prepared, path: str | os.PathLike | None = None) -> Run:
+    """The directory of a new run; of several workers the first makes it, and the others open it.
+
+    Args:
+        prepared: What `prepare` gave.
+        path: Where; see `Run.create`. Several workers must name it.
+
+    Raises:
+        UserError: it cannot be made, or another worker does not see it.
+
+    Example:
+        >>> import tempfile
+        >>> from zoo import recipes
+        >>> config = RunConfig(recipes.find("bireal", dataset="digits"), limit=32)
+        >>> run = create_run(prepare(config, Session(Console(quiet=True))), tempfile.mkdtemp())
+        >>> run.config.limit
+        32
+    """
+    with strategies.clear_losses(prepared.strategy):
+        run = strategies.by_chief(prepared.strategy, lambda: Run.create(prepared.config, path))
+    if run is None:
+        if path is None:
+            raise UsageError("several workers share one run directory, which must be named")
+        deadline = time.monotonic() + _VISIBLE_WITHIN
+        while not Run.exists(path) and time.monotonic() < deadline:  # other machines see new files later
+            time.sleep(0.2)
+        if not Run.exists(path):
+            raise UserError(
+                f"{path} was made by the first worker, but is not seen by this one: "
+                "all workers must share the run directory"
+            )
+        run = Run(Path(path), prepared.config)
+    return run
 
 
 def _new_network(
@@ -279,8 +304,8 @@ def train(run: Run, session: Session, prepared: Prepared | None = None) -> Train
     with _clear_errors(), Signals() as signals:
         if prepared is None:
             prepared = prepare(run.config, session)
-        claim = run.claimed() if strategies.is_chief(prepared.strategy) else contextlib.nullcontext()
-        with claim:
+        with strategies.clear_losses(prepared.strategy), contextlib.ExitStack() as claim:
+            strategies.by_chief(prepared.strategy, lambda: claim.enter_context(run.claimed()))
             return _Training(run, session, prepared, signals, until).run_phases()
 
 
@@ -421,18 +446,29 @@ class _Training:
         source, images = self.prepared.source, config.recipe.images_of(phase)
         workers = config.workers or tf.data.AUTOTUNE
         self.steps = data.steps(source, "train", phase.batch_size)
-        batches = data.training_batches(
-            source,
-            images,
-            phase.batch_size,
-            config.seed + position.phase,
-            # BatchNorm's statistics are measured on images of one more epoch.
-            phase.epochs + bool(phase.statistics_batches),
-            initial_epoch=position.epoch,
-            initial_step=position.step,
-            workers=workers,
+        batches = strategies.distribute(
+            self.strategy,
+            lambda share: data.training_batches(
+                source,
+                images,
+                phase.batch_size,
+                config.seed + position.phase,
+                # BatchNorm's statistics are measured on images of one more epoch.
+                phase.epochs + bool(phase.statistics_batches),
+                initial_epoch=position.epoch,
+                initial_step=position.step,
+                workers=workers,
+                share=share,
+            ),
         )
-        held_out = data.evaluation_batches(source, images, config.recipe.test_batch_size, workers=workers)
+        test_batch_size = config.recipe.test_batch_size
+        held_out = strategies.distribute(
+            self.strategy,
+            lambda share: data.evaluation_batches(
+                source, images, test_batch_size, workers=workers, share=share
+            ),
+        )
+        self.test_steps = data.steps(source, "test", test_batch_size)
         later = sum(p.epochs for p in config.recipe.phases[position.phase + 1 : self.until + 1])
         self.progress = EpochProgress(
             self.session.console,
@@ -442,14 +478,14 @@ class _Training:
             phase.batch_size,
             later,
             self.session.print_every,
-            data.steps(source, "test", config.recipe.test_batch_size),
-            config.recipe.test_batch_size,
+            self.test_steps,
+            test_batch_size,
         )
         logs_folder = self.run.path / "tensorboard" / phase.name
         # Other workers measure as well, because all must read shared variables in the same order.
         records = self.run.path / "diagnostics.jsonl" if self.writes else Path(os.devnull)
         callbacks = [
-            *method.callbacks(epochs=phase.epochs, log_dir=logs_folder),
+            *method.callbacks(epochs=phase.epochs, log_dir=logs_folder if self.writes else None),
             KernelDiagnostics(
                 records, phase.name, network, logs_folder if self.writes else None, method.diagnostics
             ),
@@ -459,7 +495,7 @@ class _Training:
             callback.set_model(self.fitted)
         self.writer = tf.summary.create_file_writer(str(logs_folder)) if self.writes else None
         with self.strategy.scope(), data.clear_errors():
-            iterator = iter(self.strategy.experimental_distribute_dataset(batches))
+            iterator = iter(batches)
             self.saved_at, step = time.monotonic(), position.step
             self.compiled_step = self.compiled_evaluation = False
             for callback in callbacks:
@@ -490,11 +526,16 @@ class _Training:
             optimizer = tf.keras.mixed_precision.LossScaleOptimizer(optimizer)
         self.metrics = metrics(len(config.class_names))
         options = self.execution()
+        several = self.strategy.num_replicas_in_sync > 1
         if phase.loss.needs_teacher:
             fitted = Distiller(network, self.prepared.teacher)
+        elif several:
+            fitted = Replicated(network, phase.loss.build())
         else:
             fitted, options["loss"] = network, phase.loss.build()
-        fitted.compile(optimizer=optimizer, metrics=self.metrics, **options)
+        # The images of several replicas have weights, see `data.Share`.
+        options["weighted_metrics" if several else "metrics"] = self.metrics
+        fitted.compile(optimizer=optimizer, **options)
         # A step's metrics are those of all replicas already; over several machines Keras adds them up again.
         fitted.distribute_reduction_method = "first"
         return fitted
@@ -517,7 +558,7 @@ class _Training:
         epoch: int,
         step: int,
         logs: Mapping[str, float],
-        held_out: tf.data.Dataset,
+        held_out: Any,
         callbacks: Sequence[tf.keras.callbacks.Callback],
     ) -> dict[str, Any]:
         """The training steps of an epoch from a step on, then its evaluation; gives the epoch's row."""
@@ -580,7 +621,7 @@ class _Training:
 
     def evaluate(
         self,
-        held_out: tf.data.Dataset,
+        held_out: Any,
         iterator: Iterator[Any] | None,
         epoch: int,
         logs: Mapping[str, float],
@@ -602,7 +643,11 @@ class _Training:
                 raise _EvaluationStopped
             if iterator is not None:
                 measure_batch_norm(self.network, self.statistics_images(iterator))
-            results = self.evaluator.evaluate(held_out, verbose=0, return_dict=True, callbacks=[stop])
+            # Keras counts the batches of a plain dataset itself.
+            steps = None if isinstance(held_out, tf.data.Dataset) else self.test_steps
+            results = self.evaluator.evaluate(
+                held_out, steps=steps, verbose=0, return_dict=True, callbacks=[stop]
+            )
             self.signals.hold = True
             return results
         except (_EvaluationStopped, _StopAtOnce):
@@ -617,8 +662,7 @@ class _Training:
         for _ in range(min(self.phase.statistics_batches, self.steps)):
             if strategies.agree(self.strategy, self.signals.received or 0):
                 raise _EvaluationStopped
-            images, _labels = next(iterator)
-            yield images
+            yield next(iterator)[0]
 
     def reset_metrics(self) -> None:
         """Begins new means; Keras resets those only that it has used in this process already."""
@@ -719,7 +763,7 @@ def _floats(figures: Mapping[str, Any]) -> dict[str, float]:
 
 def loss_metric(fitted: tf.keras.Model) -> tf.keras.metrics.Metric:
     """The running mean of the loss, which Keras does not list before the first step."""
-    return fitted.loss_tracker if isinstance(fitted, Distiller) else fitted.compiled_loss._total_loss_mean
+    return fitted.loss_tracker if isinstance(fitted, Replicated) else fitted.compiled_loss._total_loss_mean
 
 
 class _Evaluator(tf.keras.Model):
@@ -737,12 +781,13 @@ class _Evaluator(tf.keras.Model):
     @tf.autograph.experimental.do_not_convert
     def test_step(self, data: Any) -> dict[str, tf.Tensor]:
         """Figures over all batches so far."""
-        images, labels = data
+        images, labels, weights = tf.keras.utils.unpack_x_y_sample_weight(data)
         logits = tf.cast(self.network(images, training=False), tf.float32)
         mean, *others = self.figures
-        mean.update_state(tf.keras.losses.sparse_categorical_crossentropy(labels, logits, from_logits=True))
+        losses = tf.keras.losses.sparse_categorical_crossentropy(labels, logits, from_logits=True)
+        mean.update_state(losses, sample_weight=weights)
         for metric in others:
-            metric.update_state(labels, logits)
+            metric.update_state(labels, logits, sample_weight=weights)
         return {metric.name: metric.result() for metric in self.figures}
 
 

@@ -83,6 +83,40 @@ def test_what_changes_in_a_plain_network(rng):
     assert 0.1 < (signs < 0).mean() < 0.9
 
 
+def test_a_method_with_real_kernels_makes_none_binary():
+    model = plain()
+    mine = bnn_tf.binarize(model, "real")
+    assert bnn_tf.binarize_report(mine).binary == ()
+    assert str(bnn_tf.binarize_report(mine)).startswith("0 binary convolutions, method Real(")
+    real = "the method leaves its kernel real"
+    assert notes(mine) == {
+        "a": (False, "the first layer"),
+        "b": (False, f"{real}; BatchNorm inserted"),
+        "c": (False, real),
+        "d": (False, real),
+        "logits": (False, "no convolution"),
+    }
+    assert mine.get_layer("a").activation is tf.keras.activations.relu
+    assert isinstance(mine.get_layer("c_relu"), layers.ReLU)
+
+
+def test_a_method_of_signs_and_real_kernels_replaces_rectifiers():
+    mine = bnn_tf.binarize(plain(), bnn_tf.methods.Real("sign"))
+    assert notes(mine)["c"] == (False, "the method leaves its kernel real")
+    assert isinstance(mine.get_layer("c_relu"), bnn_tf.layers.HardTanh)
+
+
+def test_a_frozen_network_trains_what_has_changed():
+    model = plain()
+    model.trainable = False
+    mine = bnn_tf.binarize(model, "recu")
+    trained = {weight.name.split("/")[0] for weight in mine.trainable_weights}
+    assert trained == {"b", "b_bn", "c", "c_norm", "d", "d_norm"}
+    assert notes(mine)["c"] == (True, "trainable again")
+    assert notes(mine)["c_norm"] == (False, "trainable again: what it normalizes has changed")
+    assert not model.get_layer("c").trainable
+
+
 def test_functions_and_shared_layers_as_activations(rng):
     image = layers.Input((8, 8, 3))
     relu = layers.ReLU(name="relu")

@@ -76,6 +76,41 @@ def test_recu_clamp_value_and_gradient(tau, kernel, rng, value_and_gradients):
     np.testing.assert_allclose(gradient, expected, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.parametrize("shape", [(3, 3, 8, 64), (7, 3), (1, 1, 16, 2)])
+@pytest.mark.parametrize("tau", [0.6, 0.85, 0.99, 1.0])
+def test_recu_sign_is_the_sign_of_the_clamp(tau, shape, compiled, rng, value_and_gradients):
+    """Value and gradient are those of the formula, step by step, where XLA compiles and where it does not."""
+    kernel, upstream = rng.normal(0.02, 0.1, shape), rng.normal(size=shape)
+
+    def steps(w):
+        return math.identity_sign(math.recu_clamp(w, tau))
+
+    def at_once(w):
+        return math.recu_sign(w, tau)
+
+    function = tf.function(at_once, autograph=False) if compiled else at_once
+    value, (gradient,) = value_and_gradients(function, kernel, upstream=upstream)
+    expected, (expected_gradient,) = value_and_gradients(steps, kernel, upstream=upstream)
+    np.testing.assert_array_equal(value, expected)
+    np.testing.assert_allclose(gradient, expected_gradient, rtol=1e-9, atol=1e-9)
+
+
+def test_second_derivative_of_recu_sign(rng):
+    """Derivatives of the gradient run through the mean and the deviation, as those of the steps do."""
+    kernel, upstream, direction = (tf.constant(rng.normal(size=(3, 3, 2, 4))) for _ in range(3))
+    results = []
+    for function in (lambda w: math.recu_sign(w, 0.8), lambda w: math.identity_sign(math.recu_clamp(w, 0.8))):
+        with tf.GradientTape() as outer:
+            outer.watch(kernel)
+            with tf.GradientTape() as inner:
+                inner.watch(kernel)
+                loss = tf.reduce_sum(function(kernel) * upstream)
+            product = tf.reduce_sum(inner.gradient(loss, kernel) * direction)
+        results.append(outer.gradient(product, kernel).numpy())
+    np.testing.assert_allclose(*results, rtol=1e-9, atol=1e-9)
+
+
 @pytest.mark.parametrize("tau", [85, 93, 99])
 def test_recu_clamp_of_the_authors(golden, assert_close, tau):
     a = golden("recu_kernel")

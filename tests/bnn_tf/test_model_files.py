@@ -13,8 +13,9 @@ import h5py
 import numpy as np
 import pytest
 
+import bnn_tf
 import zoo
-from bnn_tf import hdf5, load_model, methods, model_files, quantizers
+from bnn_tf import hdf5, load_model, methods, model_files, quantizers, report
 from bnn_tf._tensorflow import lq, tf
 from bnn_tf.errors import UnknownClassError, UserError
 from bnn_tf.losses import SmoothedCrossentropy
@@ -57,6 +58,29 @@ def network(*hidden, shape=(8, 8, 4)):
     for layer in hidden:
         x = layer(x)
     return tf.keras.Model(image, x)
+
+
+def test_a_path_stands_for_its_model_wherever_a_model_is_taken(tmp_path):
+    size = {"input_shape": (8, 8, 3)}
+    model = tf.keras.Sequential(
+        [
+            tf.keras.layers.Conv2D(8, 3, **size),
+            tf.keras.layers.Conv2D(8, 3, name="inner"),
+            tf.keras.layers.GlobalAveragePooling2D(),
+            tf.keras.layers.Dense(2),
+        ]
+    )
+    for path in (tmp_path / "net.keras", str(tmp_path / "net.h5"), tmp_path / "folder"):
+        model.save(path)
+        assert bnn_tf.lint(path) == bnn_tf.lint(model)
+        assert report.account(path) == report.account(model)
+        assert bnn_tf.binarize_report(bnn_tf.binarize(path, "recu")).binary == ("inner",)
+        bnn_tf.convert(path, tmp_path / "net.tflite", parity=False)
+        for source in (path, tmp_path / "net.tflite"):
+            assert bnn_tf.export_c(source, tmp_path / "net.c", check=False).real_convolutions == 3
+    for take in (bnn_tf.lint, report.account, lambda path: bnn_tf.binarize(path, "recu")):
+        with pytest.raises(UserError, match="there is no saved model at"):
+            take(tmp_path / "nothing.keras")
 
 
 class TestWhatSaveWrote:

@@ -1,6 +1,8 @@
 """Names become objects: registered ones, those of installed packages, and `package.module:Name`."""
 
+import importlib.metadata
 import sys
+import types
 
 import pytest
 
@@ -90,3 +92,36 @@ def test_errors_of_a_named_module_are_one_line(shapes, module, tmp_path):
 
 def test_installed_packages_need_no_trust(shapes):
     assert shapes.get("numpy:ndarray").__name__ == "ndarray"
+
+
+@pytest.fixture
+def makers(monkeypatch):
+    """Functions by name, in a module that is taken for an installed one: one is registered, one is not."""
+    makers = Registry("maker", functions=True)
+    theirs = types.ModuleType("their_makers")
+    theirs.cube, theirs.other = (lambda: "cube"), (lambda: "other")
+    makers.register("cube")(theirs.cube)
+    monkeypatch.setitem(sys.modules, "their_makers", theirs)
+    monkeypatch.setattr(registry, "_is_installed", lambda module: True)
+    with makers.temporary():
+        yield makers
+
+
+def test_a_function_is_registered_or_its_module_trusted(makers):
+    assert makers.get("their_makers:cube")() == "cube"
+    with pytest.raises(UntrustedModuleError, match="'their_makers', which does not register it as a maker; "):
+        makers.get("their_makers:other")
+    registry.trust("their_makers:other")
+    assert makers.get("their_makers:other")() == "other"
+
+
+def test_a_function_of_an_entry_point_is_registered(makers, monkeypatch):
+    point = importlib.metadata.EntryPoint("other", "their_makers:other", "makers")
+    monkeypatch.setattr(makers, "_entry_points", lambda: {"other": point})
+    assert makers.get("their_makers:other")() == "other"
+
+
+def test_programs_are_not_imported():
+    with pytest.raises(UntrustedModuleError, match=r"'pip\.__main__', which is a program"):
+        Registry("shape").get("pip.__main__:Circle")
+    assert "pip.__main__" not in sys.modules

@@ -290,6 +290,28 @@ def test_wrong_configurations_are_named():
         transforms.deserialize({"class_name": "Momentum", "config": {}})
 
 
+class Gentle(transforms.SilenceDecay):
+    """A subclass of a transform that somebody else might write."""
+
+
+def test_subclasses_of_transforms_are_found_by_their_names():
+    config = SGD(0.1, transforms=[Gentle(1e-4)]).get_config()
+    assert config["transforms"][0]["class_name"] == "Gentle"
+    (again,) = SGD.from_config(config).transforms
+    assert (type(again), again.decay) == (Gentle, 1e-4)
+
+
+def test_of_one_name_the_last_transform_counts():
+    first, last = (type("Mine", (transforms.SilenceDecay,), {}) for _ in range(2))
+    assert type(transforms.deserialize(transforms.serialize(first(0.1)))) is last
+
+
+def test_a_name_of_the_package_is_refused():
+    with pytest.raises(ValueError, match="there is a transform called 'SilenceDecay' already"):
+        type("SilenceDecay", (transforms.Transform,), {})
+    assert transforms.TRANSFORMS.get("SilenceDecay") is transforms.SilenceDecay
+
+
 class TestWhatDecays:
     """The sets of the papers, by the names of a small network's variables."""
 

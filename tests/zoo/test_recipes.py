@@ -260,8 +260,10 @@ class TestFind:
         assert recu.published_top1 is None
 
     def test_a_method_without_recipes_gets_a_general_one(self):
-        class Foreign(methods.BiReal):
+        class Foreign(methods.Method):
             name = "foreign"
+            input_quantizer = methods.BiReal.input_quantizer
+            kernel_quantizer = methods.BiReal.kernel_quantizer
 
         small = recipes.find(Foreign())
         assert (small.method, small.model, small.dataset) == (Foreign(), "cifar_resnet20", "digits")
@@ -270,6 +272,34 @@ class TestFind:
         middle = recipes.find(Foreign(), "vgg_small")
         assert (middle.dataset, middle.images.size) == ("cifar10", (32, 32))
         assert "without a recipe of its own" in large.note
+
+    def test_a_method_that_derives_from_another_has_its_recipes(self):
+        @dataclasses.dataclass(frozen=True)
+        class Silent(methods.OvSW):
+            silence_decay: float = 1e-3
+            name = "silent"
+
+        class Quieter(Silent):
+            name = "quieter"
+
+        paper = recipes.find("ovsw", "resnet18")
+        with methods.METHODS.temporary({"silent": Silent, "quieter": Quieter}):
+            recipe = recipes.find("silent", "resnet18")
+            assert (recipe.phases, recipe.images) == (paper.phases, paper.images)
+            assert recipe.method == Silent(delta=0.01, silence_decay=1e-3)  # its own default stays
+            assert recipe.note == f"silent has no recipes; of ovsw, from which it derives: {paper.note}"
+            value = recipes.find(Silent(delta=0.5), "resnet18")
+            assert (value.phases, value.method) == (paper.phases, Silent(delta=0.5))
+            assert recipes.variants("quieter") == recipes.variants("ovsw")
+            own = recipes.for_own_images(recipes.find("quieter", "cifar_resnet20", "folder"))
+            assert (own.variant, type(own.method)) == ("fast", Quieter)
+
+        class Mine(methods.ReCU):
+            name = "mine"
+
+        mine = recipes.find(Mine(), "cifar_resnet20", "cifar10")
+        assert mine.published_top1 is None
+        assert mine.phases == recipes.find("recu", "cifar_resnet20", "cifar10").phases
 
     @pytest.mark.parametrize(
         ("arguments", "message"),

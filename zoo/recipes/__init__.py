@@ -1,6 +1,6 @@
 """Recipes: which settings train which method on which network and dataset."""
 
-from zoo.recipes.papers import RECIPES, RESULTS, find, for_own_images
+from zoo.recipes.papers import RECIPES, RESULTS, find, for_own_images, variants
 from zoo.recipes.recipe import (
     LOSSES,
     OPTIMIZERS,
@@ -37,6 +37,7 @@ __all__ = [
     "for_own_images",
     "override",
     "settings",
+    "variants",
     "with_channels",
     "with_epochs",
 ]

@@ -7,7 +7,7 @@ the settings come from where they are not the paper's alone.
 from __future__ import annotations
 
 import inspect
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -560,7 +560,7 @@ def find(
     Without a dataset it is the one that the model is usually trained on, without a model as well the
     embedded default. Where no recipe names the combination, the method's recipe for the same network, or
     else for the same kind of network, stands in with the names changed, and its note says so. A method
-    without any recipe gets a general one.
+    without any recipe gets those of the class that it derives from, or a general one where there are none.
 
     Args:
         method: A name, `package.module:Class`, or a value, whose options are then those of the recipe.
@@ -578,13 +578,37 @@ def find(
     chosen = resolve(methods.Method, method)
     if model is not None:
         _is_large(model)  # the model exists
-    own = [recipe for recipe in RECIPES if type(recipe.method) is type(chosen)]
+    return _find(chosen, not isinstance(method, str), model, dataset, variant)
+
+
+def variants(method: str | methods.Method) -> list[str]:
+    """The variants of a method's recipes.
+
+    Example:
+        >>> variants("ovsw")
+        ['default', 'fast']
+    """
+    return list(dict.fromkeys(recipe.variant for recipe in _of(resolve(methods.Method, method)) or GENERAL))
+
+
+def _of(method: methods.Method) -> list[Recipe]:
+    """The recipes of a method's class, or else of the nearest that it derives from."""
+    for cls in type(method).__mro__:
+        own = [recipe for recipe in RECIPES if type(recipe.method) is cls]
+        if own:
+            return own
+    return []
+
+
+def _find(
+    chosen: methods.Method, as_it_is: bool, model: str | None, dataset: str | None, variant: str
+) -> Recipe:
+    """What `find` gives for a method whose options are to stay as they are, or are to be the recipe's."""
+    own = _of(chosen)
     general = not own and variant == "default"
     candidates = [recipe for recipe in (GENERAL if general else own) if recipe.variant == variant]
     if not candidates:
-        raise unknown(
-            f"variant of {chosen.name}'s recipes", variant, dict.fromkeys(r.variant for r in own or GENERAL)
-        )
+        raise unknown(f"variant of {chosen.name}'s recipes", variant, variants(chosen))
     if dataset is None:
         usual = (r.dataset for r in candidates if r.model == model)
         small = DEFAULT_DATASET if model is None else "imagenet2012" if _is_large(model) else "cifar10"
@@ -595,9 +619,21 @@ def find(
     exact = best.dataset == dataset and model in (None, best.model)
     if not exact or general:
         best = _stand_in(best, model or best.model, dataset, general)
-    if not isinstance(method, str) and best.method != chosen:
+    if not general and type(best.method) is not type(chosen):
+        method = chosen if as_it_is else _with_options_of(best.method, chosen)
+        note = f"{chosen.name} has no recipes; of {best.method.name}, from which it derives: {best.note}"
+        return _unpublished(best, method=method, note=note)
+    if as_it_is and best.method != chosen:
         best = _unpublished(best, method=chosen)
     return best
+
+
+def _with_options_of(parent: methods.Method, method: methods.Method) -> methods.Method:
+    """A method with the options of a recipe for a class that it derives from, but for its own defaults."""
+    usual = type(parent)()
+    names = [field.name for field in fields(parent)]
+    inherited = [name for name in names if getattr(method, name) == getattr(usual, name)]
+    return replace(method, **{name: getattr(parent, name) for name in inherited})
 
 
 def for_own_images(recipe: Recipe) -> Recipe:
@@ -609,10 +645,9 @@ def for_own_images(recipe: Recipe) -> Recipe:
         >>> for_own_images(find("recu", "resnet18", "folder")).variant
         'default'
     """
-    own = [fast for fast in RECIPES if fast.variant == "fast" and type(fast.method) is type(recipe.method)]
-    if not own or _is_large(recipe.model):
+    if _is_large(recipe.model) or "fast" not in variants(recipe.method):
         return recipe
-    fast = find(recipe.method.name, recipe.model, recipe.dataset, "fast")
+    fast = _find(recipe.method, False, recipe.model, recipe.dataset, "fast")
     return fast if fast.images.size == recipe.images.size else recipe
 
 

@@ -205,7 +205,9 @@ _VALUES: dict[str, type[Value]] = {
 # ---------------------------------------------------------------------------------------------- recipes
 
 STARTS = ("previous", "random")
-"""What a phase can start from; anything else names a run or a network of Larq Zoo."""
+"""What a phase can start from; anything else names a run, a saved model, `zoo:NAME` or `larq-zoo:NAME`.
+
+`bnn_tf.training.sources` says what such names stand for."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -248,7 +250,8 @@ class Phase(_Settings):
         loss: `CrossEntropy(…)`, or `Distribution()` against the recipe's teacher.
         images: What becomes of images in this phase where it is not what the recipe says.
         method: The network variant where it is not the recipe's method.
-        start: Where the weights come from: `"previous"` phase, `"random"`, or the path of a run.
+        start: Where the weights come from: `"previous"` phase, `"random"`, or a network: the path of a run or
+            of a saved model, `zoo:NAME` or `larq-zoo:NAME`.
         fresh_variables: Variables (by their own name) that may start at random although the others come
             from elsewhere, because the source has no such variable.
         binarize_kernels: Set the latent kernels to their signs before the phase.
@@ -318,7 +321,7 @@ class Recipe(_Settings):
         test_batch_size: Images per step in evaluation.
         shared_epochs: Whether a single number of epochs is for all phases together, in the proportion of
             their own; where not, each phase gets that number.
-        teacher: Where a `Distribution` loss takes the teacher from.
+        teacher: Where a `Distribution` loss takes the teacher from: as `Phase.start`, or `keras:NAME`.
         published_top1: The paper's accuracy, a share such as 0.875.
         published_top5: Likewise.
         note: Where the settings come from, and how far they are not the paper's.

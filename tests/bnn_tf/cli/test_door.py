@@ -7,10 +7,12 @@ import sys
 
 import pytest
 
+from bnn_tf import registry
 from bnn_tf._tensorflow import lq, tf
 from bnn_tf.deploy.lint import RULES
 from bnn_tf.methods import METHODS
-from bnn_tf.training import Run
+from bnn_tf.training import Run, RunConfig
+from zoo import recipes
 
 MINE = '''
 import dataclasses
@@ -150,6 +152,46 @@ def test_a_run_does_not_say_what_is_imported(command, outside):
     assert (row["epochs"], row["epochs_planned"], row["state"]) == (1, 1, "needs --import mine_outside")
     assert row["best"] is not None
     assert "needs --import mine_outside" in command("runs", ".")[1]
+
+
+@pytest.mark.parametrize("kind", ["dataset", "model"])
+def test_a_run_does_not_say_which_function_is_called(command, outside, kind, monkeypatch):
+    """An installed module is imported; only networks and registered datasets of it are called."""
+    installed = registry._is_installed
+    monkeypatch.setattr(registry, "_is_installed", lambda name: name == "mine_outside" or installed(name))
+    config = RunConfig(recipes.find("recu", "cifar_resnet20", "digits")).to_dict()
+    monkeypatch.syspath_prepend(outside)
+    (outside / "run").mkdir()
+    path = outside / "run" / "config.json"
+    for name in ("numpy:show_config", "mine_outside:dots"):
+        config["recipe"][kind] = name
+        path.write_text(json.dumps(config))
+        module = name.partition(":")[0]
+        refusal = {
+            "model": f"'{name}' builds no network",
+            "dataset": f"which does not register it as a dataset; if you trust it, add --import {module}",
+        }[kind]
+        for line in (("train", "--resume", "run"), ("train", "--recipe", path)):
+            code, out, err = command(*line)
+            assert code == 1
+            assert "{" not in out  # what the function prints
+            assert refusal in err
+    if kind == "model":
+        config["recipe"]["model"] = "mine_outside:little"
+        path.write_text(json.dumps(config))
+    assert command("train", "--recipe", path, "--import", "mine_outside", "--dry-run")[0] == 0
+
+
+@pytest.mark.parametrize("place", ["teacher", "start", "init_from"])
+def test_a_recipe_does_not_say_what_is_imported(command, outside, place):
+    config = RunConfig(recipes.find("recu", "cifar_resnet20", "digits")).to_dict()
+    owner = {"teacher": config["recipe"], "start": config["recipe"]["phases"][0], "init_from": config}[place]
+    owner[place] = "mine_outside:little"
+    (outside / "recipe.json").write_text(json.dumps(config))
+    code, out, err = command("train", "--recipe", "recipe.json")
+    assert (code, out) == (1, "")
+    assert err.startswith("bnn-tf: there is no run and no model at mine_outside:little")
+    assert "mine_outside" not in sys.modules
 
 
 def test_a_module_that_is_named_serves_every_command(command, outside):

@@ -4,11 +4,13 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from bnn_tf.cli import launch
 from bnn_tf.training import Run
 
 
@@ -44,6 +46,80 @@ def test_an_error_of_a_process_ends_all(tmp_path):
     assert done.returncode == 1
     assert "absent" in done.stdout
     assert "a process ended with exit code 1" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "words",
+    ["--run-dir=my/run", "--run-dir my/run", "-o my/run", "-omy/run", "--resume=my/run", "--resume my/run"],
+)
+def test_the_run_directory_is_known_however_it_is_written(words):
+    assert launch._run_directory(["train", "--method", "recu", *words.split(), "--quiet"]) == "my/run"
+
+
+@pytest.mark.parametrize("words", ["--method recu", "--method recu -o", "--output x"])
+def test_no_run_directory(words):
+    assert launch._run_directory(["train", *words.split()]) is None
+
+
+def test_help_of_the_command():
+    done = bnn_tf("launch", "-n", "2", "--", "train", "--help")
+    assert done.returncode == 0
+    assert done.stdout.startswith("Usage: bnn-tf train")
+
+
+def test_advice_after_a_stop(tmp_path):
+    assert launch._advice(tmp_path, 3) == "nothing was saved yet"
+    saved = tmp_path / "checkpoints" / "1-train" / "epoch-1"
+    saved.mkdir(parents=True)
+    (saved / "state.json").touch()
+    assert launch._advice(tmp_path, 3).startswith("`bnn-tf launch -n 3 -- train --resume ")
+
+
+def running(tmp_path, epoch):
+    """A job of two processes that has begun that epoch, and its processes' numbers."""
+    options = ["--method", "recu", "--dataset", "digits", "--limit", "128", "--epochs", "40"]
+    command = [sys.executable, "-m", "bnn_tf", "launch", "train", *options, "-o", tmp_path / "run"]
+    job = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    for line in job.stdout:
+        if line.startswith(f"[1] train {epoch}/40"):
+            break
+    children = Path(f"/proc/{job.pid}/task/{job.pid}/children").read_text().split()
+    assert len(children) == 2
+    return job, [int(child) for child in children]
+
+
+def gone(process):
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except FileNotFoundError:
+        return True
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_a_signal_saves_and_ends_all(number, tmp_path):
+    job, children = running(tmp_path, 1)
+    job.send_signal(number)
+    _, errors = job.communicate(timeout=120)
+    assert job.returncode == 128 + number
+    assert errors == (
+        f"bnn-tf: stopped by {number.name}; "
+        f"`bnn-tf launch -n 2 -- train --resume {tmp_path / 'run'}` goes on\n"
+    )
+    assert all(map(gone, children))
+    assert Run.open(tmp_path / "run").position() is not None
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a process of its parent's death")
+def test_nobody_is_left_where_the_launcher_is_killed(tmp_path):
+    job, children = running(tmp_path, 1)
+    job.kill()
+    job.wait()
+    deadline = time.monotonic() + 90
+    while not all(map(gone, children)) and time.monotonic() < deadline:
+        time.sleep(0.5)
+    assert all(map(gone, children))
 
 
 @pytest.mark.slow

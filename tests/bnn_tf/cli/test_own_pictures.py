@@ -1,11 +1,13 @@
 """`bnn-tf train` on a folder of pictures: what it finds, what it chooses, what it warns of."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from bnn_tf.report.page import png
+from bnn_tf.training.sweep import Sweep
 
 
 @pytest.fixture
@@ -172,3 +174,45 @@ def test_a_sub_bit_run_keeps_the_codebooks_that_ship(command, pictures):
         assert phase["epochs"] == 3
     planned = plan(command, "--data-dir", pictures, "--channels", 1, method="subbit")
     assert [phase["name"] for phase in planned["recipe"]["phases"]] == ["binary", "weights"]
+
+
+@pytest.mark.parametrize(
+    "typed",
+    [
+        ("--method", "ovsw"),
+        ("--method", "subbit"),
+        ("--method", "subbit", "--epochs", "3"),
+        ("--method", "subbit", "--set", "epochs=3"),
+        ("--method", "subbit", "--set", "weights.epochs=3"),
+        ("--method", "recu", "--channels", "1"),
+        ("--recipe", "recipe.json"),
+        ("--recipe", "recipe.json", "--precision", "float32"),
+    ],
+)
+def test_a_sweep_trains_what_train_does(typed, command, pictures, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    line = ("--method", "ovsw", "--precision", "bfloat16", "--checkpoint-every", "30s")
+    Path("recipe.json").write_text(command("train", *line, "--dry-run", "--json")[1])
+    monkeypatch.setattr(Sweep, "work", lambda *_: iter(()))
+    code, out, err = command("train", *typed, "--data-dir", pictures, "--dry-run", "--json")
+    assert (code, err) == (0, "")
+    code, _, err = command("sweep", *typed, "--data-dir", pictures, "--sweep-dir", "sweep")
+    assert (code, err) == (0, "")
+    (task,) = json.loads(Path("sweep/sweep.json").read_text())["tasks"]
+    planned = json.loads(out)
+    assert task["config"] == {key: planned[key] for key in task["config"]}
+    if "subbit" in typed:
+        assert (planned["init_from"], len(planned["recipe"]["phases"])) == ("zoo:cifar_resnet20-subbit", 1)
+        assert planned["recipe"]["phases"][0]["epochs"] == (60 if len(typed) == 2 else 3)
+
+
+def test_a_value_of_a_sweep_is_as_if_it_was_typed(command, pictures, tmp_path, monkeypatch):
+    monkeypatch.setattr(Sweep, "work", lambda *_: iter(()))
+    axes = ("--grid", "method=subbit,ovsw", "--grid", "epochs=3,4")
+    code, _, err = command("sweep", *axes, "--data-dir", pictures, "--sweep-dir", tmp_path / "sweep")
+    assert (code, err) == (0, "")
+    for task in json.loads((tmp_path / "sweep" / "sweep.json").read_text())["tasks"]:
+        method, epochs = task["choices"]["method"], task["choices"]["epochs"]
+        planned = plan(command, "--data-dir", pictures, "--epochs", epochs, method=method)
+        assert task["config"] == {key: planned[key] for key in task["config"]}
+        assert planned["init_from"] == f"zoo:cifar_resnet20-{method}"

@@ -77,6 +77,18 @@ def test_a_run_of_a_short_recipe_shows_the_papers_full_one():
     assert _full_recipe(recipes.find("recu", "cifar_resnet20", "cifar100", "fast")) is None
 
 
+def test_a_run_with_a_variant_and_an_odd_cell_of_its_own(command, run):
+    config = json.loads((run / "config.json").read_text())
+    config["recipe"]["variant"] = "mine"
+    (run / "config.json").write_text(json.dumps(config))
+    head, row, *rest = (run / "metrics.csv").read_text().splitlines()
+    cells = dict(zip(head.split(","), row.split(","), strict=True)) | {"val_accuracy": "x", "seconds": "-"}
+    (run / "metrics.csv").write_text("\n".join([head, ",".join(cells.values()), *rest]) + "\n")
+    code, _, err = command("report", run, "--no-images")
+    assert (code, err) == (0, "")
+    assert "variant: default → mine" in (run / "report.html").read_text()
+
+
 def test_nothing_to_report(run, capsys, tmp_path):
     (run / "metrics.csv").unlink()
     with pytest.raises(SystemExit) as stopped:

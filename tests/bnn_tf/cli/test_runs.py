@@ -116,6 +116,20 @@ def test_compare_as_json(command, folder):
     assert printed["settings"] == {}
 
 
+ODD = "phase,epoch,val_accuracy\ntrain,1,0.5\ntrain,2,x\ntrain,3,nan\ntrain,y,0.9\ntrain,3,0.25\n"
+
+
+def test_an_odd_cell_is_an_empty_one(command, folder):
+    (folder / "runs" / "part" / "metrics.csv").write_text(ODD)
+    code, out, err = command("runs", "--json")
+    assert (code, err) == (0, "")
+    part = {row["run"]: row for row in json.loads(out)}["runs/part"]
+    assert (part["epochs"], part["last"], part["best"]) == (4, 25, 50)
+    code, out, _ = command("compare", "runs/done", "runs/part", "--json")
+    assert code == 0
+    assert json.loads(out)["runs"][1]["curve"] == [50, None, None, 25]
+
+
 def test_a_damaged_run_is_not_compared(command, folder):
     code, _, err = command("compare", "runs/done", "runs/broken")
     assert code == 1

@@ -92,6 +92,13 @@ class TestOwn:
             with pytest.raises(data.DataError, match="returned int"):
                 data.load("their_dataset:wrong")
 
+    def test_a_function_of_an_installed_package_is_not_called(self, capsys):
+        for name in ("numpy:show_config", "bnn_tf.cli.app:main", "click:Command"):
+            with pytest.raises(UserError, match="which does not register it as a dataset"):
+                data.load(name)
+        assert capsys.readouterr().out == ""
+        assert data.load("bnn_tf.data.datasets:digits").size("test") == 360
+
 
 def test_what_is_known_of_an_absent_image_folder():
     facts = data.facts("tiny_imagenet")

@@ -380,6 +380,41 @@ def test_operations_run_in_their_order_each_with_numbers_of_its_own():
     assert np.unique(result).tolist() == [(1 * 2 + 1 + 13) * 2 + 5 + 24]
 
 
+def test_a_view_of_ones_own_may_have_any_field():
+    @dataclasses.dataclass(frozen=True)
+    class Corner(data.Operation):
+        box: float = 0.5
+        stage: ClassVar[str] = "view"
+
+        def __call__(self, images, draws, settings):
+            side = tf.cast(self.box * tf.cast(tf.shape(images)[0], tf.float32), tf.int32)
+            return operations.resize(images[:side, :side], settings.size)
+
+    contents = tf.io.encode_png(smooth(8, 8))
+    view = Images((Corner(),), size=4).view(contents, tf.zeros([4]))
+    assert np.array_equal(view, smooth(8, 8)[:4, :4])
+
+
+@pytest.mark.parametrize("field", ["suits", "draws", "stage", "name", "get_config"])
+def test_a_field_of_an_operation_that_hides_a_hook(field):
+    words = f"the field '{field}' of the image operation Mine hides the hook Operation.{field}"
+    with pytest.raises(TypeError, match=words):
+        type("Mine", (data.Operation,), {"__annotations__": {field: "float"}, field: 1.0})
+
+
+def test_a_field_that_hides_the_hook_of_a_geometry():
+    with pytest.raises(TypeError, match="hides the hook Geometry.cover"):
+        type("Mine", (data.Geometry,), {"__annotations__": {"cover": int}, "cover": 1})
+
+
+def test_a_subclass_may_give_a_field_another_default():
+    fields = {"__annotations__": {"padding": "int"}, "padding": 2}
+    mine = dataclasses.dataclass(frozen=True)(type("Mine", (data.PadCrop,), fields))
+    assert (mine().padding, mine(3).from_epochs) == (2, 0)
+    again = type("Mine", (mine,), {"padding": 5})
+    assert type("More", (again,), fields).padding == 2
+
+
 def test_channels_are_repeated_or_become_brightness():
     grey = tf.constant([[[[7]]]], tf.uint8)
     assert operations.to_channels(grey, 3).numpy().tolist() == [[[[7, 7, 7]]]]

@@ -29,8 +29,7 @@ def images_of(*training, **more):
 
 def run(source, pre, batch_size=8, **more):
     options = {"epochs": EPOCHS, "seed": 5, **more}
-    batches = list(data.training_batches(source, pre, batch_size, **options).as_numpy_iterator())
-    return [(images, labels) for images, labels in batches]
+    return list(data.training_batches(source, pre, batch_size, **options).as_numpy_iterator())
 
 
 def same(some, others):
@@ -189,3 +188,60 @@ def test_impossible_entries(wrong):
 def test_no_such_split():
     with pytest.raises(UsageError, match="'val' is not one of train, test"):
         data.steps(data.load("digits"), "val", 8)
+
+
+@pytest.mark.sample(2)
+def test_the_shares_of_a_batch_are_the_batch(source):
+    """Of two processes with two replicas and one, also where fewer images than replicas are left."""
+    pre = images_of(*RANDOM_CROP, LIGHTING)
+    size = source.size("train")
+    batch_size = next(number for number in range(5, 12) if size % number in (1, 2))
+    whole = run(source, pre, batch_size, initial_step=1)
+    shares = [
+        run(source, pre, batch_size, initial_step=1, share=data.Share(3, first, count))
+        for first, count in ((0, 2), (2, 1))
+    ]
+    assert [len(share) for share in shares] == [2 * len(whole), len(whole)]
+    for step, (images, labels) in enumerate(whole):
+        parts = [*shares[0][2 * step : 2 * step + 2], shares[1][step]]
+        if len(labels) < 3:
+            for seen, known, weights in parts:
+                assert same([(seen, known)], [(images, labels)])
+                np.testing.assert_allclose(weights, 1 / 3)
+        else:
+            sizes = [len(known) for _, known, _ in parts]
+            assert max(sizes) - min(sizes) <= 1
+            seen, known, weights = (np.concatenate(column) for column in zip(*parts, strict=True))
+            np.testing.assert_allclose(seen, images, atol=1e-5)  # sums over other numbers of images round
+            np.testing.assert_array_equal(known, labels)
+            np.testing.assert_array_equal(weights, 1)
+
+
+@pytest.mark.sample(1)
+def test_every_example_is_evaluated_once(source):
+    whole = list(data.evaluation_batches(source, images_of(), 4).as_numpy_iterator())
+    weights = np.zeros(3)
+    for replica in range(3):
+        share = data.Share(3, replica)
+        for _, labels, own in data.evaluation_batches(
+            source, images_of(), 4, share=share
+        ).as_numpy_iterator():
+            weights += np.bincount(labels % 3, own, 3)
+    np.testing.assert_allclose(
+        weights, sum(np.bincount(labels % 3, minlength=3) for _, labels in whole), rtol=1e-6
+    )
+
+
+def test_what_another_process_sees_is_not_decoded(folder):
+    """A damaged file stops only the process whose share it is in."""
+    (folder / "train" / "bee" / "3.JPEG").write_bytes(b"no picture")
+    source = data.load("folder", folder)
+    errors = []
+    for process in range(2):
+        try:
+            with data.clear_errors():
+                run(source, images_of(), epochs=1, share=data.Share(2, process))
+        except data.DataError as error:
+            errors.append(str(error))
+    assert len(errors) == 1
+    assert "3.JPEG" in errors[0]

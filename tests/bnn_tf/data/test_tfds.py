@@ -182,6 +182,13 @@ def test_an_unknown_name_brings_the_nearest(name, meant):
     assert error.value.exit_code == 2
 
 
+@pytest.mark.parametrize("name", ["huggingface:mnist/mnist", "someone:thing/small"])
+def test_a_namespace_downloads_no_code(name, monkeypatch):
+    monkeypatch.setattr("tensorflow_datasets.builder", lambda *_, **__: pytest.fail("TFDS was asked"))
+    with pytest.raises(data.UnknownDatasetError):
+        data.load(name)
+
+
 def test_an_unknown_configuration(tmp_path):
     with pytest.raises(data.DataError, match=r"imagenet_resized/63x63 cannot be opened.*64x64"):
         data.load("imagenet_resized/63x63", tmp_path)

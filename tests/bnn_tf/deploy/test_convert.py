@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import bnn_tf
-from bnn_tf import deploy
+from bnn_tf import data, deploy
 from bnn_tf._tensorflow import lq, tf
 from bnn_tf.deploy import ConversionError, Interpreter
 from bnn_tf.deploy.convert import convert
@@ -229,6 +229,45 @@ def test_subclassed_and_unbuilt_models_are_refused(tmp_path):
 
     refuse(Own(name="own"), tmp_path, "'own' .not-functional.: it is subclassed or not built yet")
     refuse(tf.keras.Sequential([tf.keras.layers.Dense(3)]), tmp_path, "not built yet")
+
+
+def test_outputs_that_inference_makes_the_same_are_refused(tmp_path):
+    image = tf.keras.Input((8, 8, 3))
+    x = tf.keras.layers.Conv2D(4, 3, name="conv")(image)
+    model = tf.keras.Model(image, [x, tf.keras.layers.Dropout(0.5, name="drop")(x)])
+    for fold in (True, False):
+        refuse(model, tmp_path, "The outputs 'conv' and 'drop' of .* leave out all but one", fold=fold)
+
+
+def test_calibration_images_for_another_number_of_inputs_are_refused(network, tmp_path):
+    two = [np.zeros((4, 8, 8, 3), np.float32)] * 2
+    model = network(lambda x: tf.keras.layers.Conv2D(4, 3)(x))
+    words = "has 1 inputs; pass an array of calibration images for each"
+    refuse(model, tmp_path, words, int8="classifier", calibration=two)
+
+
+@pytest.mark.parametrize(
+    ("mean", "std"),
+    [
+        ((float("nan"),), (1.0,)),
+        ((0.5,), (0.0,)),
+        ((0.5,), (float("inf"),)),
+        ((), ()),
+        ((0.5,), (0.5, 0.5)),
+        (0.5, 0.5),
+    ],
+)
+def test_impossible_normalizations_are_refused(mean, std):
+    with pytest.raises(UserError, match="a normalization"):
+        deploy.Normalization(mean, std)
+
+
+def test_normalization_is_that_of_training():
+    images = data.Images(normalization="imagenet")
+    pixels = np.arange(256 * 3, dtype=np.uint8).reshape(1, 16, 16, 3)
+    normalization = deploy.Normalization(images.mean, images.std)
+    np.testing.assert_array_equal(normalization.apply(pixels), images.normalize(pixels))
+    np.testing.assert_array_equal(normalization.from_images(normalization.apply(pixels)), pixels)
 
 
 def test_an_unwritable_path_is_named(network, tmp_path):

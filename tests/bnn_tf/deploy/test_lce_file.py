@@ -131,3 +131,35 @@ def test_reading_needs_no_tensorflow(content, tmp_path):
         "sys.exit('tensorflow' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 0
+
+
+class Scaled(layers.Layer):
+    """Has a weight for each channel."""
+
+    def build(self, shape):
+        three = tf.keras.initializers.Constant([1, -2, 3])
+        self.scale = self.add_weight("scale", shape[-1:], initializer=three)
+
+
+class Branching(Scaled):
+    def call(self, x):
+        if tf.reduce_sum(x) > 0:  # AutoGraph makes an operator of it
+            y = x * self.scale
+        else:
+            y = x - self.scale
+        return y
+
+
+class Nested(Scaled):
+    @tf.function
+    def call(self, x):
+        return x * self.scale
+
+
+@pytest.mark.parametrize("layer", [Branching, Nested])
+def test_layers_that_tensorflow_has_to_follow(layer):
+    """Neither AutoGraph nor variables that a function inside of the traced one reads are lost."""
+    model = tf.keras.Sequential([tf.keras.Input((4, 4, 3)), layer(), layers.Conv2D(2, 3)])
+    images = np.random.default_rng(0).standard_normal((4, 4, 4, 3), np.float32)
+    outputs = np.concatenate([model(image[None]) for image in images])
+    np.testing.assert_allclose(Interpreter(to_flatbuffer(model)).predict(images), outputs, atol=1e-5)

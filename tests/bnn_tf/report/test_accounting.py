@@ -147,6 +147,76 @@ def test_binary_weights_on_real_inputs_are_real_work():
     assert (cost.binary_macs, cost.bit_operations, cost.real_macs) == (0, 0, 108 * 6 * 8)
 
 
+def plain_conv(**settings):
+    return lq.layers.QuantConv2D(4, 3, kernel_quantizer="ste_sign", use_bias=False, **settings)
+
+
+@pytest.mark.parametrize(
+    "before",
+    [
+        [tf.keras.layers.Activation(lq.quantizers.SteSign())],
+        [quantizers.ApproxSign()],
+        [tf.keras.layers.Activation("ste_sign"), tf.keras.layers.MaxPooling2D(1)],
+    ],
+    ids=["activation", "quantizer", "pooled"],
+)
+def test_signs_that_a_layer_before_takes_make_binary_work(before):
+    layer = costs(*before, plain_conv()).layers[0]
+    assert (layer.cost.binary_macs, layer.cost.bit_operations, layer.cost.real_macs) == (5184, 5184, 0)
+    assert layer.widths == "1 / 1"
+
+
+def test_a_layer_on_signs_and_on_numbers_counts_as_both():
+    image = tf.keras.Input((8, 10, 3))
+    conv = plain_conv(name="conv")
+    both = [conv(tf.keras.layers.Activation("ste_sign")(image)), conv(image)]
+    (layer,) = accounting.account(tf.keras.Model(image, both)).layers
+    assert (layer.cost.binary_macs, layer.cost.real_macs, layer.widths) == (5184, 5184, "1 / 32")
+    assert layer.cost.binary_parameters == 108
+
+
+def test_a_layer_without_a_configuration_counts():
+    class Shift(tf.keras.layers.Layer):
+        def build(self, shape):
+            self.offset = self.add_weight("offset", (3,))
+
+        def call(self, x):
+            return x + self.offset
+
+        def get_config(self):
+            raise NotImplementedError
+
+    assert only(Shift()) == real(3)
+
+
+class HalfABit(lq.quantizers.SteSign):
+    bits_per_weight = 0.5
+
+
+def test_a_quantizer_below_one_bit_has_the_bits_it_says_and_a_codebook_only_if_it_says_so():
+    def conv(quantizer):
+        return lq.layers.QuantConv2D(
+            40, 1, input_quantizer="ste_sign", kernel_quantizer=quantizer, use_bias=False
+        )
+
+    cost = only(conv(HalfABit()))
+    assert (cost.binary_parameters, cost.binary_bits, cost.codebook_bits) == (120, 60, 0)
+    assert cost.bit_operations == cost.binary_macs == 120 * 80
+
+
+def test_codebooks_of_other_packages_count():
+    class Three(HalfABit):
+        bits_per_weight = 2 / 9
+
+        def patterns(self):
+            return np.ones((3, 9), np.float32)
+
+    settings = {"input_quantizer": "ste_sign", "kernel_quantizer": Three(), "use_bias": False}
+    layer = costs(lq.layers.QuantConv2D(8, 3, **settings)).layers[0]
+    assert (layer.cost.binary_bits, layer.cost.codebook_bits, layer.patterns) == (3 * 8 * 2, 27, 3)
+    assert layer.cost.bit_operations == 48 * (3 * 3 * 9 + 3 * 8 / 2)
+
+
 def test_marked_kernels_are_binary():
     # Larq's Bop keeps binary weights without latent ones and marks them with a quantizer that does nothing.
     mark = lq.quantizers.NoOp(precision=1)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import types
 
 import pytest
 
@@ -142,3 +143,19 @@ class TestCluster:
         config = '{"cluster": {"chief": ["a:1"], "worker": ["b:1"]}, "task": {"type": "worker", "index": 0}}'
         monkeypatch.setenv("TF_CONFIG", config)
         assert strategies.workers(None) == (["a:1", "b:1"], 1)
+
+    def test_the_gpus_of_a_worker_are_chosen_before_the_strategy(self, monkeypatch):
+        done = []
+        monkeypatch.setenv("BNN_TF_WORKER", "0")
+        monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: ["GPU:0", "GPU:1"])
+        monkeypatch.setattr(tf.config, "set_visible_devices", lambda *which: done.append(which))
+        monkeypatch.setattr(strategies, "_multi_worker", lambda *place: done.append(place))
+        strategies.select(1, "a:1,b:2")
+        assert done == [(["GPU:0"], "GPU"), (["a:1", "b:2"], 0)]
+        with pytest.raises(UsageError, match="3 GPUs were asked for, there are 2 here"):
+            strategies.select(3, "a:1,b:2")
+
+    def test_several_replicas_are_not_compiled_as_a_whole(self, configuration, recipe, session, monkeypatch):
+        monkeypatch.setattr(strategies, "select", lambda *_: types.SimpleNamespace(num_replicas_in_sync=2))
+        with pytest.raises(UsageError, match=r"\(--jit\) works on one device only, there are 2"):
+            prepare(configuration(recipe(), jit=True), session)

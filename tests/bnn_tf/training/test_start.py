@@ -134,7 +134,7 @@ def test_a_source_must_exist_and_fit(recipe, new_run, configuration, session, qu
     def prepared(chosen, start_from):
         return prepare(configuration(chosen, init_from=str(start_from)), session)
 
-    with pytest.raises(UserError, match="there is no saved model at nowhere"):
+    with pytest.raises(UserError, match="there is no run and no model at nowhere"):
         prepared(recipe(), "nowhere")
     run = new_run(recipe())
     with pytest.raises(UserError, match="not one epoch is complete"):
@@ -175,7 +175,7 @@ class TestTeacher:
             chosen = recipes.override(recipes.override(chosen, "normalization", normalization), "size", size)
             return start.load_teacher(configuration(chosen))
 
-        with pytest.raises(UserError, match="there is no saved model at nowhere"):
+        with pytest.raises(UserError, match="there is no run and no model at nowhere"):
             teacher("nowhere")
         run = new_run(recipe())
         with pytest.raises(UserError, match="not one epoch is complete"):

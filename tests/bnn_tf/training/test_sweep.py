@@ -145,6 +145,19 @@ class TestDirectory:
 
 @pytest.mark.usefixtures("quick_fit")
 class TestWork:
+    def test_a_damaged_run_is_one_training(self, start, session, monkeypatch):
+        begun = start()
+        path = begun.run_path(begun.tasks[0])
+        path.mkdir(parents=True)
+        (path / "config.json").write_text('{"format": 2, "rec')
+        outcome, *others = begun.outcomes()
+        assert (outcome.state, {other.state for other in others}) == ("failed", {"waiting"})
+        assert outcome.error.startswith(f"{path / 'config.json'} cannot be read: ")
+        assert outcome.error.endswith(f"; remove {path} to train it anew")
+        monkeypatch.setattr(begun, "_train", lambda *_: pytest.fail("it trains"), raising=True)
+        begun.tasks = begun.tasks[:1]
+        assert list(begun.work(session, {})) == []
+
     @pytest.mark.slow
     def test_a_process_works_off_all_tasks(self, start, session):
         outcomes = list(start().work(session, {}))
