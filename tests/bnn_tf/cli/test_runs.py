@@ -124,7 +124,7 @@ def test_an_odd_cell_is_an_empty_one(command, folder):
     code, out, err = command("runs", "--json")
     assert (code, err) == (0, "")
     part = {row["run"]: row for row in json.loads(out)}["runs/part"]
-    assert (part["epochs"], part["last"], part["best"]) == (4, 25, 50)
+    assert (part["epochs"], part["last"], part["best"]) == (4, 0.25, 0.5)
     code, out, _ = command("compare", "runs/done", "runs/part", "--json")
     assert code == 0
     assert json.loads(out)["runs"][1]["curve"] == [50, None, None, 25]
