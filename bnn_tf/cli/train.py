@@ -130,7 +130,9 @@ def train(context: click.Context, **chosen: Any) -> None:
         _print_plan(config, chosen["as_json"])
         return
     else:
-        prepared = prepare(config, session)
+        # Standard output begins with the run directory, which does not exist before.
+        aside = Console(stderr=True, quiet=chosen["quiet"], soft_wrap=True, markup=False, highlight=False)
+        prepared = prepare(config, dataclasses.replace(session, console=aside))
         _require_sound(prepared.source, config.data_dir)
         run = Run.create(prepared.config, chosen["run_dir"])
     console.print(f"Run directory: {run.path}")
