@@ -6,6 +6,9 @@ transforms summed over replicas and, under a loss-scale optimizer, unscaled. The
 part of the optimizer's weights and of `tf.train.Checkpoint`. Of a saved model's formats only HDF5 keeps
 it: Keras stores no legacy optimizer's state in `.keras` files and does not load it from SavedModels.
 
+Arguments that clip (`clipnorm`, `global_clipnorm`, `clipvalue`) bound the gradients of the loss, before any
+transform scales them or adds weight decay to them, as PyTorch's `clip_grad_norm_` ahead of a step does.
+
 The latent patterns of sub-bit networks are trained on every 25th step only. PyTorch passes over parameters
 without a gradient, and so it is here: on the other steps neither a pattern nor its momentum or moments
 change, it does not decay, and the step does not count in Adam's bias correction.
@@ -53,9 +56,10 @@ class _Transforming(tf.keras.optimizers.legacy.Optimizer):
             transform.build(var_list)
 
     def _transform_gradients(self, grads_and_vars: Pairs) -> Pairs:
+        grads_and_vars = super()._transform_gradients(grads_and_vars)  # which clips them
         for transform in self._transforms:
             grads_and_vars = transform(grads_and_vars)
-        return super()._transform_gradients(grads_and_vars)
+        return grads_and_vars
 
     def get_config(self) -> dict[str, Any]:
         """The optimizer's configuration, transforms included."""
@@ -170,7 +174,7 @@ class Adam(_Transforming, tf.keras.optimizers.legacy.Adam):
         epsilon: ε, PyTorch's default.
         transforms: Gradient transforms, applied in order before the moments.
         name: Name of the optimizer.
-        **kwargs: Arguments of the legacy Keras optimizers.
+        **kwargs: Arguments of the legacy Keras optimizers (`clipnorm`, …).
 
     Raises:
         UsageError: a number is not finite or out of its range.

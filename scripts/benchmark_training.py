@@ -8,17 +8,29 @@ The plain step: real weights, ReLU, Keras' own BatchNormalization and SGD with m
 composition (`larq recu`, …): the method's formulas as compositions of TensorFlow's operations with automatic
 gradients around Larq's layers and its approximate sign, Keras' BatchNormalization, the same optimizer.
 
-Usage: python scripts/benchmark_training.py [--model cifar_resnet20] [--batch-size 256] [--json]
+Where PyTorch is installed, `torch` is its float32 step of the same network, for `cifar_resnet20`. Its threads
+wait for one another without rest, so that the row means nothing while other programs run. `--memory` trains
+each case in a process of its own, too, and prints its peak memory.
+
+Usage: python scripts/benchmark_training.py [--model cifar_resnet20] [--batch-size 256] [--memory] [--json]
+
+Other figures of a training have scripts of their own: `benchmark_data.py` measures the input pipeline, and
+docs/speed.md says what the start of `bnn-tf train` takes.
 """
 
 import dataclasses
+import importlib.util
 import json
 import os
 import platform
 import re
+import resource
 import statistics
+import subprocess
+import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import click
@@ -28,9 +40,12 @@ import zoo
 from bnn_tf import layers, losses, methods, quantizers
 from bnn_tf._tensorflow import lq, tf
 from bnn_tf.cli.options import print_table
+from bnn_tf.errors import UserError
 from bnn_tf.training.strategies import precision
 
 Step = Callable[[], None]
+METHODS = ("bireal", "recu", "ovsw", "subbit")
+TORCH_MODEL = "cifar_resnet20"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,22 +135,100 @@ def keras_network(build: Callable[..., tf.keras.Model]) -> tf.keras.Model:
     return tf.keras.models.clone_model(build(method=methods.Real("relu")), clone_function=plain)
 
 
+def torch_step(batch_size: int) -> Step:
+    """The plain step of `cifar_resnet20` in PyTorch: the same layers, loss and optimizer.
+
+    Raises:
+        ImportError: PyTorch is not installed.
+    """
+    import torch
+    from torch import nn
+    from torch.nn import functional
+
+    class Unit(nn.Module):
+        """A convolution and BatchNorm with a shortcut around them, then ReLU."""
+
+        def __init__(self, before: int, after: int, stride: int) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(before, after, 3, stride, 1, bias=False)
+            self.norm, self.missing, self.stride = nn.BatchNorm2d(after), after - before, stride
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            side = functional.avg_pool2d(x, 2) if self.stride == 2 else x
+            half = self.missing // 2
+            side = functional.pad(side, (0, 0, 0, 0, half, self.missing - half)) if self.missing else side
+            return functional.relu(self.norm(self.conv(x)) + side)
+
+    widths = [16] * 7 + [32] * 6 + [64] * 6
+    units = [Unit(a, b, 1 if a == b else 2) for a, b in zip(widths, widths[1:], strict=False)]
+    stem = nn.Conv2d(3, 16, 3, padding=1, bias=False), nn.BatchNorm2d(16), nn.ReLU()
+    head = nn.AdaptiveAvgPool2d(1), nn.BatchNorm2d(64), nn.Flatten(), nn.Linear(64, 10)
+    network = nn.Sequential(*stem, *units, *head)
+    optimizer = torch.optim.SGD(network.parameters(), lr=1e-3, momentum=0.9)
+    images, labels = torch.randn(batch_size, 3, 32, 32), torch.randint(0, 10, (batch_size,))
+
+    def step() -> None:
+        optimizer.zero_grad()
+        loss = functional.cross_entropy(network(images), labels)
+        loss.backward()
+        optimizer.step()
+        loss.item()
+
+    return step
+
+
+def case(model: str, batch_size: int, name: str) -> Step:
+    """The step of one row.
+
+    Raises:
+        UserError: there is no such row, or no such network.
+    """
+    build, match = zoo.get_model(model), re.fullmatch(r"(larq )?(\w+)(?: (b?float16))?", name)
+    composition, label, kind = match.groups() if match else (None, name, None)
+    if label == "torch" and model != TORCH_MODEL:
+        raise UserError(f"torch has {TORCH_MODEL} alone, not {model}")
+    known = ("plain", "torch", *methods.METHODS)
+    if label not in known or (label in ("plain", "torch") and composition) or (label == "torch" and kind):
+        raise UserError(
+            f"there is no case {name!r}: write {', '.join(known)}, one of the methods as `larq recu`, or any "
+            "but torch as `recu bfloat16`"
+        )
+    if label == "torch":
+        return torch_step(batch_size)
+    with precision(kind or "float32"):
+        if label == "plain":
+            return make_step(keras_network(build), tf.keras.optimizers.SGD(1e-3, 0.9), batch_size)
+        method = NaiveReCU() if composition and label == "recu" else methods.get(label)
+        network = build(method=method)
+        if composition:
+            network = tf.keras.models.clone_model(network, clone_function=naive)
+        return make_step(network, optimizer_of(method), batch_size)
+
+
 def cases(model: str, batch_size: int, names: list[str]) -> dict[str, Step]:
     """One step for each row of the table, the plain one first."""
-    build = zoo.get_model(model)
-    steps = {}
-    for name in ["plain", *names]:
-        composition, label, kind = re.fullmatch(r"(larq )?(\w+)(?: (b?float16))?", name).groups()
-        with precision(kind or "float32"):
-            if label == "plain":
-                steps[name] = make_step(keras_network(build), tf.keras.optimizers.SGD(1e-3, 0.9), batch_size)
-                continue
-            method = NaiveReCU() if composition and label == "recu" else methods.get(label)
-            network = build(method=method)
-            if composition:
-                network = tf.keras.models.clone_model(network, clone_function=naive)
-            steps[name] = make_step(network, optimizer_of(method), batch_size)
-    return steps
+    return {name: case(model, batch_size, name) for name in dict.fromkeys(["plain", *names])}
+
+
+def default_cases(model: str) -> list[str]:
+    """Every method and its naive composition; PyTorch where it is there."""
+    names = [f"{kind}{name}" for name in METHODS for kind in ("", "larq ")]
+    has_torch = model == TORCH_MODEL and importlib.util.find_spec("torch") is not None
+    return [*(["torch"] if has_torch else []), *names]
+
+
+def peak_of_this_process() -> float:
+    """Megabytes that were resident at most."""
+    status = Path("/proc/self/status")
+    if status.exists():  # `ru_maxrss` counts there what the parent had before
+        return int(re.search(r"VmHWM:\s+(\d+) kB", status.read_text())[1]) / 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+
+
+def peak_megabytes(model: str, batch_size: int, name: str) -> float:
+    """Peak memory of a process that does nothing but three steps of a case."""
+    command = [sys.executable, __file__, "--model", model, "--batch-size", str(batch_size), "--peak", name]
+    return float(subprocess.check_output(command, stderr=subprocess.DEVNULL, text=True))
 
 
 def measure(steps: dict[str, Step], rounds: int) -> list[dict[str, Any]]:
@@ -172,19 +265,49 @@ def measure(steps: dict[str, Step], rounds: int) -> list[dict[str, Any]]:
 
 @click.command(help=__doc__)
 @click.option("--model", default="cifar_resnet20", show_default=True)
-@click.option("--batch-size", default=256, show_default=True)
-@click.option("--rounds", default=15, show_default=True, help="Steps of each case that are timed.")
+@click.option("--batch-size", type=click.IntRange(min=1), default=256, show_default=True)
+@click.option(
+    "--rounds",
+    type=click.IntRange(min=2),
+    default=15,
+    show_default=True,
+    help="Steps of each case that are timed.",
+)
 @click.option(
     "--cases",
     "names",
-    default="bireal,recu,larq recu,ovsw,subbit",
-    show_default=True,
-    help="Rows, with commas; `ovsw bfloat16` and `plain bfloat16` compute in that precision.",
+    help="Rows, with commas; default: all methods, each also as `larq recu`, and torch; `ovsw bfloat16` and "
+    "`plain bfloat16` compute in that precision.",
 )
+@click.option("--memory", is_flag=True, help="Measure peak memory, each case in a process of its own.")
+@click.option("--peak", hidden=True)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def main(model: str, batch_size: int, rounds: int, names: str, as_json: bool) -> None:
+def main(
+    model: str,
+    batch_size: int,
+    rounds: int,
+    names: str | None,
+    memory: bool,
+    peak: str | None,
+    as_json: bool,
+) -> None:
     """Prints the table."""
-    rows = measure(cases(model, batch_size, names.split(",")), rounds)
+    chosen = names.split(",") if names else None
+    try:
+        if peak is not None:
+            step = case(model, batch_size, peak)
+            step(), step(), step()
+            click.echo(peak_of_this_process())
+            return
+        steps = cases(model, batch_size, chosen or default_cases(model))
+    except UserError as error:
+        raise click.UsageError(str(error)) from error
+    except ImportError as error:
+        raise click.UsageError(f"the case torch needs PyTorch: {error}") from error
+    rows = measure(steps, rounds)
+    if memory:
+        for row in rows:
+            row["peak_megabytes"] = peak_megabytes(model, batch_size, row["case"])
     if as_json:
         machine = {"processor": platform.processor() or platform.machine(), "cores": os.cpu_count()}
         settings = {"model": model, "batch_size": batch_size, "rounds": rounds, "tensorflow": tf.__version__}
@@ -192,6 +315,7 @@ def main(model: str, batch_size: int, rounds: int, names: str, as_json: bool) ->
         return
     click.echo(f"{model}, batch size {batch_size}, {rounds} steps each")
     columns = ("step", "ms", "ratio to plain", "quartiles", "CPU ms", "CPU ratio", "start, CPU s")
+    columns += ("peak MB",) if memory else ()
     print_table(
         columns,
         [
@@ -203,6 +327,7 @@ def main(model: str, batch_size: int, rounds: int, names: str, as_json: bool) ->
                 f"{row['cpu_milliseconds']:.0f}",
                 f"{row['cpu_ratio']:.2f}",
                 f"{row['first_two_steps_cpu_seconds']:.0f}",
+                *([f"{row['peak_megabytes']:.0f}"] if memory else []),
             ]
             for row in rows
         ],

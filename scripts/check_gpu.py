@@ -10,8 +10,9 @@ Four tables, for each method on `cifar_resnet20`:
 - agreement: one step from the same weights on the same images, on the GPU and on the CPU. A sign at a tie may
   turn, which changes one image much and the others not at all; so the median of the relative difference over
   images, and over the variables' gradients, is judged (bounds 1e-3 and 1e-2) and the largest is printed.
-- resume: a deterministic training on the embedded digits, stopped by SIGTERM in the middle and resumed, holds
-  the same bits at the end as one that nobody stopped.
+- resume: a deterministic training on the embedded digits, stopped by SIGTERM in the middle of its second
+  epoch and resumed, holds the same bits at the end as one that nobody stopped. These trainings see the chosen
+  GPU alone.
 
 Exits with 1 where a check fails, and with 2 where TensorFlow sees no such device. `--device CPU:0` tries the
 script itself. Nobody has run it on a GPU yet: please send what it prints.
@@ -40,19 +41,21 @@ import zoo
 from bnn_tf import losses, methods
 from bnn_tf._tensorflow import lazy, tf
 from bnn_tf.cli.options import print_table
-from bnn_tf.training import Run
+from bnn_tf.errors import UserError
+from bnn_tf.training import Run, set_seeds
 from bnn_tf.training.strategies import precision
 
 METHODS = ("bireal", "recu", "ovsw", "subbit")
 PRECISIONS = ("float32", "float16", "bfloat16")
 MODEL = "cifar_resnet20"
+STEPS = 20  # of an epoch of the trainings that are stopped
 FEEDING = ("Iterator", "Dataset")  # operations that hand over batches belong on the CPU
 kernels = lazy("tensorflow.python.framework.kernels")
 
 
 def compiled(name: str, kind: str = "float32") -> tf.keras.Model:
     """The network with a method, compiled as `bnn-tf train` does it, with the same weights every time."""
-    tf.keras.utils.set_random_seed(0)
+    set_seeds(0)
     method = methods.get(name)
     with precision(kind):
         network = zoo.get_model(MODEL)(method=method)
@@ -137,39 +140,54 @@ def agreement(name: str, device: str, size: int) -> dict[str, Any]:
     }
 
 
+def visible_devices(device: str, already: str | None) -> str:
+    """CUDA_VISIBLE_DEVICES for a process that is to see one device alone.
+
+    Args:
+        device: `GPU:1`, as this process counts; `CPU:0`.
+        already: The variable's value in this process, if it has one.
+    """
+    kind, _, number = device.partition(":")
+    if kind != "GPU":
+        return "-1"
+    return already.split(",")[int(number)] if already else number
+
+
 def resumes(name: str, device: str, folder: Path) -> bool:
     """Whether a stopped and resumed training ends with the same tensors in its last checkpoint."""
-    environment = {**os.environ, **({} if device.startswith("GPU") else {"CUDA_VISIBLE_DEVICES": "-1"})}
+    visible = visible_devices(device, os.environ.get("CUDA_VISIBLE_DEVICES"))
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": visible}
+    errors = folder / "errors"
 
-    def bnn_tf(*arguments: Any) -> subprocess.Popen:
+    def train(*arguments: Any, stop: bool = False) -> None:
+        wanted = 128 + signal.SIGTERM if stop else 0
         command = [sys.executable, "-m", "bnn_tf", "train", *map(str, arguments)]
-        return subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        with errors.open("wb") as file:
+            process = subprocess.Popen(
+                command, env=environment, stdout=subprocess.PIPE, stderr=file, text=True
+            )
+        epochs = 0
+        for line in process.stdout:
+            epochs += "test accuracy" in line
+            if stop and epochs == 1 and line.startswith("  step "):  # the first that the second epoch shows
+                process.send_signal(signal.SIGTERM)
+                stop = False
+        if process.wait() != wanted:
+            raise click.ClickException(
+                f"training with {name} ended with {process.returncode} and not with {wanted}:\n"
+                + errors.read_text()
+            )
 
-    def finish(process: subprocess.Popen, *codes: int) -> None:
-        errors = process.communicate()[1].decode()
-        if process.returncode not in codes:
-            raise click.ClickException(f"training with {name} ended with {process.returncode}:\n{errors}")
-
-    options = ("--method", name, "--model", MODEL, "--dataset", "digits", "--limit", 320)
-    options += ("--deterministic", "--epochs", 3)
+    options = ("--method", name, "--model", MODEL, "--dataset", "digits", "--limit", 16 * STEPS)
+    options += ("--batch-size", 16, "--epochs", 3, "--deterministic", "--print-every", 1)
     whole, stopped = folder / f"{name}-whole", folder / f"{name}-stopped"
-    finish(bnn_tf(*options, "-o", whole), 0)
-    process = bnn_tf(*options, "-o", stopped)
-    while process.poll() is None and not _rows(stopped):  # the first epoch
-        time.sleep(0.05)
-    process.send_signal(signal.SIGTERM)
-    finish(process, 0, 128 + signal.SIGTERM)
-    finish(bnn_tf("--resume", stopped), 0)
+    train(*options, "-o", whole)
+    train(*options, "-o", stopped, stop=True)
+    position = Run.open(stopped).position()
+    if position is None or position.epoch != 1 or not 0 < position.step < STEPS:
+        raise click.ClickException(f"training with {name} was not stopped in its second epoch: {position}")
+    train("--resume", stopped)
     return _tensors(stopped) == _tensors(whole)
-
-
-def _rows(run: Path) -> list[list[str]]:
-    """The rows of metrics.csv without its head."""
-    try:
-        lines = (run / "metrics.csv").read_text().splitlines()
-    except OSError:
-        return []
-    return [line.split(",") for line in lines[1:]]
 
 
 def _tensors(run: Path) -> dict[str, bytes]:
@@ -187,8 +205,14 @@ def quartiles(times: list[float]) -> str:
 @click.command(help=__doc__)
 @click.option("--device", default="GPU:0", show_default=True)
 @click.option("--methods", "names", default=",".join(METHODS), show_default=True, help="With commas.")
-@click.option("--batch-size", default=128, show_default=True)
-@click.option("--steps", default=20, show_default=True, help="Steps of each kind that are timed.")
+@click.option("--batch-size", type=click.IntRange(min=1), default=128, show_default=True)
+@click.option(
+    "--steps",
+    type=click.IntRange(min=2),
+    default=20,
+    show_default=True,
+    help="Steps of each kind that are timed.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def main(device: str, names: str, batch_size: int, steps: int, as_json: bool) -> None:
     """Prints the tables."""
@@ -199,6 +223,11 @@ def main(device: str, names: str, batch_size: int, steps: int, as_json: bool) ->
     physical = tf.config.list_physical_devices(device.split(":")[0])
     hardware = [tf.config.experimental.get_device_details(each).get("device_name") for each in physical]
     chosen = names.split(",")
+    try:
+        for name in chosen:
+            methods.get(name)
+    except UserError as error:
+        raise click.UsageError(str(error)) from error
     say: Callable[..., None] = functools.partial(click.echo, err=as_json)
     results: dict[str, Any] = {
         "device": device,

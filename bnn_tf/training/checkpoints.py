@@ -20,11 +20,14 @@ import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bnn_tf import files
 from bnn_tf._tensorflow import tf
 from bnn_tf.errors import UserError, first_line
+
+if TYPE_CHECKING:
+    from zoo.recipes import Phase
 
 KEPT = 2
 """How many of the newest checkpoints of a phase are kept, beside the best."""
@@ -147,6 +150,7 @@ class Checkpoints:
         rows: Sequence[Mapping[str, Any]],
         logs: Mapping[str, float] | None = None,
         score: float | None = None,
+        seconds: float = 0.0,
         writes: bool = True,
     ) -> None:
         """Writes a checkpoint, then deletes those of the phase that are not kept.
@@ -159,6 +163,7 @@ class Checkpoints:
             rows: The rows of metrics.csv so far.
             logs: Figures of an epoch that is trained but not evaluated yet.
             score: What makes it better than others (the held-out accuracy).
+            seconds: How long the steps of the next epoch took.
             writes: Whether this process writes; of several workers only the chief does, but all take part.
 
         Raises:
@@ -182,6 +187,7 @@ class Checkpoints:
                 "epoch": epoch,
                 "step": step,
                 "score": score,
+                "seconds": round(seconds, 2),
                 "logs": dict(logs or {}),
                 "rows": [dict(row) for row in rows],
                 "sha256": {path.name: files.checksum(path) for path in written},
@@ -264,21 +270,35 @@ class WeightAverage:
     It takes the trainable weights and BatchNorm's statistics; other state (τ, codebooks, counters) is as the
     network has it.
 
+    The averages begin with the weights that the network has then.
+
     Args:
         network: The network.
         momentum: m.
+        only_batch_norm: Whether nothing but BatchNorm is trained, also where the network's layers are not
+            frozen: a run that is opened has the averages that its training had.
 
     Attributes:
         averages: The variables, for a checkpoint.
     """
 
-    def __init__(self, network: tf.keras.Model, momentum: float) -> None:
+    def __init__(self, network: tf.keras.Model, momentum: float, only_batch_norm: bool = False) -> None:
         norms = [layer for layer in network.layers if isinstance(layer, tf.keras.layers.BatchNormalization)]
-        chosen = [*network.trainable_weights, *(v for layer in norms for v in layer.non_trainable_weights)]
+        trained = (
+            [v for layer in norms for v in layer.trainable_weights]
+            if only_batch_norm
+            else network.trainable_weights
+        )
+        chosen = [*trained, *(v for layer in norms for v in layer.non_trainable_weights)]
         self._weights = [getattr(v, "latent_variable", v) for v in {id(v): v for v in chosen}.values()]
         self.momentum = momentum
         self.averages = [tf.Variable(weight, trainable=False) for weight in self._weights]
         self.update = tf.function(self._update)  # here, so that importing this module needs no TensorFlow
+
+    @classmethod
+    def of(cls, network: tf.keras.Model, phase: Phase) -> WeightAverage | None:
+        """The average that a phase of a recipe takes; `None` where it takes none."""
+        return cls(network, phase.ema, phase.trainable == "batch_norm") if phase.ema else None
 
     def _update(self, steps: tf.Tensor) -> None:
         """Takes the weights after some steps into the average."""

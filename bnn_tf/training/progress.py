@@ -109,11 +109,16 @@ class EpochProgress:
         """Notes that the step has run for the first time: later epochs do not compile."""
         self.compiling = time.monotonic() - self.started
 
-    def wants(self, step: int) -> bool:
-        """Whether `advance` shows figures after this step, for which they must be fetched."""
+    def wants(self, step: int, count: int = 1) -> bool:
+        """Whether `advance` shows figures after this step, for which they must be fetched.
+
+        Args:
+            step: The last step.
+            count: How many steps were done at once: it shows them where one of these is due.
+        """
         if self.bar is not None:
-            return step % 5 == 0 or step == self.steps
-        return bool(self.print_every) and step % self.print_every == 0
+            return step % 5 < count or step == self.steps
+        return bool(self.print_every) and step % self.print_every < count
 
     def advance(self, step: int, logs: Mapping[str, float]) -> None:
         """Shows how far the epoch is after a step."""
@@ -161,11 +166,12 @@ class EpochProgress:
         """Replaces the bar by a line."""
         self.close()
         self.seconds.append(time.monotonic() - self.started)
+        took = logs.get("seconds", self.seconds[-1])  # of a resumed epoch those before the stop as well
         left = self.epochs - epoch - 1 + self.epochs_after
         usual = statistics.median(self.seconds[1:] or [self.seconds[0] - self.compiling])
         figures = "  ".join(f"{label} {form(logs[key])}" for key, label, form in _FIGURES if key in logs)
         self.console.print(
-            f"{self.label} {epoch + 1}/{self.epochs}  {figures}  {duration(self.seconds[-1])}"
+            f"{self.label} {epoch + 1}/{self.epochs}  {figures}  {duration(took)}"
             + (f"  left {duration(left * usual)}" if left else "")
         )
 

@@ -499,7 +499,7 @@ class Run:
             return network
         phase = recipe.phases[saved.phase]
         network = build_network(recipe, len(self.config.class_names), phase)
-        average = WeightAverage(network, phase.ema) if phase.ema else None
+        average = WeightAverage.of(network, phase)
         objects = {"model": network} | ({"average": average.averages} if average else {})
         self.checkpoints.restore(saved, tf.train.Checkpoint(**objects), partial=True)
         if average:

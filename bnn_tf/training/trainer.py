@@ -107,7 +107,7 @@ class Trained:
     """What training led to.
 
     Attributes:
-        network: With the weights after the last epoch.
+        network: With the weights after the last epoch; it computes in float32, whatever it was trained in.
         evaluation: The last epoch's result on the held-out images; `None` where it is not known any more.
 
     Example:
@@ -124,7 +124,7 @@ class StoppedError(UserError):
     """A signal stopped the training; `exit_code` is 128 + its number.
 
     Example:
-        >>> StoppedError("stopped by SIGTERM after epoch 3", signal.SIGTERM).exit_code
+        >>> StoppedError("stopped (SIGTERM) after epoch 3 of 9", signal.SIGTERM).exit_code
         143
     """
 
@@ -201,7 +201,10 @@ def prepare(config: RunConfig, session: Session) -> Prepared:
     for name in config.sources()[1:]:  # of later phases
         if name is not None:
             start.require_source(name, session.safe)
-    with session.console.status("Building the network…"):  # shows on terminals only
+    said = "Building the network…"  # which takes seconds
+    if not session.console.is_terminal:  # there the status shows nothing
+        session.console.print(said)
+    with session.console.status(said):
         network, remark = _new_network(config, strategy, session, 0, None)
     return Prepared(config, source, strategy, network, teacher, remark)
 
@@ -379,7 +382,16 @@ class _Training:
             network = self.train_phase(network, position, saved if resumed else None)
             saved = None
         evaluation = last_evaluation(self.run, self.prepared.source.size("test"))
-        return Trained(network, evaluation)
+        return Trained(self.in_float32(network), evaluation)
+
+    def in_float32(self, network: tf.keras.Model) -> tf.keras.Model:
+        """The network, which computes in float32 whatever it was trained in: so it is saved and converted."""
+        if self.config.precision == "float32":
+            return network
+        with self.strategy.scope(), strategies.precision("float32"):
+            copy = build_network(self.config.recipe, len(self.config.class_names), self.phase)
+        start.require_complete(start.transfer(network, copy))
+        return copy
 
     def entry(self) -> tuple[Position, Saved | None]:
         """Where to go on, and the checkpoint to go on from; files that lag behind it are written again.
@@ -419,12 +431,14 @@ class _Training:
         config, phase = self.config, self.config.recipe.phases[position.phase]
         self.phase, self.index = phase, position.phase
         method = config.recipe.method_of(phase)
+        if saved is None and position != Position(position.phase):
+            self.run.load_weights(network)  # before the averages, which begin with the weights, are made
         with self.strategy.scope(), strategies.precision(config.precision):
             self.network, self.fitted = network, self.compiled(network, method)
             optimizer = getattr(self.fitted.optimizer, "inner_optimizer", self.fitted.optimizer)
             optimizer._create_all_weights(self.fitted.trainable_variables)  # what is restored must exist
             self.evaluator = self.compiled_evaluator(network)
-            self.average = WeightAverage(network, phase.ema) if phase.ema else None
+            self.average = WeightAverage.of(network, phase)
             self.running = [loss_metric(self.fitted), *self.metrics]
             self.objects = tf.train.Checkpoint(
                 model=network,
@@ -433,11 +447,11 @@ class _Training:
                 **({"average": self.average.averages} if self.average else {}),
             )
         logs: dict[str, float] = {}
+        self.seconds_before = 0.0
         if saved is not None:
             self.run.checkpoints.restore(saved, self.objects)
-            logs = saved.state()["logs"]
-        elif position != Position(position.phase):
-            self.run.load_weights(network)
+            state = saved.state()
+            logs, self.seconds_before = state["logs"], state.get("seconds", 0.0)  # older ones lack these
         if saved is not None and position.step == 0:
             self.repair_weights(position)
         if position.epoch >= phase.epochs:
@@ -504,7 +518,7 @@ class _Training:
                 for epoch in range(position.epoch, phase.epochs):
                     row = self.train_epoch(iterator, epoch, step, logs, held_out, callbacks)
                     self.finish_epoch(epoch, row)
-                    step, logs = 0, {}
+                    step, logs, self.seconds_before = 0, {}, 0.0
             finally:
                 self.progress.close()
                 self.signals.hold = False
@@ -563,7 +577,7 @@ class _Training:
     ) -> dict[str, Any]:
         """The training steps of an epoch from a step on, then its evaluation; gives the epoch's row."""
         fitted, per_call = self.fitted, self.config.steps_per_execution
-        started = time.monotonic()
+        self.epoch_started = time.monotonic() - self.seconds_before
         tf.keras.backend.set_value(fitted.optimizer.lr, self.phase.rate(epoch))
         for callback in callbacks:
             callback.on_epoch_begin(epoch)
@@ -588,7 +602,7 @@ class _Training:
             step += count
             if self.average is not None:
                 self.average.update(tf.constant(count))
-            shows = self.progress.wants(step)
+            shows = self.progress.wants(step, count)
             checks = step == self.steps or step % _CHECKED_EVERY < count
             if shows or checks:
                 logs = {name: float(value) for name, value in tensors.items()}
@@ -616,7 +630,7 @@ class _Training:
             figures["learning_rate"] = float(tf.keras.backend.get_value(fitted.optimizer.lr))
             for callback in callbacks:  # some add figures, which those after them see
                 callback.on_epoch_end(epoch, figures)
-        seconds = round(time.monotonic() - started, 2)
+        seconds = round(time.monotonic() - self.epoch_started, 2)
         return {"phase": self.phase.name, "epoch": epoch + 1, **_floats(figures), "seconds": seconds}
 
     def evaluate(
@@ -712,8 +726,9 @@ class _Training:
         self, epoch: int, step: int, logs: Mapping[str, float] | None = None, score: float | None = None
     ) -> None:
         """Writes a checkpoint."""
+        seconds = time.monotonic() - self.epoch_started if step else 0.0
         self.run.checkpoints.save(
-            self.objects, self.index, epoch, step, self.rows, logs, score, writes=self.writes
+            self.objects, self.index, epoch, step, self.rows, logs, score, seconds, writes=self.writes
         )
         self.saved_at = time.monotonic()
 

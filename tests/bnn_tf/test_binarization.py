@@ -6,6 +6,7 @@ import pytest
 import bnn_tf
 from bnn_tf._tensorflow import lq, tf
 from bnn_tf.errors import UsageError, UserError
+from bnn_tf.training import set_seeds
 
 layers = tf.keras.layers
 
@@ -258,7 +259,7 @@ def quicknet():
 @pytest.mark.sample(1)
 @pytest.mark.parametrize(("make", "count", "dense"), [(plain, 3, 0), (binary_net, 5, 2), (quicknet, 16, 0)])
 def test_all_converted(make, count, dense, tmp_path, rng):
-    tf.keras.utils.set_random_seed(2)
+    set_seeds(2)
     mine = bnn_tf.binarize(make(), method="recu")
     assert len(bnn_tf.binarize_report(mine).binary) == count
     # A step with statistics of its own, so that little lies exactly on a threshold. They have not settled.

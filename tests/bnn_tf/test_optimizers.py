@@ -174,6 +174,55 @@ def test_schedules_of_the_step_and_clipping(start, gradients):
     np.testing.assert_allclose(descend(optimizer, start, gradients), expected, rtol=1e-5, atol=1e-5)
 
 
+# Clipping, which comes before the transforms, as `clip_grad_norm_` before `step`
+
+
+def after_one_step(optimizer, weights, gradients):
+    variables = [tf.Variable(weight) for weight in weights]
+    optimizer.apply_gradients(list(zip(map(tf.constant, gradients), variables, strict=True)))
+    return [variable.numpy() for variable in variables]
+
+
+@pytest.mark.parametrize("clip", ["clipnorm", "global_clipnorm", "clipvalue"])
+def test_weight_decay_is_no_part_of_what_is_clipped(clip):
+    """(0, 1) is no longer than 1 and stays; with the decay of (10, 0) it is (10, 1)."""
+    optimizer = optimizers.SGD(1.0, transforms=[transforms.WeightDecay(1.0)], **{clip: 1.0})
+    (weight,) = after_one_step(optimizer, [[10.0, 0.0]], [[0.0, 1.0]])
+    np.testing.assert_allclose(weight, [0, -1], atol=1e-6)
+
+
+def test_the_norm_of_all_gradients_together():
+    """(3, 0) and (4) have norm 5: they become (0.6, 0) and (0.8). Half of each weight comes on top."""
+    optimizer = optimizers.SGD(1.0, transforms=[transforms.WeightDecay(0.5)], global_clipnorm=1.0)
+    pair, single = after_one_step(optimizer, [[10.0, 2.0], [6.0]], [[3.0, 0.0], [4.0]])
+    np.testing.assert_allclose(pair, [10 - 5.6, 2 - 1], rtol=1e-6)
+    np.testing.assert_allclose(single, [6 - 3.8], rtol=1e-6)
+
+
+def test_adam_takes_clipped_gradients_with_their_decay():
+    """(0, 8) becomes (0, 0.5), with the decay (5, 0.5); the first moments are a tenth of that."""
+    optimizer, variable = (
+        optimizers.Adam(0.1, transforms=[transforms.WeightDecay(0.5)], global_clipnorm=0.5),
+        tf.Variable([10.0, 0.0]),
+    )
+    optimizer.apply_gradients([(tf.constant([0.0, 8.0]), variable)])
+    np.testing.assert_allclose(optimizer.get_slot(variable, "m"), [0.5, 0.05], rtol=1e-5)
+    np.testing.assert_allclose(variable, [9.9, -0.1], rtol=1e-5)
+
+
+def test_gradients_scaled_by_the_kernels_are_not_clipped_again():
+    """OvSW's scale makes a short gradient δ times as long as the weights."""
+    kernel, _ = make_pairs(np.random.default_rng(3))
+    start = transforms.latent_value(kernel).numpy()
+    gradient = np.ones_like(start)
+    optimizer = optimizers.SGD(1.0, transforms=[transforms.AdaptiveGradientScale(0.5)], global_clipnorm=1e-6)
+    optimizer.apply_gradients([(tf.constant(gradient), kernel)])
+    step = start - transforms.latent_value(kernel).numpy()
+    clipped = tf.constant(1e-6 * gradient / np.linalg.norm(gradient))
+    np.testing.assert_allclose(step, transforms.adaptive_gradient_scale(clipped, start, 0.5), rtol=1e-3)
+    assert np.linalg.norm(step) > 0.1
+
+
 # Configuration
 
 

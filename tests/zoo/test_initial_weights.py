@@ -6,6 +6,7 @@ import pytest
 import bnn_tf
 import zoo
 from bnn_tf._tensorflow import lq, tf
+from bnn_tf.training import set_seeds
 from bnn_tf.training.run import build_network
 from zoo import recipes
 
@@ -75,7 +76,7 @@ RULES = {
 
 @pytest.mark.parametrize("network", RULES)
 def test_every_kind_of_layer(network):
-    tf.keras.utils.set_random_seed(7)
+    set_seeds(7)
     name, method = network.split("-")
     options, *rules = RULES[network]
     kinds = layer_kinds(zoo.get_model(name)(method=method, **options))
@@ -99,7 +100,7 @@ def test_every_kind_of_layer(network):
 
 def test_the_figures_that_were_measured():
     """Standard deviations of the authors' fresh models."""
-    tf.keras.utils.set_random_seed(0)
+    set_seeds(0)
     ovsw, bireal = (
         layer_kinds(zoo.CifarResNet20(method="ovsw")),
         layer_kinds(zoo.BiRealNet18(stages=(1, 1, 1, 1))),
@@ -121,7 +122,7 @@ def test_the_figures_that_were_measured():
 )
 def test_real_valued_phases_start_as_the_binary_ones(method, variant, stem, inner):
     """The phase with binary weights takes the others over: stem, downsampling and classifier."""
-    tf.keras.utils.set_random_seed(7)
+    set_seeds(7)
     model = {"bireal": "bireal_net18"}.get(method, "react_resnet18")
     recipe = recipes.find(method, model, "imagenet2012", variant)
     recipe = recipes.override(recipe, "model.stages", (1, 1, 1, 1))
@@ -146,7 +147,7 @@ def test_the_former_start_is_an_option():
 
 def test_a_seed_decides_it():
     def weights():
-        tf.keras.utils.set_random_seed(3)
+        set_seeds(3)
         return zoo.CifarResNet20(method="recu").get_weights()
 
     for one, other in zip(weights(), weights(), strict=True):

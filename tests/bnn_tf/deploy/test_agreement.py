@@ -12,6 +12,7 @@ from bnn_tf._tensorflow import lq, tf
 from bnn_tf.deploy import ConversionError
 from bnn_tf.deploy.convert import convert
 from bnn_tf.layers import HardTanh, LearnableBias
+from bnn_tf.training import set_seeds
 
 layers = tf.keras.layers
 
@@ -100,7 +101,7 @@ def build(parts, tail, ends):
 
 def check(parts):
     tf.keras.backend.clear_session()
-    tf.keras.utils.set_random_seed(0)
+    set_seeds(0)
     model = build(*parts)
     if model is None:
         return

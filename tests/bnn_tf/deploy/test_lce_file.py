@@ -12,6 +12,7 @@ from bnn_tf._tensorflow import tf
 from bnn_tf.deploy import Interpreter, fold
 from bnn_tf.deploy.lce_file import DamagedFile, LceFile, to_flatbuffer
 from bnn_tf.errors import UserError
+from bnn_tf.training import set_seeds
 
 layers = tf.keras.layers
 SCRIPT = Path(__file__).parents[3] / "scripts" / "check_tflite_fuzz.py"
@@ -22,7 +23,7 @@ def content():
     """A converted network with a binary convolution."""
     from bnn_tf._tensorflow import lq
 
-    tf.keras.utils.set_random_seed(0)
+    set_seeds(0)
     x = image = tf.keras.Input((8, 8, 3), name="photo")
     x = layers.Conv2D(32, 3, padding="same", name="stem")(x)
     x = lq.layers.QuantConv2D(

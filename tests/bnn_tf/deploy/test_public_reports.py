@@ -8,6 +8,7 @@ from bnn_tf._tensorflow import lq, tf
 from bnn_tf.deploy import ConversionError, Interpreter, int8, proof
 from bnn_tf.deploy.convert import convert
 from bnn_tf.deploy.fold import folded
+from bnn_tf.training import set_seeds
 
 layers = tf.keras.layers
 
@@ -118,7 +119,7 @@ def test_a_saved_model_by_its_path(network, residual, tmp_path):
 
 def unsettled(conv, momentum):
     """Larq's BinaryNet in small, after one step: with a momentum, no statistic has moved from its start."""
-    tf.keras.utils.set_random_seed(0)
+    set_seeds(0)
     x = image = tf.keras.Input((8, 8, 3))
     x = layers.Conv2D(32, 3, padding="same")(x)
     for number in range(3):

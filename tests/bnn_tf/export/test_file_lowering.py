@@ -11,6 +11,7 @@ from bnn_tf.deploy.lce_file import LceFile, to_flatbuffer, with_int8_ends
 from bnn_tf.export import check, exporting, file_lowering
 from bnn_tf.export.program import compile_network
 from bnn_tf.export.source import Labels, write_source
+from bnn_tf.training import set_seeds
 
 L = tf.keras.layers
 SIGNS = {"input_quantizer": "ste_sign", "kernel_quantizer": "ste_sign"}
@@ -96,7 +97,7 @@ def test_refuses_what_it_does_not_know(tmp_path):
 
 def whole_numbers():
     """A network of which every kind of operator computes with int8 values in the form `full`."""
-    tf.keras.utils.set_random_seed(0)
+    set_seeds(0)
     image = tf.keras.Input((8, 8, 3))
     a = L.Conv2D(16, 3, strides=2, padding="same", activation="relu", name="stem")(image)
     b = L.DepthwiseConv2D(3, padding="same", name="depth")(a)

@@ -20,7 +20,7 @@ def test_off_a_terminal_plain_lines(recipe, new_run, session, quick_fit):
     train(run, dataclasses.replace(session, print_every=2))
     text = session.console.file.getvalue()
     assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f]", text)  # no control characters
-    assert text.startswith("Compiling the training step…\n")
+    assert text.startswith("Building the network…\nCompiling the training step…\n")
     lines = [line for line in text.splitlines() if not line.startswith((" ", "Building", "Compiling"))]
     assert [line.split("  ")[0] for line in lines] == [
         "first 1/2", "first 2/2", "second 1/2", "second 2/2",
@@ -47,6 +47,22 @@ def test_steps_in_tensorboard_do_not_depend_on_the_terminal(recipe, new_run, ses
         train(run, dataclasses.replace(session, console=output))
     assert logged["terminal"] == logged["file"]
     assert [step for step, name, *_ in logged["file"] if name.startswith("steps/")] == [20, 24]
+
+
+def test_several_steps_at_once_show_what_is_due_among_them(recipe, new_run, session, quick_fit):
+    run = new_run(recipe(epochs=1, batch_size=1), steps_per_execution=7)  # 48 steps: 7, 14, … 42, 48
+    train(run, dataclasses.replace(session, print_every=10))
+    shown = re.findall(r"step (\d+)/48", session.console.file.getvalue())
+    assert shown == ["14", "21", "35", "42"]
+
+
+@pytest.mark.parametrize(("count", "seen"), [(1, [5, 10, 12]), (2, [6, 10, 12]), (3, [6, 12]), (8, [8, 12])])
+def test_the_bar_moves_however_many_steps_are_done_at_once(count, seen):
+    shown = progress.EpochProgress(console(120), "train", 1, 12)
+    shown.start(0)
+    ends = [min(step + count, 12) for step in range(0, 12, count)]
+    assert [step for step in ends if shown.wants(step, count)] == seen
+    shown.close()
 
 
 def test_on_a_terminal_a_bar_that_goes_away(recipe, new_run, session, quick_fit):

@@ -2,17 +2,21 @@
 
 import csv
 import dataclasses
+import json
 import re
+import shutil
 import signal
 
 import numpy as np
 import pytest
 
+import bnn_tf
+import zoo
 from bnn_tf import data, methods, observe
 from bnn_tf._tensorflow import tf
 from bnn_tf.errors import UsageError, UserError
 from bnn_tf.schedules import Constant, Cosine, Linear, MultiStep
-from bnn_tf.training import Position, Run, StoppedError, evaluate, set_seeds, train, trainer
+from bnn_tf.training import Position, Run, StoppedError, evaluate, set_seeds, strategies, train, trainer
 from zoo.recipes import SGD, Adam, CrossEntropy, Distribution, Phase
 
 
@@ -314,10 +318,31 @@ def test_several_steps_per_execution_are_the_same_steps(recipe, reference):
     assert rows(reference(recipe("ovsw"), steps_per_execution=2)) == rows(reference(recipe("ovsw")))
 
 
-def test_float16_scales_the_loss(recipe, new_run, session):
+def test_float16_scales_the_loss_and_gives_a_float32_network(recipe, new_run, session, tmp_path):
     run = new_run(recipe("recu"), precision="float16")
-    train(run, session)
+    network = train(run, session).network
     assert any("loss_scale" in name for name in checkpoint(run, 0))
+    network.save(tmp_path / "model.keras")
+    images = np.random.default_rng(0).normal(size=(4, 8, 8, 3)).astype(np.float32)
+    expected = run.load_network()(images).numpy()
+    for model in (network, run.load_network(), bnn_tf.load_model(tmp_path / "model.keras")):
+        assert {layer.dtype_policy.name for layer in model.layers} == {"float32"}
+        np.testing.assert_array_equal(model(images), expected)
+
+
+def test_a_model_of_mixed_precision_is_saved_in_float32_once_it_is_built_again(tiny, tmp_path):
+    """What docs/speed.md says of scripts: Keras keeps the policy in the file."""
+    build = zoo.get_model("tiny")
+    with strategies.precision("bfloat16"):
+        model = build(method="recu")
+    again = build(method="recu")
+    again.set_weights(model.get_weights())
+    for network, name in ((model, "mixed_bfloat16"), (again, "float32")):
+        network.save(tmp_path / "model.keras")
+        loaded = bnn_tf.load_model(tmp_path / "model.keras")
+        assert loaded.get_layer("stem_conv").dtype_policy.name == name
+        for result, wanted in zip(loaded.get_weights(), model.get_weights(), strict=True):
+            np.testing.assert_array_equal(result, wanted)
 
 
 def test_averaged_weights_are_validated_and_saved(recipe, reference):
@@ -331,6 +356,83 @@ def test_averaged_weights_are_validated_and_saved(recipe, reference):
     run.load_weights(averaged)
     for result, wanted in zip(averaged.get_weights(), weights, strict=True):
         np.testing.assert_array_equal(result, wanted)
+
+
+def test_averages_of_a_restart_begin_with_the_saved_weights(recipe, new_run, session):
+    """Such a run has no averages of its own to go on from; those of random weights would take over."""
+    run = new_run(recipe("bireal", epochs=1, ema=0.999))
+    train(run, session)
+    network = run.load_network()
+    network.get_layer("stem_conv").kernel.assign(tf.fill((3, 3, 3, 4), 5.0))
+    run.save_weights(network, Position(0, 1))
+    shutil.rmtree(run.path / "checkpoints")
+    longer = Run(run.path, dataclasses.replace(run.config, recipe=recipe("bireal", epochs=2, ema=0.999)))
+    train(longer, dataclasses.replace(session, restart_from_weights=True))
+    averaged = longer.load_network().get_layer("stem_conv").kernel.numpy()
+    np.testing.assert_allclose(averaged, 5, rtol=0, atol=0.01)
+
+
+@pytest.mark.slow
+def test_averages_of_a_later_phase_or_of_other_weights_begin_with_those(recipe, new_run, session):
+    start = new_run(recipe("bireal", epochs=1), "start")
+    train(start, session)
+    stem = start.load_network().get_layer("stem_conv").kernel.numpy()
+    taken = new_run(recipe("bireal", epochs=1, ema=0.999), "taken", init_from=str(start.path))
+    later = new_run(
+        recipe("bireal", phases=(start.config.recipe.phases[0], Phase("later", 1, 16, ema=0.999))), "later"
+    )
+    for run in (taken, later):
+        train(run, session)
+        averaged = run.load_network().get_layer("stem_conv").kernel.numpy()
+        np.testing.assert_allclose(averaged, stem, rtol=0, atol=0.01)
+
+
+def test_averages_where_nothing_but_batch_norm_is_trained(recipe, new_run, session, send, reference):
+    argument = recipe("bireal", ema=0.9, trainable="batch_norm")
+    run = new_run(argument, deterministic=True)
+    send("train", 1, 1, signal.SIGTERM)
+    with pytest.raises(StoppedError):
+        train(run, session)
+    assert run.load_network().trainable_weights  # opened as any network is, not frozen
+    trained = train(Run.open(run.path), session)
+    assert_same_run(run, reference(argument))
+    source, network = data.load("digits").limited(run.config.limit), run.load_network()
+    again = evaluate(lambda images: network(images).numpy(), source, argument.images)
+    assert again.top1 == pytest.approx(trained.evaluation.top1, abs=1e-6)
+    np.testing.assert_array_equal(
+        network.get_layer("stem_bn").gamma, trained.network.get_layer("stem_bn").gamma
+    )
+
+
+def test_seconds_are_of_the_whole_epoch_where_it_was_stopped_in_its_middle(
+    recipe, new_run, session, send, quick_fit
+):
+    run = new_run(recipe())
+    send("train", 1, 1, signal.SIGTERM)
+    with pytest.raises(StoppedError):
+        train(run, session)
+    (saved,) = [one for one in run.checkpoints.all() if one.step]
+    state = saved.state()
+    assert 0 <= state["seconds"] < 100
+    (saved.path / "state.json").write_text(json.dumps({**state, "seconds": 1000.0}))
+    train(run, session)
+    first, second = (float(row["seconds"]) for row in run.metrics())
+    assert first < 1000 < second < 1100
+    assert "  16 min 4" in session.console.file.getvalue().splitlines()[-1]
+
+
+def test_a_checkpoint_that_does_not_know_its_seconds_is_gone_on_from(
+    recipe, new_run, session, send, quick_fit
+):
+    run = new_run(recipe())
+    send("train", 1, 1, signal.SIGTERM)
+    with pytest.raises(StoppedError):
+        train(run, session)
+    (saved,) = [one for one in run.checkpoints.all() if one.step]
+    state = {key: value for key, value in saved.state().items() if key != "seconds"}
+    (saved.path / "state.json").write_text(json.dumps(state))
+    train(run, session)
+    assert [row["epoch"] for row in run.metrics()] == ["1", "2"]
 
 
 def test_the_loss_on_held_out_images_is_the_one_that_evaluate_says(recipe, new_run, session):

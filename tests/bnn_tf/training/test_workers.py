@@ -22,7 +22,7 @@ import numpy as np
 import bnn_tf, zoo
 from bnn_tf import data
 from bnn_tf._tensorflow import tf
-from bnn_tf.training import strategies
+from bnn_tf.training import set_seeds, strategies
 
 if kind == "replicas":
     cpu = tf.config.list_physical_devices("CPU")[0]
@@ -40,7 +40,7 @@ def Small(net, image):
     return x
 
 
-tf.keras.utils.set_random_seed(2)
+set_seeds(2)
 phase = zoo.recipes.find(method, "cifar_resnet20", "cifar10").phases[-1]
 digits = data.load("digits").limited(320)
 batches = data.training_batches(digits, data.Images(), batch_size=64, epochs=4, seed=1)
