@@ -127,7 +127,7 @@ def test_an_odd_cell_is_an_empty_one(command, folder):
     assert (part["epochs"], part["last"], part["best"]) == (4, 0.25, 0.5)
     code, out, _ = command("compare", "runs/done", "runs/part", "--json")
     assert code == 0
-    assert json.loads(out)["runs"][1]["curve"] == [50, None, None, 25]
+    assert json.loads(out)["runs"][1]["curve"] == [0.5, None, None, 0.25]
 
 
 def test_a_damaged_run_is_not_compared(command, folder):

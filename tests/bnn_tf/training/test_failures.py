@@ -335,7 +335,7 @@ class TestSignals:
 
         with monkeypatch.context() as patch:
             patch.setattr(trainer._Evaluator, "test_step", test_step)
-            with pytest.raises(StoppedError, match="after 3 of 3 steps of epoch 1") as stopped:
+            with pytest.raises(StoppedError, match="in epoch 1 of ., after step 3 of 3") as stopped:
                 train(run, session)
         assert stopped.value.exit_code == 143
         assert finished == []
@@ -353,7 +353,7 @@ class TestSignals:
         run = new_run(recipe())
         send("train", 0, -1, signal.SIGTERM)
         monkeypatch.setattr(tf.keras.Model, "evaluate", None)
-        with pytest.raises(StoppedError, match="after 3 of 3 steps of epoch 1"):
+        with pytest.raises(StoppedError, match="in epoch 1 of ., after step 3 of 3"):
             train(run, session)
         assert run.position() == Position(0, 0, 3)
 
@@ -372,7 +372,7 @@ class TestSignals:
             return original(model, data)
 
         monkeypatch.setattr(tf.keras.Model, "train_step", train_step)
-        with pytest.raises(StoppedError, match="after 1 of 3 steps of epoch 1"):
+        with pytest.raises(StoppedError, match="in epoch 1 of ., after step 1 of 3"):
             train(run, session)
         assert capfd.readouterr() == ("", "")
         assert run.position() == Position(0, 0, 1)
