@@ -147,9 +147,7 @@ def _begin(chosen: dict[str, Any], config: RunConfig | None) -> None:
         _print_plan(config, chosen["as_json"])
         return
     else:
-        # Standard output begins with the run directory, which does not exist before.
-        aside = Console(stderr=True, quiet=chosen["quiet"], soft_wrap=True, markup=False, highlight=False)
-        prepared = prepare(config, dataclasses.replace(session, console=aside))
+        prepared = prepare(config, session)
         _require_sound(prepared.source, config.data_dir)
         run = create_run(prepared, chosen["run_dir"])
     console.print(f"Run directory: {run.path}")

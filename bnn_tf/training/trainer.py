@@ -201,10 +201,7 @@ def prepare(config: RunConfig, session: Session) -> Prepared:
     for name in config.sources()[1:]:  # of later phases
         if name is not None:
             start.require_source(name, session.safe)
-    said = "Building the network…"  # which takes seconds
-    if not session.console.is_terminal:  # there the status shows nothing
-        session.console.print(said)
-    with session.console.status(said):
+    with session.console.status("Building the network…"):  # shows on terminals only
         network, remark = _new_network(config, strategy, session, 0, None)
     return Prepared(config, source, strategy, network, teacher, remark)
 

@@ -34,7 +34,7 @@ class TestOutput:
         assert len(lines) == 7
 
     def test_nothing_else(self, said):
-        assert said.err == "Building the network…\n"
+        assert said.err == ""
         assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f]", said.out)
 
     def test_the_last_epoch_and_the_result_agree(self, said, trained):
@@ -49,7 +49,7 @@ class TestOutput:
         assert code == 0
         assert set(printed) == {"run_dir", "images", "top1", "top5", "loss", "published_top1"}
         assert (printed["run_dir"], printed["images"]) == (str(tmp_path / "x"), 48)
-        assert err.splitlines()[:2] == ["Building the network…", f"Run directory: {tmp_path / 'x'}"]
+        assert err.splitlines()[0] == f"Run directory: {tmp_path / 'x'}"
 
     def test_brackets_in_paths_are_no_markup(self, command, tiny_options, tmp_path, quick_fit):
         run = tmp_path / "[bold]a[/bold] [x]"
@@ -344,7 +344,7 @@ class TestStopped:
         assert code == 143
         assert "stopped (SIGTERM) in epoch 1 of 2, after step 1 of 3. " in err
         assert f"Continue: bnn-tf train --resume '{run}'" in err
-        assert len(err.replace("Building the network…\n", "").splitlines()) == 1
+        assert len(err.splitlines()) == 1
         assert command("train", "--resume", run)[0] == 0
         assert [row["epoch"] for row in Run.open(run).metrics()] == ["1", "2"]
 
@@ -355,7 +355,7 @@ class TestStopped:
         )  # fmt: skip
         assert code == 1
         assert "the loss is not finite any more in epoch" in err
-        assert len(err.replace("Building the network…\n", "").splitlines()) == 1
+        assert len(err.splitlines()) == 1
 
 
 # The tiny network in a new process; every step of the second epoch takes a second, so that there is time.

@@ -66,7 +66,7 @@ class TestWithoutTorch:
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 
         monkeypatch.setattr(importlib, "import_module", fail)
-        with pytest.raises(UserError, match=r"needs PyTorch: pip install 'bnn-tf\[torch\]'"):
+        with pytest.raises(UserError, match=r"needs PyTorch: pip install '.\[torch\]'"):
             read(tmp_path / "net.pth")
 
     def test_too_old(self, monkeypatch, tmp_path):
