@@ -120,7 +120,7 @@ def _groups(records: dict[str, dict[str, Any]]) -> dict[tuple[Any, ...], list[di
     """Records that differ in the seed alone."""
     groups: dict[tuple[Any, ...], list[dict[str, Any]]] = defaultdict(list)
     for entry in records.values():
-        recipe = recipes.Recipe.from_dict(entry["config"]["recipe"])
+        recipe = _named(recipes.Recipe.from_dict(entry["config"]["recipe"]))
         network, method, settings = _title(entry["config"])
         groups[(recipe.dataset, recipe.epochs, network, method, recipe.variant, settings)].append(entry)
     return groups
@@ -213,9 +213,19 @@ def _row(group: list[dict[str, Any]]) -> list[Any]:
 
 def _title(config: dict[str, Any]) -> tuple[str, str, str]:
     """Network, method and recipe of a run, with the settings that differ from the recipe's."""
-    recipe = recipes.Recipe.from_dict(config["recipe"])
+    recipe = _named(recipes.Recipe.from_dict(config["recipe"]))
     start = [f"from {config['init_from']}"] if config.get("init_from") else []
     return f"`{recipe.model}`", recipe.method.name, ", ".join([recipe.variant, *start, *_changes(recipe)])
+
+
+def _named(recipe: recipes.Recipe) -> recipes.Recipe:
+    """The recipe under the variant whose settings it has: some were tried before they became one."""
+    for variant in recipes.variants(recipe.method.name) if _changes(recipe) else ():
+        named = dataclasses.replace(recipe, variant=variant)
+        own = recipes.find(recipe.method.name, recipe.model, recipe.dataset, variant)
+        if [p.name for p in own.phases] == [p.name for p in recipe.phases] and not _changes(named):
+            return named
+    return recipe
 
 
 def _changes(recipe: recipes.Recipe) -> list[str]:

@@ -556,6 +556,16 @@ class TestEpochs:
             recipes.with_epochs(TWO, epochs)
 
 
+def test_a_clipped_network_comes_first():
+    """A fifth of the epochs with real weights, then `fast`; both phases decay as their length wants."""
+    fast, recipe = (recipes.find("ovsw", "cifar_resnet20", "cifar10", v) for v in ("fast", "clip-first"))
+    clip, train = recipes.with_epochs(recipe, [10]).phases
+    assert (clip.epochs, train.epochs) == (2, 8)
+    assert (recipe.method_of(clip), recipe.method_of(train)) == (methods.Real("clip"), fast.method)
+    assert dataclasses.replace(train, epochs=30) == fast.phases[0]
+    assert (clip.optimizer.decay(clip.epochs), train.optimizer.decay(train.epochs)) == (0.01, 0.0025)
+
+
 @pytest.mark.parametrize("method", ["bireal", "recu", "subbit", "ovsw", "real"])
 def test_fast_recipes_measure_statistics_at_the_end(method):
     fast, paper = (recipes.find(method, "cifar_resnet20", "cifar10", v) for v in ("fast", "default"))
