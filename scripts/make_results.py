@@ -238,8 +238,10 @@ def _changes(recipe: recipes.Recipe) -> list[str]:
     recipe = dataclasses.replace(recipe, phases=tuple(p for p in recipe.phases if p.name in known))
     own = recipes.with_epochs(own, [phase.epochs for phase in recipe.phases])
     changes = _differences(_used(recipe).to_dict(), _used(own).to_dict())
-    implied = ("note=", "published_top", "shared_epochs=", *(["loss=distribution"] if recipe.teacher else []))
-    return [*added, *(change for change in changes if not change.startswith(implied))]
+    implied = ["note=", "published_top", "shared_epochs="]
+    implied += ["loss=distribution"] if recipe.teacher else []
+    implied += ["fresh_variables="] if added else []  # what the added phase does not have
+    return [*added, *(change for change in changes if not change.startswith(tuple(implied)))]
 
 
 def _used(recipe: recipes.Recipe) -> recipes.Recipe:
