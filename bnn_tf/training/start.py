@@ -15,7 +15,6 @@ import dataclasses
 import inspect
 import io
 import os
-import re
 import sys
 from collections.abc import Callable, Collection
 from pathlib import Path
@@ -417,18 +416,16 @@ def initialize(
     report = take_weights(network, config, index, previous, safe)
     if config.recipe.phases[index].binarize_kernels:
         binarize_kernels(network)
-    return None if report is None else _told(report, str(config.sources()[index]))
+    return None if report is None else _told(report, str(config.sources()[index]), network)
 
 
-def _told(report: TransferReport, name: str) -> str:
+def _told(report: TransferReport, name: str, network: tf.keras.Model) -> str:
     """What came from a source, as a user sees it; a classifier for other classes is no trouble."""
-    classifier = [text.split(" ", 1)[0] for text in report.mismatched]
-    layers = {variable.rpartition("/")[0] for variable in classifier}
-    biases = [text for text in report.mismatched if text.split(" ", 1)[0].endswith("/bias")]
-    if not report.missing and not report.unused and len(layers) == 1 and len(biases) == 1:
-        there, here = re.findall(r"\((\d+),\)", biases[0])
+    classifier = f"{network.layers[-1].name}/"
+    alone = report.mismatched and all(text.startswith(classifier) for text in report.mismatched)
+    if alone and not report.missing and not report.unused:
         return (
-            f"The classifier starts from new weights: {there} → {here} classes; the other "
+            f"The classifier starts from new weights, for {network.output_shape[-1]} classes; the other "
             f"{len(report.matched)} arrays come from {name}"
         )
     return f"Starting from {name}: {report}"
