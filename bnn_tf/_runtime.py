@@ -79,8 +79,10 @@ def quiet_native_stderr(keep_python: bool = False) -> Iterator[None]:
     with tempfile.TemporaryFile() as held:
         os.dup2(held.fileno(), 2)
         before = sys.stderr
-        if keep_python and before is sys.__stderr__:
-            sys.stderr = os.fdopen(os.dup(saved), "w", buffering=1)
+        if keep_python and before is sys.__stderr__ and before is not None:
+            sys.stderr = os.fdopen(
+                os.dup(saved), "w", buffering=1, encoding=before.encoding, errors=before.errors
+            )
         try:
             yield
         except BaseException as error:
@@ -89,6 +91,8 @@ def quiet_native_stderr(keep_python: bool = False) -> Iterator[None]:
                 os.write(saved, held.read())
             raise
         finally:
+            if sys.stderr is not before:
+                sys.stderr.close()
             sys.stderr = before
             os.dup2(saved, 2)
             os.close(saved)

@@ -323,7 +323,7 @@ class _Rebuilding:
         if _thaw(spec):
             notes.append("trainable again")
         if norm is not None and _thaw(norm.layer):
-            self.notes[norm.layer.name] = ["trainable again: what it normalizes has changed"]
+            self.notes[norm.layer.name] = ["trainable again, because its input has changed"]
         conv = self._binary_layer(spec)
         if claims_one_bit(conv.kernel_quantizer):
             self.binary_kernels.add(name)

@@ -25,6 +25,16 @@ TEMPORARY = ".part"
 """The ending of temporary names. What a killed process left behind ends in it, too."""
 
 
+def expanded(path: str | os.PathLike) -> Path:
+    """The path with the home folder in place of `~`; that of a user who does not exist stays as it is.
+
+    Example:
+        >>> expanded("~no_such_user/net.keras")
+        PosixPath('~no_such_user/net.keras')
+    """
+    return Path(os.path.expanduser(path))
+
+
 def sync(path: str | os.PathLike) -> None:
     """Waits until a file or a folder (its list of names) has reached the disk.
 

@@ -143,7 +143,8 @@ class Replicated(tf.keras.Model):
         """Metrics of the student on the labels, and the loss that is minimised."""
         x, y, weights = tf.keras.utils.unpack_x_y_sample_weight(data)
         logits = self.student(x, training=False)
-        return self._report(self.example_losses(self.targets(x, y), logits), 0.0, y, logits, weights)
+        losses, penalties = self.example_losses(self.targets(x, y), logits), sum(self.student.losses)
+        return self._report(losses, penalties, y, logits, weights)
 
     def _report(
         self,

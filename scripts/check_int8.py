@@ -26,7 +26,7 @@ from bnn_tf.deploy import Int8
 from bnn_tf.deploy.convert import LEAST_AGREEMENT
 from bnn_tf.errors import UserError
 
-ALLOWED = 0.3
+ALLOWED = 0.003
 """Points that a form may lose against float."""
 COLUMNS = ("network", "form", "top-1 %", "points", "n", "kB", "alike %", "as float %")
 
@@ -46,7 +46,7 @@ def rows_of(
     calibration, _ = data.take(images.source(), pre, calibrate, split="train")
     samples, _ = data.take(source, pre, compare)
     keras = training.evaluate(target.predict(), source, pre)
-    rows = [{"network": name, "form": "Keras", "top1": 100 * keras.top1, "images": keras.images}]
+    rows = [{"network": name, "form": "Keras", "top1": keras.top1, "images": keras.images}]
     with tempfile.TemporaryDirectory() as folder:
         for form in ("float", *forms):
             path = Path(folder) / f"{form}.tflite"
@@ -80,12 +80,12 @@ def _row(
         allow_disagreement=True,
     )
     result = training.evaluate(Target.open(path).predict(), source, pre)
-    row = {"network": name, "form": form, "top1": 100 * result.top1, "images": result.images}
+    row = {"network": name, "form": form, "top1": result.top1, "images": result.images}
     assert report.parity is not None
-    row |= {"bytes": report.size, "alike": 100 * report.parity.agreement}
+    row |= {"bytes": report.size, "alike": report.parity.agreement}
     if report.int8 is not None:
         row |= {"became": report.int8.form, "layers": report.int8.layers}
-        row["as_float"] = 100 * (report.int8.float_agreement or 0.0)
+        row["as_float"] = report.int8.float_agreement or 0.0
     return row
 
 
@@ -95,12 +95,12 @@ def cells(row: dict[str, Any]) -> list[str]:
     form = row["form"] if became == row["form"] else f"{row['form']} → {became}"
     if "refused" in row:
         return [row["network"], form, f"refused: {row['refused']}", *[""] * 5]
-    alike = f"{row['alike']:.1f}{' !' * (row['alike'] < 100 * LEAST_AGREEMENT)}" if "alike" in row else ""
-    shares = [alike, f"{row['as_float']:.1f}" if "as_float" in row else ""]
+    alike = f"{100 * row['alike']:.1f}{' !' * (row['alike'] < LEAST_AGREEMENT)}" if "alike" in row else ""
+    shares = [alike, f"{100 * row['as_float']:.1f}" if "as_float" in row else ""]
     mark = " !" if row["points"] < -ALLOWED else ""
     size = f"{row['bytes'] / 1e3:,.0f}" if "bytes" in row else ""
-    points = f"{row['points']:+.2f}{mark}"
-    return [row["network"], form, f"{row['top1']:.2f}", points, f"{row['images']:,}", size, *shares]
+    points = f"{100 * row['points']:+.2f}{mark}"
+    return [row["network"], form, f"{100 * row['top1']:.2f}", points, f"{row['images']:,}", size, *shares]
 
 
 @click.command()

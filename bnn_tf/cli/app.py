@@ -116,7 +116,7 @@ class _Group(click.Group):
 
 
 # The sections of `bnn-tf --help`, by their first commands; each ends where the next begins.
-_SECTIONS = {"models": "Train", "runs": "Look", "lint": "Deploy", "completion": "Other"}
+_SECTIONS = {"models": "Train", "runs": "Inspect", "lint": "Deploy", "completion": "Shell"}
 
 
 def _print_versions(ctx: click.Context, param: click.Parameter, value: bool) -> None:

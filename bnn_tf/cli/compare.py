@@ -78,10 +78,7 @@ def _share(text: str | None) -> float | None:
 
 
 def _figures(row: dict[str, Any]) -> list[str]:
-    percents = [
-        "" if row[key] is None else options.percent(row[key]) for key in ("last", "best", "published_top1")
-    ]
-    return [f"{row['epochs']}/{row['epochs_planned']}", *percents, row["state"]]
+    return [f"{row['epochs']}/{row['epochs_planned']}", *runs.percents(row), row["state"]]
 
 
 def _short(names: list[str]) -> list[str]:

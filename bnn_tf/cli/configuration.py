@@ -52,7 +52,7 @@ def configuration(
     }
     if recipe.dataset == "folder" and not values["init_from"] and chosen["recipe"] is None:
         values["init_from"] = _shipped(recipe)
-        if values["init_from"] and chosen.get("from_phase") is chosen.get("until_phase") is None:
+        if values["init_from"] and not (chosen.get("from_phase") or chosen.get("until_phase")):
             recipe = _behind_shipped(recipe, epochs)
     return RunConfig(recipe=recipe, **values)
 

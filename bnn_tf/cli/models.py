@@ -46,7 +46,7 @@ _COLUMNS: tuple[tuple[str, str, Callable[[Any], str]], ...] = (
 )
 _KEYS = [key for key, _, _ in _COLUMNS]
 _TITLES = {title: key for key, title, _ in _COLUMNS} | {"tflite": "tflite_bytes"}
-_SHARES = ("binary_share", "paper_top1", "zoo_top1")
+_ACCURACIES = ("paper_top1", "zoo_top1")
 _IN_MILLIONS = ("real MMAC", "binary MMAC", ".tflite", "tflite")
 # What decides whether a network fits a device stays longest: its file, the images it takes, and its work.
 _SPARE = (
@@ -150,7 +150,7 @@ def _condition(text: str) -> Callable[[dict[str, Any]], bool]:
             wanted = float(written) * (1e6 if options.same_name(name, _IN_MILLIONS) in _IN_MILLIONS else 1)
         except ValueError:
             raise UsageError(f"{key} is a number: --filter cannot compare it with {written!r}") from None
-        if key in _SHARES and wanted > 1:
+        if key in _ACCURACIES and wanted > 1:
             wanted /= 100
     compare = _OPERATORS["=" if sign == "==" else sign]
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bnn_tf import model_files, registry
+from bnn_tf import files, model_files, registry
 from bnn_tf._tensorflow import lazy
 from bnn_tf.data.source import DamagedImageError, DataError, NamedFolderError, NoFolderError, TooDeepError
 from bnn_tf.errors import (
@@ -163,7 +163,7 @@ def _advice(error: AdvisingError, flags: dict[str, str], folder: str | None) -> 
     elif isinstance(error, NamedFolderError) and "data_dir" in flags:
         return f"write --data-dir {shlex.quote(error.folder)} in place of --dataset"
     elif isinstance(error, TooDeepError) and "data_dir" in flags:
-        return f"name the folder around it: --data-dir {shlex.quote(error.root)}"
+        return f"name the folder that contains it: --data-dir {shlex.quote(error.root)}"
     elif isinstance(error, DataError) and "data_dir" in flags and "data_dir=…" in error.advice:
         return error.advice.replace(": data_dir=…", " with --data-dir DIR")
     elif isinstance(error, DamagedImageError):
@@ -276,7 +276,9 @@ class Name(click.ParamType):
             trust(value)
             return value
         name = same_name(value, self._names())
-        if name not in self._names() and (meant := _in_file(value, self.name)):
+        # Names of datasets are not checked here: TFDS has more than the registered ones.
+        known = self.name == "dataset" or name in self._names()
+        if not known and (meant := _in_file(value, self.name)):
             raise UsageError(
                 f"there is no {self.name} called {value!r}; of the file {value}.py, write "
                 f"{' or '.join(meant)}"
@@ -604,7 +606,8 @@ def door(function: Any) -> Any:
         multiple=True,
         expose_value=False,
         callback=_trust_paths,
-        help="Import the module of the run's own method or network first, as --import does; chooses none.",
+        help="Import the module of the run's own method or network first, as --import does; it chooses no "
+        "method or network.",
     )
     return named(imports(function))
 
@@ -782,7 +785,7 @@ def _require_around(folder: str) -> None:
     """
     from bnn_tf.data.tfds import folder_around
 
-    place = Path(folder).expanduser().absolute()
+    place = files.expanded(folder).absolute()
     around = folder_around(place)
     if around is not None:
         name = place.relative_to(around).parts[0]

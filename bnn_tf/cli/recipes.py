@@ -41,7 +41,7 @@ def recipes(
                 raise unknown(f"{field} with recipes", name, names)
             chosen = [recipe for recipe in chosen if getattr(recipe, field) == name]
     if not chosen and not as_json:
-        click.echo("No recipe is like that; `bnn-tf train` takes the nearest, and says which")
+        click.echo("No recipe has all of these; `bnn-tf train` then takes the nearest one and says which")
         return
     if as_json:
         options.emit([recipe.to_dict() for recipe in chosen], True, "")

@@ -79,6 +79,7 @@ def _material(target: Target, data_dir: str | None, limit: int | None) -> "page.
     """What the page says of a run; without `limit` nothing about single images."""
     from bnn_tf import observe
     from bnn_tf.report import page
+    from zoo import recipes
 
     run = target.run
     recipe = run.config.recipe
@@ -86,7 +87,7 @@ def _material(target: Target, data_dir: str | None, limit: int | None) -> "page.
     return page.Material(
         name=run.path.resolve().name,
         config=run.config.to_dict(),
-        recipe=_known(recipe, recipe.variant).to_dict(),
+        recipe=recipes.original(recipe).to_dict(),
         environment=_json_object(run.path / "environment.json"),
         metrics=run.metrics(),
         records=observe.read(run.path / "diagnostics.jsonl"),
@@ -98,22 +99,11 @@ def _material(target: Target, data_dir: str | None, limit: int | None) -> "page.
     )
 
 
-def _known(recipe: "Recipe", variant: str) -> "Recipe":
-    """The recipe of the package for a run's method, network and dataset.
-
-    A recipe from a file may have a variant of its own: it is compared with the default.
-    """
-    from bnn_tf import methods
-    from zoo import recipes
-
-    method = methods.METHODS.name_of(type(recipe.method))
-    known = variant if variant in recipes.variants(method) else "default"
-    return recipes.find(method, recipe.model, recipe.dataset, known)
-
-
 def _full_recipe(recipe: "Recipe") -> dict[str, Any] | None:
     """What the paper reaches with its own recipe where this is a variant for a short budget."""
-    paper = _known(recipe, "default")
+    from zoo import recipes
+
+    paper = recipes.original(recipe, "default")
     same_network = recipe.variant != paper.variant and recipe.model_options == paper.model_options
     if not same_network or recipe.published_top1 is not None or paper.published_top1 is None:
         return None

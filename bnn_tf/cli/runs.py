@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bnn_tf.cli import options
-from bnn_tf.errors import UntrustedModuleError, UserError
+from bnn_tf.errors import UntrustedModuleError, UserError, unknown
 
 if TYPE_CHECKING:
     from bnn_tf.training.run import Run
@@ -40,8 +40,11 @@ def runs(folder: Path, sort: str, method: str | None, model: str | None, as_json
         )
     rows = [facts(config.parent) for config in sorted(folder.glob("**/config.json"))]
     held = len(rows)
-    rows = [row for row in rows if method in (None, row.get("method"))]
-    rows = [row for row in rows if model in (None, row.get("model"))]
+    for field, name, known in (("method", method, options.METHOD), ("model", model, options.MODEL)):
+        names = {row[field] for row in rows if field in row}
+        if name is not None and name not in names and name not in known:
+            raise unknown(field, name, sorted(names))
+        rows = [row for row in rows if name in (None, row.get(field))]
     if sort in ("best", "last", "epochs"):
         rows.sort(key=lambda row: -(row[sort] or 0))
     else:
@@ -50,8 +53,8 @@ def runs(folder: Path, sort: str, method: str | None, model: str | None, as_json
         options.emit(rows, True, "")
         return
     if not rows:
-        what = f"{held} runs, none of these" if held else "no runs; `bnn-tf train` makes one"
-        click.echo(f"{folder} holds {what}")
+        others = f"{held} run{'s' * (held > 1)}, but none with this method and network"
+        click.echo(f"{folder} holds {others if held else 'no runs; `bnn-tf train` makes one'}")
         return
     columns = ["run", "method", "network", "dataset", "epochs", "last", "best", "paper", "state"]
     spare = ("paper", "last", "dataset", "network", "method")
@@ -114,9 +117,12 @@ def _row(row: dict[str, Any], folder: Path) -> list[str]:
     name = str(Path(row["run"]).relative_to(folder)) if row["run"] != str(folder) else "."
     if row["state"] == "damaged":
         return [name, "", "", "", "", "", "", "", f"damaged: {row['error']}"]
-    percents = [
-        "" if row[key] is None else options.percent(row[key]) for key in ("last", "best", "published_top1")
-    ]
     epochs = f"{row['epochs']}/{row['epochs_planned']}"
     state = " ".join(filter(None, (row["state"], row.get("where"))))
-    return [name, row["method"], row["model"], row["dataset"], epochs, *percents, state]
+    return [name, row["method"], row["model"], row["dataset"], epochs, *percents(row), state]
+
+
+def percents(row: dict[str, Any]) -> list[str]:
+    """The last, the best and the paper's accuracy of a run as text."""
+    shares = (row[key] for key in ("last", "best", "published_top1"))
+    return ["" if share is None else options.percent(share) for share in shares]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bnn_tf import registry
+from bnn_tf import files, registry
 from bnn_tf.cli import options
 from bnn_tf.deploy.lce_file import require_converter
 from bnn_tf.errors import AdvisingError, UsageError, UserError, hint, unknown
@@ -139,7 +139,7 @@ class Target:
         build: "Callable[[tuple[int, int] | None, int | None], tf.keras.Model] | None" = None,
     ) -> None:
         self.name, self.kind, self._build = name, kind, build
-        self.path = Path(name).expanduser()
+        self.path = files.expanded(name)
 
     def __str__(self) -> str:
         return self.name

@@ -176,8 +176,7 @@ def _note(recipe: "Recipe") -> str:
     note, timed = recipe.note, "; takes "
     if timed not in note:
         return note
-    own = recipes.find(recipe.method.name, recipe.model, recipe.dataset, recipe.variant)
-    return note if own.epochs == recipe.epochs else note.partition(timed)[0]
+    return note if recipes.original(recipe).epochs == recipe.epochs else note.partition(timed)[0]
 
 
 def _require_sound(source: "data.Source", folder: str | None) -> None:
@@ -316,13 +315,10 @@ def _print_plan(config: RunConfig, as_json: bool) -> None:
 
 def _changed(recipe: "Recipe") -> list[str]:
     """In what the recipe departs from the one of its name, by options and `--set` or for the data."""
-    from bnn_tf import methods
     from bnn_tf.report.page import differences
     from zoo import recipes
 
-    name = methods.METHODS.name_of(type(recipe.method))
-    own = recipes.find(name, recipe.model, recipe.dataset, recipe.variant)
-    return differences(own.to_dict(), recipe.to_dict())
+    return differences(recipes.original(recipe).to_dict(), recipe.to_dict())
 
 
 def _train(run: "Run", session: "Session", prepared: "Prepared | None", as_json: bool) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bnn_tf import registry
+from bnn_tf import files, registry
 from bnn_tf._tensorflow import tf
 from bnn_tf.data import folder, tfds
 from bnn_tf.data.source import (
@@ -108,7 +108,7 @@ def require_possible(name: str, data_dir: str | PathLike[str] | None = None) -> 
 
 
 def _place(data_dir: str | PathLike[str] | None) -> Path | None:
-    place = None if data_dir is None else Path(data_dir).expanduser()
+    place = None if data_dir is None else files.expanded(data_dir)
     if place is not None and not place.is_dir():
         raise AbsentError(f"The data directory {place} does not exist.")
     return place

@@ -20,6 +20,7 @@ from bnn_tf._tensorflow import tf
 from bnn_tf.data import images
 from bnn_tf.data.source import DataError, EncodedSplit, Facts, Sizes, Source, describe, permutation
 from bnn_tf.errors import some
+from bnn_tf.files import expanded
 from bnn_tf.values import InNotebooks
 
 LAYOUT = "train/<class>/* and val/<class>/* (or test/<class>/*), or <class>/* alone"
@@ -86,7 +87,7 @@ def is_image_folder(root: Path) -> bool:
 
 def holds_pictures(root: str | os.PathLike[str]) -> bool:
     """Whether a folder holds class folders with images, in one of the layouts that `load` reads."""
-    folder = Path(root).expanduser()
+    folder = expanded(root)
     try:
         if is_image_folder(folder):
             return True
@@ -361,7 +362,7 @@ def check(folder: str | os.PathLike[str], workers: int = 4) -> FolderCheck:
         >>> [reason for path, reason in check(folder).faults]
         ['is empty']
     """
-    root = Path(folder).expanduser()
+    root = expanded(folder)
     if not root.is_dir():
         if root.exists():
             raise DataError(f"{root} is a file; name the folder that holds the class folders.")

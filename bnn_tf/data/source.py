@@ -6,11 +6,11 @@ import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from bnn_tf import files
 from bnn_tf._tensorflow import tf
 from bnn_tf.errors import AdvisingError, UsageError, UserError
 from bnn_tf.values import InNotebooks
@@ -94,7 +94,7 @@ class NamedFolderError(AdvisingError, UnknownDatasetError):
     """
 
     def __init__(self, folder: str) -> None:
-        what = "that is a folder" if Path(folder).expanduser().is_dir() else "that looks like a folder"
+        what = "that is a folder" if files.expanded(folder).is_dir() else "that looks like a folder"
         super().__init__(f"There is no dataset {folder!r}: {what}", f"give it as data_dir={folder!r}")
         self.folder = folder
 
@@ -104,12 +104,12 @@ class TooDeepError(AdvisingError, DataError):
 
     Example:
         >>> str(TooDeepError("data/cifar10", "data"))
-        "data/cifar10 is the folder of one dataset; name the folder around it: data_dir='data'"
+        "data/cifar10 is the folder of one dataset; name the folder that contains it: data_dir='data'"
     """
 
     def __init__(self, folder: str, root: str) -> None:
         reason = f"{folder} is the folder of one dataset"
-        super().__init__(reason, f"name the folder around it: data_dir={root!r}")
+        super().__init__(reason, f"name the folder that contains it: data_dir={root!r}")
         self.root = root
 
 

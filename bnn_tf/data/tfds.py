@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from bnn_tf import files
 from bnn_tf._runtime import quiet_native_stderr
 from bnn_tf._tensorflow import tf
 from bnn_tf.data import images
@@ -187,7 +188,7 @@ def folder_around(folder: Path) -> Path | None:
 
     None where `folder` is itself one that holds datasets, or holds none.
     """
-    place = folder.expanduser().absolute()
+    place = files.expanded(folder).absolute()
     for depth in ("", "*/", "*/*/"):
         for path in place.glob(f"{depth}dataset_info.json"):
             with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
@@ -228,7 +229,7 @@ def refuse_misspelt(name: str, known: tuple[str, ...]) -> None:
     Raises:
         UnknownDatasetError: the name is misspelt, or that of a folder.
     """
-    default = Path(os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets")).expanduser()
+    default = files.expanded(os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets"))
     if _is_path(name):
         raise NamedFolderError(name)
     if name in known or (default / name).exists():

@@ -147,14 +147,15 @@ class Normalization:
 
     def __post_init__(self) -> None:
         for name, kind in (("mean", tuple[float, ...]), ("std", tuple[Positive, ...])):
-            checked = check(f"a normalization's {name}", getattr(self, name), kind)
-            object.__setattr__(self, name, checked)
+            value = getattr(self, name)
+            value = value.tolist() if isinstance(value, np.ndarray) else value
+            object.__setattr__(self, name, check(f"a normalization's {name}", value, kind))
         if not self.mean or len(self.mean) != len(self.std):
             raise UserError("a normalization needs as many means as standard deviations above 0")
 
     def apply(self, pixels: np.ndarray) -> np.ndarray:
         """Normalised images, float32, to the last bit what training makes of them."""
-        return normalize(pixels, self.mean, self.std)
+        return normalize(np.asarray(pixels), self.mean, self.std)
 
     def from_images(self, images: np.ndarray) -> np.ndarray:
         """The pixels (uint8) that normalised images come from, the nearest ones; pixels stay as they are."""

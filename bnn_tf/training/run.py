@@ -228,9 +228,9 @@ class RunConfig(Value):
 
 def _absolute(path: Any) -> Any:
     """The absolute path of what exists; anything else (also what is no path) as it is."""
-    if path is None or not Path(path).expanduser().exists():
+    if path is None or not files.expanded(path).exists():
         return path
-    return os.path.abspath(Path(path).expanduser())
+    return os.path.abspath(files.expanded(path))
 
 
 def read_metrics(folder: Path) -> list[dict[str, str]]:

@@ -17,6 +17,7 @@ import os
 from collections.abc import Collection
 from pathlib import Path
 
+from bnn_tf import files
 from bnn_tf.errors import UsageError, UserError
 from bnn_tf.training import larq_names
 from zoo import pretrained
@@ -41,7 +42,7 @@ def kind_of(name: str | os.PathLike[str]) -> str | None:
         >>> kind_of("zoo:cifar_resnet20-ovsw"), kind_of("larq-zoo:QuickNet"), kind_of("no_such_folder")
         ('zoo', 'larq-zoo', None)
     """
-    text, path = os.fspath(name), Path(name).expanduser()
+    text, path = os.fspath(name), files.expanded(name)
     if larq_names.is_larq_zoo(text):
         larq_names.parse_larq_zoo(text)
         return "larq-zoo"

@@ -17,11 +17,10 @@ import io
 import os
 import sys
 from collections.abc import Callable, Collection
-from pathlib import Path
 
 import numpy as np
 
-from bnn_tf import math
+from bnn_tf import files, math
 from bnn_tf._runtime import quiet_native_stderr
 from bnn_tf._tensorflow import claims_one_bit, lq, tf
 from bnn_tf.data.images import Images, ResizeShort
@@ -347,7 +346,7 @@ def load_source(name: str, safe: bool = True) -> tf.keras.Model:
     Raises:
         UserError: there is no such run or model, or it cannot be read.
     """
-    kind, path = sources.require(name), Path(name).expanduser()
+    kind, path = sources.require(name), files.expanded(name)
     if kind == "zoo":
         return load_zoo(name)
     if kind == "larq-zoo":
@@ -363,7 +362,7 @@ def require_source(name: str, safe: bool = True) -> None:
     """
     kind = sources.require(name)
     if kind == "run":
-        Run.open(Path(name).expanduser())
+        Run.open(files.expanded(name))
     elif kind == "saved model":
         load_source(name, safe)
 
@@ -489,7 +488,7 @@ def load_teacher(config: RunConfig, safe: bool = True) -> tf.keras.Model:
         )
     kind = sources.require(name, sources.TEACHERS)
     if kind == "run":
-        run = Run.open(Path(name).expanduser())
+        run = Run.open(files.expanded(name))
         expected = run.config.recipe.images
         if (expected.mean, expected.std) != (images.mean, images.std):
             raise UserError(

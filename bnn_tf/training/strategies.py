@@ -22,6 +22,7 @@ LAUNCHED = "BNN_TF_LAUNCHED"
 _HEARTBEAT = 40  # seconds without a sign of life after which a worker is taken as dead; TensorFlow: 10
 _SLOWEST = 600  # seconds that others wait for one that lives, but compiles or saves
 
+_CUDA = "NVIDIA's need CUDA libraries: pip install '.[gpu]' in bnn-tf's checkout"
 _ADDRESS = re.compile(r"(?:[\w.-]+|\[[0-9a-fA-F:.]+\]):(\d{1,5})")
 
 
@@ -34,8 +35,7 @@ def devices(gpus: int | None = None) -> list:
     present = tf.config.list_logical_devices("GPU")
     if gpus is not None and gpus > len(present):
         raise UsageError(
-            f"TensorFlow sees {len(present)} GPUs on this machine, not {gpus} as asked for "
-            "(NVIDIA's need CUDA libraries: pip install '.[gpu]' in bnn-tf's checkout)"
+            f"TensorFlow sees {len(present)} GPUs on this machine, not {gpus} as asked for ({_CUDA})"
         )
     return present[:gpus]
 
@@ -87,11 +87,14 @@ def worker_gpus(present: Sequence[Any], gpus: int | None, launched: str | None) 
     """
     number, count = (int(part) for part in (launched or "0/1").split("/"))
     each = len(present) // count
+    if present and not each and gpus != 0:
+        raise UsageError(
+            f"{count} processes cannot share {len(present)} GPU{'s' * (len(present) > 1)}; start fewer, or "
+            "use none (gpus=0)"
+        )
     if gpus is not None and gpus > each:
         where = f"for each of {count} processes" if count > 1 else "here"
-        raise UsageError(
-            f"{gpus} GPUs were asked for, there are {each} {where} (bnn-tf[gpu] installs what NVIDIA's need)"
-        )
+        raise UsageError(f"{gpus} GPUs were asked for, there are {each} {where} ({_CUDA})")
     return list(present[number * each : (number + 1) * each][:gpus])
 
 
@@ -256,9 +259,17 @@ def clear_losses(strategy: tf.distribute.Strategy) -> Iterator[None]:
         yield
     except (tf.errors.OpError, UserError) as error:
         # A checkpoint that cannot be written for that reason says so in its own words.
-        if is_multi_worker(strategy) and any(isinstance(e, lost) for e in (error, error.__cause__)):
+        causes = [one for one in (error, error.__cause__) if isinstance(one, lost)]
+        if is_multi_worker(strategy) and any(map(_is_of_cluster, causes)):
             raise LostWorkerError("another worker ended or cannot be reached") from error
         raise
+
+
+def _is_of_cluster(error: Exception) -> bool:
+    """Whether an error is about other workers: an internal one may be this worker's own."""
+    if not isinstance(error, tf.errors.InternalError):
+        return True
+    return bool(re.search("collective|coordination|heartbeat|rpc|peer|socket|worker", str(error), re.I))
 
 
 def is_multi_worker(strategy: tf.distribute.Strategy) -> bool:

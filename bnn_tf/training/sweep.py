@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 from bnn_tf import files
 from bnn_tf._tensorflow import lazy, tf
-from bnn_tf.errors import UnsafeModelError, UsageError, UserError, first_line
+from bnn_tf.errors import AdvisingError, UnsafeModelError, UsageError, UserError, first_line
 from bnn_tf.training.run import ClaimedError, Run, RunConfig
 from bnn_tf.values import InNotebooks
 
@@ -287,7 +287,9 @@ class Sweep:
         try:
             run = Run.open(path)
         except UserError as error:  # a damaged run is one training, and not the sweep
-            return Outcome(task, path, "failed", error=f"{error}; remove {path} to train it anew")
+            if isinstance(error, AdvisingError) or isinstance(error.__cause__, (AdvisingError, OSError)):
+                raise  # nothing is wrong with its files
+            return Outcome(task, path, "failed", error=f"{error}; remove {path} to train it again")
         last = trainer.last_evaluation(run) if run.reached() == run.end else None
         if last is not None:
             shares = {"top1": last.top1, "top5": last.top5}

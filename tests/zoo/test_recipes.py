@@ -494,6 +494,7 @@ class TestConstruction:
         recipe = recipes.find("recu", "resnet18", "imagenet2012")
         percents = {**recipe.to_dict(), "published_top1": 60.98, "published_top5": 82.57}
         assert recipes.Recipe.from_dict(percents) == recipe
+        assert recipes.Recipe.from_dict({**percents, "published_top1": 62}).published_top1 == 0.62
 
     def test_names_become_values(self):
         recipe = Recipe("recu", "tiny", "digits", ({"name": "one", "optimizer": {"name": "adam"}},))

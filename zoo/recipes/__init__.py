@@ -1,6 +1,6 @@
 """Recipes: which settings train which method on which network and dataset."""
 
-from zoo.recipes.papers import RECIPES, RESULTS, find, for_own_images, variants
+from zoo.recipes.papers import RECIPES, RESULTS, find, for_own_images, original, variants
 from zoo.recipes.recipe import (
     LOSSES,
     OPTIMIZERS,
@@ -35,6 +35,7 @@ __all__ = [
     "find",
     "for_few_images",
     "for_own_images",
+    "original",
     "override",
     "settings",
     "variants",

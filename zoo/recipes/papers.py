@@ -600,6 +600,22 @@ def variants(method: str | methods.Method) -> list[str]:
     return list(dict.fromkeys(recipe.variant for recipe in _of(resolve(methods.Method, method)) or GENERAL))
 
 
+def original(recipe: Recipe, variant: str | None = None) -> Recipe:
+    """The package's recipe for a recipe's method, network and dataset, to compare it with.
+
+    Args:
+        recipe: The recipe; that of a file may have a variant of its own, which stands for the default.
+        variant: Another variant.
+
+    Example:
+        >>> original(replace(find("recu", dataset="cifar10"), variant="mine")).variant
+        'default'
+    """
+    name = methods.METHODS.name_of(type(recipe.method))
+    wanted = recipe.variant if variant is None else variant
+    return find(name, recipe.model, recipe.dataset, wanted if wanted in variants(name) else "default")
+
+
 def _of(method: methods.Method) -> list[Recipe]:
     """The recipes of a method's class, or else of the nearest that it derives from."""
     for cls in type(method).__mro__:

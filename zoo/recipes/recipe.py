@@ -405,7 +405,7 @@ class Recipe(_Settings):
             percent = {
                 key: round(values[key] / 100, 6)
                 for key in ("published_top1", "published_top5")
-                if type(values.get(key)) is float and 1 < values[key] <= 100
+                if type(values.get(key)) in (int, float) and 1 < values[key] <= 100
             }
             values = {**values, **percent}
         return construct(cls, values)

@@ -32,7 +32,7 @@ def failing(monkeypatch):
 def test_every_command_has_a_line_in_the_help(command):
     out = command("--help")[1]
     sections = [line.rstrip(":") for line in out.splitlines() if line and line[0] != " "]
-    assert sections[-4:] == ["Train", "Look", "Deploy", "Other"]
+    assert sections[-4:] == ["Train", "Inspect", "Deploy", "Shell"]
     for name, one in cli.cli.commands.items():
         assert f"  {name} " in out
         assert len(one.short_help) <= 45

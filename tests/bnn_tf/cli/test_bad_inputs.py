@@ -259,6 +259,7 @@ WRONG = [
     ("compare nothing nowhere", "there is no run and no model at nothing"),
     ("convert runs/nope", "there is no run and no model at runs/nope"),
     ("predict nothing x.png", "there is no run and no model at nothing"),
+    ("summary ~nosuch/x", "there is no run and no model at ~nosuch/x"),
     ("predict text.keras nothing.png", "there is no image nothing.png"),
     ("import-torch nothing.pth --model vgg_small -o imp", "there is no checkpoint nothing.pth"),
     ("lint vgg-smal", "there is no run and no model at vgg-smal; did you mean 'vgg_small'?"),

@@ -182,6 +182,27 @@ def test_a_run_does_not_say_which_function_is_called(command, outside, kind, mon
     assert command("train", "--recipe", path, "--import", "mine_outside", "--dry-run")[0] == 0
 
 
+def test_a_method_that_derives_from_a_published_one(command, outside):
+    """Its recipe is that of the published method, which the screen compares it with."""
+    (outside / "damping.py").write_text(
+        "import dataclasses\nfrom typing import ClassVar\nfrom bnn_tf import methods\n\n"
+        "@dataclasses.dataclass(frozen=True)\nclass Damped(methods.BiReal):\n"
+        "    name: ClassVar[str] = 'damped'\n"
+    )
+    code, out, err = command("train", "--method", "damping:Damped", "--epochs", 2, "--dry-run")
+    assert (code, err) == (0, "")
+    assert "damped has no recipes; of bireal, from which it derives" in out
+    assert "changed: train.epochs 25 → 2" in out
+
+
+def test_a_recipe_of_a_file_with_a_variant_of_its_own(command, outside):
+    recipe = recipes.find("recu", "cifar_resnet20", "cifar10").to_dict()
+    (outside / "recipe.json").write_text(json.dumps({"recipe": {**recipe, "variant": "mine"}}))
+    code, out, err = command("train", "--recipe", "recipe.json", "--dry-run")
+    assert (code, err) == (0, "")
+    assert "variant mine" in out
+
+
 @pytest.mark.parametrize("place", ["teacher", "start", "init_from"])
 def test_a_recipe_does_not_say_what_is_imported(command, outside, place):
     config = RunConfig(recipes.find("recu", "cifar_resnet20", "digits")).to_dict()

@@ -113,7 +113,7 @@ def test_recipes_of_a_network_a_dataset_and_a_variant(command):
         ("cifar_resnet20", "cifar10", "fast")
     }
     nothing = command("recipes", "--model", "bireal_net18", "--dataset", "digits")
-    assert nothing == (0, "No recipe is like that; `bnn-tf train` takes the nearest, and says which\n", "")
+    assert nothing == (0, "No recipe has all of these; `bnn-tf train` then takes the nearest one and says which\n", "")
 
 
 def test_methods_with_the_same_datasets_stand_together(command):

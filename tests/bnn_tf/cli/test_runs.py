@@ -47,7 +47,10 @@ def test_only_runs_of_a_method_or_network(command, folder):
         (("--method", "ReCU", "--model", "vgg_small"), 0),
     ):
         assert len(json.loads(command("runs", *options, "--json")[1])) == count
-    assert command("runs", "--method", "ovsw")[1] == "runs holds 4 runs, none of these\n"
+    out = command("runs", "--method", "ovsw")[1]
+    assert out == "runs holds 4 runs, but none with this method and network\n"
+    code, _, err = command("runs", "--method", "recuu")
+    assert (code, "no method called 'recuu'; did you mean 'recu'?" in err) == (2, True)
 
 
 def test_a_run_that_is_trained_now(command, folder):

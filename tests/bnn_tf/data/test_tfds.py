@@ -94,7 +94,7 @@ def test_how_many_images_an_absent_dataset_has(tmp_path, name, train, test):
 @pytest.mark.parametrize("inside", ["tiny_squares", "tiny_squares/1.0.0"])
 def test_a_folder_one_level_too_deep(prepared, inside):
     with pytest.raises(
-        data.DataError, match="is the folder of one dataset; name the folder around it"
+        data.DataError, match="is the folder of one dataset; name the folder that contains it"
     ) as error:
         data.load("tiny_squares", prepared / inside)
     assert str(prepared) in str(error.value)

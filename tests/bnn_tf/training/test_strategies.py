@@ -5,6 +5,7 @@ import socket
 
 import pytest
 
+from bnn_tf._tensorflow import tf
 from bnn_tf.errors import UsageError, UserError
 from bnn_tf.training import strategies
 
@@ -104,17 +105,37 @@ GPUS = ["GPU:0", "GPU:1", "GPU:2", "GPU:3", "GPU:4"]
         (None, "0/2", GPUS[:2]),
         (None, "1/2", GPUS[2:4]),
         (1, "1/2", GPUS[2:3]),
-        (None, "3/8", []),
     ],
 )
 def test_the_gpus_of_a_worker(gpus, launched, expected):
     assert strategies.worker_gpus(GPUS, gpus, launched) == expected
 
 
-@pytest.mark.parametrize(("gpus", "launched"), [(6, None), (3, "0/2"), (1, "0/8")])
+@pytest.mark.parametrize(("gpus", "launched"), [(6, None), (3, "0/2")])
 def test_more_gpus_than_there_are(gpus, launched):
     with pytest.raises(UsageError, match=f"{gpus} GPUs were asked for, there are"):
         strategies.worker_gpus(GPUS, gpus, launched)
+
+
+def test_more_processes_than_gpus():
+    with pytest.raises(UsageError, match=r"8 processes cannot share 5 GPUs; start fewer, or use none"):
+        strategies.worker_gpus(GPUS, None, "0/8")
+    assert strategies.worker_gpus(GPUS, 0, "0/8") == []
+
+
+@pytest.mark.parametrize(
+    ("error", "lost"),
+    [
+        (tf.errors.UnavailableError(None, None, "failed to connect to all addresses"), True),
+        (tf.errors.InternalError(None, None, "Collective ops is aborted: the peer restarted"), True),
+        (tf.errors.InternalError(None, None, "Failed initializing the math library"), False),
+    ],
+)
+def test_a_failure_of_its_own_is_not_that_of_another_worker(monkeypatch, error, lost):
+    monkeypatch.setattr(strategies, "is_multi_worker", lambda _: True)
+    expected = strategies.LostWorkerError if lost else tf.errors.InternalError
+    with pytest.raises(expected), strategies.clear_losses(None):
+        raise error
 
 
 def test_a_failure_of_the_chief_reaches_all(monkeypatch):

@@ -153,7 +153,7 @@ class TestWork:
         outcome, *others = begun.outcomes()
         assert (outcome.state, {other.state for other in others}) == ("failed", {"waiting"})
         assert outcome.error.startswith(f"{path / 'config.json'} cannot be read: ")
-        assert outcome.error.endswith(f"; remove {path} to train it anew")
+        assert outcome.error.endswith(f"; remove {path} to train it again")
         monkeypatch.setattr(begun, "_train", lambda *_: pytest.fail("it trains"), raising=True)
         begun.tasks = begun.tasks[:1]
         assert list(begun.work(session, {})) == []
