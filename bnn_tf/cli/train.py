@@ -14,6 +14,7 @@ from bnn_tf.cli import launch, options
 from bnn_tf.cli.configuration import configuration
 from bnn_tf.cli.target import require_inputs
 from bnn_tf.errors import UsageError, UserError, some
+from bnn_tf.training import strategies
 from bnn_tf.training.run import RunConfig
 from bnn_tf.training.sources import near
 
@@ -103,8 +104,6 @@ def train(context: click.Context, **chosen: Any) -> None:
     elif chosen["restart_from_weights"]:
         raise UsageError("--restart-from-weights goes with --resume RUN")
     run_dir = chosen["run_dir"]
-    from bnn_tf.training import strategies
-
     if strategies.LAUNCHED in os.environ:
         launch.end_with_parent()
     alone = not strategies.is_cluster(chosen["cluster"])
@@ -322,7 +321,7 @@ def _changed(recipe: "Recipe") -> list[str]:
 
 
 def _train(run: "Run", session: "Session", prepared: "Prepared | None", as_json: bool) -> None:
-    from bnn_tf.training import StoppedError, strategies
+    from bnn_tf.training import StoppedError
     from bnn_tf.training import train as run_phases
 
     _, _, launched = os.environ.get(strategies.LAUNCHED, "").partition("/")

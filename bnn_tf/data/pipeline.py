@@ -51,7 +51,7 @@ class Share:
     """The part of every batch that one of several processes reads, for its replicas one after the other.
 
     The images of a batch are divided in order, so that no replica has more than one image more than another.
-    Of a batch with fewer images than there are replicas each replica sees all: none is without images, and
+    If a batch has fewer images than replicas, every replica sees all of them: none is without images, and
     BatchNorm's statistics are those of the batch. Every image then has a weight of 1/replicas, otherwise 1,
     so that the weights of a batch's images always add up to their number.
 
@@ -161,7 +161,7 @@ def evaluation_batches(
 ) -> tf.data.Dataset:
     """One pass through a split in its own order, without augmentation; the last batch may be smaller.
 
-    With a `share` as `training_batches`.
+    A `share` has the same effect as in `training_batches`.
 
     Raises:
         DataError: while it is read, within `clear_errors`: a file is missing or corrupt.

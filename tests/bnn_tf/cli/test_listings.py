@@ -113,7 +113,8 @@ def test_recipes_of_a_network_a_dataset_and_a_variant(command):
         ("cifar_resnet20", "cifar10", "fast")
     }
     nothing = command("recipes", "--model", "bireal_net18", "--dataset", "digits")
-    assert nothing == (0, "No recipe has all of these; `bnn-tf train` then takes the nearest one and says which\n", "")
+    said = "No recipe has all of these; `bnn-tf train` then takes the nearest one and says which\n"
+    assert nothing == (0, said, "")
 
 
 def test_methods_with_the_same_datasets_stand_together(command):
