@@ -219,12 +219,11 @@ def _title(config: dict[str, Any]) -> tuple[str, str, str]:
 
 
 def _named(recipe: recipes.Recipe) -> recipes.Recipe:
-    """The recipe under the variant whose settings it has: some were tried before they became one."""
-    for variant in recipes.variants(recipe.method.name) if _changes(recipe) else ():
-        named = dataclasses.replace(recipe, variant=variant)
+    """The recipe under the variant that has its phases: some were tried before they became one."""
+    for variant in (recipe.variant, *recipes.variants(recipe.method.name)):
         own = recipes.find(recipe.method.name, recipe.model, recipe.dataset, variant)
-        if [p.name for p in own.phases] == [p.name for p in recipe.phases] and not _changes(named):
-            return named
+        if [phase.name for phase in own.phases] == [phase.name for phase in recipe.phases]:
+            return dataclasses.replace(recipe, variant=variant)
     return recipe
 
 
