@@ -114,7 +114,7 @@ def test_a_frozen_network_trains_what_has_changed():
     trained = {weight.name.split("/")[0] for weight in mine.trainable_weights}
     assert trained == {"b", "b_bn", "c", "c_norm", "d", "d_norm"}
     assert notes(mine)["c"] == (True, "trainable again")
-    assert notes(mine)["c_norm"] == (False, "trainable again: what it normalizes has changed")
+    assert notes(mine)["c_norm"] == (False, "trainable again, because its input has changed")
     assert not model.get_layer("c").trainable
 
 
