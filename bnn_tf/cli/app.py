@@ -26,11 +26,11 @@ from bnn_tf.cli import (
     device_kit,
     evaluate,
     export,
+    hints,
     import_torch,
     launch,
     lint,
     models,
-    options,
     predict,
     recipes,
     report,
@@ -214,7 +214,7 @@ def _outcome(arguments: list[str], debug: bool) -> tuple[int, BaseException | No
     try:
         return cli.main(arguments, prog_name="bnn-tf", standalone_mode=False) or 0, None
     except click.NoSuchOption as error:
-        hint = options.option_hint(error.option_name, error.ctx) if error.ctx else ""
+        hint = hints.option_hint(error.option_name, error.ctx) if error.ctx else ""
         message = f"there is no option {error.option_name}{hint}{_see(error)}"
         return _fail(message, error.exit_code, debug), error
     except click.ClickException as error:

@@ -404,14 +404,20 @@ def test_averages_where_nothing_but_batch_norm_is_trained(recipe, new_run, sessi
     )
 
 
-def test_seconds_are_of_the_whole_epoch_where_it_was_stopped_in_its_middle(
-    recipe, new_run, session, send, quick_fit
-):
-    run = new_run(recipe())
+def stopped_in_mid_epoch(run, session, send):
+    """Trains a run until a signal in its second epoch, and gives the checkpoint of that moment."""
     send("train", 1, 1, signal.SIGTERM)
     with pytest.raises(StoppedError):
         train(run, session)
     (saved,) = [one for one in run.checkpoints.all() if one.step]
+    return saved
+
+
+def test_seconds_are_of_the_whole_epoch_where_it_was_stopped_in_its_middle(
+    recipe, new_run, session, send, quick_fit
+):
+    run = new_run(recipe())
+    saved = stopped_in_mid_epoch(run, session, send)
     state = saved.state()
     assert 0 <= state["seconds"] < 100
     (saved.path / "state.json").write_text(json.dumps({**state, "seconds": 1000.0}))
@@ -425,10 +431,7 @@ def test_a_checkpoint_that_does_not_know_its_seconds_is_gone_on_from(
     recipe, new_run, session, send, quick_fit
 ):
     run = new_run(recipe())
-    send("train", 1, 1, signal.SIGTERM)
-    with pytest.raises(StoppedError):
-        train(run, session)
-    (saved,) = [one for one in run.checkpoints.all() if one.step]
+    saved = stopped_in_mid_epoch(run, session, send)
     state = {key: value for key, value in saved.state().items() if key != "seconds"}
     (saved.path / "state.json").write_text(json.dumps(state))
     train(run, session)
