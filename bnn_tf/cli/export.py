@@ -99,7 +99,5 @@ def export(
     # Often there is a run of that name, which is a folder.
     program = f"{report.name}_main" if Path(report.name).is_dir() else report.name
     compiled = shlex.join(["cc", *FAST, f"-D{report.name.upper()}_MAIN", str(path), "-o", program])
-    text = str(report)
-    if opened.kind == "architecture" and report.proof is not None:  # what random weights answer says nothing
-        text = "\n".join(line for line in text.splitlines() if not line.startswith("agreement with "))
+    text = report.text(answers=opened.kind != "architecture")
     options.emit(report.to_dict(), as_json, f"{text}\nas a program that takes PPM files: {compiled} -lm")

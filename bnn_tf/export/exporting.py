@@ -101,6 +101,15 @@ class ExportReport(InNotebooks):
         }
 
     def __str__(self) -> str:
+        return self.text()
+
+    def text(self, answers: bool = True) -> str:
+        """The report as text.
+
+        Args:
+            answers: Whether to say how the network's answers agree, which of random weights says nothing
+                where the layers were compared.
+        """
         lines = [
             f"{self.path}: {self.name}_run(image, logits), {self.steps} steps, "
             f"{self.binary_convolutions} binary and {self.real_convolutions} real convolutions",
@@ -114,7 +123,8 @@ class ExportReport(InNotebooks):
         reference = f"{self.reference} with kernels in int8" if self.int8_kernels else self.reference
         if self.parity is None:
             return "\n".join([*lines, f"agreement with {reference}: not checked ({self.unchecked})"])
-        lines.append(f"agreement with {reference}: {self.parity}")
+        if answers or self.proof is None:
+            lines.append(f"agreement with {reference}: {self.parity}")
         if self.proof is not None:
             lines.append(
                 f"layer by layer: {self.proof.tensors} maps agree, "
