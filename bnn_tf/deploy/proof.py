@@ -30,7 +30,7 @@ from __future__ import annotations
 import collections
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -38,7 +38,7 @@ import numpy as np
 from bnn_tf._tensorflow import lq, tf
 from bnn_tf.deploy import facts, interpreter
 from bnn_tf.deploy.fold import affine_of
-from bnn_tf.deploy.graph import Call, ConversionError, Graph, Spec, Tensor, outputs_of
+from bnn_tf.deploy.graph import Call, ConversionError, Graph, Spec, Tensor
 from bnn_tf.deploy.int8 import FakeQuant
 from bnn_tf.deploy.lce_file import BINARY_CONVOLUTION, LceFile, Operator
 from bnn_tf.errors import AdvisingError
@@ -343,13 +343,13 @@ class Taken:
 
 @dataclasses.dataclass(frozen=True)
 class _Cut:
-    """A tensor of the original graph whose signs are taken or that is rounded, and what the file has for it.
+    """A tensor of the original graph that is compared, and what the file has for it.
 
     Attributes:
         place: What messages call it.
-        tensor: The tensor.
+        tensor: The tensor: one whose signs are taken, one that is rounded to 8 bits, or an output.
         taken: What the file has.
-        layer: Name of the layer that takes the signs; empty where the tensor is rounded to 8 bits.
+        layer: Name of the layer that takes the signs; empty for other tensors.
     """
 
     place: str
@@ -359,29 +359,26 @@ class _Cut:
 
 
 @dataclasses.dataclass(frozen=True)
-class _Steps:
-    """The steps of the int8 tensors between two cuts; 0 in a graph without.
+class _Known:
+    """A tensor as Keras computes it from what the file had at the last cuts, and how far the file may be off.
 
-    Integer arithmetic may round each of them to the neighbouring level, pools with ties often do. So single
-    values may be off by all steps together, but not the average one by more than the largest. Between two
-    cuts there is more than one such tensor only where one was not recognised in the file.
-    """
-
-    largest: float
-    together: float
-
-
-@dataclasses.dataclass(frozen=True)
-class _Limits:
-    """How far a file may be from Keras at a place; one number, or one per channel.
+    Integer arithmetic may round each int8 tensor to the neighbouring level, pools with ties often do. So
+    single values may be off by all steps together, but not the average one by more than the largest. Between
+    two cuts there is more than one such tensor only where one was not recognised in the file.
 
     Attributes:
-        mean: On average.
-        single: Single values.
+        value: Its value.
+        lost: How far rounding to float32 may move it; per channel, or one for all.
+        largest_step: The largest step of the int8 tensors behind the last cuts; 0 without.
+        steps: All of their steps together.
+        sources: The layers with kernels behind the last cuts that compute it.
     """
 
-    mean: np.ndarray
-    single: np.ndarray
+    value: Any
+    lost: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(()))
+    largest_step: float = 0.0
+    steps: float = 0.0
+    sources: tuple[str, ...] = ()
 
 
 def prove(
@@ -403,128 +400,146 @@ def prove(
     taken = [array[:_IMAGES] for array in (inputs if file_inputs is None else file_inputs)]
     inputs = [array[:_IMAGES] for array in inputs]
     cuts, outputs = _cuts(original, deployed, file, taken)
-    segments = _in_segments(original, cuts)
-    fed = [cut.taken.signs if cut.taken.values is None else cut.taken.values for cut in cuts]
-    expected, limits = _expected(segments, [*inputs, *fed])
-    count = len(cuts)
-    differences = [
-        _signs_differ(cut.place, cut.taken, values, limit)
-        or _values_differ(cut.place, cut.taken.values, values, limit)
-        for cut, values, limit in zip(cuts, expected[:count], limits[:count], strict=True)
-    ]
-    name = "the output" if len(outputs) == 1 else "output {}"
-    differences += [
-        _values_differ(name.format(number), logits, values, limit)
-        for number, (logits, values, limit) in enumerate(
-            zip(outputs, expected[count:], limits[count:], strict=True)
-        )
-    ]
-    first = next((number for number, divergence in enumerate(differences) if divergence), None)
-    divergence = None if first is None else differences[first]
-    if first is not None and divergence is not None:
-        before = {name for tensor in segments.outputs[:first] for name in _sources(segments, tensor)}
-        sources = [name for name in _sources(segments, segments.outputs[first]) if name not in before]
-        divergence = dataclasses.replace(divergence, sources=tuple(sources))
-    layers = tuple(
-        _layer_signs(cut, values, limit)
-        for cut, values, limit in zip(cuts, expected[:count], limits[:count], strict=True)
-        if cut.layer
+    divergence = None
+    compared: set[str] = set()
+    layers = []
+    for cut, known in _walk(original, cuts, outputs, inputs):
+        expected = np.asarray(known.value)
+        rounding = TOLERANCE * deviation(expected)
+        single = known.lost + known.steps + rounding
+        difference = _difference(cut, expected, single, known.lost + known.largest_step + rounding)
+        if divergence is None and difference is not None:
+            sources = tuple(name for name in known.sources if name not in compared)
+            divergence = dataclasses.replace(difference, sources=sources)
+        compared.update(known.sources)
+        if cut.layer:
+            layers.append(_layer_signs(cut, expected, single))
+    return Proof(tuple(layers), divergence)
+
+
+def _walk(
+    graph: Graph, cuts: dict[Tensor, _Cut], outputs: list[np.ndarray], inputs: Sequence[np.ndarray]
+) -> Iterator[tuple[_Cut, _Known]]:
+    """Computes the graph; behind each cut, with what the file has there. The outputs come last."""
+    known = {
+        tensor: _Known(tf.constant(array, tf.float32))
+        for tensor, array in zip(graph.inputs, inputs, strict=True)
+    }
+    ends = dict(known)
+    last_use = {tensor: call for call in graph.calls for tensor in call.inputs}
+    layers: dict[Spec, tf.keras.layers.Layer] = {}
+    for call in graph.calls:
+        if not call.inputs:
+            continue
+        before = [known[tensor] for tensor in call.inputs]
+        results = call.compute([one.value for one in before], layers)
+        for tensor, value in zip(call.outputs, results, strict=True):
+            known[tensor] = ends[tensor] = _known(call, before, value)
+            if tensor in cuts:
+                yield cuts[tensor], known[tensor]
+                taken = cuts[tensor].taken
+                known[tensor] = _Known(tf.constant(taken.signs if taken.values is None else taken.values))
+            if tensor not in graph.outputs:
+                del ends[tensor]
+        for tensor in {tensor for tensor in call.inputs if last_use[tensor] is call}:
+            del known[tensor]
+    for number, (tensor, logits) in enumerate(zip(graph.outputs, outputs, strict=True)):
+        place = "the output" if len(outputs) == 1 else f"output {number}"
+        yield _Cut(place, tensor, Taken(logits, logits)), ends[tensor]
+
+
+def _known(call: Call, before: list[_Known], value: Any) -> _Known:
+    """The output of a call, for which `before` was known of its inputs."""
+    config = call.layer.config
+    step = (config["maximum"] - config["minimum"]) / 255 if call.layer.kind is FakeQuant else 0.0
+    multiplies = _sums_up(call) and not facts.takes_signs(call.layer)
+    largest = float(np.abs(before[0].value).max()) if multiplies else 1.0
+    own = (call.layer.name,) if any(name.endswith("kernel") for name in call.layer.weights) else ()
+    return _Known(
+        value,
+        lost_digits(call, [one.lost for one in before], largest),
+        max([step, *(one.largest_step for one in before)]),
+        step + sum(one.steps for one in before),
+        tuple(dict.fromkeys([*(name for one in before for name in one.sources), *own])),
     )
-    return Proof(layers, divergence)
 
 
-def _expected(segments: Graph, inputs: list[np.ndarray]) -> tuple[list[np.ndarray], list[_Limits]]:
-    """What Keras computes of the inputs of all segments, and how far a file may be from it."""
-    kernels = [call for call in segments.calls if _sums_up(call) and not facts.takes_signs(call.layer)]
-    read = list(dict.fromkeys(call.inputs[0] for call in kernels))
-    results = outputs_of(dataclasses.replace(segments, outputs=[*segments.outputs, *read]), inputs)
-    count = len(segments.outputs)
-    largest = {tensor: float(np.abs(one).max()) for tensor, one in zip(read, results[count:], strict=True)}
-    lost, steps = _lost_digits(segments, largest), _steps(segments)
-    limits = [
-        _Limits(
-            rounding + step.largest + TOLERANCE * deviation(values),
-            rounding + step.together + TOLERANCE * deviation(values),
-        )
-        for values, step, rounding in zip(results, steps, lost, strict=False)
-    ]
-    return results[:count], limits
-
-
-def _values_differ(
-    place: str, actual: np.ndarray | None, expected: np.ndarray, limits: _Limits
-) -> Divergence | None:
-    if actual is None:
+def _difference(cut: _Cut, expected: np.ndarray, single: np.ndarray, mean: np.ndarray) -> Divergence | None:
+    """What differs by more than `single` values and their `mean` may, with one limit or one per channel."""
+    if cut.taken.values is None:
+        wrong = _flipped(cut, expected) & ~(np.abs(expected) <= single)
+        share = float(np.mean(wrong))
+        if share <= WRONG_SIGNS:
+            return None
+        return Divergence(cut.place, share, float(np.abs(expected[wrong]).max()))
+    difference = np.abs(cut.taken.values - expected)
+    share = float(np.mean(~(difference <= single)))
+    if share <= OUTLIERS and difference.mean() <= np.mean(mean):
         return None
-    difference = np.abs(actual - expected)
-    share = float(np.mean(~(difference <= limits.single)))
-    if share <= OUTLIERS and difference.mean() <= np.mean(limits.mean):
-        return None
-    return Divergence(place, share, float(difference.max()))
+    return Divergence(cut.place, share, float(difference.max()))
 
 
-def _signs_differ(place: str, taken: Taken, expected: np.ndarray, limits: _Limits) -> Divergence | None:
-    flipped = _flipped(taken, expected)
-    wrong = flipped & ~(np.abs(expected) <= limits.single)
-    share = float(np.mean(wrong))
-    if taken.values is not None or share <= WRONG_SIGNS:
-        return None
-    return Divergence(place, share, float(np.abs(expected[wrong]).max()))
-
-
-def _layer_signs(cut: _Cut, expected: np.ndarray, limits: _Limits) -> LayerSigns:
-    flipped = _flipped(cut.taken, expected)
-    near = np.abs(expected) <= limits.single
+def _layer_signs(cut: _Cut, expected: np.ndarray, single: np.ndarray) -> LayerSigns:
+    flipped = _flipped(cut, expected)
+    near = np.abs(expected) <= single
     largest = float(np.abs(expected[flipped]).max(initial=0.0))
     return LayerSigns(cut.layer, flipped.size, int(flipped.sum()), int((flipped & ~near).sum()), largest)
 
 
-def _flipped(taken: Taken, expected: np.ndarray) -> np.ndarray:
-    return (taken.signs >= 0) != (expected >= 0)
+def _flipped(cut: _Cut, expected: np.ndarray) -> np.ndarray:
+    return (cut.taken.signs >= 0) != (expected >= 0)
 
 
 def _cuts(
     original: Graph, deployed: Graph, file: LceFile, inputs: Sequence[np.ndarray]
-) -> tuple[list[_Cut], list[np.ndarray]]:
-    """What the file has for the tensors of `original` whose signs are taken or that are rounded, in order.
+) -> tuple[dict[Tensor, _Cut], list[np.ndarray]]:
+    """What the file has for the tensors of `original` whose signs are taken or that are rounded.
 
     Also returns the file's outputs.
     """
-    calls, rounding = _sign_calls(deployed), _roundings(deployed)
-    places = [_place(deployed, call) for call in calls.values()]
-    levels = [_levels(call) for call in rounding.values()]
-    seen, outputs = look(file, [*places, *levels], inputs)
-    signs, rounded = seen[: len(places)], seen[len(places) :]
+    calls = _cut_calls(deployed)
+    seen, outputs = look(file, [_place(deployed, call) for call in calls.values()], inputs)
     taken = {
         key: _restored(call, one)
-        for (key, call), one in zip(calls.items(), signs, strict=True)
+        for (key, call), one in zip(calls.items(), seen, strict=True)
         if one is not None
     }
     cuts: dict[Tensor, _Cut] = {}
-    for key, call in _sign_calls(original).items():
-        if key in taken:
+    for key, call in _cut_calls(original).items():
+        if key not in taken:
+            continue
+        if call.layer.kind is FakeQuant:
+            maker = original.producer(call.inputs[0]).layer.name
+            cut = _Cut(f"the 8-bit output of '{maker}'", call.outputs[0], taken[key])
+        else:
             name = call.layer.name
             cut = _Cut(f"the input of '{name}'", call.inputs[0], taken[key], name)
-            cuts.setdefault(call.inputs[0], cut)
-    known = {name: one for name, one in zip(rounding, rounded, strict=True) if one is not None}
-    for name, call in _roundings(original).items():
-        if name in known:
-            maker = original.producer(call.inputs[0]).layer.name
-            cut = _Cut(f"the 8-bit output of '{maker}'", call.outputs[0], known[name])
-            cuts.setdefault(call.outputs[0], cut)
-    order = {tensor: number for number, call in enumerate(original.calls) for tensor in call.outputs}
-    return sorted(cuts.values(), key=lambda cut: order[cut.tensor]), outputs
+        cuts.setdefault(cut.tensor, cut)
+    return cuts, outputs
 
 
-def _roundings(graph: Graph) -> dict[str, Call]:
-    """The calls that round to 8 bits, by layer."""
-    return {call.layer.name: call for call in graph.calls if call.layer.kind is FakeQuant}
+def _cut_calls(graph: Graph) -> dict[tuple[str, int], Call]:
+    """The calls that take signs of what the network computes, then those that round to 8 bits.
+
+    By layer and number of the use.
+    """
+    signs = [
+        call for call in graph.calls if facts.takes_signs(call.layer) and call.inputs[0] not in graph.inputs
+    ]
+    uses: collections.Counter[str] = collections.Counter()
+    calls: dict[tuple[str, int], Call] = {}
+    for call in [*signs, *(call for call in graph.calls if call.layer.kind is FakeQuant)]:
+        calls[call.layer.name, uses[call.layer.name]] = call
+        uses[call.layer.name] += 1
+    return calls
 
 
-def _levels(call: Call) -> Levels:
-    layer = call.layer.build()
-    zero = -128 - round(layer.minimum / layer.step)
-    return Levels(layer.name, call.outputs[0].shape, layer.step, zero)
+def _place(graph: Graph, call: Call) -> Place | Levels:
+    if call.layer.kind is FakeQuant:
+        layer = call.layer.build()
+        zero = -128 - round(layer.minimum / layer.step)
+        return Levels(layer.name, call.outputs[0].shape, layer.step, zero)
+    return Place(call.layer.name, call.inputs[0].shape, _kernel_behind(graph, call))
 
 
 def _restored(call: Call, taken: Taken) -> Taken:
@@ -534,21 +549,6 @@ def _restored(call: Call, taken: Taken) -> Taken:
         signs = np.where(restore(signs) >= 0, np.float32(1), np.float32(-1))
         values = None if values is None else restore(values)
     return Taken(signs, values)
-
-
-def _sign_calls(graph: Graph) -> dict[tuple[str, int], Call]:
-    """The calls that take signs of what the network computes, by layer and number of the use."""
-    uses: collections.Counter[str] = collections.Counter()
-    calls: dict[tuple[str, int], Call] = {}
-    for call in graph.calls:
-        if facts.takes_signs(call.layer) and call.inputs[0] not in graph.inputs:
-            calls[call.layer.name, uses[call.layer.name]] = call
-            uses[call.layer.name] += 1
-    return calls
-
-
-def _place(graph: Graph, call: Call) -> Place:
-    return Place(call.layer.name, call.inputs[0].shape, _kernel_behind(graph, call))
 
 
 def _kernel_behind(graph: Graph, call: Call) -> np.ndarray | None:
@@ -561,57 +561,6 @@ def _kernel_behind(graph: Graph, call: Call) -> np.ndarray | None:
     return next((kernel for kernel in kernels if kernel is not None), None)
 
 
-def _in_segments(graph: Graph, cuts: list[_Cut]) -> Graph:
-    """The graph cut before signs: each cut becomes an output, and an input that replaces it."""
-    segments = dataclasses.replace(graph, calls=[dataclasses.replace(call) for call in graph.calls])
-    for number, cut in enumerate(cuts):
-        config = {"name": f"cut/{number}", "batch_input_shape": cut.tensor.shape, "dtype": "float32"}
-        replacement = Tensor(cut.tensor.shape)
-        for reader in segments.consumers(cut.tensor):
-            reader.inputs = [replacement if tensor == cut.tensor else tensor for tensor in reader.inputs]
-        source = Call(Spec(tf.keras.layers.InputLayer, config), [], [replacement])
-        segments.calls.insert(0, source)
-        segments.inputs = [*segments.inputs, replacement]
-    segments.outputs = [*(cut.tensor for cut in cuts), *segments.outputs]
-    return segments
-
-
-def _sources(segments: Graph, tensor: Tensor) -> tuple[str, ...]:
-    """The layers with kernels that make a tensor from the inputs of its segment."""
-    call = segments.producer(tensor)
-    names = [name for source in call.inputs for name in _sources(segments, source)]
-    own = [call.layer.name] if any(name.endswith("kernel") for name in call.layer.weights) else []
-    return tuple(dict.fromkeys([*names, *own]))
-
-
-def _steps(segments: Graph) -> list[_Steps]:
-    """For each output of the segments, the steps of the int8 tensors that it is computed from."""
-    steps: dict[Tensor, _Steps] = {}
-    for call in segments.calls:
-        config = call.layer.config
-        own = (config["maximum"] - config["minimum"]) / 255 if call.layer.kind is FakeQuant else 0.0
-        before = [steps[tensor] for tensor in call.inputs]
-        largest = max([own, *(one.largest for one in before)])
-        together = own + sum(one.together for one in before)
-        steps.update(dict.fromkeys(call.outputs, _Steps(largest, together)))
-    return [steps[tensor] for tensor in segments.outputs]
-
-
-def _lost_digits(segments: Graph, largest: dict[Tensor, float]) -> list[np.ndarray]:
-    """For each output of the segments, how far rounding to float32 may move it; per channel, or one for all.
-
-    Args:
-        segments: The network in segments.
-        largest: The largest magnitude of what layers with kernels read; 1 where that is signs.
-    """
-    lost: dict[Tensor, np.ndarray] = {}
-    for call in segments.calls:
-        before = [lost[tensor] for tensor in call.inputs]
-        reads = largest.get(call.inputs[0], 1.0) if call.inputs else 1.0
-        lost.update(dict.fromkeys(call.outputs, lost_digits(call, before, reads)))
-    return [lost[tensor] for tensor in segments.outputs]
-
-
 def lost_digits(call: Call, before: Sequence[np.ndarray], largest: float) -> np.ndarray:
     """How far rounding to float32 may move what a call gives; per channel, or one for all.
 
@@ -622,7 +571,9 @@ def lost_digits(call: Call, before: Sequence[np.ndarray], largest: float) -> np.
     """
     known = facts.of(call)
     if _sums_up(call):
-        return LAST_DIGIT * _largest_sums(call.layer) * largest
+        kernel = np.abs(call.layer.weights["kernel"]).astype(np.float64)
+        sums = kernel.reshape(-1, kernel.shape[-1]).sum(axis=0)  # the largest ones of inputs of magnitude 1
+        return LAST_DIGIT * sums * largest
     if (affine := affine_of(call)) is not None:
         return np.abs(affine.scale) * before[0]
     if len(before) == 1 and (known.channels == "same" or known.clips):
@@ -641,12 +592,6 @@ def _sums_up(call: Call) -> bool:
         issubclass(kind, (tf.keras.layers.Conv1D, tf.keras.layers.Conv2D, *facts.DENSE))
         and not issubclass(kind, tf.keras.layers.Conv2DTranspose)
     )
-
-
-def _largest_sums(layer: Spec) -> np.ndarray:
-    """The largest sum of each channel for inputs of magnitude 1."""
-    kernel = np.abs(layer.weights["kernel"]).astype(np.float64)
-    return kernel.reshape(-1, kernel.shape[-1]).sum(axis=0)
 
 
 # Looking into a file ----------------------------------------------------------------------------------
