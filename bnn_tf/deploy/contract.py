@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+import numpy as np
 
 from bnn_tf.deploy.lce_file import LceFile
 
@@ -44,8 +46,8 @@ def _tensor(name: str, tensor: Any) -> dict[str, Any]:
     described = {"name": name, "shape": list(tensor.shape), "type": tensor.type.lower()}
     if len(tensor.shape) == 4:
         described["layout"] = "NHWC"
-    if tensor.scales:
-        described |= {"scale": tensor.scales[0], "zero_point": tensor.zero_points[0]}
+    if tensor.quantization is not None:
+        described["scale"], described["zero_point"] = tensor.quantization
     return described
 
 
@@ -91,15 +93,15 @@ def _input_metadata(builder: Any, tensor: Mapping[str, Any], description: Mappin
     fields = {0: name}
     channels = tensor["shape"][-1]
     if tensor.get("layout") == "NHWC" and channels in _COLORS:
-        properties = _table(builder, 2, {}, {0: (_COLORS[channels], builder.PrependInt8Slot)})
-        fields[3] = _table(builder, 3, {1: properties}, {0: (2, builder.PrependUint8Slot)})
+        properties = _table(builder, 2, {}, _COLORS[channels])
+        fields[3] = _table(builder, 3, {1: properties}, kind=2)
     if {"mean", "std"} <= set(description):
         raw = tensor["type"] == "uint8"
         mean = [0.0 if raw else 255.0 * value for value in description["mean"]]
         std = [1.0 if raw else 255.0 * value for value in description["std"]]
-        vectors = {0: _floats(builder, mean), 1: _floats(builder, std)}
-        options = _table(builder, 2, vectors)
-        unit = _table(builder, 2, {1: options}, {0: (1, builder.PrependUint8Slot)})
+        vectors = [builder.CreateNumpyVector(np.array(values, np.float32)) for values in (mean, std)]
+        options = _table(builder, 2, dict(enumerate(vectors)))
+        unit = _table(builder, 2, {1: options}, kind=1)
         fields[4] = _vector(builder, [unit])
     return _table(builder, 7, fields)
 
@@ -110,15 +112,11 @@ def _output_metadata(builder: Any, tensor: Mapping[str, Any], description: Mappi
     return _table(builder, 7, fields)
 
 
-def _table(
-    builder: Any,
-    size: int,
-    offsets: Mapping[int, int],
-    scalars: Mapping[int, tuple[int, Callable[[int, int, int], None]]] | None = None,
-) -> int:
+def _table(builder: Any, size: int, offsets: Mapping[int, int], kind: int = 0) -> int:
+    """A table of `size` fields; the first one may be the number of a kind."""
     builder.StartObject(size)
-    for field, (value, prepend) in (scalars or {}).items():
-        prepend(field, value, 0)
+    if kind:
+        builder.PrependUint8Slot(0, kind, 0)
     for field, offset in offsets.items():
         builder.PrependUOffsetTRelativeSlot(field, offset, 0)
     return builder.EndObject()
@@ -128,11 +126,4 @@ def _vector(builder: Any, offsets: Sequence[int]) -> int:
     builder.StartVector(4, len(offsets), 4)
     for offset in reversed(offsets):
         builder.PrependUOffsetTRelative(offset)
-    return builder.EndVector()
-
-
-def _floats(builder: Any, values: Sequence[float]) -> int:
-    builder.StartVector(4, len(values), 4)
-    for value in reversed(values):
-        builder.PrependFloat32(value)
     return builder.EndVector()

@@ -18,7 +18,6 @@ An answer {"error": TEXT} ends it, and so does the end of standard input.
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import json
 import os
 import signal
@@ -35,7 +34,7 @@ from typing import IO, Any
 import numpy as np
 
 from bnn_tf._runtime import quiet_native_stderr
-from bnn_tf.deploy.lce_file import NOT_INSTALLED, LceFile, TensorInfo
+from bnn_tf.deploy.lce_file import NOT_INSTALLED, LceFile, TensorInfo, file_of_lce, module_at
 from bnn_tf.errors import UserError, first_line
 
 _PATIENCE = 5.0  # seconds for a worker to end by itself
@@ -75,8 +74,8 @@ class Interpreter:
         trusted: bool = False,
     ) -> None:
         self.file = model if isinstance(model, LceFile) else LceFile(model)
-        self._runner: _Native | Worker = (
-            _Native(self.file, num_threads) if trusted else Worker(self.file, num_threads)
+        self._runner: Session | Worker = (
+            _session(self.file, self.file.content, num_threads) if trusted else Worker(self.file, num_threads)
         )
 
     @property
@@ -92,22 +91,22 @@ class Interpreter:
     @property
     def input_type(self) -> np.dtype:
         """Element type of the first input: float32, int8 or uint8."""
-        return _dtype(self.file.inputs[0])
+        return self.file.inputs[0].dtype
 
     @property
     def output_type(self) -> np.dtype:
         """Element type of the first output, float32 or int8."""
-        return _dtype(self.file.outputs[0])
+        return self.file.outputs[0].dtype
 
     @property
     def input_quantization(self) -> tuple[float, int] | None:
         """Scale and zero point of an int8 input; None for others."""
-        return _quantization(self.file.inputs[0])
+        return self.file.inputs[0].quantization
 
     @property
     def output_quantization(self) -> tuple[float, int] | None:
         """Scale and zero point of an int8 output; None for others."""
-        return _quantization(self.file.outputs[0])
+        return self.file.outputs[0].quantization
 
     def predict(self, images: np.ndarray) -> np.ndarray:
         """The output of a model with one input and one output for each image.
@@ -143,31 +142,31 @@ class Interpreter:
         Raises:
             UserError: The inputs do not fit the model.
         """
-        names = self.file.output_names
-        return dict(zip(names, self._run(inputs), strict=True))
-
-    def _run(self, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
-        tensors = self.file.inputs
+        file, tensors = self.file, self.file.inputs
         if len(inputs) != len(tensors):
-            raise UserError(f"{self.file.label} takes {len(tensors)} inputs, but was given {len(inputs)}")
+            raise UserError(f"{file.label} takes {len(tensors)} inputs, but was given {len(inputs)}")
         arrays = [self._as_taken(np.asarray(a), t) for a, t in zip(inputs, tensors, strict=True)]
         if len({len(array) for array in arrays}) != 1:
-            raise UserError(f"the inputs of {self.file.label} have different numbers of examples")
-        if not len(arrays[0]):
-            return [np.zeros((0, *tensor.shape[1:]), np.float32) for tensor in self.file.outputs]
-        outputs = self._runner.predict(arrays)
-        return [_as_real(array, tensor) for array, tensor in zip(outputs, self.file.outputs, strict=True)]
+            raise UserError(f"the inputs of {file.label} have different numbers of examples")
+        if len(arrays[0]):
+            outputs = self._runner.predict(arrays)
+        else:
+            outputs = [np.zeros((0, *tensor.shape[1:]), np.float32) for tensor in file.outputs]
+        return {
+            name: tensor.real(array)
+            for name, tensor, array in zip(file.output_names, file.outputs, outputs, strict=True)
+        }
 
     def _as_taken(self, images: np.ndarray, tensor: TensorInfo) -> np.ndarray:
         """The images as the model takes them."""
-        kind = _dtype(tensor)
+        kind = tensor.dtype
         if images.ndim != len(tensor.shape) or images.shape[1:] != tensor.shape[1:]:
             raise UserError(
                 f"{self.file.label} takes images of shape {tensor.shape[1:]} one by one, "
                 f"but was given an array of shape {images.shape}"
             )
         if kind == np.int8 and images.dtype.kind == "f":
-            scale, zero = _quantization(tensor) or (1.0, 0)
+            scale, zero = tensor.quantization or (1.0, 0)
             levels = np.asarray(images, np.float32) / np.float32(scale)
             away = np.trunc(levels + np.copysign(np.float32(0.5), levels))  # ties as TFLite rounds them
             images = np.clip(away + zero, -128, 127)
@@ -179,25 +178,6 @@ class Interpreter:
         return np.ascontiguousarray(images, kind)
 
 
-def _dtype(tensor: TensorInfo) -> np.dtype:
-    return np.dtype(tensor.type.lower())
-
-
-def _quantization(tensor: TensorInfo) -> tuple[float, int] | None:
-    if tensor.type != "INT8" or not tensor.scales:
-        return None
-    return tensor.scales[0], tensor.zero_points[0]
-
-
-def _as_real(values: np.ndarray, tensor: TensorInfo) -> np.ndarray:
-    """Float32 values of an output; packed bits stay as they are."""
-    quantization = _quantization(tensor)
-    if quantization is None:
-        return values
-    scale, zero = quantization
-    return (values.astype(np.float32) - zero) * np.float32(scale)
-
-
 def run(file: LceFile, inputs: Sequence[np.ndarray], tensors: Sequence[int] = ()) -> list[np.ndarray]:
     """All outputs of a file that this process has converted, in the order of the file and as they are.
 
@@ -206,31 +186,22 @@ def run(file: LceFile, inputs: Sequence[np.ndarray], tensors: Sequence[int] = ()
         inputs: An array `(n, …)` for each input.
         tensors: Numbers of other tensors to give after the outputs.
     """
-    arrays = [np.ascontiguousarray(a, _dtype(tensor)) for a, tensor in zip(inputs, file.inputs, strict=True)]
+    arrays = [np.ascontiguousarray(a, tensor.dtype) for a, tensor in zip(inputs, file.inputs, strict=True)]
     content = file.with_outputs(tensors) if tensors else file.content
-    return _Native(file, 1, content).predict(arrays)
+    return _session(file, content).predict(arrays)
 
 
-class _Native:
-    """LCE's interpreter within this process."""
-
-    def __init__(self, file: LceFile, threads: int, content: bytes | None = None) -> None:
-        with quiet_native_stderr():
-            try:
-                self._session = Session(native_library(), content or file.content, threads, xnnpack=False)
-            except RuntimeError as error:
-                strange = {
-                    operator.name
-                    for operator in file.operators
-                    if not operator.name.isupper() and not operator.name.startswith("Lce")
-                }
-                known = f"it does not know {', '.join(sorted(strange))}"
-                reason = known if strange else str(error).strip().splitlines()[-1]
-                raise UserError(f"{file.label} does not run on LCE's interpreter: {reason}") from error
-
-    def predict(self, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """All outputs for `n` examples."""
-        return self._session.predict(arrays)
+def _session(file: LceFile, content: bytes, threads: int = 1) -> Session:
+    """LCE's interpreter within this process, on a file or on `content` that was made of it."""
+    with quiet_native_stderr():
+        try:
+            return Session(native_library(), content, threads, xnnpack=False)
+        except RuntimeError as error:
+            names = {operator.name for operator in file.operators}
+            strange = sorted(name for name in names if not name.isupper() and not name.startswith("Lce"))
+            known = f"it does not know {', '.join(strange)}"
+            reason = known if strange else str(error).strip().splitlines()[-1]
+            raise UserError(f"{file.label} does not run on LCE's interpreter: {reason}") from error
 
 
 # The worker, seen from the process that starts it ---------------------------------------------------
@@ -351,12 +322,9 @@ def native_library() -> str:
     Raises:
         UserError: There is none.
     """
-    package = importlib.util.find_spec("larq_compute_engine")
-    for folder in (package.submodule_search_locations or ()) if package else ():
-        for suffix in EXTENSION_SUFFIXES:
-            path = Path(folder, "tflite", "python", f"interpreter_wrapper_lite{suffix}")
-            if path.is_file():
-                return str(path)
+    for suffix in EXTENSION_SUFFIXES:
+        with contextlib.suppress(UserError):
+            return str(file_of_lce("tflite", "python", f"interpreter_wrapper_lite{suffix}"))
     raise UserError(NOT_INSTALLED)
 
 
@@ -446,14 +414,9 @@ def _load(library: str) -> Any:
     """The native module; importing its package would bring in TensorFlow."""
     if _MODULE in sys.modules:
         return sys.modules[_MODULE]
-    name = Path(library).name.split(".")[0]
-    specification = importlib.util.spec_from_file_location(name, library)
-    assert specification is not None
-    assert specification.loader is not None
-    module = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(module)
-    sys.modules[_MODULE] = module  # a process can load a native module only once
-    return module
+    path = Path(library)
+    sys.modules[_MODULE] = module_at(path, path.name.split(".")[0])  # it can be loaded only once in a process
+    return sys.modules[_MODULE]
 
 
 def _reset_peak() -> int:

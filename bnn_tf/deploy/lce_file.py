@@ -21,7 +21,7 @@ import stat
 import struct
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -70,6 +70,25 @@ class TensorInfo:
     scales: tuple[float, ...] = ()
     zero_points: tuple[int, ...] = ()
 
+    @property
+    def dtype(self) -> np.dtype:
+        """Its element type for NumPy."""
+        return np.dtype(self.type.lower())
+
+    @property
+    def quantization(self) -> tuple[float, int] | None:
+        """Scale and zero point of an int8 tensor with one scale for all; None for others."""
+        if self.type != "INT8" or not self.scales:
+            return None
+        return self.scales[0], self.zero_points[0]
+
+    def real(self, values: np.ndarray) -> np.ndarray:
+        """What its values stand for, float32 where they are int8; others stay as they are."""
+        if self.quantization is None:
+            return values
+        scale, zero = self.quantization
+        return (values.astype(np.float32) - zero) * np.float32(scale)
+
 
 @dataclasses.dataclass(frozen=True)
 class Operator:
@@ -81,14 +100,15 @@ class Operator:
         outputs: Its outputs.
         options: The options of an operator of LCE by name, e.g. `{"stride_height": 1, …}`; empty for
             TFLite's.
-        builtin_options: Reads an option of an operator of TFLite, see `BuiltinOptions`.
+        builtin_options: The options of an operator of TFLite; its `number` and `numbers` read one by the
+            number of its field in TFLite's schema, and raise `DamagedFile` where it stands outside the file.
     """
 
     name: str
     inputs: tuple[TensorInfo, ...]
     outputs: tuple[TensorInfo, ...]
     options: Mapping[str, Any] = dataclasses.field(default_factory=dict, compare=False)
-    builtin_options: BuiltinOptions | None = dataclasses.field(default=None, compare=False, repr=False)
+    builtin_options: _Table | None = dataclasses.field(default=None, compare=False, repr=False)
 
     @property
     def label(self) -> str:
@@ -147,21 +167,21 @@ class LceFile:
         try:
             self._parse()
         except (_Malformed, UnicodeDecodeError, struct.error, OverflowError, MemoryError) as error:
+            problem = error.problem if isinstance(error, _Malformed) else error
             raise DamagedFile(
-                f"{self.label} is a damaged or incomplete TFLite model ({error}); convert or copy it again"
+                f"{self.label} is a damaged or incomplete TFLite model ({problem}); convert or copy it again"
             ) from error
 
-    def data(self, tensor: TensorInfo | int) -> np.ndarray | None:
+    def data(self, tensor: TensorInfo) -> np.ndarray | None:
         """The value of a constant, in its shape; None for other tensors."""
-        info = self.tensors[tensor] if isinstance(tensor, int) else tensor
-        offset, size = self._places[info.index]
-        if not info.is_constant or info.type not in _NUMPY:
+        offset, size = self.place(tensor)
+        if not tensor.is_constant or tensor.type not in _NUMPY:
             return None
-        return np.frombuffer(self.content[offset : offset + size], _NUMPY[info.type]).reshape(info.shape)
+        return np.frombuffer(self.content[offset : offset + size], _NUMPY[tensor.type]).reshape(tensor.shape)
 
-    def place(self, tensor: TensorInfo | int) -> tuple[int, int]:
+    def place(self, tensor: TensorInfo) -> tuple[int, int]:
         """Where the value of a constant stands in the file, and its size in bytes; `(0, 0)` for others."""
-        return self._places[tensor if isinstance(tensor, int) else tensor.index]
+        return self._places[tensor.index]
 
     def counts(self) -> dict[str, int]:
         """How often each operator stands in the file, the most frequent first."""
@@ -181,8 +201,11 @@ class LceFile:
             offset, size = self.place(kernel)
             if kernel.type == "INT32" and kernel.is_constant and size:
                 filters.setdefault(offset, Filter(operator.label, kernel.shape, offset, size))
-        ordered = sorted(filters.values(), key=lambda one: one.offset)
-        return [one for before, one in zip([None, *ordered], ordered, strict=False) if _is_apart(before, one)]
+        apart: list[Filter] = []
+        for one in sorted(filters.values(), key=lambda one: one.offset):
+            if not apart or apart[-1].offset + apart[-1].size <= one.offset:
+                apart.append(one)
+        return apart
 
     def with_outputs(self, tensors: Sequence[int]) -> bytes:
         """The content of a file that also gives the tensors of these numbers, after its own outputs."""
@@ -239,7 +262,6 @@ class LceFile:
         names = [self._kind(code) for code in model.tables(1)]
         tensors = graph.tables(0)
         self._places = [self._place(tensor, buffers) for tensor in tensors]
-        self._variables = {index for index, tensor in enumerate(tensors) if tensor.number(5, "b")}
         self.tensors = tuple(
             self._tensor(index, tensor, self._places[index]) for index, tensor in enumerate(tensors)
         )
@@ -247,9 +269,11 @@ class LceFile:
         self.outputs = self._pick(graph.numbers(2))
         _need(bool(self.outputs), "it has no output")
         self.operators = tuple(self._operator(table, names) for table in graph.tables(3))
-        self._check_order()
-        entries = (buffers, [(table.text(0), table.number(1, "I")) for table in model.tables(6)])
-        self.metadata = {name: _item(entries[0], buffer, "buffers").octets(0) for name, buffer in entries[1]}
+        self._check_order({index for index, tensor in enumerate(tensors) if tensor.number(5, "b")})
+        self.metadata = {
+            entry.text(0): _item(buffers, entry.number(1, "I"), "buffers").octets(0)
+            for entry in model.tables(6)
+        }
         signatures = [table for table in model.tables(7) if table.number(4, "I") == 0]
         self.input_names = self._names(signatures, 0, self.inputs)
         self.output_names = self._names(signatures, 1, self.outputs)
@@ -259,7 +283,7 @@ class LceFile:
         if custom := code.text(1):
             return custom
         builtin = max(code.number(3, "i"), code.number(0, "b"))
-        return _item(_operator_names(), builtin, "kinds of operators")
+        return _item(_names("BuiltinOperator"), builtin, "kinds of operators")
 
     @staticmethod
     def _place(tensor: _Table, buffers: list[_Table]) -> tuple[int, int]:
@@ -268,7 +292,7 @@ class LceFile:
 
     @staticmethod
     def _tensor(index: int, tensor: _Table, place: tuple[int, int]) -> TensorInfo:
-        kind = _item(_type_names(), tensor.number(1, "b"), "element types")
+        kind = _item(_names("TensorType"), tensor.number(1, "b"), "element types")
         shape = tuple(tensor.numbers(0))
         _need(all(size >= 0 for size in shape), f"tensor {index} has a negative size")
         volume = math.prod(shape) * SIZES.get(kind, 1)
@@ -291,13 +315,12 @@ class LceFile:
         outputs = self._pick(table.numbers(2))
         custom = table.octets(5)
         options = _flexbuffer(custom) if custom and name.startswith("Lce") else {}
-        builtin = table.table(4)
-        return Operator(name, inputs, outputs, options, BuiltinOptions(builtin) if builtin else None)
+        return Operator(name, inputs, outputs, options, table.table(4))
 
-    def _check_order(self) -> None:
+    def _check_order(self, variables: set[int]) -> None:
         """Raises where an operator reads what nothing has made before it."""
         known = {tensor.index for tensor in self.tensors if tensor.is_constant or 0 in tensor.shape}
-        known |= {tensor.index for tensor in self.inputs} | self._variables
+        known |= {tensor.index for tensor in self.inputs} | variables
         for number, operator in enumerate(self.operators):
             for tensor in operator.inputs:
                 known_here = tensor.index in known or tensor.type in ("RESOURCE", "VARIANT")
@@ -311,10 +334,6 @@ class LceFile:
             entry.number(1, "I"): entry.text(0) for table in signatures[:1] for entry in table.tables(slot)
         }
         return tuple(named.get(tensor.index, tensor.name) for tensor in tensors)
-
-
-def _is_apart(before: Filter | None, one: Filter) -> bool:
-    return before is None or before.offset + before.size <= one.offset
 
 
 def _read(path: str | os.PathLike[str]) -> bytes:
@@ -332,8 +351,12 @@ def _read(path: str | os.PathLike[str]) -> bytes:
 # Flatbuffers --------------------------------------------------------------------------------------------
 
 
-class _Malformed(Exception):
+class _Malformed(DamagedFile):
     """Something in the file contradicts something else."""
+
+    def __init__(self, problem: str) -> None:
+        super().__init__(f"the model is damaged ({problem}); convert or copy it again")
+        self.problem = problem
 
 
 def _need(condition: bool, problem: str) -> None:
@@ -383,11 +406,8 @@ class _Table:
         size = reader.number(layout, "H")
         _need(size >= 4 and size % 2 == 0, "the layout of a table is damaged")
         self._length = reader.number(layout + 2, "H")
-        self._fields = reader.array(layout + 4, (size - 4) // 2, "H") if self._fits(layout, size) else ()
-
-    def _fits(self, layout: int, size: int) -> bool:
-        self._reader.number(layout + size - 2, "H")
-        return size > 4
+        reader.number(layout + size - 2, "H")  # raises where the layout does not end within the file
+        self._fields = reader.array(layout + 4, (size - 4) // 2, "H")
 
     def _at(self, field: int) -> int | None:
         offset = self._fields[field] if field < len(self._fields) else 0
@@ -396,8 +416,8 @@ class _Table:
         _need(4 <= offset < self._length, "a field stands outside its table")
         return self._position + offset
 
-    def number(self, field: int, kind: str, default: Any = 0) -> Any:
-        """A number; absent ones have the schema's default."""
+    def number(self, field: int, kind: str = "i", default: Any = 0) -> Any:
+        """A number, its `kind` as in `struct`; absent ones have the schema's default."""
         place = self._at(field)
         return default if place is None else self._reader.number(place, kind)
 
@@ -436,36 +456,6 @@ class _Table:
         return [_Table(self._reader, at + self._reader.number(at, "I")) for at in places]
 
 
-class BuiltinOptions:
-    """The options of an operator of TFLite, by the number of the field in its schema."""
-
-    def __init__(self, table: _Table) -> None:
-        self._table = table
-
-    def number(self, field: int, kind: str = "i", default: Any = 0) -> Any:
-        """An option; `kind` is as in `struct`.
-
-        Raises:
-            DamagedFile: It stands outside the file.
-        """
-        return _guarded(lambda: self._table.number(field, kind, default))
-
-    def numbers(self, field: int, kind: str = "i") -> tuple[Any, ...]:
-        """A list of numbers.
-
-        Raises:
-            DamagedFile: It stands outside the file.
-        """
-        return _guarded(lambda: self._table.numbers(field, kind))
-
-
-def _guarded(read: Callable[[], T]) -> T:
-    try:
-        return read()
-    except (_Malformed, struct.error) as error:
-        raise DamagedFile(f"the model is damaged ({error}); convert or copy it again") from error
-
-
 def _flexbuffer(data: bytes) -> dict[str, Any]:
     from flatbuffers import flexbuffers
 
@@ -480,15 +470,30 @@ def _flexbuffer(data: bytes) -> dict[str, Any]:
 @functools.cache
 def _schema() -> Any:
     """TFLite's schema as LCE's package holds it, without the package and its native code."""
+    return module_at(file_of_lce("mlir", "python", "tflite_schema.py"), "bnn_tf_tflite_schema")
+
+
+def file_of_lce(*parts: str) -> Path:
+    """A file of LCE's package, which loads TensorFlow and is therefore not imported.
+
+    Raises:
+        UserError: There is none.
+    """
     package = importlib.util.find_spec("larq_compute_engine")
     for folder in (package.submodule_search_locations or ()) if package else ():
-        path = Path(folder, "mlir", "python", "tflite_schema.py")
-        specification = importlib.util.spec_from_file_location("bnn_tf_tflite_schema", path)
-        if path.is_file() and specification is not None and specification.loader is not None:
-            module = importlib.util.module_from_spec(specification)
-            specification.loader.exec_module(module)
-            return module
+        if (path := Path(folder, *parts)).is_file():
+            return path
     raise UserError(NOT_INSTALLED)
+
+
+def module_at(path: Path, name: str) -> Any:
+    """The module in a file, imported by itself under a name."""
+    specification = importlib.util.spec_from_file_location(name, path)
+    assert specification is not None
+    assert specification.loader is not None
+    module = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+    return module
 
 
 NOT_INSTALLED = (
@@ -509,19 +514,11 @@ def require_converter() -> None:
 
 
 @functools.cache
-def _operator_names() -> list[str]:
-    return list(_names(_schema().BuiltinOperator))
-
-
-@functools.cache
-def _type_names() -> list[str]:
-    return list(_names(_schema().TensorType))
-
-
-def _names(enum: Any) -> Iterator[str]:
-    """The names of an enumeration of the schema by their numbers, which start at 0 and leave none out."""
-    numbers = {value: name for name, value in vars(enum).items() if isinstance(value, int)}
-    return (numbers[number] for number in range(len(numbers)))
+def _names(enumeration: str) -> list[str]:
+    """The names in an enumeration of the schema by their numbers, which start at 0 and leave none out."""
+    things = vars(getattr(_schema(), enumeration)).items()
+    numbers = {value: name for name, value in things if isinstance(value, int)}
+    return [numbers[number] for number in range(len(numbers))]
 
 
 def _packed(parsed: Any) -> bytes:

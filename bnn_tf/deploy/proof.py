@@ -40,7 +40,7 @@ from bnn_tf.deploy import facts, interpreter
 from bnn_tf.deploy.fold import affine_of
 from bnn_tf.deploy.graph import Call, ConversionError, Graph, Spec, Tensor
 from bnn_tf.deploy.int8 import FakeQuant
-from bnn_tf.deploy.lce_file import BINARY_CONVOLUTION, LceFile, Operator
+from bnn_tf.deploy.lce_file import BINARY_CONVOLUTION, LceFile, Operator, TensorInfo
 from bnn_tf.errors import AdvisingError
 from bnn_tf.values import InNotebooks
 
@@ -612,7 +612,7 @@ def look(
         None if pair is None else _taken(file, place, pair, values)
         for place, pair in zip(places, pairs, strict=True)
     ]
-    return taken, [_real(file, tensor, values[tensor]) for tensor in outputs]
+    return taken, [tensor.real(values[tensor.index]) for tensor in file.outputs]
 
 
 def _taken(
@@ -622,20 +622,13 @@ def _taken(
     values: dict[int, np.ndarray],
 ) -> Taken:
     signs, source = pair
-    before = None if source is None else _real(file, source, values[source])
+    before = None if source is None else file.tensors[source].real(values[source])
     if signs is None:
         assert before is not None
         before = before.reshape(-1, *place.shape[1:])
         return Taken(np.where(before >= 0, np.float32(1), np.float32(-1)), before)
     bits = _unpack(values[signs], place.shape[-1])
     return Taken(1 - 2 * bits.astype(np.float32), before)
-
-
-def _real(file: LceFile, tensor: int, values: np.ndarray) -> np.ndarray:
-    info = file.tensors[tensor]
-    if values.dtype == np.float32 or not info.scales:
-        return values
-    return (values.astype(np.float32) - np.float32(info.zero_points[0])) * np.float32(info.scales[0])
 
 
 def _unpack(words: np.ndarray, channels: int | None) -> np.ndarray:
@@ -700,20 +693,20 @@ class _Finder:
             return None
         bits = np.moveaxis(place.kernel < 0, -1, 0)
         for number, operator in enumerate(self._free):
-            if _same_filters(self._bits(operator.inputs[1].index, bits.shape[-1]), bits):
+            if _same_filters(self._bits(operator.inputs[1], bits.shape[-1]), bits):
                 del self._free[number]  # a layer that is used twice has two of them
                 signs = operator.inputs[0].index
                 return signs if self._fits(signs, place) else None
         return None
 
-    def _bits(self, tensor: int, channels: int) -> np.ndarray:
+    def _bits(self, tensor: TensorInfo, channels: int) -> np.ndarray:
         """The signs of a kernel; one whose words are all alike comes from a `FILL` with that word."""
-        words, maker = self._file.data(tensor), self._makers.get(tensor)
+        words, maker = self._file.data(tensor), self._makers.get(tensor.index)
         if words is None and maker is not None and maker.name == _FILL:
             words = self._file.data(maker.inputs[1])
         if words is None:
             return np.empty(0, np.uint8)
-        return _unpack(np.broadcast_to(words, self._file.tensors[tensor].shape), channels)
+        return _unpack(np.broadcast_to(words, tensor.shape), channels)
 
     def _by_layer(self, place: Place) -> int | None:
         names = (_QUANTIZE, BINARY_CONVOLUTION, _POOL)
