@@ -5,6 +5,7 @@ The layers are read as `bnn_tf.deploy` reads them; the network is built again ar
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import os
 import weakref
@@ -15,7 +16,7 @@ from bnn_tf import layers, methods
 from bnn_tf._tensorflow import claims_one_bit, lq, tf
 from bnn_tf.deploy import facts
 from bnn_tf.deploy import graph as graphs
-from bnn_tf.deploy.graph import Call, Graph, Spec, Tensor
+from bnn_tf.deploy.graph import Call, Graph, Spec
 from bnn_tf.errors import UsageError, UserError, some
 from bnn_tf.model_files import opened
 from bnn_tf.values import InNotebooks
@@ -142,15 +143,15 @@ def binarize(
     model = opened(model)
     graph = graphs.read(model)
     kept = _kept(graph, keep)
-    chosen = [call for call in graph.calls if call.layer.origin is not None and _is_kernel_layer(call.layer)]
-    binary = {id(call.layer): call.layer for call in chosen if call.layer not in kept}
+    with_kernels = dict.fromkeys(call.layer for call in graph.calls if _is_kernel_layer(call.layer))
+    binary = [spec for spec in with_kernels if spec not in kept]
     if not binary:
-        listed = some(f"{call.layer.name}: {kept[call.layer]}" for call in chosen)
+        listed = some(f"{spec.name}: {reason}" for spec, reason in kept.items())
         raise UserError(
             f"{model.name} has no convolution to binarize ({listed or 'it has no layers with kernels'})"
         )
-    rebuilt = _Rebuilding(graph, method, list(binary.values()))
-    result = rebuilt.build()
+    rebuilt = _Rebuilding(graph, method, binary)
+    result = graph.model_of(rebuilt.compute)
     reasons = {spec.name: reason for spec, reason in kept.items()}
     reports = [
         LayerReport(
@@ -169,25 +170,22 @@ def _is_kernel_layer(spec: Spec) -> bool:
     return issubclass(spec.kind, facts.KERNEL_LAYERS)
 
 
-def _obstacle(spec: Spec) -> str | None:
+def _obstacle(graph: Graph, spec: Spec) -> str | None:
     """Why a layer cannot be a binary convolution, if it cannot."""
+    if issubclass(spec.kind, tf.keras.layers.DepthwiseConv2D):
+        return "a depthwise convolution"
     if spec.kind not in facts.CONVOLUTIONS:
-        depthwise = issubclass(spec.kind, tf.keras.layers.DepthwiseConv2D)
-        if depthwise:
-            return "a depthwise convolution"
         return "another kind of convolution" if "kernel_size" in spec.config else "no convolution"
     if spec.config.get("groups", 1) != 1:
         return "its convolution has groups"
     if spec.config.get("data_format") == "channels_first":
         return "its channels come first"
-    return None
+    return "it is used more than once" if graph.is_shared(spec) else None
 
 
 def _kept(graph: Graph, keep: Collection[str] | Callable[[tf.keras.layers.Layer], bool]) -> dict[Spec, str]:
     """The layers with kernels that stay as they are, with the reason."""
-    specs = list({id(c.layer): c.layer for c in graph.calls if _is_kernel_layer(c.layer)}.values())
-    if isinstance(keep, str):
-        keep = (keep,)
+    keep = (keep,) if isinstance(keep, str) else keep
     if not callable(keep):
         names = {call.layer.name for call in graph.calls}
         for name in keep:
@@ -196,28 +194,28 @@ def _kept(graph: Graph, keep: Collection[str] | Callable[[tf.keras.layers.Layer]
                     f"keep names {name!r}, which is neither one of {', '.join(ROLES)} nor a layer "
                     f"({some(names)})"
                 )
+    calls = [call for call in graph.calls if _is_kernel_layer(call.layer)]
     kept: dict[Spec, str] = {}
-    for spec in specs:
-        calls = [call for call in graph.calls if call.layer is spec]
-        reason = _obstacle(spec) or ("it is used more than once" if len(calls) > 1 else None)
-        if reason is None and not callable(keep):
-            reason = _kept_role(graph, calls, keep)
-        elif reason is None and callable(keep):
-            reason = "kept on request" if keep(spec.origin) else None
+    for call in calls:
+        reason = _obstacle(graph, call.layer)
+        if reason is None and callable(keep):
+            reason = "kept on request" if keep(call.layer.origin) else None
+        elif reason is None and not callable(keep):
+            reason = _kept_role(graph, calls, call, keep)
         if reason is not None:
-            kept[spec] = reason
+            kept[call.layer] = reason
     return kept
 
 
-def _kept_role(graph: Graph, calls: list[Call], keep: Collection[str]) -> str | None:
-    (spec,) = {call.layer for call in calls}
-    if spec.name in keep:
+def _kept_role(graph: Graph, kernels: list[Call], call: Call, keep: Collection[str]) -> str | None:
+    """Why one of the calls with `kernels` stays, if it does."""
+    if call.layer.name in keep:
         return "kept on request"
-    if "first" in keep and not any(_is_kernel_layer(c.layer) for call in calls for c in graph.before(call)):
+    if "first" in keep and not any(one in kernels for one in graph.makers(call.inputs)):
         return "the first layer"
-    if "last" in keep and not any(_is_kernel_layer(c.layer) for call in calls for c in graph.behind(call)):
+    if "last" in keep and not any(call in graph.makers(one.inputs) for one in kernels):
         return "the last layer"
-    if "downsampling" in keep and any(_is_downsampling(graph, call) for call in calls):
+    if "downsampling" in keep and _is_downsampling(graph, call):
         return "a 1×1 convolution where the size shrinks"
     return None
 
@@ -257,7 +255,7 @@ def _thaw(spec: Spec) -> bool:
 
 
 class _Rebuilding:
-    """Builds the network again, with some convolutions in a method's form."""
+    """Makes the layers of the network again, with some convolutions in a method's form."""
 
     def __init__(self, graph: Graph, method: methods.Method, binary: list[Spec]) -> None:
         self.graph, self.method, self.binary = graph, method, binary
@@ -272,49 +270,25 @@ class _Rebuilding:
             for rectifier in facts.rectifiers(graph, call.inputs[0])
         ]
         self._layers: dict[Spec, Any] = {}
-        self._uses: dict[str, int] = {}
+        self._uses: collections.Counter[str] = collections.Counter()
 
-    def build(self) -> tf.keras.Model:
-        values: dict[Tensor, Any] = {}
-        for call in self.graph.calls:
-            inputs = [values[tensor] for tensor in call.inputs]
-            if call.layer in self.binary:
-                results = self._convolution(call, inputs[0])
-            elif issubclass(call.layer.kind, tf.keras.layers.InputLayer):
-                results = self._layer(call.layer).output
-            else:
-                results = self._other(call, inputs)
-            values.update(zip(call.outputs, tf.nest.flatten(results), strict=True))
-        inputs, outputs = (
-            [values[tensor] for tensor in tensors] for tensors in (self.graph.inputs, self.graph.outputs)
-        )
-        return tf.keras.Model(
-            inputs if len(inputs) > 1 else inputs[0],
-            outputs if len(outputs) > 1 else outputs[0],
-            name=self.graph.name,
-        )
-
-    def _layer(self, spec: Spec) -> Any:
-        if spec not in self._layers:
-            self._layers[spec] = spec.build()
-        return self._layers[spec]
-
-    def _other(self, call: Call, inputs: list[Any]) -> Any:
-        """A layer that stays, but for an activation that would leave no signs."""
+    def compute(self, call: Call, inputs: list[Any]) -> Any:
         spec = call.layer
-        if spec in self._rectifiers:
+        if spec in self.binary:
+            return self._convolution(call, inputs[0])
+        replaced = spec in self._rectifiers
+        if replaced:
             self.notes[spec.name] = [_replaced(spec)]
             if not _is_kernel_layer(spec):
-                self._uses[spec.name] = number = self._uses.get(spec.name, 0) + 1
-                return self.method.clip(inputs[0], spec.name if number == 1 else f"{spec.name}_use{number}")
+                self._uses[spec.name] += 1
+                use = self._uses[spec.name]
+                return self.method.clip(inputs[0], spec.name if use == 1 else f"{spec.name}_use{use}")
             spec.config["activation"] = "linear"
-        layer = self._layer(spec)
-        arguments, options = call.arguments(inputs)
-        results = layer(*arguments, **options)
-        spec.assign(layer)
-        if spec in self._rectifiers:
-            return self.method.clip(results, f"{spec.name}_clip")
-        return results
+        if spec not in self._layers:
+            self._layers[spec] = spec.build()
+        results = call.apply(self._layers[spec], inputs)
+        spec.assign(self._layers[spec])
+        return self.method.clip(results, f"{spec.name}_clip") if replaced else results
 
     def _convolution(self, call: Call, x: Any) -> Any:
         spec, name = call.layer, call.layer.name

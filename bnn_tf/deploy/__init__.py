@@ -8,19 +8,6 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from bnn_tf.deploy import (
-        benchmark,
-        contract,
-        convert,
-        facts,
-        fold,
-        graph,
-        int8,
-        interpreter,
-        lce_file,
-        lint,
-        proof,
-    )
     from bnn_tf.deploy.arrays import weights
     from bnn_tf.deploy.convert import ConversionReport, Normalization
     from bnn_tf.deploy.graph import ConversionError, freeze
@@ -28,19 +15,6 @@ if TYPE_CHECKING:
     from bnn_tf.deploy.interpreter import Interpreter
     from bnn_tf.deploy.lce_file import LceFile
 
-_MODULES = (
-    "benchmark",
-    "contract",
-    "convert",
-    "facts",
-    "fold",
-    "graph",
-    "int8",
-    "interpreter",
-    "lce_file",
-    "lint",
-    "proof",
-)
 _HOMES = {
     "ConversionError": "graph",
     "ConversionReport": "convert",
@@ -78,6 +52,6 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name in _HOMES:
         return getattr(importlib.import_module(f"bnn_tf.deploy.{_HOMES[name]}"), name)
-    if name in _MODULES:
+    if name in __all__:
         return importlib.import_module(f"bnn_tf.deploy.{name}")
     raise AttributeError(f"module 'bnn_tf.deploy' has no attribute {name!r}")

@@ -159,9 +159,7 @@ _KINDS: dict[Any, Facts] = {
     _layers.GaussianNoise: _NO_OP,
     _layers.SpatialDropout1D: _NO_OP,
     _layers.SpatialDropout2D: _NO_OP,
-    BatchNormalization: _AFFINE,
-    _layers.BatchNormalization: _AFFINE,
-    _layers.experimental.SyncBatchNormalization: _AFFINE,
+    **dict.fromkeys(BATCH_NORMS, _AFFINE),
     LearnableBias: _AFFINE,
     OutputScale: _AFFINE,
     _layers.AveragePooling1D: _MEAN,
@@ -604,14 +602,6 @@ def filter_scales(kernel: np.ndarray) -> np.ndarray | None:
     return scales if even.all() and np.isfinite(scales).all() else None
 
 
-def has_binary_kernel(layer: Spec) -> bool:
-    """Whether a frozen layer is a Conv2D of more than one weight a filter, and each filter is ±s."""
-    kernel = layer.weights.get("kernel")
-    if layer.kind not in CONVOLUTIONS or kernel is None or layer.config.get("kernel_quantizer") is not None:
-        return False
-    return kernel[..., 0].size > 1 and filter_scales(kernel) is not None
-
-
 def is_binary_convolution(layer: Spec) -> bool:
     """Whether a frozen channels-last QuantConv2D quantizes its input to one bit, and its filters are ±s."""
     quantizer = layer.config.get("input_quantizer")
@@ -626,16 +616,16 @@ def is_binary_convolution(layer: Spec) -> bool:
 
 
 def convolves_signs(graph: Graph, call: Call) -> bool:
-    """Whether a frozen convolution has filters ±s and convolves signs, its own or those of a layer before."""
-    if not has_binary_kernel(call.layer):
+    """Whether a frozen convolution has filters ±s and convolves signs, its own or those of a layer before.
+
+    Where a filter is but one weight, it has no sign that says more than its value.
+    """
+    layer, kernel = call.layer, call.layer.weights.get("kernel")
+    if layer.kind not in CONVOLUTIONS or kernel is None or layer.config.get("kernel_quantizer") is not None:
         return False
-    return takes_signs(call.layer) or carries_signs(graph, call.inputs[0])
-
-
-def quantized_kernel(layer: tf.keras.layers.Layer) -> np.ndarray:
-    """The kernel as a live convolution uses it."""
-    with lq.context.quantized_scope(True):
-        return layer.kernel.numpy()
+    if kernel[..., 0].size == 1 or filter_scales(kernel) is None:
+        return False
+    return takes_signs(layer) or carries_signs(graph, call.inputs[0])
 
 
 def parts(name: str, origin: tf.keras.layers.Layer | None) -> Iterator[tuple[str, tf.keras.layers.Layer]]:

@@ -403,8 +403,7 @@ def _function_of(call: Call) -> Callable[[np.ndarray], np.ndarray]:
         live = call.layer.build()
         live.build(values.shape)
         call.layer.assign(live)
-        args, kwargs = call.arguments([values])
-        return np.asarray(live(*args, **kwargs))
+        return np.asarray(call.apply(live, [values]))
 
     return apply
 

@@ -14,7 +14,7 @@ import functools
 import inspect
 import itertools
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -111,6 +111,13 @@ class Call:
     arguments: Callable[[list[Any]], tuple[Any, Any]] = lambda tensors: (tensors, {})
     restores: list[Callable[[np.ndarray], np.ndarray]] = dataclasses.field(default_factory=list)
 
+    def apply(self, layer: tf.keras.layers.Layer, inputs: list[Any]) -> Any:
+        """What a live layer gives for inputs, be they Keras tensors or eager ones."""
+        if isinstance(layer, tf.keras.layers.InputLayer):
+            return layer.output
+        args, kwargs = self.arguments(inputs)
+        return layer(*args, **kwargs)
+
     def compute(self, inputs: list[Any], layers: dict[Spec, tf.keras.layers.Layer]) -> list[Any]:
         """The outputs for eager tensors, in inference mode; layers that are not in `layers` yet are made."""
         if self.layer not in layers:
@@ -169,24 +176,14 @@ class Graph:
             yield call
             tensor = call.outputs[0]
 
-    def before(self, call: Call) -> list[Call]:
-        """All calls on whose results a call depends, in the order of the graph."""
+    def makers(self, tensors: Iterable[Tensor], given: Collection[Tensor] = ()) -> list[Call]:
+        """All calls that `tensors` are computed with, in the order of the graph, where `given` is known."""
         calls: list[Call] = []
-        needed = set(call.inputs)
-        for one in reversed(self.calls):
-            if not needed.isdisjoint(one.outputs):
-                calls.insert(0, one)
-                needed.update(one.inputs)
-        return calls
-
-    def behind(self, call: Call) -> list[Call]:
-        """All calls that depend on the results of a call, in the order of the graph."""
-        calls: list[Call] = []
-        made = set(call.outputs)
-        for one in self.calls:
-            if not made.isdisjoint(one.inputs):
-                calls.append(one)
-                made.update(one.outputs)
+        needed = set(tensors).difference(given)
+        for call in reversed(self.calls):
+            if not needed.isdisjoint(call.outputs):
+                calls.insert(0, call)
+                needed.update(tensor for tensor in call.inputs if tensor not in given)
         return calls
 
     def is_shared(self, layer: Spec) -> bool:
@@ -217,41 +214,39 @@ class Graph:
         return without_autograph(lambda _: self._build())
 
     def _build(self) -> tf.keras.Model:
+        layers: dict[Spec, tf.keras.layers.Layer] = {}
+
+        def compute(call: Call, inputs: list[Any]) -> Any:
+            if call.layer not in layers:
+                layers[call.layer] = call.layer.build()
+            return call.apply(layers[call.layer], inputs)
+
         with _float32_policy():
-            layers: dict[Spec, tf.keras.layers.Layer] = {}
-            values: dict[Tensor, Any] = {}
-            for call in self.calls:
-                if call.layer not in layers:
-                    layers[call.layer] = call.layer.build()
-                layer = layers[call.layer]
-                if isinstance(layer, tf.keras.layers.InputLayer):
-                    results = layer.output
-                else:
-                    args, kwargs = call.arguments([values[tensor] for tensor in call.inputs])
-                    results = layer(*args, **kwargs)
-                values.update(zip(call.outputs, tf.nest.flatten(results), strict=True))
-            inputs = [values[tensor] for tensor in self.inputs]
-            outputs = [values[tensor] for tensor in self.outputs]
-            model = tf.keras.Model(
-                inputs if len(inputs) > 1 else inputs[0],
-                outputs if len(outputs) > 1 else outputs[0],
-                name=self.name,
-            )
+            model = self.model_of(compute)
         for spec, layer in layers.items():
             spec.assign(layer)
         return model
+
+    def model_of(self, compute: Callable[[Call, list[Any]], Any]) -> tf.keras.Model:
+        """A Keras model in which `compute` makes the results of each call from its Keras tensors."""
+        values: dict[Tensor, Any] = {}
+        for call in self.calls:
+            results = compute(call, [values[tensor] for tensor in call.inputs])
+            values.update(zip(call.outputs, tf.nest.flatten(results), strict=True))
+        inputs = [values[tensor] for tensor in self.inputs]
+        outputs = [values[tensor] for tensor in self.outputs]
+        return tf.keras.Model(
+            inputs if len(inputs) > 1 else inputs[0],
+            outputs if len(outputs) > 1 else outputs[0],
+            name=self.name,
+        )
 
     def function(self) -> Callable[[list[Any]], list[Any]]:
         """A function from the inputs of this graph to its outputs (eager tensors), in inference mode.
 
         It is made faster than a model, for which Keras traces each layer.
         """
-        calls: list[Call] = []
-        needed = set(self.outputs) - set(self.inputs)
-        for call in reversed(self.calls):
-            if not needed.isdisjoint(call.outputs):
-                calls.insert(0, call)
-                needed.update(tensor for tensor in call.inputs if tensor not in self.inputs)
+        calls = self.makers(self.outputs, self.inputs)
         last_use = {tensor: call for call in calls for tensor in call.inputs if tensor not in self.outputs}
         layers: dict[Spec, tf.keras.layers.Layer] = {}
 
@@ -313,10 +308,7 @@ def outputs_of(
         >>> outputs_of(model, [np.array([[-1.0, 2.0]])])
         [array([[0., 2.]], dtype=float32)]
     """
-    if isinstance(network, Graph):
-        compute = network.function()
-    else:
-        compute = functools.partial(_predict, network)
+    compute = network.function() if isinstance(network, Graph) else functools.partial(_predict, network)
     if batch is None:
         batch = min(max(_VALUES_AT_ONCE // max(1, *(array[0].size for array in arrays)), 32), 128)
     parts = []
@@ -335,14 +327,6 @@ def is_functional(model: Any) -> bool:
     return isinstance(model, tf.keras.Model) and bool(getattr(model, "_nodes_by_depth", None))
 
 
-def not_functional(model: Any) -> ConversionError:
-    """The error for a model whose graph cannot be read."""
-    return ConversionError(
-        f"The model '{getattr(model, 'name', model)}' is subclassed or not built yet, so its layers cannot "
-        "be followed; build it with tf.keras.Input and tf.keras.Model(inputs, outputs) before converting it."
-    )
-
-
 def read(model: tf.keras.Model, spec_of: Callable[[tf.keras.layers.Layer], Spec] | None = None) -> Graph:
     """Reads a functional or Sequential model, inlining the models that it calls.
 
@@ -357,7 +341,7 @@ def read(model: tf.keras.Model, spec_of: Callable[[tf.keras.layers.Layer], Spec]
     """
     graph = Graph(model.name)
     with lq.context.quantized_scope(False):
-        _Reader(graph, spec_of or copy_of).read(model)
+        graph.outputs = _Reader(graph, spec_of or copy_of).read(model)
     return graph
 
 
@@ -368,12 +352,14 @@ class _Reader:
         self._graph, self._spec_of = graph, spec_of
         self._specs: dict[int, Spec] = {}
 
-    def read(self, model: tf.keras.Model) -> None:
-        self._graph.outputs = self._read_network(model, None, "")
-
-    def _read_network(self, network: Any, inputs: list[Tensor] | None, prefix: str) -> list[Tensor]:
+    def read(self, network: Any, inputs: list[Tensor] | None = None, prefix: str = "") -> list[Tensor]:
+        """Adds the calls of a network, which others may have given `inputs`; returns its outputs."""
         if not is_functional(network):
-            raise not_functional(network)
+            raise ConversionError(
+                f"The model '{getattr(network, 'name', network)}' is subclassed or not built yet, so its "
+                "layers cannot be followed; build it with tf.keras.Input and tf.keras.Model(inputs, outputs) "
+                "before converting it."
+            )
         tensors: dict[str, Tensor] = {}
         if inputs is not None:
             tensors.update(zip((str(id(t)) for t in network.inputs), inputs, strict=True))
@@ -383,7 +369,6 @@ class _Reader:
                     results = self._read_call(node, [tensors[key] for key in node.flat_input_ids], prefix)
                 elif inputs is None:
                     results = self._add(node, [])
-                    self._graph.calls[-1].arguments = lambda tensors: ((), {})
                 else:
                     continue
                 tensors.update(zip(node.flat_output_ids, results, strict=True))
@@ -393,7 +378,7 @@ class _Reader:
 
     def _read_call(self, node: Any, inputs: list[Tensor], prefix: str) -> list[Tensor]:
         if isinstance(node.layer, tf.keras.Model):
-            return self._read_network(node.layer, inputs, f"{prefix}{node.layer.name}/")
+            return self.read(node.layer, inputs, f"{prefix}{node.layer.name}/")
         results = self._add(node, inputs, prefix)
         keys = list(node.flat_input_ids)
 
@@ -424,7 +409,8 @@ def copy_of(layer: tf.keras.layers.Layer) -> Spec:
         warnings.simplefilter("ignore")  # about lambdas, which are not stored here
         config = _in_float32(layer.get_config())
     for key, value in config.items():
-        if key.endswith(_FUNCTIONS) and _is_foreign(value):
+        foreign = isinstance(value, dict) and not str(value.get("module")).startswith("keras")
+        if key.endswith(_FUNCTIONS) and foreign:
             config[key] = _copy_quantizer(getattr(layer, key, value))
     for key in QUANTIZERS:
         if key in config:
@@ -432,10 +418,6 @@ def copy_of(layer: tf.keras.layers.Layer) -> Spec:
     if isinstance(layer, tf.keras.layers.InputLayer):
         config["batch_input_shape"] = (None, *config["batch_input_shape"][1:])
     return Spec(type(layer), config, {path: variable.numpy() for path, variable in variables(layer)}, layer)
-
-
-def _is_foreign(value: Any) -> bool:
-    return isinstance(value, dict) and not str(value.get("module")).startswith("keras")
 
 
 def _copy_quantizer(quantizer: Any) -> Any:
@@ -474,21 +456,11 @@ def origin_of(graph: Graph, tensor: Tensor) -> tf.keras.Model | None:
 
     Sizes that the graph leaves open become `SIZE`.
     """
-    calls: list[Call] = []
-    starts: list[Tensor] = []
-
-    def collect(wanted: Tensor) -> None:
-        call = graph.producer(wanted)
-        if call.layer.weights or not call.inputs:
-            starts.extend([wanted] * (wanted not in starts))
-        elif call not in calls:
-            for one in call.inputs:
-                collect(one)
-            calls.append(call)
-
-    collect(tensor)
+    given = {made for call in graph.calls if call.layer.weights or not call.inputs for made in call.outputs}
+    calls = graph.makers([tensor], given)
     if not calls:
         return None
+    starts = list(dict.fromkeys(read for call in calls for read in call.inputs if read in given))
     sources = []
     for number, start in enumerate(starts):
         shape = (None, *(size or SIZE for size in start.shape[1:]))
@@ -538,6 +510,12 @@ def in_float32(model: tf.keras.Model) -> tf.keras.Model:
     return read(model).build() if low_precision(model) else model
 
 
+def quantized_kernel(layer: tf.keras.layers.Layer, name: str = "kernel") -> np.ndarray:
+    """A kernel as a live Larq layer uses it."""
+    with lq.context.quantized_scope(True):
+        return getattr(layer, name).numpy()
+
+
 def low_precision(model: tf.keras.Model) -> list[str]:
     """The types of less than 32 bits that layers of a model compute in, e.g. `["bfloat16"]`."""
     types = {str(getattr(module, "compute_dtype", "")) for module in model.submodules}
@@ -549,8 +527,7 @@ def _frozen(layer: tf.keras.layers.Layer) -> Spec:
     for key, kernel in KERNELS.items():
         if spec.config.get(key) is None:
             continue
-        with lq.context.quantized_scope(True):
-            spec.weights[kernel] = getattr(layer, kernel).numpy()
+        spec.weights[kernel] = quantized_kernel(layer, kernel)
         spec.config[key] = None
         spec.weights = {path: w for path, w in spec.weights.items() if not path.startswith(f"{key}.")}
         role = key.removesuffix("_quantizer")

@@ -31,6 +31,7 @@ from bnn_tf.deploy.graph import (
     is_functional,
     low_precision,
     origin_of,
+    quantized_kernel,
     read_frozen,
 )
 from bnn_tf.errors import some
@@ -189,7 +190,7 @@ class Quantized:
         if not hasattr(self.layer, "kernel"):
             return None
         stored = None if self.is_nested else self.call.layer.weights.get("kernel")
-        return facts.quantized_kernel(self.layer) if stored is None else stored
+        return quantized_kernel(self.layer) if stored is None else stored
 
     @functools.cached_property
     def quantizes_kernel(self) -> bool:

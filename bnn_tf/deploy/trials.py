@@ -61,8 +61,7 @@ def _tried(call: Call) -> str | None:
     inputs = [tf.keras.Input([size or SIZE for size in tensor.shape[1:]]) for tensor in call.inputs]
     try:
         values = [tf.cast(one, tensor.dtype) for one, tensor in zip(inputs, call.inputs, strict=True)]
-        arguments, options = call.arguments(values)
-        model = tf.keras.Model(inputs, call.layer.build()(*arguments, **options), name="trial")
+        model = tf.keras.Model(inputs, call.apply(call.layer.build(), values), name="trial")
     except Exception:  # a user's layer that wants other inputs
         return None
     try:
