@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -185,11 +185,14 @@ def quantize_graph(graph: Graph, images: Sequence[np.ndarray], settings: Int8) -
         if is_real(graph, call):
             split_activation(graph, call)
             _fold_into_kernel(graph, call)
-    if form == "full" and any(_is_slow(call) for call in graph.calls):
+    if form == "full" and any(issubclass(call.layer.kind, _layers.PReLU) for call in graph.calls):
         form = "plus"
         reason = "PReLU stays float, and with it the trunk: an int8 PReLU costs more than a float one"
-    if form == "full":
-        _check_padding(graph)
+    if form == "full" and (names := _padded_with_zeros(graph)):
+        raise ConversionError(
+            f"A full int8 model needs binary convolutions that pad with ones, but {len(names)} pad with "
+            f"zeros: {some(names)}. Train with pad_values=1, or convert with another form of int8."
+        )
     sites = _FORMS[form](graph)
     if not sites.layers:
         raise ConversionError(f"'{graph.name}' has no convolution or dense layer that could be int8.")
@@ -203,13 +206,16 @@ def quantize_graph(graph: Graph, images: Sequence[np.ndarray], settings: Int8) -
     return Int8Report(form, reason, len(images[0]), [call.layer.name for call in sites.layers])
 
 
-def _check_padding(graph: Graph) -> None:
-    names = [f"'{name}'" for name in without_one_padding(graph)]
-    if names:
-        raise ConversionError(
-            f"A full int8 model needs binary convolutions that pad with ones, but {len(names)} pad with "
-            f"zeros: {some(names)}. Train with pad_values=1, or convert with another form of int8."
-        )
+def _padded_with_zeros(graph: Graph) -> list[str]:
+    """The binary convolutions whose output cannot be int8."""
+    return [
+        f"'{call.layer.name}'"
+        for call in graph.calls
+        if facts.convolves_signs(graph, call)
+        and call.layer.config["padding"] == "same"
+        and call.layer.config.get("pad_values", 0) != 1
+        and set(call.layer.config["kernel_size"]) != {1}
+    ]
 
 
 def _unshare(graph: Graph) -> None:
@@ -229,7 +235,7 @@ def _fold_into_kernel(graph: Graph, call: Call) -> None:
     while (reader := graph.sole_consumer(call.outputs[0])) and (affine := affine_of(reader)):
         kernel, bias = _kernel(layer), layer.weights.get("bias", np.float32(0))
         scale = np.broadcast_to(affine.scale, call.outputs[0].channels or 1)
-        layer.weights[_KERNELS[layer.kind].name] = (kernel * _per_channel(layer, scale)).astype(np.float32)
+        layer.weights[_kernel_name(layer)] = (kernel * _per_channel(layer, scale)).astype(np.float32)
         layer.weights["bias"] = (bias * scale + affine.bias).astype(np.float32)
         layer.config["use_bias"] = True
         graph.remove(reader)
@@ -262,10 +268,9 @@ def _balance(graph: Graph, sites: Sites, images: Sequence[np.ndarray]) -> None:
             add_bias(layer, shifted(layer, middle))
             scale_inputs(layer, half)
             name = unique_name(graph, f"{layer.name}/balance")
-            balanced = Tensor(entry.tensor.shape)
-            call = Call(layer_of(name, Affine(1 / half, -middle / half)), [entry.tensor], [balanced])
-            graph.calls.insert(graph.calls.index(entry.call), call)
-            entry.call.inputs, entry.tensor, entry.guarded = [balanced], balanced, False
+            balanced = layer_of(name, Affine(1 / half, -middle / half))
+            entry.tensor = _branch(graph, entry.call, entry.tensor, balanced)
+            entry.guarded = False
 
 
 def _dense_error(values: np.ndarray, kernel: np.ndarray, span: float) -> float:
@@ -284,10 +289,10 @@ def _with_int8_kernel(layer: Spec) -> Spec:
     kind = _FAKE_QUANT.get(layer.kind)
     if kind is None or layer.config.get("groups", 1) > 1 or layer.config.get("pad_values", 0):
         step = _per_channel(layer, kernel_range(layer)) / 127
-        weights = {_KERNELS[layer.kind].name: (np.round(_kernel(layer) / step) * step).astype(np.float32)}
-        return dataclasses.replace(layer, weights={**layer.weights, **weights})
+        rounded = (np.round(_kernel(layer) / step) * step).astype(np.float32)
+        return dataclasses.replace(layer, weights={**layer.weights, _kernel_name(layer): rounded})
     plain = _layers.Dense(1) if kind is FakeQuantDense else _layers.Conv2D(1, 1)
-    weights = {**layer.weights, "kernel_range": np.asarray(kind.range_of(layer.weights["kernel"]))}
+    weights = {**layer.weights, "kernel_range": kernel_range(layer).astype(np.float32)}
     return Spec(kind, {key: layer.config[key] for key in plain.get_config()}, weights)
 
 
@@ -312,38 +317,31 @@ def _round_constants(graph: Graph, call: Call) -> None:
 # Kernels ----------------------------------------------------------------------------------------------
 
 
-@dataclasses.dataclass(frozen=True)
-class Kernel:
-    """Where a kind of layer has its kernel.
-
-    Attributes:
-        name: The weight's name.
-        channels: The axes of the output channels; each channel has a range of its own. Dense layers have
-            one range for all.
-    """
-
-    name: str
-    channels: tuple[int, ...]
-
-
 _DEPTHWISE = (_layers.DepthwiseConv2D, lq.layers.QuantDepthwiseConv2D)
 _TRANSPOSED = (_layers.Conv2DTranspose, lq.layers.QuantConv2DTranspose)
 _ONE_DIMENSIONAL = (_layers.Conv1D, lq.layers.QuantConv1D)
 _KERNELS = {
-    **dict.fromkeys((*facts.CONVOLUTIONS, *_ONE_DIMENSIONAL, *facts.DENSE), Kernel("kernel", (-1,))),
-    **dict.fromkeys(_DEPTHWISE, Kernel("depthwise_kernel", (-2, -1))),
-    **dict.fromkeys(_TRANSPOSED, Kernel("kernel", (-2,))),
+    **dict.fromkeys((*facts.CONVOLUTIONS, *_ONE_DIMENSIONAL, *facts.DENSE), (-1,)),
+    **dict.fromkeys(_DEPTHWISE, (-2, -1)),
+    **dict.fromkeys(_TRANSPOSED, (-2,)),
 }
-"""The kinds of layers that can get an int8 kernel."""
+"""The kinds of layers that can get an int8 kernel, and which axes of the kernel are the output channels.
+
+Each channel has a range of its own, but dense layers have one range for all.
+"""
+
+
+def _kernel_name(layer: Spec) -> str:
+    return "depthwise_kernel" if layer.kind in _DEPTHWISE else "kernel"
 
 
 def _kernel(layer: Spec) -> np.ndarray:
-    return layer.weights["kernel" if "kernel_range" in layer.weights else _KERNELS[layer.kind].name]
+    return layer.weights[_kernel_name(layer)]
 
 
 def _per_channel(layer: Spec, values: np.ndarray) -> np.ndarray:
     """Values for the output channels, or one for all, in a shape that goes with the kernel's."""
-    shape, axes = _kernel(layer).shape, _KERNELS[layer.kind].channels
+    shape, axes = _kernel(layer).shape, _KERNELS[layer.kind]
     if not np.ndim(values):
         return values
     return values.reshape([size if n - len(shape) in axes else 1 for n, size in enumerate(shape)])
@@ -353,7 +351,7 @@ def kernel_range(layer: Spec) -> np.ndarray:
     """The largest magnitude of a kernel, for each output channel of a convolution; above 0."""
     if "kernel_range" in layer.weights:
         return layer.weights["kernel_range"].astype(np.float64)
-    magnitude, axes = np.abs(_kernel(layer)).astype(np.float64), _KERNELS[layer.kind].channels
+    magnitude, axes = np.abs(_kernel(layer)).astype(np.float64), _KERNELS[layer.kind]
     others = tuple(n for n in range(magnitude.ndim) if n - magnitude.ndim not in axes)
     largest = magnitude.max() if layer.kind in facts.DENSE else magnitude.max(axis=others).ravel()
     return np.maximum(largest, 1e-6)
@@ -405,7 +403,8 @@ class Sites:
         """
         output = _fusion(graph, call)[-1]
         if _spreads_forwards(graph, output):
-            if any(reader.clips and not reader.homogeneous for reader in _activations(graph, call)):
+            fused = [facts.of(graph.producer(tensor)) for tensor in _fusion(graph, call)[1:]]
+            if any(known.clips and not known.homogeneous for known in fused):
                 return
             self.exits.append((output, call))
         self.layers.append(call)
@@ -458,7 +457,8 @@ def full(graph: Graph) -> Sites:
     averaged = _averaged(graph)
     entries = [Entry(call, call.inputs[0], guarded=True) for call in averaged.values()]
     sites = Sites(layers=layers, entries=entries, probabilities=ends)
-    chains = [_fusion(graph, call) for call in graph.calls if _fuses(call)]
+    fusing = (*_KERNELS, _layers.Add)
+    chains = [_fusion(graph, call) for call in graph.calls if call.layer.kind in fusing]
     fused = {tensor for chain in chains for tensor in chain[:-1]}
     binary_ends = {_fusion(graph, call)[-1] for call in graph.calls if facts.convolves_signs(graph, call)}
     for call in graph.calls:
@@ -512,27 +512,10 @@ def _has_real_kernel(graph: Graph, call: Call) -> bool:
     return not facts.convolves_signs(graph, call)
 
 
-def without_one_padding(graph: Graph) -> list[str]:
-    """The binary convolutions that pad with zeros, whose output cannot be int8."""
-    return [
-        call.layer.name
-        for call in graph.calls
-        if facts.convolves_signs(graph, call)
-        and call.layer.config["padding"] == "same"
-        and call.layer.config.get("pad_values", 0) != 1
-        and set(call.layer.config["kernel_size"]) != {1}
-    ]
-
-
 def _is_convolution(graph: Graph, call: Call) -> bool:
     """Whether a call is of a real convolution; a dense layer on a map is one too."""
     on_map = call.layer.kind not in facts.DENSE or len(call.inputs[0].shape) > 2
     return on_map and is_real(graph, call)
-
-
-def _is_slow(call: Call) -> bool:
-    """Whether a layer costs more in int8 than in float."""
-    return issubclass(call.layer.kind, _layers.PReLU)
 
 
 def _is_average(call: Call) -> bool:
@@ -614,10 +597,6 @@ def _spreads_forwards(graph: Graph, tensor: Tensor) -> bool:
 _ARITHMETIC = (_layers.Multiply, _layers.Subtract)
 
 
-def _fuses(call: Call) -> bool:
-    return call.layer.kind in _KERNELS or call.layer.kind is _layers.Add
-
-
 def _fusion(graph: Graph, call: Call) -> list[Tensor]:
     """The outputs of a call and of the layers behind it that the converter makes part of it."""
     tensors = [call.outputs[0]]
@@ -628,12 +607,6 @@ def _fusion(graph: Graph, call: Call) -> list[Tensor]:
     if reader is not None and facts.convolves_signs(graph, call) and facts.of(reader).affine:
         tensors.append(reader.outputs[0])
     return tensors
-
-
-def _activations(graph: Graph, call: Call) -> Iterator[facts.Facts]:
-    """What is known of the activations that the converter makes part of a call."""
-    for tensor in _fusion(graph, call)[1:]:
-        yield facts.of(graph.producer(tensor))
 
 
 def _only_signs_read(graph: Graph, tensor: Tensor) -> bool:
@@ -650,30 +623,25 @@ def _insert(graph: Graph, sites: Sites, measured: dict[Tensor, Range]) -> None:
     """Puts the rounding behind its tensors, and multiplications where a range must not spread."""
     names = {tensor: call.layer.name for call in graph.calls for tensor in call.outputs}
     for tensor, call in sites.exits:
-        _double(call)
-        _scale_ranges(measured, [t for t in sites.tensors if t == tensor], _GUARD)
+        _multiply(call.layer, ("kernel", "depthwise_kernel", "kernel_range", "bias"), _GUARD)
+        measured[tensor] = measured[tensor].times(_GUARD)
         scale = _scale(unique_name(graph, f"{names[tensor]}_scale"), tensor.channels or 1, 1 / _GUARD)
         graph.insert_after(tensor, scale)
     for tensor, pooled in sites.averages.items():
         measured[tensor] = measured[pooled]
-    fixed = dict.fromkeys(sites.probabilities, _PROBABILITIES)
     for entry in sites.entries:
         limits, tensor = measured[entry.tensor], entry.tensor
         if entry.guarded:
             name = unique_name(graph, "pool_scale")
             tensor = _branch(graph, entry.call, tensor, _scale(name, tensor.channels or 1, _GUARD))
-            limits = Range(_GUARD * limits.minimum, _GUARD * limits.maximum)
-            _halve(entry.call)
+            limits = limits.times(_GUARD)
+            _multiply(entry.call.layer, ("kernel", "depthwise_kernel", "kernel_range"), 1 / _GUARD)
         name = unique_name(graph, f"{names[entry.tensor]}_int8")
         _branch(graph, entry.call, tensor, _rounding(name, limits))
+    measured |= dict.fromkeys(sites.probabilities, _PROBABILITIES)
     for tensor in [*sites.tensors, *sites.averages, *sites.probabilities]:
-        limits = fixed.get(tensor) or measured[tensor]
-        graph.insert_after(tensor, _rounding(unique_name(graph, f"{names[tensor]}_int8"), limits))
-
-
-def _scale_ranges(measured: dict[Tensor, Range], tensors: list[Tensor], factor: float) -> None:
-    for tensor in dict.fromkeys(tensors):
-        measured[tensor] = Range(factor * measured[tensor].minimum, factor * measured[tensor].maximum)
+        name = unique_name(graph, f"{names[tensor]}_int8")
+        graph.insert_after(tensor, _rounding(name, measured[tensor]))
 
 
 def _branch(graph: Graph, reader: Call, tensor: Tensor, layer: Spec) -> Tensor:
@@ -688,16 +656,10 @@ def _rounding(name: str, limits: Range) -> Spec:
     return Spec(FakeQuant, {"name": name, **dataclasses.asdict(limits), "dtype": "float32"})
 
 
-def _halve(call: Call) -> None:
-    weights = call.layer.weights
-    for key in {"kernel", "depthwise_kernel", "kernel_range"} & set(weights):
-        weights[key] = weights[key] / np.float32(_GUARD)
-
-
-def _double(call: Call) -> None:
-    weights = call.layer.weights
-    for key in {"kernel", "depthwise_kernel", "kernel_range", "bias"} & set(weights):
-        weights[key] = weights[key] * np.float32(_GUARD)
+def _multiply(layer: Spec, keys: Sequence[str], factor: float) -> None:
+    for key in keys:
+        if key in layer.weights:
+            layer.weights[key] = layer.weights[key] * np.float32(factor)
 
 
 def _scale(name: str, channels: int, factor: float) -> Spec:
@@ -718,6 +680,10 @@ class Range:
 
     minimum: float
     maximum: float
+
+    def times(self, factor: float) -> Range:
+        """The range of values that are multiplied by a factor above 0."""
+        return Range(factor * self.minimum, factor * self.maximum)
 
     def on_grid(self) -> Range:
         """The smallest range around this one with 256 levels of which one is 0, exactly in float32.
@@ -794,33 +760,19 @@ class FakeQuant(tf.keras.layers.Layer):
         return {**super().get_config(), "minimum": self.minimum, "maximum": self.maximum}
 
 
-class _FakeQuantKernel:
-    """A layer whose kernel is rounded to 255 levels, symmetric around 0."""
+@_serializable
+class FakeQuantConv2D(tf.keras.layers.Conv2D):
+    """A convolution whose kernel is rounded to 255 levels, symmetric around 0.
 
-    kernel: tf.Variable
+    Its weight `kernel_range` is the largest magnitude of each output channel.
+    """
 
     def build(self, input_shape: Any) -> None:
-        """Creates the weights; `kernel_range` is the largest magnitude of the kernel."""
-        super().build(input_shape)  # type: ignore[misc]
-        shape = self.range_of(self.kernel).shape
-        self.kernel_range = self.add_weight(  # type: ignore[attr-defined]
-            "kernel_range", shape=shape, initializer="ones", trainable=False
+        """Creates the weights."""
+        super().build(input_shape)
+        self.kernel_range = self.add_weight(
+            "kernel_range", shape=(self.filters,), initializer="ones", trainable=False
         )
-
-    @classmethod
-    def range_of(cls, kernel: tf.Tensor | np.ndarray) -> tf.Tensor:
-        """Largest magnitude of a kernel, above 0."""
-        return tf.maximum(tf.reduce_max(tf.abs(kernel)), 1e-6)
-
-
-@_serializable
-class FakeQuantConv2D(_FakeQuantKernel, tf.keras.layers.Conv2D):
-    """A convolution with an int8 kernel; each output channel has a range of its own."""
-
-    @classmethod
-    def range_of(cls, kernel: tf.Tensor | np.ndarray) -> tf.Tensor:
-        """Largest magnitude of each output channel, above 0."""
-        return tf.maximum(tf.reduce_max(tf.abs(kernel), axis=[0, 1, 2]), 1e-6)
 
     def convolution_op(self, inputs: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
         """Convolves with the rounded kernel."""
@@ -831,12 +783,17 @@ class FakeQuantConv2D(_FakeQuantKernel, tf.keras.layers.Conv2D):
 
 
 @_serializable
-class FakeQuantDense(_FakeQuantKernel, tf.keras.layers.Dense):
-    """A dense layer with an int8 kernel, which has one range.
+class FakeQuantDense(tf.keras.layers.Dense):
+    """A dense layer whose kernel is rounded to 255 levels, symmetric around 0.
 
-    Ranges per output would make the file of a classifier 5 % larger, and the converter takes them for
-    convolutions only.
+    Its weight `kernel_range` is the largest magnitude of the kernel. Ranges per output would make
+    the file of a classifier 5 % larger, and the converter takes them for convolutions only.
     """
+
+    def build(self, input_shape: Any) -> None:
+        """Creates the weights."""
+        super().build(input_shape)
+        self.kernel_range = self.add_weight("kernel_range", shape=(), initializer="ones", trainable=False)
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
         """`(n, …, features)` becomes `(n, …, units)`."""
