@@ -11,7 +11,7 @@ import numpy as np
 from bnn_tf import files
 from bnn_tf._tensorflow import tf
 from bnn_tf.deploy import facts
-from bnn_tf.deploy.fold import affine_of, fold_graph
+from bnn_tf.deploy.fold import affine_of, folded
 from bnn_tf.deploy.graph import Graph, read_frozen
 
 FORMAT = 1
@@ -54,23 +54,22 @@ def weights(model: tf.keras.Model, path: str | os.PathLike[str] | None = None) -
         >>> sum(name.endswith("/bits") for name in arrays)
         18
     """
-    trained, folded = read_frozen(model), read_frozen(model)
-    fold_graph(folded)
-    scales = {call.layer.name: call.layer for call in trained.calls}
+    trained, deployed = read_frozen(model), folded(model)
+    as_trained = {call.layer.name: call.layer.weights for call in trained.calls}
     arrays: dict[str, np.ndarray] = {}
     layers: dict[str, Any] = {}
-    for call in folded.calls:
+    for call in deployed.calls:
         layer = call.layer
-        if not facts.convolves_signs(folded, call):
+        if not facts.convolves_signs(deployed, call):
             continue
         name, kernel = layer.name, layer.weights["kernel"]
-        own = scales[name].weights
+        own = as_trained[name]
         arrays[f"{name}/kernel"] = np.where(kernel < 0, -1, 1).astype(np.int8)
         arrays[f"{name}/bits"] = packed(kernel)
         arrays[f"{name}/scale"] = np.abs(own["kernel"]).reshape(-1, own["kernel"].shape[-1]).max(axis=0)
         if "bias" in own:
             arrays[f"{name}/bias"] = own["bias"]
-        arrays |= {f"{name}/{key}": value for key, value in _behind(folded, call).items()}
+        arrays |= {f"{name}/{key}": value for key, value in _behind(deployed, call).items()}
         keys = ("strides", "padding", "pad_values", "dilation_rate")
         layers[name] = {"kind": "binary", **{key: layer.config[key] for key in keys}}
     for call in trained.calls:

@@ -39,7 +39,7 @@ from bnn_tf.deploy.graph import (
     read_frozen,
     unique_name,
 )
-from bnn_tf.deploy.int8 import FakeQuant, Int8, Int8Report, quantize_graph
+from bnn_tf.deploy.int8 import PROBABILITIES, FakeQuant, Int8, Int8Report, Range, quantize_graph
 from bnn_tf.deploy.interpreter import Interpreter
 from bnn_tf.deploy.lce_file import (
     BINARY_CONVOLUTION,
@@ -229,7 +229,8 @@ def convert(
     original = read_frozen(model) if fold else graph
     if fold:
         fold_graph(graph)
-    _check_lint(model, original, graph if fold else None)
+    if errors := lint.lint_graphs(model, original, graph if fold else None).errors:
+        raise _refused(model.name, errors)
     expected = lint.Network(model, original).binary
     pixels = normalization if input == "uint8" else None
     if pixels is not None:
@@ -245,8 +246,11 @@ def convert(
     meanings = [_meaning(graph.producer(tensor)) for tensor in graph.outputs]
     description = contracts.contract(file, meanings, contract or {})
     file = LceFile(contracts.stored(file, description, model.name))
-    _check_binary([layer.name for layer in expected], graph, file, fold)
-    interpreter = _interpreter(file)
+    _check_binary([layer.name for layer in expected], graph, file)
+    try:
+        interpreter = Interpreter(file, trusted=True)
+    except UserError as error:
+        raise ConversionError(f"The converted file cannot be used: {first_line(error)}.") from error
     report = ConversionReport(
         path=Path(path),
         size=len(file.content),
@@ -257,8 +261,11 @@ def convert(
         contract=description,
     )
     if parity:
-        fed = _fed(model, images, pixels)
-        report = _compared(report, model, graph, with_float_ends, interpreter, fed, allow_disagreement)
+        inputs, taken = _examples(model, images, pixels)
+        outputs = list(interpreter.predict_all(taken).values())
+        report = _compared(report, model, graph, with_float_ends, inputs, taken, outputs)
+        if not allow_disagreement:
+            _check_agreement(report, model, inputs)
     files.write_bytes(path, file.content)
     return report
 
@@ -267,8 +274,8 @@ def _meaning(call: Call) -> str:
     """What the numbers of an output are, by the layer that makes it."""
     inner = facts.of_function(call.layer.config.get("activation"))
     if call.layer.kind is FakeQuant:
-        limits = call.layer.config["minimum"], call.layer.config["maximum"]
-        return "probabilities" if limits == (0.0, 255 / 256) else "logits"
+        limits = Range(call.layer.config["minimum"], call.layer.config["maximum"])
+        return "probabilities" if limits == PROBABILITIES else "logits"
     return "probabilities" if facts.of(call).probabilities or inner.probabilities else "logits"
 
 
@@ -311,12 +318,6 @@ def _check_arguments(
             raise ConversionError("A file takes raw pixels or int8 images, not both.")
 
 
-def _check_lint(model: tf.keras.Model, original: Graph, folded: Graph | None) -> None:
-    """Raises ConversionError for what lint calls an error."""
-    if errors := lint.lint_graphs(model, original, folded).errors:
-        raise _refused(model.name, errors)
-
-
 def _refused(name: str, errors: Sequence[lint.Finding]) -> ConversionError:
     named = [f"'{one.layer}' ({one.code}): {one.reason}" for one in errors]
     remedies = list(dict.fromkeys(one.remedy for one in errors))
@@ -338,7 +339,7 @@ def _check_outputs(model: tf.keras.Model, file: LceFile) -> None:
         )
 
 
-def _check_binary(expected: list[str], graph: Graph, file: LceFile, folded: bool) -> None:
+def _check_binary(expected: list[str], graph: Graph, file: LceFile) -> None:
     actual = [operator for operator in file.operators if operator.name == BINARY_CONVOLUTION]
     missing = len(expected) - len(actual)
     if missing > 0:
@@ -371,13 +372,6 @@ def _belongs_to(operator: Operator, layer: str) -> bool:
     return any(f"/{layer}/" in f"/{source}/" for source in operator.inputs[0].name.split(";"))
 
 
-def _interpreter(file: LceFile) -> Interpreter:
-    try:
-        return Interpreter(file, trusted=True)
-    except UserError as error:
-        raise ConversionError(f"The converted file cannot be used: {first_line(error)}.") from error
-
-
 # Raw pixels -------------------------------------------------------------------------------------------
 
 
@@ -407,15 +401,10 @@ def take_pixels(graph: Graph, normalization: Normalization) -> None:
 # Comparison -------------------------------------------------------------------------------------------
 
 
-@dataclasses.dataclass(frozen=True)
-class _Fed:
+def _examples(
+    model: tf.keras.Model, images: Arrays | None, normalization: Normalization | None
+) -> tuple[list[np.ndarray], list[np.ndarray]]:
     """The same examples as Keras takes them and as the file does."""
-
-    keras: list[np.ndarray]
-    file: list[np.ndarray]
-
-
-def _fed(model: tf.keras.Model, images: Arrays | None, normalization: Normalization | None) -> _Fed:
     if images is None:
         rng = np.random.default_rng(0)
         shapes = [(_DEFAULT_IMAGES, *tensor.shape[1:]) for tensor in model.inputs]
@@ -427,9 +416,9 @@ def _fed(model: tf.keras.Model, images: Arrays | None, normalization: Normalizat
     if not all(map(len, arrays)):
         raise ConversionError("There are no images to compare the converted model with Keras on.")
     if normalization is None:
-        return _Fed(arrays, arrays)
+        return arrays, arrays
     pixels = [normalization.from_images(one) for one in arrays]
-    return _Fed([normalization.apply(one) for one in pixels], pixels)
+    return [normalization.apply(one) for one in pixels], pixels
 
 
 def _compared(
@@ -437,60 +426,52 @@ def _compared(
     model: tf.keras.Model,
     graph: Graph,
     file: LceFile,
-    interpreter: Interpreter,
-    fed: _Fed,
-    allow_disagreement: bool,
+    inputs: list[np.ndarray],
+    taken: list[np.ndarray],
+    outputs: list[np.ndarray],
 ) -> ConversionReport:
-    """The report with what the comparison tells."""
-    examples = fed.keras
-    outputs = list(interpreter.predict_all(fed.file).values())  # first, because it checks the shapes
-    before = outputs_of(model, fed.keras)
+    """The report with what the comparison tells; where the logits look wrong, the layers decide.
+
+    Args:
+        report: The report.
+        model: The Keras model.
+        graph: The graph that was converted.
+        file: The file, with a float32 input and output where they are asked to be int8.
+        inputs: Examples as Keras takes them.
+        taken: The same as the file takes them.
+        outputs: What the file gives for them.
+    """
+    expected = outputs_of(model, inputs)
     original = read_frozen(model)
     take_signs_in_layers(original)
     if report.int8 is not None:
-        agreement = min(proof.compare(*pair).agreement for pair in zip(before, outputs, strict=True))
+        agreement = min(proof.compare(*pair).agreement for pair in zip(expected, outputs, strict=True))
         report = dataclasses.replace(report, int8=dataclasses.replace(report.int8, float_agreement=agreement))
-        original, fed = graph, _Fed([np.asarray(one, np.float32) for one in fed.file], fed.file)
-        before = outputs_of(graph, fed.keras)
+        original, inputs = graph, [np.asarray(one, np.float32) for one in taken]
+        expected = outputs_of(graph, inputs)
     names = model.output_names if len(outputs) > 1 else [""]
+    evidence = proof.prove(original, graph, file, inputs, taken)
     comparisons = [
-        proof.compare(keras, lite, name) for keras, lite, name in zip(before, outputs, names, strict=True)
+        dataclasses.replace(proof.compare(keras, lite, name), layers=evidence.layers)
+        for keras, lite, name in zip(expected, outputs, names, strict=True)
     ]
-    comparisons = _judged(comparisons, original, graph, file, fed, report.reference)
-    worst = min(comparisons, key=lambda one: one.agreement)
-    if worst.agreement < LEAST_AGREEMENT and not allow_disagreement:
+    bad = next((one for one in comparisons if not one.agrees), None)
+    if bad is not None and evidence.divergence is not None:
         raise Disagreement(
-            _why_they_disagree(worst, model, examples, report.reference),
-            worst,
-            "allow_disagreement=True writes the file all the same",
+            f"The converted model disagrees with {report.reference}: {bad.problem}; {evidence.divergence}.",
+            bad,
         )
+    alike = evidence.divergence is None
+    comparisons = [dataclasses.replace(one, layers_agree=alike) for one in comparisons]
+    worst = min(comparisons, key=lambda one: one.agreement)
     return dataclasses.replace(report, parity=worst, outputs_parity=tuple(comparisons))
 
 
-def _judged(
-    comparisons: list[ParityReport],
-    original: Graph,
-    deployed: Graph,
-    file: LceFile,
-    fed: _Fed,
-    reference: str,
-) -> list[ParityReport]:
-    """The comparisons with what the layers say; where the logits look wrong, the layers decide."""
-    evidence = proof.prove(original, deployed, file, fed.keras, fed.file)
-    alike = evidence.divergence is None
-    judged = [dataclasses.replace(one, layers=evidence.layers) for one in comparisons]
-    bad = [one for one in judged if not one.agrees]
-    if alike or not bad:
-        return [dataclasses.replace(one, layers_agree=alike) for one in judged]
-    raise Disagreement(
-        f"The converted model disagrees with {reference}: {bad[0].problem}; {evidence.divergence}.", bad[0]
-    )
-
-
-def _why_they_disagree(
-    worst: ParityReport, model: tf.keras.Model, inputs: list[np.ndarray], reference: str
-) -> str:
-    reasons = []
+def _check_agreement(report: ConversionReport, model: tf.keras.Model, inputs: list[np.ndarray]) -> None:
+    """Raises Disagreement where too few images are classified alike, with the reasons."""
+    worst, reasons = report.parity, []
+    if worst is None or worst.agreement >= LEAST_AGREEMENT:
+        return
     norms = _unsettled_norms(model, inputs)
     if norms:
         reasons.append(
@@ -505,9 +486,11 @@ def _why_they_disagree(
         )
     reasons.append("each layer by itself agrees, but the network amplifies the differences of rounding")
     what = f"Output '{worst.output}' of the" if worst.output else "The"
-    return (
-        f"{what} converted model classifies only {worst.agreement:.1%} of the images as {reference} does, "
-        f"less than {LEAST_AGREEMENT:.0%}: {'; '.join(reasons)}. Nothing was written"
+    raise Disagreement(
+        f"{what} converted model classifies only {worst.agreement:.1%} of the images as {report.reference} "
+        f"does, less than {LEAST_AGREEMENT:.0%}: {'; '.join(reasons)}. Nothing was written",
+        worst,
+        "allow_disagreement=True writes the file all the same",
     )
 
 

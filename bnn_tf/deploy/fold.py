@@ -392,20 +392,14 @@ def drop_before_signs(graph: Graph) -> None:
         shared = all(weight.shape[:-1] == (1,) * (weight.ndim - 1) for weight in weights)  # by all pixels
         if not facts.of(call).keeps_sign or not shared:
             continue
-        takers = facts.sign_readers(graph, call.outputs[0], *[("same",)] * bool(weights))
+        takers = facts.sign_readers(graph, call.outputs[0], ("same",) if weights else ("", "same", "tiled"))
         if takers:
             graph.remove(call)
-            _restore_with(takers, _function_of(call))
+            _restore_with(takers, functools.partial(_compute, call))
 
 
-def _function_of(call: Call) -> Callable[[np.ndarray], np.ndarray]:
-    def apply(values: np.ndarray) -> np.ndarray:
-        live = call.layer.build()
-        live.build(values.shape)
-        call.layer.assign(live)
-        return np.asarray(call.apply(live, [values]))
-
-    return apply
+def _compute(call: Call, values: np.ndarray) -> np.ndarray:
+    return np.asarray(call.compute([tf.constant(values)], {})[0])
 
 
 def share_slopes(graph: Graph) -> None:
@@ -702,12 +696,12 @@ class _Held:
     """
 
     carrier: Tensor
-    offset: np.ndarray | None = None
+    offset: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(()))
     name: str = ""
 
     @property
     def is_exact(self) -> bool:
-        return self.offset is None or not self.offset.any()
+        return not self.offset.any()
 
 
 def fold_biases(graph: Graph) -> None:
@@ -758,35 +752,20 @@ class _Flow:
     def _visit(self, call: Call) -> None:
         held = [self._held[tensor] for tensor in call.inputs]
         if call.layer.kind is LearnableBias:
-            bias = double(call.layer.weights["bias"])
-            offset = bias if held[0].offset is None else held[0].offset + bias
+            offset = held[0].offset + double(call.layer.weights["bias"])
             self._held[call.outputs[0]] = _Held(held[0].carrier, offset, call.layer.name)
             return
         passed = None
         if not all(one.is_exact for one in held):
-            passed = self._passed(call, [one.offset for one in held])
+            passed = _passed(call, [one.offset for one in held], call.layer in self._shared)
             if passed is None:
-                call.inputs = [self._exact(tensor) for tensor in call.inputs]
-                held = [_Held(tensor) for tensor in call.inputs]
+                held = [_Held(self._exact(tensor)) for tensor in call.inputs]
         name = next((one.name for one in held if one.name), "")
         call.inputs = [one.carrier for one in held]
         self._graph.calls.append(call)
         self._held |= {tensor: _Held(tensor) for tensor in call.outputs}
         if passed is not None and not self._take(call, passed):
             self._held[call.outputs[0]] = _Held(call.outputs[0], passed, name)
-
-    def _passed(self, call: Call, offsets: list[np.ndarray | None]) -> np.ndarray | None:
-        """The offset of the output where the inputs are computed without theirs; None if there is none."""
-        layer, offset = call.layer, offsets[0]
-        if facts.has_matrix(layer):
-            assert offset is not None  # the only input has one
-            straight = not facts.has_activation(layer) or layer not in self._shared
-            fits = straight and facts.is_linear(layer) and not facts.pads(layer)
-            return shifted(layer, offset) if fits else None
-        if (affine := affine_of(call)) is not None:
-            assert offset is not None
-            return affine.scale * offset
-        return _passed_through(call, offsets)
 
     def _take(self, call: Call, offset: np.ndarray) -> bool:
         """Adds to what the call computes, before its activation, if its layer has a bias or may get one.
@@ -808,7 +787,6 @@ class _Flow:
         held = self._held[tensor]
         if held.is_exact:
             return held.carrier
-        assert held.offset is not None
         carrier, offset = held.carrier, held.offset
         if not self._is_seen(carrier) and self._take_back(carrier, offset):
             result = carrier
@@ -816,7 +794,6 @@ class _Flow:
             result = self._add(carrier, offset, held.name)
         for other, its in self._held.items():  # they read the new value instead, so that the old one can go
             if its.carrier == carrier and not its.is_exact:
-                assert its.offset is not None
                 self._held[other] = _Held(result, its.offset - offset, its.name)
         return result
 
@@ -869,18 +846,19 @@ def _add_to(call: Call, offset: np.ndarray) -> bool:
     return True
 
 
-def _passed_through(call: Call, offsets: Sequence[np.ndarray | None]) -> np.ndarray | None:
-    """The constant of the output if each input has one more `offset` per channel; None if it is no constant.
-
-    Args:
-        call: A call of a layer that is neither affine nor a convolution nor dense.
-        offsets: One for each input; None stands for zeros.
-    """
+def _passed(call: Call, offsets: list[np.ndarray], is_shared: bool) -> np.ndarray | None:
+    """The output's offset per channel where the inputs are computed without theirs; None if it has none."""
     layer, known, channels = call.layer, facts.of(call), call.outputs[0].channels
+    if facts.has_matrix(layer):
+        straight = not facts.has_activation(layer) or not is_shared
+        fits = straight and facts.is_linear(layer) and not facts.pads(layer)
+        return shifted(layer, offsets[0]) if fits else None
+    if (affine := affine_of(call)) is not None:
+        return affine.scale * offsets[0]
     if channels is None or any(tensor.channels is None for tensor in call.inputs):
         return None
     constants = [
-        np.zeros(tensor.channels or 0) if offset is None else offset
+        np.broadcast_to(offset, tensor.channels or 0)
         for offset, tensor in zip(offsets, call.inputs, strict=True)
     ]
     if len(constants) > 1:

@@ -638,7 +638,7 @@ def _insert(graph: Graph, sites: Sites, measured: dict[Tensor, Range]) -> None:
             _multiply(entry.call.layer, ("kernel", "depthwise_kernel", "kernel_range"), 1 / _GUARD)
         name = unique_name(graph, f"{names[entry.tensor]}_int8")
         _branch(graph, entry.call, tensor, _rounding(name, limits))
-    measured |= dict.fromkeys(sites.probabilities, _PROBABILITIES)
+    measured |= dict.fromkeys(sites.probabilities, PROBABILITIES)
     for tensor in [*sites.tensors, *sites.averages, *sites.probabilities]:
         name = unique_name(graph, f"{names[tensor]}_int8")
         graph.insert_after(tensor, _rounding(name, measured[tensor]))
@@ -699,7 +699,8 @@ class Range:
         return Range(-zero * step, (255 - zero) * step)
 
 
-_PROBABILITIES = Range(0.0, 255 / 256)  # the only range that TFLite's int8 operators for them have
+PROBABILITIES = Range(0.0, 255 / 256)
+"""The only range that TFLite's int8 operators for probabilities have."""
 
 
 def ranges(graph: Graph, tensors: Sequence[Tensor], images: Sequence[np.ndarray]) -> dict[Tensor, Range]:

@@ -22,7 +22,7 @@ import numpy as np
 from bnn_tf._tensorflow import KERNELS, lq, tf
 from bnn_tf.deploy import facts, trials
 from bnn_tf.deploy.facts import Padding
-from bnn_tf.deploy.fold import affine_of, fold_graph
+from bnn_tf.deploy.fold import affine_of, folded
 from bnn_tf.deploy.graph import (
     SIZE,
     Call,
@@ -362,21 +362,19 @@ def lint(model: tf.keras.Model | str | os.PathLike[str]) -> LintReport:
     model = opened(model)
     if (blocking := obstacle(model)) is not None:
         return LintReport(getattr(model, "name", type(model).__name__), (blocking,))
-    folded = read_frozen(model)
-    fold_graph(folded)
-    return lint_graphs(model, read_frozen(model), folded)
+    return lint_graphs(model, read_frozen(model), folded(model))
 
 
-def lint_graphs(model: tf.keras.Model, graph: Graph, folded: Graph | None) -> LintReport:
+def lint_graphs(model: tf.keras.Model, graph: Graph, after_folding: Graph | None) -> LintReport:
     """`lint` for a model whose graphs are read already.
 
     Args:
         model: The model.
         graph: Its graph, as `graph.read_frozen` gives it.
-        folded: The folded graph; None to judge a conversion without folding.
+        after_folding: The folded graph; None to judge a conversion without folding.
     """
     network = Network(model, graph)
-    after = network if folded is None else Network(model, folded)
+    after = network if after_folding is None else Network(model, after_folding)
     findings: list[Finding] = []
     for name in RULES:
         before = list(RULES.get(name)(network))
