@@ -3,10 +3,12 @@
 import contextlib
 import importlib.util
 import os
+import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from bnn_tf.errors import UserError
 
@@ -58,6 +60,29 @@ def require_own_zoo() -> None:
         if started == "bnn-tf" or (started == "-m" and "bnn_tf" in sys.orig_argv):
             raise SystemExit(f"bnn-tf: {message}")
         raise ImportError(message)
+
+
+def start_worker(module: str, stderr: Any) -> "subprocess.Popen[bytes]":
+    """Starts a module of this package as a program, with pipes to its standard input and from its output."""
+    root = str(Path(__file__).resolve().parents[1])
+    paths = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
+    return subprocess.Popen(
+        [sys.executable, "-m", module],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=stderr,
+        env={**os.environ, "PYTHONPATH": paths},
+    )
+
+
+def end_worker(process: "subprocess.Popen[bytes]") -> None:
+    """Ends a worker at once; it keeps nothing."""
+    process.kill()
+    process.wait()
+    for stream in (process.stdin, process.stdout):
+        if stream is not None:
+            with contextlib.suppress(OSError):  # what was not sent yet has no reader
+                stream.close()
 
 
 @contextlib.contextmanager

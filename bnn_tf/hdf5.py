@@ -26,6 +26,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bnn_tf._runtime import end_worker, start_worker
 from bnn_tf._tensorflow import lazy
 from bnn_tf.errors import UnsafeModelError, UserError, first_line
 
@@ -85,15 +86,7 @@ class _Worker:
 
     def __init__(self) -> None:
         self.owner = os.getpid()
-        root = str(Path(__file__).resolve().parents[1])
-        paths = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "bnn_tf.hdf5"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            env={**os.environ, "PYTHONPATH": paths},
-        )
+        self._process = start_worker("bnn_tf.hdf5", subprocess.DEVNULL)
         assert self._process.stdout is not None
         self._process.stdout.readline()  # it has started; the time of a file begins after that
 
@@ -135,14 +128,8 @@ class _Worker:
 
     def close(self) -> None:
         """Ends the process."""
-        if self.owner != os.getpid():
-            return
-        self._process.kill()
-        self._process.wait()
-        for stream in (self._process.stdin, self._process.stdout):
-            with contextlib.suppress(OSError):
-                if stream is not None:
-                    stream.close()
+        if self.owner == os.getpid():
+            end_worker(self._process)
 
 
 _lock = threading.Lock()

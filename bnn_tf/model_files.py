@@ -15,6 +15,7 @@ checkpoints), and in the size of the network that a configuration describes.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib
 import inspect
@@ -157,12 +158,13 @@ def load_weights(model: tf.keras.Model, path: str | os.PathLike) -> None:
 
 def _check_weights(path: Path) -> None:
     _require_regular(path)
-    if zipfile.is_zipfile(path) and path.suffix == ".keras":
-        with _archive(path) as archive:
-            _check_members(path, archive)
-        hdf5.inspect(path, _WEIGHTS)
-    elif h5py.is_hdf5(path):
-        hdf5.inspect(path)
+    with _reading(path):
+        if zipfile.is_zipfile(path) and path.suffix == ".keras":
+            with zipfile.ZipFile(path) as archive:
+                _check_members(path, archive)
+            hdf5.inspect(path, _WEIGHTS)
+        elif h5py.is_hdf5(path):
+            hdf5.inspect(path)
 
 
 def opened(model: tf.keras.Model | str | os.PathLike) -> tf.keras.Model:
@@ -209,9 +211,9 @@ def _register() -> None:
 
 
 def _check(path: Path, kind: str, custom_objects: Mapping[str, Any] | None) -> None:
-    try:
+    with _reading(path):
         if kind == "Keras archive":
-            with _archive(path) as archive:
+            with zipfile.ZipFile(path) as archive:
                 _check_members(path, archive)
                 _Names(path, custom_objects).check(_json(path, archive.read("config.json")))
             hdf5.inspect(path, _WEIGHTS)
@@ -220,11 +222,18 @@ def _check(path: Path, kind: str, custom_objects: Mapping[str, Any] | None) -> N
                 _Names(path, custom_objects).check(configuration)
         else:
             _check_saved_model(path, custom_objects)
+
+
+@contextlib.contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Says which file is damaged, whatever zipfile, h5py and protocol buffers meet in it."""
+    try:
+        yield
     except RecursionError:
         raise UnsafeModelError(f"the configuration in {path} is nested too deeply") from None
     except UserError:
         raise
-    except Exception as error:  # of zipfile, h5py and protocol buffers in a damaged file
+    except Exception as error:
         raise UserError(f"{path} is damaged: {first_line(error)[:200]}") from error
 
 
@@ -265,13 +274,6 @@ def _json(path: Path, text: str | bytes) -> Any:
 
 
 # Archives
-
-
-def _archive(path: Path) -> zipfile.ZipFile:
-    try:
-        return zipfile.ZipFile(path)
-    except (OSError, zipfile.BadZipFile, ValueError, NotImplementedError) as error:
-        raise UserError(f"{path} is damaged: {first_line(error)}") from error
 
 
 def _check_members(path: Path, archive: zipfile.ZipFile) -> None:
@@ -587,15 +589,11 @@ def _check_saved_model(folder: Path, custom_objects: Mapping[str, Any] | None) -
 
 
 def _proto(path: Path, message: Any) -> Any:
-    from google.protobuf.message import DecodeError
-
     _require_regular(path)
     if path.stat().st_size > _PROTO_LIMIT:
         raise UnsafeModelError(f"{path} is larger than {_PROTO_LIMIT >> 20} MB")
-    try:
+    with _reading(path):
         message.ParseFromString(path.read_bytes())
-    except (DecodeError, OSError) as error:
-        raise UserError(f"{path} is damaged: {first_line(error)}") from error
     return message
 
 

@@ -6,7 +6,6 @@ it with Keras: logits first, layers where the logits do not settle it (`bnn_tf.d
 
 from __future__ import annotations
 
-import collections
 import dataclasses
 import os
 from collections.abc import Mapping, Sequence
@@ -246,7 +245,7 @@ def convert(
     meanings = [_meaning(graph.producer(tensor)) for tensor in graph.outputs]
     description = contracts.contract(file, meanings, contract or {})
     file = LceFile(contracts.stored(file, description, model.name))
-    _check_binary([layer.name for layer in expected], graph, file)
+    _check_binary([layer.name for layer in expected], file)
     try:
         interpreter = Interpreter(file, trusted=True)
     except UserError as error:
@@ -339,32 +338,17 @@ def _check_outputs(model: tf.keras.Model, file: LceFile) -> None:
         )
 
 
-def _check_binary(expected: list[str], graph: Graph, file: LceFile) -> None:
+def _check_binary(expected: list[str], file: LceFile) -> None:
     actual = [operator for operator in file.operators if operator.name == BINARY_CONVOLUTION]
     missing = len(expected) - len(actual)
     if missing > 0:
-        names = [f"'{name}'" for name in _stayed_float(expected, graph, actual)]
+        float_ = [name for name in expected if not any(_belongs_to(one, name) for one in actual)]
+        names = [f"'{name}'" for name in float_ or expected]  # a layer that is used twice has a name once
         raise ConversionError(
             f"{missing} of {len(expected)} binary convolutions stayed float in LCE: {some(names)}. LCE needs "
             "a QuantConv2D, inputs of -1 and +1 from Larq's sign (or tf.where(x >= 0, 1., -1.)), and kernels "
             "of +s or -s with s > 0 in every filter."
         )
-
-
-def _stayed_float(expected: list[str], graph: Graph, actual: list[Operator]) -> list[str]:
-    """The layers with no operator of their own; where names do not tell, all of a shape that is short."""
-    named = [name for name in expected if not any(_belongs_to(operator, name) for operator in actual)]
-    if len(named) == len(expected) - len(actual):
-        return named
-    kernels = {call.layer.name: call.layer.weights.get("kernel") for call in graph.calls}
-    shapes = {
-        name: (kernel.shape[-1], *kernel.shape[:2])
-        for name in expected
-        if (kernel := kernels.get(name)) is not None
-    }
-    short = collections.Counter(shapes.values())
-    short.subtract(operator.inputs[1].shape[:3] for operator in actual)
-    return [name for name in expected if name not in shapes or short[shapes[name]] > 0]
 
 
 def _belongs_to(operator: Operator, layer: str) -> bool:

@@ -21,23 +21,20 @@ import contextlib
 import json
 import os
 import signal
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Sequence
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
-from types import TracebackType
 from typing import IO, Any
 
 import numpy as np
 
-from bnn_tf._runtime import quiet_native_stderr
+from bnn_tf._runtime import end_worker, quiet_native_stderr, start_worker
 from bnn_tf.deploy.lce_file import NOT_INSTALLED, LceFile, TensorInfo, file_of_lce, module_at
 from bnn_tf.errors import UserError, first_line
 
-_PATIENCE = 5.0  # seconds for a worker to end by itself
 _MODULE = "larq_compute_engine.tflite.python.interpreter_wrapper_lite"
 _BATCH = 64  # images that a worker is sent at once
 
@@ -222,20 +219,12 @@ class Worker:
     def __init__(self, file: LceFile, threads: int = 1, xnnpack: bool = False) -> None:
         self._label = file.label
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 (closed with the process)
-        root = str(Path(__file__).resolve().parents[2])
-        paths = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "bnn_tf.deploy.interpreter"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._stderr,
-            env={**os.environ, "PYTHONPATH": paths},
-        )
+        self._process = start_worker("bnn_tf.deploy.interpreter", self._stderr)
         try:
             model = np.frombuffer(file.content, np.uint8)
             self._ask({"library": native_library(), "threads": threads, "xnnpack": xnnpack}, [model])
         except BaseException:
-            self.close(kill=True)
+            self.close()
             raise
 
     @property
@@ -262,14 +251,12 @@ class Worker:
     def __enter__(self) -> Worker:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close(kill=kind is not None)
+    def __exit__(self, *exception: object) -> None:
+        self.close()
 
     def __del__(self) -> None:
-        with contextlib.suppress(Exception):  # the interpreter may be shutting down
-            self.close(kill=True)
+        with contextlib.suppress(Exception):  # Python may be shutting down
+            self.close()
 
     def _ask(
         self, request: dict[str, Any], arrays: Sequence[np.ndarray] = ()
@@ -298,21 +285,9 @@ class Worker:
             return f"it ends the interpreter's process ({name}); the file is damaged, or made for another one"
         return f"its process ended with code {code}" + (f" ({lines[-1]})" if lines else "")
 
-    def close(self, kill: bool = False) -> None:
+    def close(self) -> None:
         """Ends the process."""
-        if self._process.stdin is None or self._process.stdin.closed and self._process.poll() is not None:
-            return
-        assert self._process.stdout is not None
-        if kill:
-            self._process.kill()
-        with contextlib.suppress(OSError):
-            self._process.stdin.close()
-        try:
-            self._process.wait(_PATIENCE)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-        self._process.stdout.close()
+        end_worker(self._process)
         self._stderr.close()
 
 

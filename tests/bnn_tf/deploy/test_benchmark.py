@@ -1,6 +1,7 @@
 """What is compared and in which order; no test looks at how long anything took."""
 
 import contextlib
+import importlib.util
 import json
 import os
 import signal
@@ -285,7 +286,7 @@ class TestWorkers:
                 running.run(1)
 
     def test_without_the_interpreter(self, monkeypatch):
-        monkeypatch.setattr(interpreter.importlib.util, "find_spec", lambda name: None)
+        monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
         with pytest.raises(UserError, match="pip install larq-compute-engine"):
             interpreter.native_library()
 
