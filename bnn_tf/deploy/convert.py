@@ -416,14 +416,7 @@ def _compared(
 ) -> ConversionReport:
     """The report with what the comparison tells; where the logits look wrong, the layers decide.
 
-    Args:
-        report: The report.
-        model: The Keras model.
-        graph: The graph that was converted.
-        file: The file, with a float32 input and output where they are asked to be int8.
-        inputs: Examples as Keras takes them.
-        taken: The same as the file takes them.
-        outputs: What the file gives for them.
+    The file gives `outputs` for examples `taken`, which Keras takes as `inputs`.
     """
     expected = outputs_of(model, inputs)
     original = read_frozen(model)

@@ -42,24 +42,9 @@ def folded(model: tf.keras.Model) -> Graph:
 
 
 def fold(model: tf.keras.Model) -> tf.keras.Model:
-    """The frozen network (see `freeze`) without operations that algebra can remove.
+    """The frozen network (see `freeze`) without operations that algebra can remove; see `fold_graph`.
 
-    - Signs are taken where convolutions and dense layers read them (`take_signs_in_layers`), and binary dense
-      layers and 1D convolutions become 2D convolutions (`as_convolutions`).
-    - Kernels of binary convolutions become exactly ±1; their scales, biases and the `OutputScale`,
-      `LearnableBias` and `BatchNormalization` layers behind become one map per channel (`fold_scales`).
-    - Biases go through sums, concatenations, pools, padding of channels and real convolutions into the
-      biases of what is there anyway; one addition is left where a threshold of a sign needs it
-      (`fold_biases`).
-    - Activations that keep the sign go where only signs are taken, also behind a max pool, and PReLUs
-      get one slope per channel where they have no more (`drop_before_signs`).
-    - Maps behind pools go before them; so LCE takes signs before max pools (`move_affine_before`).
-    - Maps before signs become thresholds (`fold_thresholds`), those before dense layers and real
-      convolutions part of their weights (`fold_inputs`).
-    - Global average pools become pools of the map's size (`size_global_pools`).
-
-    The result computes the same in inference, up to rounding, and is not for training. Layers that are
-    shared or read several times, and outputs, are changed only where that is exact for all readers.
+    The result computes the same in inference, up to rounding, and is not for training.
 
     Raises:
         ConversionError: The model is subclassed or not built.
@@ -74,7 +59,11 @@ def fold(model: tf.keras.Model) -> tf.keras.Model:
 
 
 def fold_graph(graph: Graph) -> None:
-    """Applies all rules to a graph of frozen layers."""
+    """Applies all rules to a graph of frozen layers.
+
+    Layers that are shared or read several times, and outputs, are changed only where that is exact for all
+    readers.
+    """
     drop_no_ops(graph)
     take_signs_in_layers(graph)
     as_convolutions(graph)

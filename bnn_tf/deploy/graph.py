@@ -502,18 +502,12 @@ def freeze(model: tf.keras.Model) -> tf.keras.Model:
 
 def read_frozen(model: tf.keras.Model) -> Graph:
     """The graph of `freeze(model)`."""
-    return read(in_float32(model), _frozen)  # or kernels would be quantized in half precision
+    return read(in_float32(model), frozen)  # or kernels would be quantized in half precision
 
 
 def in_float32(model: tf.keras.Model) -> tf.keras.Model:
     """The model itself if it computes in float32 throughout, else the same network rebuilt in float32."""
     return read(model).build() if low_precision(model) else model
-
-
-def quantized_kernel(layer: tf.keras.layers.Layer, name: str = "kernel") -> np.ndarray:
-    """A kernel as a live Larq layer uses it."""
-    with lq.context.quantized_scope(True):
-        return getattr(layer, name).numpy()
 
 
 def low_precision(model: tf.keras.Model) -> list[str]:
@@ -522,12 +516,14 @@ def low_precision(model: tf.keras.Model) -> list[str]:
     return sorted(name for name in types if "float16" in name)
 
 
-def _frozen(layer: tf.keras.layers.Layer) -> Spec:
+def frozen(layer: tf.keras.layers.Layer) -> Spec:
+    """The record of a live layer with its quantized kernels as plain constants."""
     spec = copy_of(layer)
     for key, kernel in KERNELS.items():
         if spec.config.get(key) is None:
             continue
-        spec.weights[kernel] = quantized_kernel(layer, kernel)
+        with lq.context.quantized_scope(True):
+            spec.weights[kernel] = getattr(layer, kernel).numpy()
         spec.config[key] = None
         spec.weights = {path: w for path, w in spec.weights.items() if not path.startswith(f"{key}.")}
         role = key.removesuffix("_quantizer")

@@ -188,11 +188,8 @@ def quantize_graph(graph: Graph, images: Sequence[np.ndarray], settings: Int8) -
     if form == "full" and any(issubclass(call.layer.kind, _layers.PReLU) for call in graph.calls):
         form = "plus"
         reason = "PReLU stays float, and with it the trunk: an int8 PReLU costs more than a float one"
-    if form == "full" and (names := _padded_with_zeros(graph)):
-        raise ConversionError(
-            f"A full int8 model needs binary convolutions that pad with ones, but {len(names)} pad with "
-            f"zeros: {some(names)}. Train with pad_values=1, or convert with another form of int8."
-        )
+    if form == "full":
+        _check_padding(graph)
     sites = _FORMS[form](graph)
     if not sites.layers:
         raise ConversionError(f"'{graph.name}' has no convolution or dense layer that could be int8.")
@@ -206,16 +203,14 @@ def quantize_graph(graph: Graph, images: Sequence[np.ndarray], settings: Int8) -
     return Int8Report(form, reason, len(images[0]), [call.layer.name for call in sites.layers])
 
 
-def _padded_with_zeros(graph: Graph) -> list[str]:
-    """The binary convolutions whose output cannot be int8."""
-    return [
-        f"'{call.layer.name}'"
-        for call in graph.calls
-        if facts.convolves_signs(graph, call)
-        and call.layer.config["padding"] == "same"
-        and call.layer.config.get("pad_values", 0) != 1
-        and set(call.layer.config["kernel_size"]) != {1}
-    ]
+def _check_padding(graph: Graph) -> None:
+    binary = [call.layer for call in graph.calls if facts.convolves_signs(graph, call)]
+    names = [f"'{layer.name}'" for layer in binary if not facts.pads_only_with(layer, 1.0)]
+    if names:
+        raise ConversionError(
+            f"A full int8 model needs binary convolutions that pad with ones, but {len(names)} pad with "
+            f"zeros: {some(names)}. Train with pad_values=1, or convert with another form of int8."
+        )
 
 
 def _unshare(graph: Graph) -> None:

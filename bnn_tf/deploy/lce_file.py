@@ -35,13 +35,14 @@ T = TypeVar("T")
 BINARY_CONVOLUTION = "LceBconv2d"
 _MARK = b"TFL3"
 _LARGEST = 2**31  # bytes of a tensor, and of a file
-SIZES = {  # bytes of an element
-    "FLOAT32": 4, "FLOAT16": 2, "FLOAT64": 8, "INT8": 1, "INT16": 2, "INT32": 4, "INT64": 8, "UINT8": 1,
-    "UINT16": 2, "UINT32": 4, "UINT64": 8, "BOOL": 1, "COMPLEX64": 8, "COMPLEX128": 16,
-}  # fmt: skip
-_NUMPY = {"FLOAT32": "<f4", "FLOAT16": "<f2", "FLOAT64": "<f8", "BOOL": "?", "UINT8": "u1", "INT8": "i1"} | {
-    f"{kind.upper()}{8 * size}": f"<{kind[0]}{size}" for kind in ("int", "uint") for size in (2, 4, 8)
-}
+_NUMBERS = (
+    "FLOAT32", "FLOAT16", "FLOAT64", "INT8", "INT16", "INT32", "INT64", "UINT8", "UINT16", "UINT32", "UINT64",
+    "BOOL", "COMPLEX64", "COMPLEX128",
+)  # fmt: skip
+DTYPES = {name: np.dtype(name.lower()).newbyteorder("<") for name in _NUMBERS}
+"""The element types of numbers, as they stand in a file."""
+SIZES = {name: dtype.itemsize for name, dtype in DTYPES.items()}
+"""Bytes of an element."""
 
 
 class DamagedFile(UserError):
@@ -72,8 +73,8 @@ class TensorInfo:
 
     @property
     def dtype(self) -> np.dtype:
-        """Its element type for NumPy."""
-        return np.dtype(self.type.lower())
+        """Its element type for NumPy, where it holds numbers."""
+        return DTYPES[self.type]
 
     @property
     def quantization(self) -> tuple[float, int] | None:
@@ -175,9 +176,9 @@ class LceFile:
     def data(self, tensor: TensorInfo) -> np.ndarray | None:
         """The value of a constant, in its shape; None for other tensors."""
         offset, size = self.place(tensor)
-        if not tensor.is_constant or tensor.type not in _NUMPY:
+        if not tensor.is_constant or tensor.type not in DTYPES:
             return None
-        return np.frombuffer(self.content[offset : offset + size], _NUMPY[tensor.type]).reshape(tensor.shape)
+        return np.frombuffer(self.content[offset : offset + size], tensor.dtype).reshape(tensor.shape)
 
     def place(self, tensor: TensorInfo) -> tuple[int, int]:
         """Where the value of a constant stands in the file, and its size in bytes; `(0, 0)` for others."""

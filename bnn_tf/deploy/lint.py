@@ -21,17 +21,17 @@ import numpy as np
 
 from bnn_tf._tensorflow import KERNELS, lq, tf
 from bnn_tf.deploy import facts, trials
-from bnn_tf.deploy.facts import Padding
 from bnn_tf.deploy.fold import affine_of, folded
 from bnn_tf.deploy.graph import (
     SIZE,
     Call,
     Graph,
+    Spec,
     Tensor,
+    frozen,
     is_functional,
     low_precision,
     origin_of,
-    quantized_kernel,
     read_frozen,
 )
 from bnn_tf.errors import some
@@ -157,40 +157,22 @@ class Quantized:
         """Whether it stands inside another layer, so that its neighbours cannot be seen."""
         return self.layer is not self.call.layer.origin
 
-    @property
-    def kind(self) -> type:
-        """Its class; folding may have made another one of it."""
-        return type(self.layer) if self.is_nested else self.call.layer.kind
-
     @functools.cached_property
-    def config(self) -> dict[str, Any]:
-        """Its configuration, likewise."""
-        return self.layer.get_config() if self.is_nested else self.call.layer.config
+    def spec(self) -> Spec:
+        """Its record with its kernel as it is convolved with; folding may have made another layer of it."""
+        return frozen(self.layer) if self.is_nested else self.call.layer
 
     @property
     def is_convolution(self) -> bool:
         """Whether it is of the one kind that LCE has a binary operator for."""
-        return issubclass(self.kind, lq.layers.QuantConv2D)
-
-    @property
-    def can_be_binary(self) -> bool:
-        """Whether it is of that kind, or of one that folding makes such a convolution of."""
-        return issubclass(self.kind, facts.BINARY_KINDS)
+        return issubclass(self.spec.kind, lq.layers.QuantConv2D)
 
     @property
     def input_quantizer(self) -> Any:
         """What quantizes its input, or None."""
         own = getattr(self.layer, "input_quantizer", None)
-        quantizer = own if facts.is_active(own) else self.config.get("input_quantizer")  # folding gives some
+        quantizer = own if facts.is_active(own) else self.spec.config.get("input_quantizer")  # of folding
         return quantizer if facts.is_active(quantizer) else None
-
-    @functools.cached_property
-    def kernel(self) -> np.ndarray | None:
-        """The kernel that is convolved with; None for layers with several or none."""
-        if not hasattr(self.layer, "kernel"):
-            return None
-        stored = None if self.is_nested else self.call.layer.weights.get("kernel")
-        return quantized_kernel(self.layer) if stored is None else stored
 
     @functools.cached_property
     def quantizes_kernel(self) -> bool:
@@ -202,7 +184,7 @@ class Quantized:
     @property
     def pads_zeros(self) -> bool:
         """Whether it pads its map with zeros itself."""
-        return self.config.get("padding") == "same" and self.config.get("pad_values", 0.0) == 0.0
+        return not facts.pads_only_with(self.spec, 1.0)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -259,12 +241,8 @@ class Network:
             return _values(layer.input_quantizer, [_input_shape(layer)])
         return self._origins[layer][1] if layer in self._origins else None
 
-    def paddings(self, layer: Quantized) -> list[Padding]:
-        """What pads the map by hand between the sign, or the layer before, and the layer."""
-        paddings = map(facts.padding_of, self._passing(layer))
-        return [padding for padding in paddings if padding is not None]
-
-    def _passing(self, layer: Quantized) -> Iterator[Call]:
+    def paddings(self, layer: Quantized) -> Iterator[Call]:
+        """The calls before a layer that pad its map by hand, or change nothing."""
         for call in self.graph.backwards(layer.call.inputs[0]):
             if not facts.of(call).no_op and facts.padding_of(call) is None:
                 return
@@ -276,7 +254,7 @@ class Network:
         origins = {}
         for layer in self.quantized:
             if layer.input_quantizer is None and layer.quantizes_kernel and not layer.is_nested:
-                *_, start = layer.call.inputs[0], *(call.inputs[0] for call in self._passing(layer))
+                *_, start = layer.call.inputs[0], *(call.inputs[0] for call in self.paddings(layer))
                 model = origin_of(self.graph, start)
                 if model is None:
                     continue
@@ -285,6 +263,12 @@ class Network:
                 if len(taken) <= _FEW:
                     origins[layer] = model, taken
         return origins
+
+
+def _extents(config: dict[str, Any]) -> list[int]:
+    """Height and width of a kernel with the gaps of its dilation."""
+    sizes = zip(config["kernel_size"], config["dilation_rate"], strict=True)
+    return [(size - 1) * dilation + 1 for size, dilation in sizes]
 
 
 def _input_shape(layer: Quantized) -> tuple[int, ...]:
@@ -494,7 +478,7 @@ def unsupported_layer(network: Network) -> Iterator[Finding]:
     """Binary layers of a kind that LCE has no operator for; folding makes convolutions of some."""
     for layer in network.binary:
         if not layer.is_convolution:
-            reason = f"LCE has no binary {layer.kind.__name__}: {_STAYS_FLOAT}"
+            reason = f"LCE has no binary {layer.spec.kind.__name__}: {_STAYS_FLOAT}"
             remedy = "Use a QuantConv2D, or leave it unquantized"
             yield _error("unsupported-layer", layer.name, reason, remedy)
 
@@ -534,11 +518,12 @@ def channels_first(network: Network) -> Iterator[Finding]:
 def kernel_values(network: Network) -> Iterator[Finding]:
     """Kernels that are not ±s with one s > 0 in every filter; a scale near 0 is folded away."""
     for layer in network.binary:
-        if not layer.can_be_binary or layer.kernel is None:
+        kernel = layer.spec.weights.get("kernel")
+        if kernel is None or not issubclass(layer.spec.kind, facts.BINARY_KINDS):
             continue
-        scales = facts.filter_scales(layer.kernel)
+        scales = facts.filter_scales(kernel)
         if scales is None:
-            code, what = _describe_kernel(layer.kernel)
+            code, what = _describe_kernel(kernel)
             remedy = "Give the weights of each filter one scale, as ste_sign and magnitude_aware_sign do"
             yield _error(code, layer.name, f"{what}: {_STAYS_FLOAT}", remedy)
         elif tiny := int((scales <= facts.SMALLEST_SCALE).sum()):
@@ -560,8 +545,8 @@ def _describe_kernel(kernel: np.ndarray) -> tuple[str, str]:
 def activation_values(network: Network) -> Iterator[Finding]:
     """Inputs of binary layers that take other values than -1 and +1."""
     for layer in network.binary:
-        taken = network.values(layer) if layer.can_be_binary else None
-        if taken is None or taken <= {-1.0, 1.0}:
+        taken = network.values(layer)
+        if not issubclass(layer.spec.kind, facts.BINARY_KINDS) or taken is None or taken <= {-1.0, 1.0}:
             continue
         code = "zero-one-activations" if taken <= {0.0, 1.0} else "activations-not-signs"
         shown = ", ".join(f"{value:.3g}" for value in sorted(taken)[:4]) + ", …" * (len(taken) > 4)
@@ -652,8 +637,9 @@ def _signs_behind(graph: Graph, tensor: Tensor) -> Iterator[Finding]:
 def padded_signs(network: Network) -> Iterator[Finding]:
     """Padding by a layer between the sign and the convolution, with anything but 1."""
     for layer in network.convolutions:
-        paddings = network.paddings(layer) if layer.input_quantizer is None else []
-        if any(padding.value != 1.0 for padding in paddings):
+        paddings = map(facts.padding_of, network.paddings(layer))
+        wrong = any(padding is not None and padding.value != 1.0 for padding in paddings)
+        if wrong and layer.input_quantizer is None:
             reason = f"the padding between the sign and it makes values other than -1 and +1: {_STAYS_FLOAT}"
             remedy = 'Use padding="same" with pad_values=1 (or 0) in the QuantConv2D itself'
             yield _error("padded-signs", layer.name, reason, remedy)
@@ -676,11 +662,7 @@ def int8_zero_padding(network: Network) -> Iterator[Finding]:
 def small_map(network: Network) -> Iterator[Finding]:
     """Zero-padded binary convolutions of maps smaller than their kernel, at any stride."""
     for layer in network.convolutions:
-        extents = [
-            (size - 1) * dilation + 1
-            for size, dilation in zip(layer.config["kernel_size"], layer.config["dilation_rate"], strict=True)
-        ]
-        sides = layer.call.inputs[0].shape[1:3]
+        sides, extents = layer.call.inputs[0].shape[1:3], _extents(layer.spec.config)
         small = any(side and side < extent for side, extent in zip(sides, extents, strict=True))
         if layer.pads_zeros and small:
             kernel, size = ("×".join(map(str, shape)) for shape in (extents, sides))
@@ -724,10 +706,8 @@ def strided_padding(network: Network) -> Iterator[Finding]:
         if before is None:
             continue
         padding, start = before
-        config = call.layer.config
-        kernel = zip(config["kernel_size"], config["dilation_rate"], strict=True)
-        extents = [(size - 1) * rate + 1 for size, rate in kernel]
-        axes = list(zip(padding.sides, start.shape[1:3], extents, config["strides"], strict=True))
+        extents, strides = _extents(call.layer.config), call.layer.config["strides"]
+        axes = list(zip(padding.sides, start.shape[1:3], extents, strides, strict=True))
         fused = padding.value == 0.0 or (padding.value == 1.0 and call in fed_signs)
         if fused and all(_looks_same(*axis) for axis in axes) and not all(_is_same(*axis) for axis in axes):
             height, width = padding.sides
@@ -774,7 +754,7 @@ def _is_same(sides: tuple[int, int], size: int | None, extent: int, stride: int)
 def zero_padding(network: Network) -> Iterator[Finding]:
     """Binary convolutions padded with zeros."""
     for layer in network.convolutions:
-        if layer.pads_zeros and max(layer.layer.kernel_size) > 1:
+        if layer.pads_zeros:
             reason = (
                 "it pads with zeros, which LCE corrects afterwards, and which keeps activations and "
                 "bit-packed output from being fused"
