@@ -55,6 +55,17 @@ def calibration(rng):
     return rng.standard_normal((32, 8, 8, 3), np.float32)
 
 
+@pytest.fixture
+def to_int8(images, calibration, tmp_path):
+    """`to_int8(model, form)`: the report of a conversion."""
+
+    def convert(model, form):
+        path = tmp_path / "model.tflite"
+        return bnn_tf.convert(model, path, images=images, int8=form, calibration=calibration)
+
+    return convert
+
+
 def quantized(model, calibration, form):
     graph = read_frozen(model)
     fold_graph(graph)
@@ -62,11 +73,9 @@ def quantized(model, calibration, form):
     return graph, names
 
 
-def test_mixed_leaves_the_trunk_alone(network, residual, images, calibration, tmp_path):
+def test_mixed_leaves_the_trunk_alone(network, residual, to_int8):
     model = with_pooled_head(network, residual)  # conv2 pads with zeros
-    report = bnn_tf.convert(
-        model, tmp_path / "model.tflite", images=images, int8="mixed", calibration=calibration
-    )
+    report = to_int8(model, "mixed")
     assert report.int8.layers == ["stem", "logits"]
     names = [op.name for op in LceFile(report.path).operators]
     assert names[:2] == ["QUANTIZE", "CONV_2D"]
@@ -78,11 +87,9 @@ def test_mixed_leaves_the_trunk_alone(network, residual, images, calibration, tm
 
 
 @pytest.mark.slow
-def test_full_leaves_no_float_tensor_inside(network, conv, images, calibration, tmp_path):
+def test_full_leaves_no_float_tensor_inside(network, conv, to_int8):
     model = with_pooled_head(network, one_padded(conv))
-    report = bnn_tf.convert(
-        model, tmp_path / "model.tflite", images=images, int8="full", calibration=calibration
-    )
+    report = to_int8(model, "full")
     assert report.int8.layers == ["stem", "shortcut", "logits"]
     operators = kinds(report.path)
     assert operators["LceBconv2d:INT8"] == 3
@@ -92,27 +99,24 @@ def test_full_leaves_no_float_tensor_inside(network, conv, images, calibration, 
     assert not any(name.endswith("FLOAT32") for name in operators if not name.startswith("DEQUANTIZE"))
 
 
-def test_full_averages_a_sum_for_the_classifier_in_float(network, conv, images, calibration, tmp_path):
+def test_full_averages_a_sum_for_the_classifier_in_float(network, conv, to_int8):
     """Between 8-bit levels lies what a folded normalization makes much of."""
 
     def trunk(x):
         return layers.add([x, layers.BatchNormalization()(conv("conv1")(x))])
 
     model = with_pooled_head(network, trunk)
-    path = tmp_path / "model.tflite"
-    report = bnn_tf.convert(model, path, images=images, int8="full", calibration=calibration)
+    report = to_int8(model, "full")
     assert report.int8.layers == ["stem", "logits"]
-    counts = kinds(path)
+    counts = kinds(report.path)
     assert counts["CONV_2D:INT8"] == counts["LceBconv2d:INT8"] == counts["FULLY_CONNECTED:INT8"] == 1
     assert counts["AVERAGE_POOL_2D:FLOAT32"] == 1
     assert not counts["ADD:INT8"]
 
 
-def test_plus_leaves_sums_float(network, conv, images, calibration, tmp_path):
+def test_plus_leaves_sums_float(network, conv, to_int8):
     model = with_pooled_head(network, one_padded(conv))
-    report = bnn_tf.convert(
-        model, tmp_path / "model.tflite", images=images, int8="plus", calibration=calibration
-    )
+    report = to_int8(model, "plus")
     assert report.int8.layers == ["stem", "shortcut", "logits"]
     operators = kinds(report.path)
     assert operators["CONV_2D:INT8"] == 2
@@ -121,23 +125,18 @@ def test_plus_leaves_sums_float(network, conv, images, calibration, tmp_path):
     assert report.actual_binary_convs == 4
 
 
-def test_classifier_leaves_all_else_float(network, residual, images, calibration, tmp_path):
-    report = bnn_tf.convert(
-        with_pooled_head(network, residual), tmp_path / "model.tflite", images=images, int8="classifier",
-        calibration=calibration,
-    )  # fmt: skip
+def test_classifier_leaves_all_else_float(network, residual, to_int8):
+    report = to_int8(with_pooled_head(network, residual), "classifier")
     assert report.int8.layers == ["logits"]
     operators = kinds(report.path)
     assert {name for name in operators if name.endswith("INT8")} == {"QUANTIZE:INT8", "FULLY_CONNECTED:INT8"}
 
 
-def test_the_file_computes_what_the_fake_quantized_network_does(network, conv, images, calibration, tmp_path):
+def test_the_file_computes_what_the_fake_quantized_network_does(network, conv, images, calibration, to_int8):
     model = with_pooled_head(network, one_padded(conv))
     graph, _ = quantized(model, calibration, "full")
     settings = Int8("full", int8_input=True, int8_output=True)
-    report = bnn_tf.convert(
-        model, tmp_path / "model.tflite", images=images, int8=settings, calibration=calibration
-    )
+    report = to_int8(model, settings)
     expected = np.asarray(graph.build()(images, training=False))
     logits = Interpreter(report.path).predict(images)
     step = [layer for layer in graph.build().layers if isinstance(layer, FakeQuant)][-1].step
@@ -269,7 +268,7 @@ def test_a_stem_of_three_convolutions(conv, randomized, images, calibration, for
     assert divergence.sources == ("stem_depthwise_conv",)
 
 
-def test_channels_that_folding_turned_around(network, conv, images, calibration, tmp_path):
+def test_channels_that_folding_turned_around(network, conv, to_int8):
     """Behind a max pool, negative scales turn signs and add channels; the file is compared with that."""
 
     def trunk(x):
@@ -277,9 +276,7 @@ def test_channels_that_folding_turned_around(network, conv, images, calibration,
         return layers.BatchNormalization()(conv("conv2")(HardTanh()(x)))
 
     model = network(trunk)
-    report = bnn_tf.convert(
-        model, tmp_path / "model.tflite", images=images, int8="full", calibration=calibration
-    )
+    report = to_int8(model, "full")
     assert kinds(report.path)["LceBMaxPool2d:INT32"] == 1
     assert [(layer.layer, layer.wrong) for layer in report.parity.layers] == [("conv1", 0), ("conv2", 0)]
 
@@ -307,15 +304,13 @@ def test_full_takes_convolutions_that_do_not_pad(network, conv, calibration):
 
 @pytest.mark.sample(1)
 @pytest.mark.parametrize("ends", [(True, False), (False, True), (True, True)])
-def test_int8_input_and_output_are_real(network, residual, images, calibration, tmp_path, ends):
+def test_int8_input_and_output_are_real(network, residual, images, calibration, tmp_path, ends, to_int8):
     model = network(residual)
     settings = Int8(int8_input=ends[0], int8_output=ends[1])
     plain = bnn_tf.convert(
         model, tmp_path / "plain.tflite", images=images, int8="mixed", calibration=calibration
     )
-    report = bnn_tf.convert(
-        model, tmp_path / "model.tflite", images=images, int8=settings, calibration=calibration
-    )
+    report = to_int8(model, settings)
     names = {True: "int8", False: "float32"}
     interpreter = Interpreter(report.path)
     assert (report.int8.input_type, report.int8.output_type) == tuple(names[end] for end in ends)
@@ -328,11 +323,8 @@ def test_int8_input_and_output_are_real(network, residual, images, calibration, 
     np.testing.assert_array_equal(logits, Interpreter(plain.path).predict(images))
 
 
-def test_int8_images_are_taken_as_they_are(network, residual, images, calibration, tmp_path):
-    settings = Int8(int8_input=True)
-    path = tmp_path / "model.tflite"
-    bnn_tf.convert(network(residual), path, images=images, int8=settings, calibration=calibration)
-    interpreter = Interpreter(path)
+def test_int8_images_are_taken_as_they_are(network, residual, images, to_int8):
+    interpreter = Interpreter(to_int8(network(residual), Int8(int8_input=True)).path)
     scale, zero = interpreter.input_quantization
     levels = np.clip(np.round(images / scale) + zero, -128, 127)
     np.testing.assert_array_equal(
@@ -352,14 +344,12 @@ def test_an_output_that_cannot_be_int8_is_refused(network, residual, calibration
 @pytest.mark.parametrize(
     "last", [layers.Softmax(), layers.Activation("softmax"), layers.Activation("sigmoid")]
 )
-def test_probabilities_become_int8(network, residual, images, calibration, tmp_path, last):
+def test_probabilities_become_int8(network, residual, last, to_int8):
     base = network(residual)
     model = tf.keras.Model(base.input, last(base.output))
-    settings = Int8(int8_output=True)
-    path = tmp_path / "model.tflite"
-    report = bnn_tf.convert(model, path, images=images, int8=settings, calibration=calibration)
+    report = to_int8(model, Int8(int8_output=True))
     assert report.int8.output_type == "int8"
-    assert Interpreter(path).output_quantization == (1 / 256, -128)
+    assert Interpreter(report.path).output_quantization == (1 / 256, -128)
     assert report.parity.median_difference <= 1 / 256
 
 
@@ -397,10 +387,8 @@ def test_unknown_settings_are_refused():
         Int8("ful")
 
 
-def test_report_is_readable_and_json(network, residual, images, calibration, tmp_path):
-    report = bnn_tf.convert(
-        network(residual), tmp_path / "model.tflite", images=images, int8="mixed", calibration=calibration
-    )
+def test_report_is_readable_and_json(network, residual, to_int8):
+    report = to_int8(network(residual), "mixed")
     plain = json.loads(json.dumps(report.to_dict()))["int8"]
     assert (plain["form"], plain["reason"], plain["calibration_images"]) == ("mixed", "", 32)
     assert 0.5 < plain["float_agreement"] <= 1
@@ -438,7 +426,7 @@ def test_activations_inside_layers_are_kept(conv, images, calibration):
     assert np.corrcoef(expected.ravel(), result.ravel())[0, 1] > 0.9
 
 
-def test_prelus_stay_float(network, conv, images, calibration, tmp_path):
+def test_prelus_stay_float(network, conv, to_int8):
     def trunk(x):
         y = layers.BatchNormalization()(conv("conv1")(LearnableBias()(x)))
         x = layers.PReLU(shared_axes=[1, 2])(layers.add([x, y]))
@@ -449,9 +437,7 @@ def test_prelus_stay_float(network, conv, images, calibration, tmp_path):
     for layer in model.layers:
         if isinstance(layer, LearnableBias):
             layer.bias.assign(np.random.default_rng(2).normal(0, 0.3, layer.bias.shape))
-    report = bnn_tf.convert(
-        model, tmp_path / "model.tflite", images=images, int8="full", calibration=calibration
-    )
+    report = to_int8(model, "full")
     operators = kinds(report.path)
     assert operators["PRELU:FLOAT32"] == 1
     assert operators["PRELU:INT8"] == operators["ADD:INT8"] == 0
