@@ -366,12 +366,12 @@ class Session:
             rng = np.random.default_rng(0)
             kinds = zip(self._interpreter.input_shapes, self._interpreter.input_types, strict=True)
             self._noise = [_noise(rng, tuple(shape), np.dtype(kind)) for shape, kind in kinds]
-        return [self._time() for _ in range(runs)]
-
-    def _time(self) -> float:
-        start = time.perf_counter()
-        self._interpreter.predict(self._noise)
-        return time.perf_counter() - start
+        seconds = []
+        for _ in range(runs):
+            start = time.perf_counter()
+            self._interpreter.predict(self._noise)
+            seconds.append(time.perf_counter() - start)
+        return seconds
 
     def memory(self) -> int:
         """Peak of resident memory in bytes, less what was resident before the model was loaded."""
