@@ -39,8 +39,8 @@ _NUMBERS = (
     "FLOAT32", "FLOAT16", "FLOAT64", "INT8", "INT16", "INT32", "INT64", "UINT8", "UINT16", "UINT32", "UINT64",
     "BOOL", "COMPLEX64", "COMPLEX128",
 )  # fmt: skip
-DTYPES = {name: np.dtype(name.lower()).newbyteorder("<") for name in _NUMBERS}
-"""The element types of numbers, as they stand in a file."""
+DTYPES = {name: np.dtype(name.lower()) for name in _NUMBERS}
+"""The element types of numbers."""
 SIZES = {name: dtype.itemsize for name, dtype in DTYPES.items()}
 """Bytes of an element."""
 
@@ -178,7 +178,8 @@ class LceFile:
         offset, size = self.place(tensor)
         if not tensor.is_constant or tensor.type not in DTYPES:
             return None
-        return np.frombuffer(self.content[offset : offset + size], tensor.dtype).reshape(tensor.shape)
+        kind = tensor.dtype.newbyteorder("<").str
+        return np.frombuffer(self.content[offset : offset + size], kind).reshape(tensor.shape)
 
     def place(self, tensor: TensorInfo) -> tuple[int, int]:
         """Where the value of a constant stands in the file, and its size in bytes; `(0, 0)` for others."""
