@@ -39,6 +39,11 @@ class Shape:
         return self.height * self.width
 
     @property
+    def values(self) -> int:
+        """Number of values."""
+        return self.pixels * self.channels
+
+    @property
     def pixel_bytes(self) -> int:
         """Bytes of one pixel."""
         return -(-self.channels // 8) if self.signs else 4 * self.channels
@@ -49,9 +54,9 @@ class Window:
     """Which pixels an output pixel sees: `first = stride * position - before`, then `dilation` apart."""
 
     size: tuple[int, int]
-    stride: tuple[int, int]
-    dilation: tuple[int, int]
-    before: tuple[int, int]
+    stride: tuple[int, int] = (1, 1)
+    dilation: tuple[int, int] = (1, 1)
+    before: tuple[int, int] = (0, 0)
 
     def taps(self, axis: int, position: int, length: int) -> tuple[int, int]:
         """First tap inside a map of `length` and the number of taps inside, for one output position."""
@@ -229,7 +234,7 @@ class Network:
         shapes: Shape of every tensor.
         input: The image.
         outputs: What is returned.
-        origins: For tensors that are those of a Keras graph, or their signs: the tensor there.
+        origins: For tensors that are those of a Keras graph or of a file, or their signs: the tensor there.
     """
 
     name: str
@@ -269,42 +274,3 @@ class Network:
                 inputs = operation.kernel.shape[2] if isinstance(operation, Convolution) else 1
                 counts[source.signs] += taps[0] * taps[1] * inputs * output.channels
         return Work(counts[True], counts[False])
-
-
-class Builder:
-    """Writes the operations of a network, one behind the other; what reads a model or a file extends it."""
-
-    def __init__(self, name: str) -> None:
-        self._network = Network(name, [], {}, 0, [])
-
-    def add(
-        self, kind: type[Operation], name: str, inputs: list[Tensor], shape: Shape, **options: Any
-    ) -> Tensor:
-        """Adds an operation and returns what it makes."""
-        output = self._network.new_tensor(shape)
-        self._network.operations.append(kind(name, inputs, output, **options))
-        return output
-
-    def values(self, tensor: Tensor) -> Tensor:
-        """A tensor as float values."""
-        shape = self._network.shapes[tensor]
-        if not shape.signs:
-            return tensor
-        return self.add(Values, "signs", [tensor], dataclasses.replace(shape, signs=False))
-
-    def map(self, name: str, tensor: Tensor, expression: str, *parameters: Any) -> Tensor:
-        """A function of each value; see `Map`."""
-        arrays = tuple(np.atleast_1d(np.asarray(values, np.float32)) for values in parameters)
-        shape = self._network.shapes[tensor]
-        return self.add(Map, name, [tensor], shape, expression=expression, parameters=arrays)
-
-    def combine(self, name: str, kind: str, first: Tensor, second: Tensor) -> Tensor | None:
-        """A function of two maps, one of `COMBINATIONS`; None where their shapes do not fit."""
-        expression, swapped = COMBINATIONS[kind]
-        shapes = [self._network.shapes[tensor] for tensor in (first, second)]
-        if shapes[0].pixels < shapes[1].pixels or shapes[0].channels < shapes[1].channels:
-            first, second, expression, swapped = second, first, swapped, expression
-            shapes.reverse()
-        if shapes[0] != shapes[1] and (shapes[1].pixels, shapes[1].channels) != (1, shapes[0].channels):
-            return None
-        return self.add(Combine, name, [first, second], shapes[0], expression=expression, swapped=swapped)
