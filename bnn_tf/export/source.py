@@ -5,37 +5,16 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import re
+from contextlib import AbstractContextManager
 from importlib import resources
 
 import numpy as np
 
-from bnn_tf.export.c_text import Block, Lines, c_type, comment, float_literal, string_literal, wrapped
-from bnn_tf.export.operations import (
-    AFFINE,
-    AT_LEAST,
-    BIAS,
-    CLAMP,
-    PRELU,
-    RELU,
-    RELU6,
-    SCALE,
-    Concatenate,
-    Convolution,
-    Depthwise,
-    Flip,
-    Operation,
-    Place,
-    Pool,
-    Shape,
-    Softmax,
-    Tensor,
-    Upsample,
-    Values,
-    Window,
-)
+from bnn_tf.export import operations as ops
+from bnn_tf.export.c_text import Lines, c_type, comment, float_literal, string_literal, wrapped
+from bnn_tf.export.operations import Shape, Tensor, Window
 from bnn_tf.export.program import (
     STRIP,
-    Apply,
     Border,
     Join,
     Pack,
@@ -55,14 +34,14 @@ _VALUES, _SUMS = "values[c]", "(float)(taps - 2 * (int)differ[c])"
 _VECTOR_FORMS = {
     _VALUES: "net_values_at(values + c)",
     _SUMS: "net_sums_of(differ + c, taps)",
-    AFFINE: "net_plus(net_times(t, {0}), {1})",
-    BIAS: "net_plus(t, {0})",
-    SCALE: "net_times(t, {0})",
-    AT_LEAST: "net_at_least(t, {0})",
-    CLAMP: "net_at_most(net_at_least(t, {0}), {1})",
-    RELU: "net_at_least(t, net_values_of(0.0f))",
-    RELU6: "net_at_most(net_at_least(t, net_values_of(0.0f)), net_values_of(6.0f))",
-    PRELU: "net_prelu(t, {0})",
+    ops.AFFINE: "net_plus(net_times(t, {0}), {1})",
+    ops.BIAS: "net_plus(t, {0})",
+    ops.SCALE: "net_times(t, {0})",
+    ops.AT_LEAST: "net_at_least(t, {0})",
+    ops.CLAMP: "net_at_most(net_at_least(t, {0}), {1})",
+    ops.RELU: "net_at_least(t, net_values_of(0.0f))",
+    ops.RELU6: "net_at_most(net_at_least(t, net_values_of(0.0f)), net_values_of(6.0f))",
+    ops.PRELU: "net_prelu(t, {0})",
     "t + {u}": "net_plus(t, {u})",
     "{u} + t": "net_plus(t, {u})",
     "t * {u}": "net_times(t, {u})",
@@ -131,20 +110,22 @@ class _Writer:
         self._declared: list[str] = []
         self._flash = 0
         self._calls: list[str] = []
-        self._pieces: dict[str, None] = {"common": None, "threads": None}
+        self._pieces = {"common", "threads"}
+        outputs = range(1, len(program.network.outputs))
+        self._outputs = ["logits", *(f"output{number}" for number in outputs)]
+        self._arguments = ", ".join(f"float *{output}" for output in self._outputs)
 
     def source(self) -> Source:
         steps = [self._step(number, step) for number, step in enumerate(self._program.steps)]
         entry, main = self._entry(), runtime("main", self._name)
         common, *pieces = (runtime(piece, self._name) for piece in PIECES if piece in self._pieces)
         network = self._program.network
-        shape = self._shapes[network.input]
         text = "\n".join(
             [
                 f"/* {comment(network.name)} as a C program, written by bnn-tf */",
                 f"/* {self._flash} bytes of constants, {self._program.arena} bytes of memory. */",
                 common,
-                self._defines(shape),
+                self._defines(),
                 '#ifdef __cplusplus\nextern "C" {\n#endif',
                 *self._prototypes(),
                 "#ifdef __cplusplus\n}\n#endif\n",
@@ -162,7 +143,7 @@ class _Writer:
             [
                 f"/* {comment(network.name)} as a C program, see {self._name}.c. Written by bnn-tf. */",
                 f"#ifndef {self._name.upper()}_H\n#define {self._name.upper()}_H\n#include <stdint.h>\n",
-                self._defines(shape),
+                self._defines(),
                 '#ifdef __cplusplus\nextern "C" {\n#endif',
                 *self._prototypes(),
                 "#ifdef __cplusplus\n}\n#endif\n#endif\n",
@@ -170,10 +151,10 @@ class _Writer:
         )
         return Source(text, header, self._flash, self._expanded)
 
-    def _defines(self, shape: Shape) -> str:
-        outputs = [self._shapes[tensor] for tensor in self._program.network.outputs]
-        sizes = [output.pixels * output.channels for output in outputs]
-        upper = self._name.upper()
+    def _defines(self) -> str:
+        network, upper = self._program.network, self._name.upper()
+        shape, outputs = self._shapes[network.input], [self._shapes[tensor] for tensor in network.outputs]
+        sizes = [output.values for output in outputs]
         numbers = {
             "HEIGHT": shape.height,
             "WIDTH": shape.width,
@@ -187,16 +168,9 @@ class _Writer:
         ]
         return "\n".join(guarded) + "\n"
 
-    def _arguments(self) -> str:
-        return ", ".join(f"float *{output}" for output in self._output_names())
-
-    def _output_names(self) -> list[str]:
-        count = len(self._program.network.outputs)
-        return ["logits", *(f"output{number}" for number in range(1, count))]
-
     def _other_outputs(self) -> str:
         """Where `main` has the outputs written that it does not print."""
-        n, upper, others = self._name, self._name.upper(), self._output_names()[1:]
+        n, upper, others = self._name, self._name.upper(), self._outputs[1:]
         arrays = [f"static float {n}_{other}[{upper}_{other.upper()}_SIZE];" for other in others]
         passed = "".join(f", {n}_{other}" for other in others)
         return "\n".join(
@@ -207,9 +181,9 @@ class _Writer:
         n = self._name
         return [
             "/* Runs the network on a preprocessed image, rows of pixels of channels. Returns 0. */",
-            f"int {n}_run(const float *image, {self._arguments()});",
+            f"int {n}_run(const float *image, {self._arguments});",
             "/* The same on pixels of 0 to 255, which it preprocesses. */",
-            f"int {n}_run_u8(const uint8_t *pixels, {self._arguments()});",
+            f"int {n}_run_u8(const uint8_t *pixels, {self._arguments});",
             f"extern const char *const {n}_class_names[];",
             f"extern const float {n}_mean[], {n}_std[];",
         ]
@@ -234,14 +208,9 @@ class _Writer:
         key = hashlib.sha256(kind.encode() + values.tobytes()).hexdigest()
         if key not in self._constants:
             name = self._constants[key] = f"{self._name}_c{len(self._constants)}"
-            texts = (
-                map(float_literal, values.reshape(-1).tolist())
-                if kind == "float"
-                else map(str, values.reshape(-1).tolist())
-            )
-            self._declared.append(
-                f"static const {kind} {name}[{values.size}] = {{\n{wrapped(list(texts))}\n}};"
-            )
+            literal = float_literal if kind == "float" else str
+            text = wrapped([literal(value) for value in values.reshape(-1).tolist()])
+            self._declared.append(f"static const {kind} {name}[{values.size}] = {{\n{text}\n}};")
             self._flash += values.nbytes
         return self._constants[key]
 
@@ -257,7 +226,7 @@ class _Writer:
         if coded is None or coded[0].nbytes + coded[2].nbytes >= packed.nbytes:
             return self._constant(packed, "uint8_t")
         indices, bits, patterns = coded
-        self._pieces |= {"expand": None}
+        self._pieces.add("expand")
         name = f"{self._name}_f{len(self._expansions)}"
         inputs, outputs = kernel.shape[2:]
         codes = f"{self._constant(indices, 'uint8_t')}, {bits}, {self._constant(patterns, 'uint16_t')}"
@@ -276,7 +245,7 @@ class _Writer:
             return "image"
         for number, output in enumerate(network.outputs):
             if self._program.root(output) == root:
-                return self._output_names()[number]
+                return self._outputs[number]
         offset = self._program.offsets[root]
         if self._shapes[root].signs:
             return f"(const uint8_t *)(const void *){self._name}_arena + {offset}"
@@ -302,7 +271,7 @@ class _Writer:
     def _step(self, number: int, step: Step) -> str:
         pointers = {self._pointer(tensor) for tensor in [*step.reads, *step.writes]}
         arguments = ["const float *image"] if "image" in pointers else []
-        arguments += [f"float *{output}" for output in self._output_names() if output in pointers]
+        arguments += [f"float *{output}" for output in self._outputs if output in pointers]
         body = Lines()
         bordered = [tensor for tensor in step.writes if self._border(tensor) != Border()]
         if bordered:
@@ -331,14 +300,16 @@ class _Writer:
                 body.add("const size_t at = (size_t)pixel;")
                 body.add(f"const float *const values = source + at * {step.shape.channels};")
                 self._tail(body, step, _VALUES)
-        elif isinstance(kernel, Convolution):
+        elif isinstance(kernel, ops.Convolution):
             self._convolution(body, step, kernel)
-        elif isinstance(kernel, Depthwise | Pool):
+        elif isinstance(kernel, ops.Depthwise | ops.Pool):
             self._windowed(body, step, kernel)
         else:
             self._moved(body, step, kernel)
 
-    def _regions(self, kernel: Operation, window: Window, source: Tensor, output: Shape, full: bool) -> str:
+    def _regions(
+        self, kernel: ops.Operation, window: Window, source: Tensor, output: Shape, full: bool
+    ) -> str:
         shape = self._shapes[source]
         axes = [
             _classes(window, axis, count, size, full)
@@ -352,10 +323,14 @@ class _Writer:
         return f"static const {self._name}_region regions[{len(rows)}] = {{\n{wrapped(rows, 8)}\n    }};"
 
     def _open_window(
-        self, body: Lines, kernel: Convolution | Depthwise | Pool, output: Shape, full: bool
+        self,
+        body: Lines,
+        kernel: ops.Convolution | ops.Depthwise | ops.Pool,
+        output: Shape,
+        full: bool,
     ) -> None:
         """Declares the regions and the geometry of a window over the input of `kernel`."""
-        self._pieces |= {"strip": None}
+        self._pieces.add("strip")
         window, source = kernel.window, kernel.inputs[0]
         shape, border = self._shapes[source], self._border(source)
         pixel = shape.pixel_bytes if shape.signs else shape.channels
@@ -373,21 +348,21 @@ class _Writer:
         kind = "uint8_t" if shape.signs else "float"
         body.add(f"const {kind} *const source = {self._pointer(source)};")
 
-    def _convolution(self, body: Lines, step: Step, kernel: Convolution) -> None:
+    def _convolution(self, body: Lines, step: Step, kernel: ops.Convolution) -> None:
         source, output = self._shapes[kernel.inputs[0]], step.shape
         self._open_window(body, kernel, output, kernel.ones)
         n, channels = self._name, output.channels
         levels = kernel.kernel.dtype == np.int8
         stride = -(-channels // 32) * 32 if source.signs else -(-channels // 16) * 16
         if kernel.groups == 1:
-            self._pieces |= {"window": None}
+            self._pieces.add("window")
         if source.signs:
-            self._pieces |= {"counts": None}
+            self._pieces.add("counts")
             filters, depth = self._filters(kernel.kernel), binary_depth(kernel.kernel)
             counts, codes, _ = strip_layout(kernel, output, True)
             body.add(f"uint16_t *const counts = (uint16_t *)(void *)(scratch + {counts // 4});")
         elif kernel.groups == 1:
-            self._pieces |= {"vectors": None, "dots": None, "levels" if levels else "floats": None}
+            self._pieces |= {"vectors", "dots", "levels" if levels else "floats"}
             filters = self._weights(block_filters(kernel.kernel))
             depth = int(np.prod(kernel.kernel.shape[:3]))
         else:
@@ -426,7 +401,7 @@ class _Writer:
                         self._grouped(body, kernel, source.channels, filters)
                     self._tail(body, step, _VALUES, "values")
 
-    def _grouped(self, body: Lines, kernel: Convolution, channels: int, filters: str) -> None:
+    def _grouped(self, body: Lines, kernel: ops.Convolution, channels: int, filters: str) -> None:
         height, width, depth, outputs = kernel.kernel.shape
         with body.block(self._channels(outputs)):
             body.add("float sum = 0.0f;")
@@ -443,7 +418,7 @@ class _Writer:
                 body.add(f"for (int i = 0; i < {depth}; ++i) {{ sum += x[i] * (float)f[i * {outputs}]; }}")
             body.add("values[c] = sum;")
 
-    def _windowed(self, body: Lines, step: Step, kernel: Depthwise | Pool) -> None:
+    def _windowed(self, body: Lines, step: Step, kernel: ops.Depthwise | ops.Pool) -> None:
         source = self._shapes[kernel.inputs[0]]
         output = self._shapes[kernel.output]
         self._open_window(body, kernel, output, False)
@@ -451,7 +426,7 @@ class _Writer:
         kind, pixel = ("uint8_t", source.pixel_bytes) if source.signs else ("float", source.channels)
         if source.signs:
             body.add(f"uint8_t *const target = {self._target(kernel.output)};")
-        weights = self._weights(kernel.kernel) if isinstance(kernel, Depthwise) else ""
+        weights = self._weights(kernel.kernel) if isinstance(kernel, ops.Depthwise) else ""
         with body.block("for (size_t r = 0; r < sizeof regions / sizeof regions[0]; ++r)"):
             body.add(f"const {n}_region *const region = &regions[r];")
             body.add("const int pixels = (int)region->height * (int)region->width;")
@@ -461,13 +436,13 @@ class _Writer:
                 if source.signs:
                     body.add(f"uint8_t *const values = target + {self._pixel(kernel.output)};")
                     body.add(f"memset(values, 255, {pixel});")
-                elif isinstance(kernel, Pool) and kernel.largest:
+                elif isinstance(kernel, ops.Pool) and kernel.largest:
                     body.add("float *const values = scratch;")
                     body.add(f"memcpy(values, source + from[j], {4 * pixel});")
                 else:
                     body.add("float *const values = scratch;")
                     body.add(f"memset(values, 0, {4 * output.channels});")
-                if isinstance(kernel, Pool) and kernel.largest and not source.signs:
+                if isinstance(kernel, ops.Pool) and kernel.largest and not source.signs:
                     self._largest(body, kernel, pixel)
                 else:
                     with (
@@ -476,7 +451,7 @@ class _Writer:
                     ):
                         offset = f"row * {dilation[0]} * geometry.in_width + column * {dilation[1]}"
                         body.add(f"const {kind} *const x = source + from[j] + ({offset}) * {pixel};")
-                        if isinstance(kernel, Depthwise):
+                        if isinstance(kernel, ops.Depthwise):
                             width, multiplier = kernel.kernel.shape[1], kernel.kernel.shape[3]
                             tap = f"(region->row + row) * {width} + region->column + column"
                             body.add(f"const int tap = {tap};")
@@ -491,11 +466,11 @@ class _Writer:
                         limit = pixel if source.signs else output.channels
                         body.add(f"{self._channels(limit)} {{ {action} }}")
                 if not source.signs:
-                    mean = isinstance(kernel, Pool) and not kernel.largest
+                    mean = isinstance(kernel, ops.Pool) and not kernel.largest
                     value = "values[c] / (float)(rows * columns)" if mean else _VALUES
                     self._tail(body, step, value, "values")
 
-    def _largest(self, body: Lines, kernel: Pool, channels: int) -> None:
+    def _largest(self, body: Lines, kernel: ops.Pool, channels: int) -> None:
         """The largest values of a window; those of a whole row of it are compared in registers."""
         width, (rows, columns) = kernel.window.size[1], kernel.window.dilation
         with body.block("for (int row = 0; row < rows; ++row)"):
@@ -514,10 +489,10 @@ class _Writer:
                 action = "values[c] = y[c] > values[c] ? y[c] : values[c];"
                 body.add(f"{self._channels(channels)} {{ {action} }}")
 
-    def _moved(self, body: Lines, step: Step, kernel: Operation) -> None:
+    def _moved(self, body: Lines, step: Step, kernel: ops.Operation) -> None:
         """Kernels that read the values of a pixel from somewhere else."""
         shape, output = self._shapes[kernel.inputs[0]], step.shape
-        if isinstance(kernel, Values):
+        if isinstance(kernel, ops.Values):
             body.add(f"const uint8_t *const source = {self._pointer(kernel.inputs[0])};")
         else:
             for number, tensor in enumerate(kernel.inputs):
@@ -528,34 +503,38 @@ class _Writer:
             body.block(f"for (int x = 0; x < {output.width}; ++x)"),
         ):
             body.add(f"const size_t at = (size_t)(y * {output.width} + x);")
-            if isinstance(kernel, Values):
+            if isinstance(kernel, ops.Values):
                 body.add("float *const values = scratch;")
                 body.add(f"const uint8_t *const bits = source + {self._pixel(kernel.inputs[0])};")
                 body.add(
                     f"{self._channels(output.channels)} "
                     "{ values[c] = ((bits[c >> 3] >> (c & 7)) & 1) != 0 ? -1.0f : 1.0f; }"
                 )
-            elif isinstance(kernel, Softmax):
-                self._pieces |= {"softmax": None}
+            elif isinstance(kernel, ops.Softmax):
+                self._pieces.add("softmax")
                 body.add("float *const values = scratch;")
                 body.add(f"{self._name}_softmax(source + at * {shape.channels}, values, {shape.channels});")
-            elif isinstance(kernel, Flip):
+            elif isinstance(kernel, ops.Flip):
                 body.add(
                     f"const float *const values = source + (({shape.height - 1} - y) * {shape.width} + "
                     f"{shape.width - 1} - x) * {shape.channels};"
                 )
-            elif isinstance(kernel, Place):
+            elif isinstance(kernel, ops.Place):
                 self._placed(body, kernel, shape, output)
-            elif isinstance(kernel, Concatenate):
+            elif isinstance(kernel, ops.Concatenate):
                 self._concatenated(body, kernel, output)
-            elif isinstance(kernel, Upsample):
+            elif isinstance(kernel, ops.Upsample):
                 self._upsampled(body, kernel, shape)
             else:
                 raise AssertionError(type(kernel).__name__)
-            scratch = any(isinstance(kernel, kind) for kind in (Values, Softmax))
-            self._tail(body, step, _VALUES, "values" if scratch else "scratch")
+            self._tail(
+                body,
+                step,
+                _VALUES,
+                "values" if isinstance(kernel, ops.Values | ops.Softmax) else "scratch",
+            )
 
-    def _placed(self, body: Lines, kernel: Place, shape: Shape, output: Shape) -> None:
+    def _placed(self, body: Lines, kernel: ops.Place, shape: Shape, output: Shape) -> None:
         y, x, c = kernel.before
         first, last = max(c, 0), min(c + shape.channels, output.channels)
         body.add("float *const values = scratch;")
@@ -566,7 +545,7 @@ class _Writer:
             start = f"(row * {shape.width} + column) * {shape.channels} + {first - c}"
             body.add(f"memcpy(values + {first}, source + {start}, {4 * (last - first)});")
 
-    def _concatenated(self, body: Lines, kernel: Concatenate, output: Shape) -> None:
+    def _concatenated(self, body: Lines, kernel: ops.Concatenate, output: Shape) -> None:
         names = ["source" if number == 0 else f"source{number}" for number in range(len(kernel.inputs))]
         shapes = [self._shapes[tensor] for tensor in kernel.inputs]
         if kernel.axis == 2:
@@ -580,18 +559,15 @@ class _Writer:
         expression, start = "", 0
         for name, shape in zip(names, shapes, strict=True):
             size = (shape.height, shape.width)[kernel.axis]
-            row, column = (
-                ("y", "x")
-                if start == 0
-                else ((f"(y - {start})", "x") if kernel.axis == 0 else ("y", f"(x - {start})"))
-            )
+            shifted = f"({position} - {start})" if start else position
+            row, column = (shifted, "x") if kernel.axis == 0 else ("y", shifted)
             start += size
             place = f"{name} + ({row} * {shape.width} + {column}) * {shape.channels}"
             last = name == names[-1]
             expression += place if last else f"{position} < {start} ? {place} : "
         body.add(f"const float *const values = {expression};")
 
-    def _upsampled(self, body: Lines, kernel: Upsample, shape: Shape) -> None:
+    def _upsampled(self, body: Lines, kernel: ops.Upsample, shape: Shape) -> None:
         rows, columns = kernel.factor
         if not kernel.bilinear:
             pixel = f"(y / {rows} * {shape.width} + x / {columns}) * {shape.channels}"
@@ -618,16 +594,16 @@ class _Writer:
             body.add("const float bottom = p2[c] + (p3[c] - p2[c]) * column_part;")
             body.add("values[c] = top + (bottom - top) * row_part;")
 
-    def _strips(self, body: Lines, strip: int | str) -> Block:
+    def _strips(self, body: Lines, strip: int | str) -> AbstractContextManager[None]:
         """A loop over what thread `part` does of a region, `count` pixels of a strip at a time."""
         n = self._name
         first, last = (f"{n}_share(pixels, {strip}, {part})" for part in ("part", "part + 1"))
         body.add(f"{n}_walk walk = {n}_walk_from(&regions[r], &geometry, {first});")
-        placed = (
+        return body.block(
+            f"for (int left = {last} - {first}; left > 0; left -= {strip})",
             f"size_t place[{strip}], from[{strip}];",
             f"const int count = {n}_strip(&walk, left, {strip}, place, from);",
         )
-        return Block(body, f"for (int left = {last} - {first}; left > 0; left -= {strip})", placed)
 
     def _shared(self, index: str, count: int | str) -> str:
         """The head of a loop over what thread `part` does of `count` pixels, or rows of them."""
@@ -643,16 +619,12 @@ class _Writer:
     def _tail(self, body: Lines, step: Step, value: str, scratch: str = "scratch") -> None:
         """One loop over the channels up to each packing of signs; only one where all is done in vectors."""
         channels = step.shape.channels
-        expressions = [
-            part.operation.expression if isinstance(part, Apply) else part.expression
-            for part in step.tail
-            if isinstance(part, Apply | Join)
-        ]
+        expressions = [part.expression for part in step.tail if isinstance(part, ops.Map | Join)]
         if channels % 16 == 0 and all(text in _VECTOR_FORMS for text in [value, *expressions]):
             self._vector_tail(body, step, value)
             return
         restrict = f"{self._name.upper()}_RESTRICT"
-        segments: list[list[Apply | Join | Store]] = [[]]
+        segments: list[list[ops.Map | Join | Store]] = [[]]
         packs: list[Tensor] = []
         for part in step.tail:
             if isinstance(part, Pack):
@@ -677,7 +649,7 @@ class _Writer:
                     loop.add(f"{buffer}[c] = t;")
                     continue
                 buffer = ""
-                if isinstance(part, Apply):
+                if isinstance(part, ops.Map):
                     loop.add(f"t = {self._applied(part, channels)};")
                 else:
                     loop.add(f"t = {part.expression.format(u=self._operand(body, step, part, stored))};")
@@ -692,14 +664,14 @@ class _Writer:
                 with body.block(self._channels(channels)):
                     body.lines += loop.lines
             if packed is not None:
-                self._pieces |= {"pack": None}
+                self._pieces.add("pack")
                 bits = f"({self._target(packed)}) + {self._pixel(packed)}"
                 body.add(f"{self._name}_pack({buffer}, {channels}, {bits});")
                 current = f"{buffer}[c]"
 
     def _vector_tail(self, body: Lines, step: Step, value: str) -> None:
         """The same with the functions of vectors of channels."""
-        self._pieces |= {"vectors": None, "values": None}
+        self._pieces |= {"vectors", "values"}
         n, channels, packed = self._name, step.shape.channels, 0
         stored: dict[Tensor, str] = {}
         loop = Lines(body.depth + 1)
@@ -714,9 +686,8 @@ class _Writer:
                 body.add(f"uint8_t *const bits{packed} = {target};")
                 loop.add(f"{n}_signs(bits{packed} + c / 8, t);")
                 packed += 1
-            elif isinstance(part, Apply):
-                form = _prefixed(_VECTOR_FORMS[part.operation.expression], n)
-                loop.add(f"t = {self._applied(part, channels, form)};")
+            elif isinstance(part, ops.Map):
+                loop.add(f"t = {self._applied(part, channels, vectors=True)};")
             else:
                 other = self._operand(body, step, part, stored)
                 form = _prefixed(_VECTOR_FORMS[part.expression], n)
@@ -724,18 +695,19 @@ class _Writer:
         with body.block(f"for (int c = 0; c < {channels}; c += {n.upper()}_VALUES)"):
             body.lines += loop.lines
 
-    def _applied(self, part: Apply, channels: int, form: str = "") -> str:
+    def _applied(self, part: ops.Map, channels: int, vectors: bool = False) -> str:
         names = []
-        for values in part.operation.parameters:
+        for values in part.parameters:
             if values.size == 1:
                 names.append(float_literal(float(values[0])))
             elif values.size == channels:
                 names.append(f"{self._constant(values, 'float')}[c]")
             else:
                 names.append(f"{self._constant(values, 'float')}[at * {channels} + (size_t)c]")
-        if form:
+        if vectors:
+            form = _prefixed(_VECTOR_FORMS[part.expression], self._name)
             return form.format(*(_vector(name, self._name) for name in names))
-        return part.operation.expression.format(*names)
+        return part.expression.format(*names)
 
     def _operand(self, body: Lines, step: Step, part: Join, stored: dict[Tensor, str]) -> str:
         """The other operand of a sum; one that the sum is written over is read through the same pointer."""
@@ -755,26 +727,24 @@ class _Writer:
 
     def _entry(self) -> str:
         n, network = self._name, self._program.network
-        shape, outputs = self._shapes[network.input], self._output_names()
-        size = shape.pixels * shape.channels
-        classes = self._labels.classes or tuple(
-            str(c) for c in range(self._shapes[network.outputs[0]].channels)
-        )
+        shape, outputs = self._shapes[network.input], self._outputs
+        numbers = range(self._shapes[network.outputs[0]].channels)
+        classes = self._labels.classes or [str(number) for number in numbers]
         mean, std = (
-            (values * shape.channels if len(values) == 1 else values)
-            for values in (tuple(self._labels.mean), tuple(self._labels.std))
+            ", ".join(map(float_literal, values * shape.channels if len(values) == 1 else values))
+            for values in (self._labels.mean, self._labels.std)
         )
         names = ",\n".join(f"    {string_literal(label)}" for label in classes)
         return "\n".join(
             [
                 f"const char *const {n}_class_names[] = {{\n{names}\n}};",
-                f"const float {n}_mean[] = {{{', '.join(map(float_literal, mean))}}};",
-                f"const float {n}_std[] = {{{', '.join(map(float_literal, std))}}};",
+                f"const float {n}_mean[] = {{{mean}}};",
+                f"const float {n}_std[] = {{{std}}};",
                 "",
                 *self._run(),
-                f"int {n}_run_u8(const uint8_t *pixels, {self._arguments()})\n{{",
+                f"int {n}_run_u8(const uint8_t *pixels, {self._arguments})\n{{",
                 f"    float *const image = {n}_arena + {self._program.image // 4};",
-                f"    for (int i = 0; i < {size}; i += {shape.channels}) {{",
+                f"    for (int i = 0; i < {shape.values}; i += {shape.channels}) {{",
                 f"        for (int c = 0; c < {shape.channels}; ++c) {{",
                 f"            image[i + c] = ((float)pixels[i + c] / 255.0f - {n}_mean[c]) / {n}_std[c];",
                 "        }\n    }",
@@ -784,8 +754,8 @@ class _Writer:
 
     def _run(self) -> list[str]:
         """The function that computes the steps, alone or with threads of its own."""
-        n, upper, outputs = self._name, self._name.upper(), self._output_names()
-        arguments, passed = f"const float *image, {self._arguments()}", ", ".join(["image", *outputs])
+        n, upper, outputs = self._name, self._name.upper(), self._outputs
+        arguments, passed = f"const float *image, {self._arguments}", ", ".join(["image", *outputs])
         fields = ", ".join(f"job->{name}" for name in ("part", "image", *outputs))
         return [
             f"static void {n}_work(int part, {arguments})\n{{",
