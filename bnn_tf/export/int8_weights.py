@@ -98,14 +98,16 @@ def store_levels(network: Network) -> None:
 def _scale(network: Network, operation: Convolution | Depthwise, steps: np.ndarray) -> None:
     """Multiplies what an operation makes by a value per channel."""
     sums, readers = operation.output, network.consumers(operation.output)
-    reader = readers[0] if len(readers) == 1 and sums not in network.outputs else None
-    affine = isinstance(reader, Map) and reader.expression in (AFFINE, BIAS, SCALE)
-    if affine and all(values.size in (1, steps.size) for values in reader.parameters):
-        *scale, bias = reader.parameters if reader.expression != SCALE else (*reader.parameters, None)
-        whole = steps * scale[0] if scale else steps
-        reader.expression, reader.parameters = (SCALE, (whole,)) if bias is None else (AFFINE, (whole, bias))
-        network.origins.pop(sums, None)
-        return
+    (reader,) = readers if len(readers) == 1 else (None,)
+    if isinstance(reader, Map) and sums not in network.outputs and reader.expression in (AFFINE, BIAS, SCALE):
+        *scale, last = reader.parameters if reader.expression != SCALE else (*reader.parameters, None)
+        per_channel = [values.size in (1, steps.size) for values in reader.parameters]
+        if all(per_channel):
+            whole = steps * scale[0] if scale else steps
+            reader.expression = SCALE if last is None else AFFINE
+            reader.parameters = (whole,) if last is None else (whole, last)
+            network.origins.pop(sums, None)
+            return
     scaled = network.new_tensor(network.shapes[sums])
     for other in readers:
         other.inputs = [scaled if tensor == sums else tensor for tensor in other.inputs]
