@@ -526,8 +526,8 @@ def forced(program: Program, expected: Mapping[TensorInfo, np.ndarray]) -> dict[
     network, result = program.network, {}
     for tensor in (tensor for step in program.steps for tensor in step.writes):
         shape, origin = network.shapes[tensor], network.origins.get(tensor)
-        array = expected.get(origin)
-        if array is None or (origin.type == "INT32" and not shape.signs):
+        array = None if origin is None else expected.get(origin)
+        if origin is None or array is None or (origin.type == "INT32" and not shape.signs):
             continue
         if origin.type == "INT32":
             array = _signs(array, shape.channels)
@@ -567,7 +567,7 @@ def prove_file(
             source = _source(makers, origin)
             near = 0.0 if source is None else _step(makers, source)
             sizes = np.ones_like(target)
-            if source in expected:
+            if source is not None and source in expected:
                 sizes = np.abs(expected[source]).reshape(target.shape)
                 near = max(near, TOLERANCE * deviation(expected[source]))
             differs = outcome.signs[tensor].reshape(target.shape) != target

@@ -47,7 +47,7 @@ FUNCTIONS = {
 }
 """Functions of one value: Keras' activations and TensorFlow's operators, by their names."""
 
-_EXPRESSIONS: list[tuple[Any, str, tuple[str | float, ...]]] = [
+_EXPRESSIONS: list[tuple[Any, str, tuple[Any, ...]]] = [
     (HardTanh, ops.CLAMP, (-1.0, 1.0)),
     (LeakyClip, "t > 1.0f ? 1.0f + {0} * (t - 1.0f) : (t < -1.0f ? {0} * (t + 1.0f) - 1.0f : t)", ("slope",)),
     (layers.LeakyReLU, ops.PRELU, ("alpha",)),
@@ -106,7 +106,7 @@ class Lowering:
         network, image = self._network, ends.inputs[0]
         network.input = self._tensors[image] = network.new_tensor(self.shape_of(image))
         network.origins[network.input] = image
-        refused = {}
+        refused: dict[str, None] = {}
         for node in nodes:
             try:
                 result = self.lower(node)
@@ -366,12 +366,9 @@ class _GraphLowering(Lowering):
     def _padded(self, call: Call, tensor: Tensor, window: Window, value: float) -> tuple[Tensor, Window]:
         """The map with a border of `value`, as far as the window reaches over it."""
         shape, output = self._network.shapes[tensor], self.shape_of(call.outputs[0])
-        reach = [
-            (count - 1) * window.stride[axis] + (window.size[axis] - 1) * window.dilation[axis] + 1
-            for axis, count in enumerate((output.height, output.width))
-        ]
-        height = max(reach[0], shape.height + window.before[0])
-        width = max(reach[1], shape.width + window.before[1])
+        rows, columns = window.reach(output)
+        height = max(rows, shape.height + window.before[0])
+        width = max(columns, shape.width + window.before[1])
         larger, before = Shape(height, width, shape.channels), (*window.before, 0)
         padded = self.add(ops.Place, call, tensor, larger, before=before, value=value)
         return padded, dataclasses.replace(window, before=(0, 0))

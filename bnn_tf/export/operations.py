@@ -44,9 +44,19 @@ class Shape:
         return self.pixels * self.channels
 
     @property
+    def pixel_size(self) -> int:
+        """Elements of one pixel, each of `c_type`."""
+        return -(-self.channels // 8) if self.signs else self.channels
+
+    @property
     def pixel_bytes(self) -> int:
         """Bytes of one pixel."""
-        return -(-self.channels // 8) if self.signs else 4 * self.channels
+        return self.pixel_size if self.signs else 4 * self.pixel_size
+
+    @property
+    def c_type(self) -> str:
+        """The type of its elements in C."""
+        return "uint8_t" if self.signs else "float"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,14 +75,26 @@ class Window:
         inside = [tap for tap in range(self.size[axis]) if 0 <= start + tap * step < length]
         return (inside[0], len(inside)) if inside else (0, 0)
 
+    def seen(self, source: Shape, output: Shape) -> tuple[list[int], list[int]]:
+        """How many rows and columns of taps are inside the map, for each row and column of output."""
+        rows = [self.taps(0, position, source.height)[1] for position in range(output.height)]
+        columns = [self.taps(1, position, source.width)[1] for position in range(output.width)]
+        return rows, columns
+
     def reaches_over(self, source: Shape, output: Shape) -> bool:
         """Whether a pixel of the output sees taps outside of the map."""
-        sizes = ((output.height, source.height), (output.width, source.width))
-        return any(
-            self.taps(axis, position, size)[1] < self.size[axis]
-            for axis, (count, size) in enumerate(sizes)
-            for position in range(count)
+        rows, columns = self.seen(source, output)
+        return min(rows) < self.size[0] or min(columns) < self.size[1]
+
+    def reach(self, output: Shape) -> tuple[int, int]:
+        """Rows and columns from the first tap of the first output pixel to the last tap of the last one."""
+        rows, columns = (
+            (count - 1) * stride + (size - 1) * dilation + 1
+            for count, stride, size, dilation in zip(
+                (output.height, output.width), self.stride, self.size, self.dilation, strict=True
+            )
         )
+        return rows, columns
 
 
 @dataclasses.dataclass(eq=False)
@@ -260,17 +282,11 @@ class Network:
         for operation in self.operations:
             if isinstance(operation, Convolution | Depthwise):
                 source, output = self.shapes[operation.inputs[0]], self.shapes[operation.output]
-                taps = [
-                    sum(
-                        operation.window.size[axis]
-                        if isinstance(operation, Convolution) and operation.ones
-                        else operation.window.taps(axis, position, size)[1]
-                        for position in range(count)
-                    )
-                    for axis, (count, size) in enumerate(
-                        ((output.height, source.height), (output.width, source.width))
-                    )
-                ]
-                inputs = operation.kernel.shape[2] if isinstance(operation, Convolution) else 1
-                counts[source.signs] += taps[0] * taps[1] * inputs * output.channels
+                inputs, (rows, columns) = 1, operation.window.seen(source, output)
+                taps = sum(rows) * sum(columns)
+                if isinstance(operation, Convolution):
+                    inputs = operation.kernel.shape[2]
+                    if operation.ones:
+                        taps = output.pixels * operation.window.size[0] * operation.window.size[1]
+                counts[source.signs] += taps * inputs * output.channels
         return Work(counts[True], counts[False])

@@ -230,17 +230,14 @@ def _find_borders(program: Program) -> None:
         if not isinstance(operation, ops.Convolution) or not operation.ones:
             continue
         tensor = operation.inputs[0]
-        shape, output, window = network.shapes[tensor], network.shapes[operation.output], operation.window
-        ends = []
-        for axis, (count, size) in enumerate(((output.height, shape.height), (output.width, shape.width))):
-            reach = (count - 1) * window.stride[axis] + (window.size[axis] - 1) * window.dilation[axis] + 1
-            ends.append(max(reach - window.before[axis] - size, 0))
+        shape, window = network.shapes[tensor], operation.window
+        rows, columns = window.reach(network.shapes[operation.output])
         old = program.borders.get(tensor, Border())
         program.borders[tensor] = Border(
             max(old.top, window.before[0]),
             max(old.left, window.before[1]),
-            max(old.bottom, ends[0]),
-            max(old.right, ends[1]),
+            max(old.bottom, rows - window.before[0] - shape.height),
+            max(old.right, columns - window.before[1] - shape.width),
         )
 
 

@@ -333,20 +333,12 @@ class _Writer:
         self._pieces.add("strip")
         window, source = kernel.window, kernel.inputs[0]
         shape, border = self._shapes[source], self._border(source)
-        pixel = shape.pixel_bytes if shape.signs else shape.channels
+        widths = (output.width, shape.width + border.left + border.right)
         before = (window.before[0] - border.top, window.before[1] - border.left)
-        numbers = (
-            output.width,
-            shape.width + border.left + border.right,
-            *window.stride,
-            *window.dilation,
-            *before,
-            pixel,
-        )
+        numbers = (*widths, *window.stride, *window.dilation, *before, shape.pixel_size)
         body.add(self._regions(kernel, window, source, output, full))
         body.add(f"static const {self._name}_geometry geometry = {{{', '.join(map(str, numbers))}}};")
-        kind = "uint8_t" if shape.signs else "float"
-        body.add(f"const {kind} *const source = {self._pointer(source)};")
+        body.add(f"const {shape.c_type} *const source = {self._pointer(source)};")
 
     def _convolution(self, body: Lines, step: Step, kernel: ops.Convolution) -> None:
         source, output = self._shapes[kernel.inputs[0]], step.shape
@@ -367,7 +359,6 @@ class _Writer:
             depth = int(np.prod(kernel.kernel.shape[:3]))
         else:
             filters, depth = self._weights(kernel.kernel), 0
-        element = source.pixel_bytes if source.signs else source.channels
         with body.block("for (size_t r = 0; r < sizeof regions / sizeof regions[0]; ++r)"):
             body.add("const int pixels = (int)regions[r].height * (int)regions[r].width;")
             if source.signs:
@@ -375,7 +366,7 @@ class _Writer:
                     f"const int taps = (int)regions[r].rows * (int)regions[r].columns * {source.channels};"
                 )
             if kernel.groups == 1:
-                size = f"{kernel.window.size[1]}, {element}"
+                size = f"{kernel.window.size[1]}, {source.pixel_size}"
                 body.add(f"const {n}_window window = {n}_window_of(&regions[r], &geometry, {size});")
             strip = str(STRIP)
             if kernel.groups == 1 and not source.signs:
@@ -423,9 +414,17 @@ class _Writer:
         output = self._shapes[kernel.output]
         self._open_window(body, kernel, output, False)
         n, dilation = self._name, kernel.window.dilation
-        kind, pixel = ("uint8_t", source.pixel_bytes) if source.signs else ("float", source.channels)
+        kind, pixel, largest = (
+            source.c_type,
+            source.pixel_size,
+            isinstance(kernel, ops.Pool) and kernel.largest,
+        )
+        place, first = "scratch", f"memset(values, 0, {4 * output.channels});"
         if source.signs:
             body.add(f"uint8_t *const target = {self._target(kernel.output)};")
+            place, first = f"target + {self._pixel(kernel.output)}", f"memset(values, 255, {pixel});"
+        elif largest:
+            first = f"memcpy(values, source + from[j], {4 * pixel});"
         weights = self._weights(kernel.kernel) if isinstance(kernel, ops.Depthwise) else ""
         with body.block("for (size_t r = 0; r < sizeof regions / sizeof regions[0]; ++r)"):
             body.add(f"const {n}_region *const region = &regions[r];")
@@ -433,16 +432,9 @@ class _Writer:
             body.add("const int rows = region->rows, columns = region->columns;")
             with self._strips(body, STRIP), body.block("for (int j = 0; j < count; ++j)"):
                 body.add("const size_t at = place[j];")
-                if source.signs:
-                    body.add(f"uint8_t *const values = target + {self._pixel(kernel.output)};")
-                    body.add(f"memset(values, 255, {pixel});")
-                elif isinstance(kernel, ops.Pool) and kernel.largest:
-                    body.add("float *const values = scratch;")
-                    body.add(f"memcpy(values, source + from[j], {4 * pixel});")
-                else:
-                    body.add("float *const values = scratch;")
-                    body.add(f"memset(values, 0, {4 * output.channels});")
-                if isinstance(kernel, ops.Pool) and kernel.largest and not source.signs:
+                body.add(f"{kind} *const values = {place};")
+                body.add(first)
+                if isinstance(kernel, ops.Pool) and largest and not source.signs:
                     self._largest(body, kernel, pixel)
                 else:
                     with (
@@ -466,7 +458,7 @@ class _Writer:
                         limit = pixel if source.signs else output.channels
                         body.add(f"{self._channels(limit)} {{ {action} }}")
                 if not source.signs:
-                    mean = isinstance(kernel, ops.Pool) and not kernel.largest
+                    mean = isinstance(kernel, ops.Pool) and not largest
                     value = "values[c] / (float)(rows * columns)" if mean else _VALUES
                     self._tail(body, step, value, "values")
 
