@@ -495,8 +495,8 @@ class _Part:
         if seen is not None:
             images = seen.matrix.sum(axis=1).tolist()
             accuracies = ["" if math.isnan(value) else round(value, 6) for value in seen.class_accuracy()]
-            rows = zip(seen.class_names, images, accuracies, strict=True)
-            yield "classes", [["class", "images", "accuracy"], *map(list, rows)]
+            classes = zip(seen.class_names, images, accuracies, strict=True)
+            yield "classes", [["class", "images", "accuracy"], *map(list, classes)]
             counts = zip(seen.class_names, seen.matrix.tolist(), strict=True)
             yield "confusion", [["true class", *seen.class_names], *([name, *row] for name, row in counts)]
 
