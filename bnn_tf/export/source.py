@@ -92,7 +92,11 @@ def write_source(program: Program, name: str, labels: Labels, subbit: bool = Fal
 
 def runtime(piece: str, name: str) -> str:
     """A file of C functions that programs are made of, with the prefix `name`."""
-    return _prefixed(resources.files("bnn_tf.export").joinpath(f"runtime/{piece}.c").read_text(), name)
+    return _prefixed(_runtime(piece), name)
+
+
+def _runtime(piece: str) -> str:
+    return resources.files("bnn_tf.export").joinpath(f"runtime/{piece}.c").read_text()
 
 
 def _prefixed(text: str, name: str) -> str:
@@ -101,6 +105,8 @@ def _prefixed(text: str, name: str) -> str:
 
 
 class _Writer:
+    """Writes a program. Its names begin with `net_` and `NET_` until `_named` gives them their own prefix."""
+
     def __init__(self, program: Program, name: str, labels: Labels, subbit: bool) -> None:
         self._program, self._name, self._labels, self._subbit = program, name, labels, subbit
         self._expansions: list[str] = []
@@ -117,42 +123,44 @@ class _Writer:
 
     def source(self) -> Source:
         steps = [self._step(number, step) for number, step in enumerate(self._program.steps)]
-        entry, main = self._entry(), runtime("main", self._name)
-        common, *pieces = (runtime(piece, self._name) for piece in PIECES if piece in self._pieces)
-        network = self._program.network
-        text = "\n".join(
-            [
-                f"/* {comment(network.name)} as a C program, written by bnn-tf */",
-                f"/* {self._flash} bytes of constants, {self._program.arena} bytes of memory. */",
-                common,
-                self._defines(),
-                '#ifdef __cplusplus\nextern "C" {\n#endif',
-                *self._prototypes(),
-                "#ifdef __cplusplus\n}\n#endif\n",
-                *pieces,
-                self._arena(),
-                *self._declared,
-                "",
-                *steps,
-                entry,
-                self._other_outputs(),
-                main,
-            ]
-        )
-        header = "\n".join(
-            [
-                f"/* {comment(network.name)} as a C program, see {self._name}.c. Written by bnn-tf. */",
-                f"#ifndef {self._name.upper()}_H\n#define {self._name.upper()}_H\n#include <stdint.h>\n",
-                self._defines(),
-                '#ifdef __cplusplus\nextern "C" {\n#endif',
-                *self._prototypes(),
-                "#ifdef __cplusplus\n}\n#endif\n#endif\n",
-            ]
-        )
-        return Source(text, header, self._flash, self._expanded)
+        entry = self._entry()
+        common, *pieces = (_runtime(piece) for piece in PIECES if piece in self._pieces)
+        model, name = comment(self._program.network.name), self._name
+        text = [
+            f"/* {model} as a C program, written by bnn-tf */",
+            f"/* {self._flash} bytes of constants, {self._program.arena} bytes of memory. */",
+            *self._named(common, *self._declarations(), "", *pieces, self._arena(), *self._declared, ""),
+            *steps,
+            *entry,
+            *self._named(self._other_outputs(), _runtime("main")),
+        ]
+        header = [
+            f"/* {model} as a C program, see {name}.c. Written by bnn-tf. */",
+            f"#ifndef {name.upper()}_H\n#define {name.upper()}_H\n#include <stdint.h>\n",
+            *self._named(*self._declarations()),
+            "#endif\n",
+        ]
+        return Source("\n".join(text), "\n".join(header), self._flash, self._expanded)
+
+    def _named(self, *texts: str) -> list[str]:
+        """Texts in which names begin with `net_` or `NET_`, with the program's own prefix."""
+        return [_prefixed(text, self._name) for text in texts]
+
+    def _declarations(self) -> list[str]:
+        return [
+            self._defines(),
+            '#ifdef __cplusplus\nextern "C" {\n#endif',
+            "/* Runs the network on a preprocessed image, rows of pixels of channels. Returns 0. */",
+            f"int net_run(const float *image, {self._arguments});",
+            "/* The same on pixels of 0 to 255, which it preprocesses. */",
+            f"int net_run_u8(const uint8_t *pixels, {self._arguments});",
+            "extern const char *const net_class_names[];",
+            "extern const float net_mean[], net_std[];",
+            "#ifdef __cplusplus\n}\n#endif",
+        ]
 
     def _defines(self) -> str:
-        network, upper = self._program.network, self._name.upper()
+        network = self._program.network
         shape, outputs = self._shapes[network.input], [self._shapes[tensor] for tensor in network.outputs]
         sizes = [output.values for output in outputs]
         numbers = {
@@ -162,42 +170,26 @@ class _Writer:
             "CLASSES": sizes[0],
             "LABELS": outputs[0].channels,
         }
-        numbers |= {f"OUTPUT{n}_SIZE": size for n, size in enumerate(sizes[1:], 1)}
-        guarded = [
-            f"#ifndef {upper}_{key}\n#define {upper}_{key} {value}\n#endif" for key, value in numbers.items()
-        ]
+        numbers |= {f"OUTPUT{number}_SIZE": size for number, size in enumerate(sizes[1:], 1)}
+        guarded = [f"#ifndef NET_{key}\n#define NET_{key} {value}\n#endif" for key, value in numbers.items()]
         return "\n".join(guarded) + "\n"
 
     def _other_outputs(self) -> str:
         """Where `main` has the outputs written that it does not print."""
-        n, upper, others = self._name, self._name.upper(), self._outputs[1:]
-        arrays = [f"static float {n}_{other}[{upper}_{other.upper()}_SIZE];" for other in others]
-        passed = "".join(f", {n}_{other}" for other in others)
-        return "\n".join(
-            [f"#ifdef {upper}_MAIN", *arrays, f"#define {upper}_OTHERS {passed}".rstrip(), "#endif"]
-        )
-
-    def _prototypes(self) -> list[str]:
-        n = self._name
-        return [
-            "/* Runs the network on a preprocessed image, rows of pixels of channels. Returns 0. */",
-            f"int {n}_run(const float *image, {self._arguments});",
-            "/* The same on pixels of 0 to 255, which it preprocesses. */",
-            f"int {n}_run_u8(const uint8_t *pixels, {self._arguments});",
-            f"extern const char *const {n}_class_names[];",
-            f"extern const float {n}_mean[], {n}_std[];",
-        ]
+        others = self._outputs[1:]
+        arrays = [f"static float net_{other}[NET_{other.upper()}_SIZE];" for other in others]
+        passed = "".join(f", net_{other}" for other in others)
+        return "\n".join(["#ifdef NET_MAIN", *arrays, f"#define NET_OTHERS {passed}".rstrip(), "#endif"])
 
     def _arena(self) -> str:
-        n, upper = self._name, self._name.upper()
         return (
             "/* All intermediate values: one inference at a time. */\n"
-            f"static float {n}_arena[{max(self._program.arena // 4, 1)}];\n"
-            f"#if {upper}_THREADS > 1\n"
-            f"static float {n}_scratches[{upper}_THREADS - 1][{max(self._program.scratch_size // 4, 1)}];\n"
-            f"#define {upper}_SCRATCH(offset) (part == 0 ? {n}_arena + (offset) : {n}_scratches[part - 1])\n"
+            f"static float net_arena[{max(self._program.arena // 4, 1)}];\n"
+            "#if NET_THREADS > 1\n"
+            f"static float net_scratches[NET_THREADS - 1][{max(self._program.scratch_size // 4, 1)}];\n"
+            "#define NET_SCRATCH(offset) (part == 0 ? net_arena + (offset) : net_scratches[part - 1])\n"
             "#else\n"
-            f"#define {upper}_SCRATCH(offset) ({n}_arena + (offset))\n"
+            "#define NET_SCRATCH(offset) (net_arena + (offset))\n"
             "#endif\n"
         )
 
@@ -207,7 +199,7 @@ class _Writer:
         """Name of a constant array; equal ones are written once."""
         key = hashlib.sha256(kind.encode() + values.tobytes()).hexdigest()
         if key not in self._constants:
-            name = self._constants[key] = f"{self._name}_c{len(self._constants)}"
+            name = self._constants[key] = f"net_c{len(self._constants)}"
             literal = float_literal if kind == "float" else str
             text = wrapped([literal(value) for value in values.reshape(-1).tolist()])
             self._declared.append(f"static const {kind} {name}[{values.size}] = {{\n{text}\n}};")
@@ -227,11 +219,11 @@ class _Writer:
             return self._constant(packed, "uint8_t")
         indices, bits, patterns = coded
         self._pieces.add("expand")
-        name = f"{self._name}_f{len(self._expansions)}"
+        name = f"net_f{len(self._expansions)}"
         inputs, outputs = kernel.shape[2:]
         codes = f"{self._constant(indices, 'uint8_t')}, {bits}, {self._constant(patterns, 'uint16_t')}"
         self._declared.append(f"static uint8_t {name}[{packed.nbytes}];")
-        self._expansions.append(f"        {self._name}_expand({codes}, {inputs}, {outputs}, {name});")
+        self._expansions.append(f"        net_expand({codes}, {inputs}, {outputs}, {name});")
         self._expanded += packed.nbytes
         return name
 
@@ -248,8 +240,8 @@ class _Writer:
                 return self._outputs[number]
         offset = self._program.offsets[root]
         if self._shapes[root].signs:
-            return f"(const uint8_t *)(const void *){self._name}_arena + {offset}"
-        return f"{self._name}_arena + {offset // 4}"
+            return f"(const uint8_t *)(const void *)net_arena + {offset}"
+        return f"net_arena + {offset // 4}"
 
     def _target(self, tensor: Tensor) -> str:
         return self._pointer(tensor).replace("const ", "")
@@ -278,19 +270,20 @@ class _Writer:
             with body.block("if (part == 0)"):
                 for tensor in bordered:
                     body.add(f"memset({self._target(tensor)}, 0, {self._program.size(tensor)});")
-            body.add(f"{self._name}_meet();")
+            body.add("net_meet();")
         work = Lines()
         self._kernel(work, step)
         offset = self._program.scratch.get(number)
         if any("scratch" in line for line in work.lines):
-            body.add(f"float *const scratch = {self._name.upper()}_SCRATCH({(offset or 0) // 4});")
+            body.add(f"float *const scratch = NET_SCRATCH({(offset or 0) // 4});")
         body.lines += work.lines
         names = ", ".join(dict.fromkeys(step.names))
-        head = f"static void {self._name}_step{number}({', '.join(['int part', *arguments])})"
+        head = f"static void net_step{number}({', '.join(['int part', *arguments])})"
         call = ", ".join(["part", *(argument.split("*")[-1] for argument in arguments)])
-        self._calls.append(f"    {self._name}_step{number}({call});")
-        self._calls.append(f"    {self._name}_meet();\n    {self._name.upper()}_AFTER({number})")
-        return f"/* {comment(names)} */\n{head}\n{{\n{body}\n}}\n"
+        self._calls.append(f"    net_step{number}({call});")
+        self._calls.append(f"    net_meet();\n    NET_AFTER({number})")
+        (code,) = self._named(f"{head}\n{{\n{body}\n}}\n")
+        return f"/* {comment(names)} */\n{code}"
 
     def _kernel(self, body: Lines, step: Step) -> None:
         kernel = step.kernel
@@ -320,7 +313,7 @@ class _Writer:
             for y, height, row, rows in axes[0]
             for x, width, column, columns in axes[1]
         ]
-        return f"static const {self._name}_region regions[{len(rows)}] = {{\n{wrapped(rows, 8)}\n    }};"
+        return f"static const net_region regions[{len(rows)}] = {{\n{wrapped(rows, 8)}\n    }};"
 
     def _open_window(
         self,
@@ -337,13 +330,13 @@ class _Writer:
         before = (window.before[0] - border.top, window.before[1] - border.left)
         numbers = (*widths, *window.stride, *window.dilation, *before, shape.pixel_size)
         body.add(self._regions(kernel, window, source, output, full))
-        body.add(f"static const {self._name}_geometry geometry = {{{', '.join(map(str, numbers))}}};")
+        body.add(f"static const net_geometry geometry = {{{', '.join(map(str, numbers))}}};")
         body.add(f"const {shape.c_type} *const source = {self._pointer(source)};")
 
     def _convolution(self, body: Lines, step: Step, kernel: ops.Convolution) -> None:
         source, output = self._shapes[kernel.inputs[0]], step.shape
         self._open_window(body, kernel, output, kernel.ones)
-        n, channels = self._name, output.channels
+        channels = output.channels
         levels = kernel.kernel.dtype == np.int8
         stride = -(-channels // 32) * 32 if source.signs else -(-channels // 16) * 16
         if kernel.groups == 1:
@@ -367,17 +360,17 @@ class _Writer:
                 )
             if kernel.groups == 1:
                 size = f"{kernel.window.size[1]}, {source.pixel_size}"
-                body.add(f"const {n}_window window = {n}_window_of(&regions[r], &geometry, {size});")
+                body.add(f"const net_window window = net_window_of(&regions[r], &geometry, {size});")
             strip = str(STRIP)
             if kernel.groups == 1 and not source.signs:
                 strips = real_strips(kernel, output)
-                strip = f"{n.upper()}_DOTS" if strips == 1 else f"({strips} * {n.upper()}_DOTS)"
+                strip = "NET_DOTS" if strips == 1 else f"({strips} * NET_DOTS)"
             with self._strips(body, strip):
                 call = f"source, from, count, &window, {filters}, {depth}, {channels}"
                 if source.signs:
-                    body.add(f"{n}_count({call}, counts, {stride}, scratch + {codes // 4});")
+                    body.add(f"net_count({call}, counts, {stride}, scratch + {codes // 4});")
                 elif kernel.groups == 1:
-                    dot = f"{n}_dot_levels" if levels else f"{n}_dot"
+                    dot = "net_dot_levels" if levels else "net_dot"
                     body.add(f"{dot}({call}, scratch, {stride});")
                 with body.block("for (int j = 0; j < count; ++j)"):
                     body.add("const size_t at = place[j];")
@@ -413,7 +406,7 @@ class _Writer:
         source = self._shapes[kernel.inputs[0]]
         output = self._shapes[kernel.output]
         self._open_window(body, kernel, output, False)
-        n, dilation = self._name, kernel.window.dilation
+        dilation = kernel.window.dilation
         kind, pixel, largest = (
             source.c_type,
             source.pixel_size,
@@ -427,7 +420,7 @@ class _Writer:
             first = f"memcpy(values, source + from[j], {4 * pixel});"
         weights = self._weights(kernel.kernel) if isinstance(kernel, ops.Depthwise) else ""
         with body.block("for (size_t r = 0; r < sizeof regions / sizeof regions[0]; ++r)"):
-            body.add(f"const {n}_region *const region = &regions[r];")
+            body.add("const net_region *const region = &regions[r];")
             body.add("const int pixels = (int)region->height * (int)region->width;")
             body.add("const int rows = region->rows, columns = region->columns;")
             with self._strips(body, STRIP), body.block("for (int j = 0; j < count; ++j)"):
@@ -505,7 +498,7 @@ class _Writer:
             elif isinstance(kernel, ops.Softmax):
                 self._pieces.add("softmax")
                 body.add("float *const values = scratch;")
-                body.add(f"{self._name}_softmax(source + at * {shape.channels}, values, {shape.channels});")
+                body.add(f"net_softmax(source + at * {shape.channels}, values, {shape.channels});")
             elif isinstance(kernel, ops.Flip):
                 body.add(
                     f"const float *const values = source + (({shape.height - 1} - y) * {shape.width} + "
@@ -588,23 +581,22 @@ class _Writer:
 
     def _strips(self, body: Lines, strip: int | str) -> AbstractContextManager[None]:
         """A loop over what thread `part` does of a region, `count` pixels of a strip at a time."""
-        n = self._name
-        first, last = (f"{n}_share(pixels, {strip}, {part})" for part in ("part", "part + 1"))
-        body.add(f"{n}_walk walk = {n}_walk_from(&regions[r], &geometry, {first});")
+        first, last = (f"net_share(pixels, {strip}, {part})" for part in ("part", "part + 1"))
+        body.add(f"net_walk walk = net_walk_from(&regions[r], &geometry, {first});")
         return body.block(
             f"for (int left = {last} - {first}; left > 0; left -= {strip})",
             f"size_t place[{strip}], from[{strip}];",
-            f"const int count = {n}_strip(&walk, left, {strip}, place, from);",
+            f"const int count = net_strip(&walk, left, {strip}, place, from);",
         )
 
     def _shared(self, index: str, count: int | str) -> str:
         """The head of a loop over what thread `part` does of `count` pixels, or rows of them."""
-        first, last = (f"{self._name}_share({count}, 1, {part})" for part in ("part", "part + 1"))
+        first, last = (f"net_share({count}, 1, {part})" for part in ("part", "part + 1"))
         return f"for (int {index} = {first}, last = {last}; {index} < last; ++{index})"
 
     def _channels(self, count: int) -> str:
         """The head of a loop over channels `c`, for vector instructions."""
-        return f"{self._name.upper()}_VECTORS for (int c = 0; c < {count}; ++c)"
+        return f"NET_VECTORS for (int c = 0; c < {count}; ++c)"
 
     # What happens to the values of a pixel
 
@@ -615,7 +607,7 @@ class _Writer:
         if channels % 16 == 0 and all(text in _VECTOR_FORMS for text in [value, *expressions]):
             self._vector_tail(body, step, value)
             return
-        restrict = f"{self._name.upper()}_RESTRICT"
+        restrict = "NET_RESTRICT"
         segments: list[list[ops.Map | Join | Store]] = [[]]
         packs: list[Tensor] = []
         for part in step.tail:
@@ -658,33 +650,33 @@ class _Writer:
             if packed is not None:
                 self._pieces.add("pack")
                 bits = f"({self._target(packed)}) + {self._pixel(packed)}"
-                body.add(f"{self._name}_pack({buffer}, {channels}, {bits});")
+                body.add(f"net_pack({buffer}, {channels}, {bits});")
                 current = f"{buffer}[c]"
 
     def _vector_tail(self, body: Lines, step: Step, value: str) -> None:
         """The same with the functions of vectors of channels."""
         self._pieces |= {"vectors", "values"}
-        n, channels, packed = self._name, step.shape.channels, 0
+        channels, packed = step.shape.channels, 0
         stored: dict[Tensor, str] = {}
         loop = Lines(body.depth + 1)
-        loop.add(f"{n}_values t = {_prefixed(_VECTOR_FORMS[value], n)};")
+        loop.add(f"net_values t = {_VECTOR_FORMS[value]};")
         for part in step.tail:
             if isinstance(part, Store):
                 name = stored[part.tensor] = f"out{len(stored)}"
                 body.add(f"float *const {name} = {self._target(part.tensor)} + at * {channels};")
-                loop.add(f"{n}_store({name} + c, t);")
+                loop.add(f"net_store({name} + c, t);")
             elif isinstance(part, Pack):
                 target = f"{self._target(part.tensor)} + {self._pixel(part.tensor)}"
                 body.add(f"uint8_t *const bits{packed} = {target};")
-                loop.add(f"{n}_signs(bits{packed} + c / 8, t);")
+                loop.add(f"net_signs(bits{packed} + c / 8, t);")
                 packed += 1
             elif isinstance(part, ops.Map):
                 loop.add(f"t = {self._applied(part, channels, vectors=True)};")
             else:
                 other = self._operand(body, step, part, stored)
-                form = _prefixed(_VECTOR_FORMS[part.expression], n)
-                loop.add(f"t = {form.format(u=_vector(other, n))};")
-        with body.block(f"for (int c = 0; c < {channels}; c += {n.upper()}_VALUES)"):
+                form = _VECTOR_FORMS[part.expression]
+                loop.add(f"t = {form.format(u=_vector(other))};")
+        with body.block(f"for (int c = 0; c < {channels}; c += NET_VALUES)"):
             body.lines += loop.lines
 
     def _applied(self, part: ops.Map, channels: int, vectors: bool = False) -> str:
@@ -697,8 +689,8 @@ class _Writer:
             else:
                 names.append(f"{self._constant(values, 'float')}[at * {channels} + (size_t)c]")
         if vectors:
-            form = _prefixed(_VECTOR_FORMS[part.expression], self._name)
-            return form.format(*(_vector(name, self._name) for name in names))
+            form = _VECTOR_FORMS[part.expression]
+            return form.format(*(_vector(name) for name in names))
         return part.expression.format(*names)
 
     def _operand(self, body: Lines, step: Step, part: Join, stored: dict[Tensor, str]) -> str:
@@ -712,14 +704,14 @@ class _Writer:
         if shared:
             body.add(f"const float *const {name} = {pointer}{at};")
         else:
-            body.add(f"const float *{self._name.upper()}_RESTRICT const {name} = {pointer}{at};")
+            body.add(f"const float *NET_RESTRICT const {name} = {pointer}{at};")
         return f"{name}[c]"
 
     # Entry points
 
-    def _entry(self) -> str:
-        n, network = self._name, self._program.network
-        shape, outputs = self._shapes[network.input], self._outputs
+    def _entry(self) -> list[str]:
+        network = self._program.network
+        shape = self._shapes[network.input]
         numbers = range(self._shapes[network.outputs[0]].channels)
         classes = self._labels.classes or [str(number) for number in numbers]
         mean, std = (
@@ -727,62 +719,62 @@ class _Writer:
             for values in (self._labels.mean, self._labels.std)
         )
         names = ",\n".join(f"    {string_literal(label)}" for label in classes)
-        return "\n".join(
-            [
-                f"const char *const {n}_class_names[] = {{\n{names}\n}};",
-                f"const float {n}_mean[] = {{{mean}}};",
-                f"const float {n}_std[] = {{{std}}};",
+        return [
+            f"const char *const {self._name}_class_names[] = {{\n{names}\n}};",
+            *self._named(
+                f"const float net_mean[] = {{{mean}}};",
+                f"const float net_std[] = {{{std}}};",
                 "",
                 *self._run(),
-                f"int {n}_run_u8(const uint8_t *pixels, {self._arguments})\n{{",
-                f"    float *const image = {n}_arena + {self._program.image // 4};",
+                f"int net_run_u8(const uint8_t *pixels, {self._arguments})\n{{",
+                f"    float *const image = net_arena + {self._program.image // 4};",
                 f"    for (int i = 0; i < {shape.values}; i += {shape.channels}) {{",
                 f"        for (int c = 0; c < {shape.channels}; ++c) {{",
-                f"            image[i + c] = ((float)pixels[i + c] / 255.0f - {n}_mean[c]) / {n}_std[c];",
+                "            image[i + c] = ((float)pixels[i + c] / 255.0f - net_mean[c]) / net_std[c];",
                 "        }\n    }",
-                f"    return {n}_run(image, {', '.join(outputs)});\n}}\n",
-            ]
-        )
+                f"    return net_run(image, {', '.join(self._outputs)});\n}}\n",
+            ),
+        ]
 
     def _run(self) -> list[str]:
         """The function that computes the steps, alone or with threads of its own."""
-        n, upper, outputs = self._name, self._name.upper(), self._outputs
+        outputs = self._outputs
         arguments, passed = f"const float *image, {self._arguments}", ", ".join(["image", *outputs])
         fields = ", ".join(f"job->{name}" for name in ("part", "image", *outputs))
         return [
-            f"static void {n}_work(int part, {arguments})\n{{",
+            f"static void net_work(int part, {arguments})\n{{",
             *self._calls,
             "}\n",
-            f"#if {upper}_THREADS > 1",
+            "#if NET_THREADS > 1",
             "typedef struct {\n    int part;\n    const float *image;",
             *(f"    float *{output};" for output in outputs),
-            f"}} {n}_job;\n",
-            f"static void *{n}_thread(void *argument)\n{{",
-            f"    const {n}_job *const job = (const {n}_job *)argument;",
-            f"    {n}_wait_for(&{n}_ready, 0u);",
-            f"    {n}_work({fields});",
+            "} net_job;\n",
+            "static void *net_thread(void *argument)\n{",
+            "    const net_job *const job = (const net_job *)argument;",
+            "    net_wait_for(&net_ready, 0u);",
+            f"    net_work({fields});",
             "    return NULL;\n}\n#endif\n",
-            f"int {n}_run({arguments})\n{{",
+            f"int net_run({arguments})\n{{",
             *self._start(),
-            f"#if {upper}_THREADS > 1",
-            f"    pthread_t threads[{upper}_THREADS - 1];",
-            f"    {n}_job jobs[{upper}_THREADS - 1];",
-            f"    __atomic_store_n(&{n}_ready, 0u, __ATOMIC_RELAXED);",
-            f"    for ({n}_parts = 1; {n}_parts < {upper}_THREADS; ++{n}_parts) {{",
-            f"        {n}_job *const job = &jobs[{n}_parts - 1];",
-            f"        job->part = {n}_parts;",
+            "#if NET_THREADS > 1",
+            "    pthread_t threads[NET_THREADS - 1];",
+            "    net_job jobs[NET_THREADS - 1];",
+            "    __atomic_store_n(&net_ready, 0u, __ATOMIC_RELAXED);",
+            "    for (net_parts = 1; net_parts < NET_THREADS; ++net_parts) {",
+            "        net_job *const job = &jobs[net_parts - 1];",
+            "        job->part = net_parts;",
             *(f"        job->{name} = {name};" for name in ("image", *outputs)),
-            f"        if (pthread_create(&threads[{n}_parts - 1], NULL, {n}_thread, job) != 0) {{",
+            "        if (pthread_create(&threads[net_parts - 1], NULL, net_thread, job) != 0) {",
             "            break; /* fewer threads do */",
             "        }",
             "    }",
-            f"    __atomic_store_n(&{n}_ready, 1u, __ATOMIC_RELEASE);",
-            f"    {n}_work(0, {passed});",
-            f"    for (int part = 1; part < {n}_parts; ++part) {{",
+            "    __atomic_store_n(&net_ready, 1u, __ATOMIC_RELEASE);",
+            f"    net_work(0, {passed});",
+            "    for (int part = 1; part < net_parts; ++part) {",
             "        pthread_join(threads[part - 1], NULL);",
             "    }",
             "#else",
-            f"    {n}_work(0, {passed});",
+            f"    net_work(0, {passed});",
             "#endif",
             "    return 0;\n}\n",
         ]
@@ -819,6 +811,6 @@ def _classes(window: Window, axis: int, count: int, size: int, full: bool) -> li
     return runs
 
 
-def _vector(value: str, prefix: str) -> str:
+def _vector(value: str) -> str:
     """The vector of channels for which an expression of one channel stands."""
-    return f"{prefix}_values_at(&{value})" if value.endswith("]") else f"{prefix}_values_of({value})"
+    return f"net_values_at(&{value})" if value.endswith("]") else f"net_values_of({value})"
