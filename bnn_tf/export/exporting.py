@@ -256,9 +256,10 @@ class _Lowered:
 
 def _lowered(model: Any, int8_weights: bool) -> _Lowered:
     """The operations of a model or file in any of the forms that `export_c` takes."""
-    if isinstance(model, str | os.PathLike) and _is_of_keras(Path(model)):
-        model = opened(model)
-    if isinstance(model, bytes | str | os.PathLike):
+    if isinstance(model, str | os.PathLike):
+        of_keras = Path(model).is_dir() or Path(model).suffix in (".keras", ".h5", ".hdf5")
+        model = opened(model) if of_keras else LceFile(model)
+    elif isinstance(model, bytes):
         model = LceFile(model)
     exact, graph = model if int8_weights else None, None
     if isinstance(model, LceFile):
@@ -345,10 +346,6 @@ def _samples(images: np.ndarray | None, lowered: _Lowered) -> np.ndarray:
     if lowered.file is not None and lowered.file.inputs[0].type == "UINT8":
         return np.random.default_rng(0).integers(0, 256, samples.shape).astype(np.float32)
     return samples
-
-
-def _is_of_keras(path: Path) -> bool:
-    return path.is_dir() or path.suffix in (".keras", ".h5", ".hdf5")
 
 
 def _name(path: Path, name: str | None) -> str:

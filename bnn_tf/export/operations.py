@@ -145,12 +145,10 @@ class Pool(Operation):
     largest: bool
 
 
-@dataclasses.dataclass(eq=False)
 class Sign(Operation):
     """Signs of a float map: +1 for `x >= 0`, else -1."""
 
 
-@dataclasses.dataclass(eq=False)
 class Values(Operation):
     """Signs as float values -1 and +1."""
 
@@ -192,7 +190,6 @@ COMBINATIONS = {
 """Expressions of `Combine` by name, for the maps in their order and in the other one."""
 
 
-@dataclasses.dataclass(eq=False)
 class Softmax(Operation):
     """`exp(x_c) / sum exp(x)` over the channels."""
 
@@ -220,12 +217,10 @@ class Upsample(Operation):
     bilinear: bool
 
 
-@dataclasses.dataclass(eq=False)
 class Flip(Operation):
     """Rows and columns in reverse order."""
 
 
-@dataclasses.dataclass(eq=False)
 class Reshape(Operation):
     """The same values in the same order under another shape."""
 
