@@ -131,7 +131,7 @@ def write(
     """
     program = no_program = None
     computed_by = "Keras" if model is None else "Larq Compute Engine's interpreter"
-    expected = {**_expected(labels, reference, computed_by), "quantization": output_quantization}
+    expected = _expected(labels, reference, computed_by, output_quantization)
     how = rule(preprocessing, input_quantization)
     names = [" ".join(label.split()) for label in labels]  # a line holds one name
     try:
@@ -153,8 +153,8 @@ def write(
                 shutil.copyfile(source, folder / source.name)
                 (folder / source.name).chmod(0o755 if source.read_bytes().startswith(b"#!") else 0o644)
         (folder / "labels.txt").write_text("\n".join(names) + "\n", encoding="utf-8")
-        _write_json(folder / "preprocessing.json", how)
-        _write_json(folder / "expected.json", expected)
+        for name, value in (("preprocessing.json", how), ("expected.json", expected)):
+            (folder / name).write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
         _write_arrays(folder, reference, preprocess.preprocess(reference.image, how))
         if model is not None:
             shutil.copyfile(model, folder / "model.tflite")
@@ -190,14 +190,9 @@ def _write_program(
     `same`: whether the reference's outputs are those of this network, not of one with int8 weights.
     """
     how = rule(preprocessing)
+    mean, std, inputs = preprocessing.mean, preprocessing.std, preprocess.preprocess(reference.image, how)
     export = functools.partial(
-        export_c,
-        network,
-        folder / "net.c",
-        classes=names,
-        mean=preprocessing.mean,
-        std=preprocessing.std,
-        images=preprocess.preprocess(reference.image, how),
+        export_c, network, folder / "net.c", classes=names, mean=mean, std=std, images=inputs
     )
     try:
         report = export()
@@ -209,10 +204,8 @@ def _write_program(
         shutil.copy(source, folder / source.name)
     pixels = preprocess.view(reference.image, how)
     height, width, channels = pixels.shape
-    magic = 6 if channels == 3 else 5
-    (folder / "reference_image.ppm").write_bytes(
-        b"P%d %d %d 255\n" % (magic, width, height) + pixels.tobytes()
-    )
+    head = b"P%d %d %d 255\n" % (6 if channels == 3 else 5, width, height)
+    (folder / "reference_image.ppm").write_bytes(head + pixels.tobytes())
     web.write_page(folder, names, preprocessing, pixels, reference if same else None)
     return report
 
@@ -223,7 +216,10 @@ def rule(preprocessing: Images, quantization: Quantization = None) -> dict[str, 
     return {**preprocessing.contract(), "dtype": dtype, "quantization": quantization}
 
 
-def _expected(labels: Sequence[str], reference: Reference, computed_by: str) -> dict[str, Any]:
+def _expected(
+    labels: Sequence[str], reference: Reference, computed_by: str, quantization: Quantization
+) -> dict[str, Any]:
+    """What `expected.json` says."""
     outputs = reference.outputs.ravel()
     order = np.argsort(-outputs, kind="stable")[:_LIKELIEST]
     return {
@@ -232,11 +228,8 @@ def _expected(labels: Sequence[str], reference: Reference, computed_by: str) -> 
         "moved_by_rounding": reference.spread,
         "differs_from_keras": reference.keras_gap,
         "computed_by": f"{computed_by} on the computer that made this kit",
+        "quantization": quantization,
     }
-
-
-def _write_json(path: Path, value: dict[str, Any]) -> None:
-    path.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
 
 
 def _write_arrays(folder: Path, reference: Reference, inputs: np.ndarray) -> None:

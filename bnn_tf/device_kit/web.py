@@ -3,7 +3,6 @@
 import base64
 import importlib.util
 import json
-import re
 import shutil
 import subprocess
 import sys
@@ -36,17 +35,11 @@ def compile_page(folder: Path, command: Sequence[str]) -> bytes:
     Raises:
         UserError: It does not compile.
     """
-    output = folder / "net.wasm"
-    result = subprocess.run(
-        [*command, *TARGET, "web.c", "-o", output.name],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    command = [*command, *TARGET, "web.c", "-o", "net.wasm"]
+    result = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     if result.returncode:
         raise UserError(f"the page's program does not compile: {result.stderr.strip()[:300]}")
-    return output.read_bytes()
+    return (folder / "net.wasm").read_bytes()
 
 
 def write_page(
@@ -83,9 +76,8 @@ def write_page(
     page = folder / "index.html"
     # A class called "</script>" must not end the script.
     data = json.dumps(kit).replace("<", "\\u003c")
-    page.write_text(
-        re.sub(r"/\*KIT\*/null", lambda _: data, page.read_text(encoding="utf-8")), encoding="utf-8"
-    )
+    text = page.read_text(encoding="utf-8").replace("/*KIT*/null", data)
+    page.write_text(text, encoding="utf-8")
 
 
 def _text(content: bytes) -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -20,29 +21,19 @@ class Lines:
         """Adds one at the present depth."""
         self.lines.append("    " * self.depth + line)
 
-    def block(self, head: str) -> Block:
-        """A context in which lines stand in braces behind `head`."""
-        return Block(self, head)
+    @contextlib.contextmanager
+    def block(self, head: str, *first: str) -> Iterator[None]:
+        """Lines that are added in its context stand in braces behind `head`, after the lines `first`."""
+        self.add(f"{head} {{")
+        self.depth += 1
+        for line in first:
+            self.add(line)
+        yield
+        self.depth -= 1
+        self.add("}")
 
     def __str__(self) -> str:
         return "\n".join(self.lines)
-
-
-class Block:
-    """Braces around the lines that are added in its context; see `Lines.block`."""
-
-    def __init__(self, lines: Lines, head: str, first: Sequence[str] = ()) -> None:
-        self._lines, self._head, self._first = lines, head, first
-
-    def __enter__(self) -> None:
-        self._lines.add(f"{self._head} {{")
-        self._lines.depth += 1
-        for line in self._first:
-            self._lines.add(line)
-
-    def __exit__(self, *_: object) -> None:
-        self._lines.depth -= 1
-        self._lines.add("}")
 
 
 def c_type(values: np.ndarray) -> str:
@@ -71,12 +62,12 @@ def wrapped(texts: Sequence[str], indent: int = 4) -> str:
 
 def string_literal(text: str) -> str:
     """A string; what is not plain ASCII as octal bytes of UTF-8."""
-    escaped = "".join(
-        char if char.isascii() and char.isprintable() and char not in '"\\?' else f"\\{byte:03o}"
-        for char in text
-        for byte in ([0] if char.isascii() and char.isprintable() and char not in '"\\?' else char.encode())
-    )
-    return f'"{escaped}"'
+    return f'"{"".join(map(_escaped, text))}"'
+
+
+def _escaped(char: str) -> str:
+    plain = char.isascii() and char.isprintable() and char not in '"\\?'
+    return char if plain else "".join(f"\\{byte:03o}" for byte in char.encode())
 
 
 def comment(text: str) -> str:

@@ -122,7 +122,7 @@ class Difference:
         return f"'{self.layer}' differs in {self.share:.2%} of its values, by up to {self.largest:.2g}"
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass
 class LayerProof:
     """What the comparison of all layers says.
 
@@ -133,10 +133,32 @@ class LayerProof:
         difference: The first layer that differs by more than rounding; None where all agree.
     """
 
-    tensors: int
-    flipped: int
-    signs: int
-    difference: Difference | None
+    tensors: int = 0
+    flipped: int = 0
+    signs: int = 0
+    difference: Difference | None = None
+
+    def compare_values(
+        self, layer: str, actual: np.ndarray, expected: np.ndarray, lost: np.ndarray | float, step: float = 0
+    ) -> None:
+        """Compares the values of a layer, of which large sums lose `lost`, and which may be off by a step."""
+        gap = np.abs(actual - expected)
+        rounding = np.maximum(TOLERANCE * np.maximum(deviation(expected), np.abs(expected)), lost)
+        self._note(layer, ~(gap <= np.maximum(rounding, step)), gap)
+
+    def compare_signs(
+        self, layer: str, differs: np.ndarray, sizes: np.ndarray, limit: np.ndarray | float
+    ) -> None:
+        """Takes in which signs of a layer differ, how large their values are, and up to where they may."""
+        self.flipped += int(differs.sum())
+        self.signs += differs.size
+        wrong = differs & ~(sizes <= limit)
+        self._note(layer, wrong, sizes[wrong])
+
+    def _note(self, layer: str, wrong: np.ndarray, sizes: np.ndarray) -> None:
+        self.tensors += 1
+        if wrong.any() and self.difference is None:
+            self.difference = Difference(layer, float(wrong.mean()), float(sizes.max()))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -157,34 +179,6 @@ class Outcome:
 def compiler() -> str | None:
     """The path of a C compiler, if there is one."""
     return next((path for name in COMPILERS if (path := shutil.which(name))), None)
-
-
-def run(
-    program: Program,
-    text: str,
-    name: str,
-    images: np.ndarray,
-    command: Sequence[str] | None = None,
-    launcher: Sequence[str] = (),
-    trace: int = 0,
-    suffix: str = ".c",
-) -> Outcome:
-    """Compiles a program and runs it on preprocessed images.
-
-    Args:
-        program: The program.
-        text: Its C text.
-        name: The prefix of its functions.
-        images: `(n, height, width, channels)`, float32.
-        command: The compiler with its flags; by default the compiler of this machine.
-        launcher: What starts the compiled program, e.g. an emulator.
-        trace: For how many images to keep the intermediate maps.
-        suffix: Ending of the source file's name.
-
-    Raises:
-        UserError: It does not compile, or ends with an error.
-    """
-    return run_several([Job(program, text, name, images)], command, launcher, trace, suffix)[0]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -208,6 +202,11 @@ class Job:
     forced: Mapping[Tensor, np.ndarray] = dataclasses.field(default_factory=dict)
 
 
+def run(program: Program, text: str, name: str, images: np.ndarray, *options: Any, **named: Any) -> Outcome:
+    """Compiles one program and runs it; the options are those of `run_several`."""
+    return run_several([Job(program, text, name, images)], *options, **named)[0]
+
+
 def run_several(
     jobs: Sequence[Job],
     command: Sequence[str] | None = None,
@@ -215,7 +214,14 @@ def run_several(
     trace: int = 0,
     suffix: str = ".c",
 ) -> list[Outcome]:
-    """Compiles programs with different prefixes together, and runs each on its images; see `run`.
+    """Compiles programs with different prefixes together, and runs each on its images.
+
+    Args:
+        jobs: The programs.
+        command: The compiler with its flags; by default the compiler of this machine.
+        launcher: What starts the compiled program, e.g. an emulator.
+        trace: For how many images to keep the intermediate maps.
+        suffix: Ending of the source file's name.
 
     Raises:
         UserError: They do not compile, or end with an error.
@@ -228,22 +234,13 @@ def run_several(
     places = [_places(job.program) for job in jobs]
     with tempfile.TemporaryDirectory() as folder:
         source, binary = Path(folder, f"check{suffix}"), Path(folder, "check")
-        texts = [_part(job, kept) for job, kept in zip(jobs, places, strict=True)]
-        calls = [
-            "    traced = atoi(argv[1]);\n"
-            + (f'    forced = fopen("{number - 2}.forced", "rb");\n' if job.forced else "")
-            + f"    if ({job.name}_check(argv[{number}]) != 0) {{ return 1; }}"
-            for number, job in enumerate(jobs, 2)
-        ]
-        main = _MAIN.format(count=len(jobs), calls="\n".join(calls))
-        head = [_HEAD, _FORCE] if any(job.forced for job in jobs) else [_HEAD]
-        source.write_text("\n".join([*head, *texts, main]))
-        for number, job in enumerate(jobs):
+        source.write_text(_text(jobs, places))
+        for number, (job, kept) in enumerate(zip(jobs, places, strict=True)):
             Path(folder, str(number)).write_bytes(np.ascontiguousarray(job.images, "<f4").tobytes())
             if job.forced:
                 parts = [
                     _stored(job.program, p.tensor, job.forced[p.tensor])
-                    for p in places[number]
+                    for p in kept
                     if p.tensor in job.forced
                 ]
                 Path(folder, f"{number}.forced").write_bytes(np.concatenate(parts, axis=1).tobytes())
@@ -252,10 +249,8 @@ def run_several(
         raw = _call([*launcher, str(binary), str(trace), *names], "the compiled program", folder)
     outcomes = []
     for job, kept in zip(jobs, places, strict=True):
-        count = len(job.images)
-        size = _written(job.program, kept, count, min(trace, count))
-        outcomes.append(_parsed(job.program, kept, raw[:size], count, min(trace, count)))
-        raw = raw[size:]
+        outcome, raw = _parsed(job, kept, raw, min(trace, len(job.images)))
+        outcomes.append(outcome)
     if raw:
         raise UserError(f"the compiled program wrote {len(raw)} bytes too many")
     return outcomes
@@ -269,16 +264,14 @@ def prove(program: Program, graph: Graph, outcome: Outcome, images: np.ndarray) 
     for tensor, array in zip(graph.outputs, outcome.outputs, strict=True):
         values[tensor] = array[: len(images)]
     known: dict[Any, np.ndarray] = {graph.inputs[0]: np.asarray(images, np.float32)}
-    layers: dict[Any, Any] = {}
     lost: dict[Any, np.ndarray] = {graph.inputs[0]: np.zeros(())}
-    compared = flipped = total = 0
-    difference = None
+    layers: dict[Any, Any] = {}
+    proof = LayerProof()
     for call in graph.calls:
         if call.layer.kind is tf.keras.layers.InputLayer:
             continue
-        largest = (
-            1.0 if facts.takes_signs(call.layer) else float(np.abs(known[call.inputs[0]]).max(initial=0.0))
-        )
+        signed = facts.takes_signs(call.layer)
+        largest = 1.0 if signed else float(np.abs(known[call.inputs[0]]).max(initial=0.0))
         rounding = lost_digits(call, [lost[tensor] for tensor in call.inputs], largest)
         results = call.compute([tf.constant(known[tensor]) for tensor in call.inputs], layers)
         for tensor, result in zip(call.outputs, results, strict=True):
@@ -286,30 +279,16 @@ def prove(program: Program, graph: Graph, outcome: Outcome, images: np.ndarray) 
             lost[tensor] = rounding
             if tensor in values:
                 actual = values[tensor].reshape(expected.shape)
-                gap = np.abs(actual - expected)
-                wrong = ~(gap <= largest_rounding(expected, rounding))
-                compared += 1
-                if wrong.any() and difference is None:
-                    difference = Difference(call.layer.name, float(wrong.mean()), float(gap.max()))
+                proof.compare_values(call.layer.name, actual, expected, rounding)
                 expected, lost[tensor] = actual, np.zeros(())
             if tensor in signs:
                 actual = signs[tensor].reshape(expected.shape)
-                other = (actual >= 0) != (expected >= 0)
-                wrong = other & ~(
-                    np.abs(expected) <= np.maximum(TOLERANCE * deviation(expected), lost[tensor])
-                )
-                compared, flipped, total = compared + 1, flipped + int(other.sum()), total + other.size
-                if wrong.any() and difference is None:
-                    largest = float(np.abs(expected[wrong]).max())
-                    difference = Difference(call.layer.name, float(wrong.mean()), largest)
-                expected = np.where(other, np.copysign(np.float32(1e-30), actual), expected)
+                differs = (actual >= 0) != (expected >= 0)
+                limit = np.maximum(TOLERANCE * deviation(expected), lost[tensor])
+                proof.compare_signs(call.layer.name, differs, np.abs(expected), limit)
+                expected = np.where(differs, np.copysign(np.float32(1e-30), actual), expected)
             known[tensor] = expected
-    return LayerProof(compared, flipped, total, difference)
-
-
-def largest_rounding(values: np.ndarray, lost: np.ndarray | float) -> np.ndarray:
-    """By how much rounding may move each value, where large sums lose `lost` of it."""
-    return np.maximum(TOLERANCE * np.maximum(deviation(values), np.abs(values)), lost)
+    return proof
 
 
 @dataclasses.dataclass(frozen=True)
@@ -332,37 +311,39 @@ def _places(program: Program) -> list[_Kept]:
     return kept
 
 
+def _text(jobs: Sequence[Job], places: Sequence[Sequence[_Kept]]) -> str:
+    """The C text of all programs, and of a `main` that runs each on the images in the file of its number."""
+    parts = [_part(job, kept) for job, kept in zip(jobs, places, strict=True)]
+    calls = [
+        "    traced = atoi(argv[1]);\n"
+        + (f'    forced = fopen("{number}.forced", "rb");\n' if job.forced else "")
+        + f"    if ({job.name}_check(argv[{number + 2}]) != 0) {{ return 1; }}"
+        for number, job in enumerate(jobs)
+    ]
+    head = [_HEAD, _FORCE] if any(job.forced for job in jobs) else [_HEAD]
+    return "\n".join([*head, *parts, _MAIN.format(count=len(jobs), calls="\n".join(calls))])
+
+
 def _part(job: Job, places: Sequence[_Kept]) -> str:
     """The C text of a program, and of what runs it and writes out what it computed."""
     network, name = job.program.network, job.name
     cases = []
     for step in dict.fromkeys(place.step for place in places):
-        lines = [f"        keep(arena + {p.offset}, {p.size});" for p in places if p.step == step]
-        lines += [
-            f"        force(arena + {p.offset}, {p.size});"
-            for p in places
-            if p.step == step and p.tensor in job.forced
-        ]
+        here = [place for place in places if place.step == step]
+        lines = [f"        keep(arena + {p.offset}, {p.size});" for p in here]
+        lines += [f"        force(arena + {p.offset}, {p.size});" for p in here if p.tensor in job.forced]
         cases += [f"    case {step}:", *lines, "        break;"]
-    sizes = [network.shapes[tensor].pixels * network.shapes[tensor].channels for tensor in network.outputs]
-    shape = network.shapes[network.input]
+    sizes = [network.shapes[tensor].values for tensor in network.outputs]
     return _PART.format(
         name=name,
         upper=name.upper(),
         cases="\n".join(cases),
         include=job.text,
-        pixels=shape.pixels * shape.channels,
+        pixels=network.shapes[network.input].values,
         declared="\n".join(f"    static float output{n}[{size}];" for n, size in enumerate(sizes)),
         outputs=", ".join(f"output{n}" for n in range(len(sizes))),
         kept="\n".join(f"        keep(output{n}, sizeof output{n});" for n in range(len(sizes))),
     )
-
-
-def _written(program: Program, places: Sequence[_Kept], count: int, traced: int) -> int:
-    """How many bytes a program writes for `count` images, of which `traced` with their maps."""
-    shapes = program.network.shapes
-    sizes = [4 * shapes[t].pixels * shapes[t].channels for t in program.network.outputs]
-    return sum(place.size for place in places) * traced + sum(sizes) * count
 
 
 def _call(command: Sequence[str], what: str, folder: str | None = None) -> bytes:
@@ -377,29 +358,31 @@ def _call(command: Sequence[str], what: str, folder: str | None = None) -> bytes
     return result.stdout
 
 
-def _parsed(program: Program, places: Sequence[_Kept], raw: bytes, count: int, traced: int) -> Outcome:
-    shapes = program.network.shapes
+def _parsed(job: Job, places: Sequence[_Kept], raw: bytes, traced: int) -> tuple[Outcome, bytes]:
+    """What a program wrote of its images, of `traced` with their maps, and the bytes that follow."""
+    network, rest = job.program.network, len(job.images) - traced
     kept = sum(place.size for place in places)
-    sizes = [4 * shapes[t].pixels * shapes[t].channels for t in program.network.outputs]
-    if len(raw) != _written(program, places, count, traced):
-        raise UserError(f"the compiled program wrote {len(raw)} bytes, too few")
+    sizes = [4 * network.shapes[tensor].values for tensor in network.outputs]
     split = (kept + sum(sizes)) * traced
+    end = split + sum(sizes) * rest
+    if len(raw) < end:
+        raise UserError(f"the compiled program wrote {len(raw)} bytes, too few")
     with_maps = np.frombuffer(raw[:split], np.uint8).reshape(traced, kept + sum(sizes))
-    without = np.frombuffer(raw[split:], np.uint8).reshape(count - traced, sum(sizes))
-    table = np.concatenate([with_maps[:, kept:].reshape(traced, sum(sizes)), without])
+    without = np.frombuffer(raw[split:end], np.uint8).reshape(rest, sum(sizes))
+    table = np.concatenate([with_maps[:, kept:], without])
     values, signs, start = {}, {}, 0
     for place in places if traced else ():
         part = np.ascontiguousarray(with_maps[:, start : start + place.size])
         start += place.size
-        shape = shapes[place.tensor]
+        shape = network.shapes[place.tensor]
         if shape.signs:
-            signs[place.tensor] = _unpacked(program, place.tensor, part)
+            signs[place.tensor] = _unpacked(job.program, place.tensor, part)
         else:
             size = (traced, shape.height, shape.width, shape.channels)
             values[place.tensor] = part.view("<f4").reshape(size)
-    ends = np.cumsum(sizes)[:-1]
-    outputs = [np.ascontiguousarray(part).view("<f4") for part in np.split(table, ends, axis=1)]
-    return Outcome(outputs, values, signs)
+    parts = np.split(table, np.cumsum(sizes)[:-1], axis=1)
+    outputs = [np.ascontiguousarray(part).view("<f4") for part in parts]
+    return Outcome(outputs, values, signs), raw[end:]
 
 
 def _stored(program: Program, tensor: Tensor, array: np.ndarray) -> np.ndarray:
@@ -415,10 +398,13 @@ def _stored(program: Program, tensor: Tensor, array: np.ndarray) -> np.ndarray:
 
 def _unpacked(program: Program, tensor: Tensor, part: np.ndarray) -> np.ndarray:
     """Signs of shape `(n, height, width, channels)` from what lies in the arena."""
-    shape, border = program.network.shapes[tensor], program.borders.get(tensor)
-    top, left = (border.top, border.left) if border else (0, 0)
-    width = shape.width + (border.left + border.right if border else 0)
+    shape, border = program.network.shapes[tensor], program.borders.get(tensor, Border())
+    width = shape.width + border.left + border.right
     pixels = part.reshape(len(part), -1, width, shape.pixel_bytes)
-    inner = pixels[:, top : top + shape.height, left : left + shape.width]
+    rows, columns = (
+        slice(border.top, border.top + shape.height),
+        slice(border.left, border.left + shape.width),
+    )
+    inner = pixels[:, rows, columns]
     bits = np.unpackbits(inner, axis=-1, bitorder="little")[..., : shape.channels]
     return 1 - 2 * bits.astype(np.float32)

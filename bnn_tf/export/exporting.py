@@ -14,15 +14,14 @@ import numpy as np
 from bnn_tf import files
 from bnn_tf._tensorflow import tf
 from bnn_tf.deploy import proof as proofs
-from bnn_tf.deploy.graph import ConversionError, outputs_of
-from bnn_tf.deploy.interpreter import Interpreter
+from bnn_tf.deploy.graph import ConversionError, Graph, outputs_of
 from bnn_tf.deploy.lce_file import LceFile
 from bnn_tf.errors import UsageError, UserError
 from bnn_tf.export import check as checks
-from bnn_tf.export.file_lowering import forced, lower_file, prove_file, reference
+from bnn_tf.export.file_lowering import forced, lower_file, prove_file, reference, run_file
 from bnn_tf.export.int8_weights import round_file, store_levels
 from bnn_tf.export.lowering import lower
-from bnn_tf.export.operations import Convolution, Depthwise, Work
+from bnn_tf.export.operations import Convolution, Depthwise, Network, Work
 from bnn_tf.export.program import Program, compile_network
 from bnn_tf.export.source import Labels, write_source
 from bnn_tf.model_files import opened
@@ -198,43 +197,20 @@ def export_c(
     if isinstance(classes, str) or not all(isinstance(label, str) for label in classes):
         raise UsageError("classes must be a list of names")
     name = _name(path, name)
-    file = None
-    graph: Any = None
-    exact: Any = None  # the model or file before its kernels are rounded
-    if isinstance(model, str | os.PathLike) and _is_of_keras(Path(model)):
-        model = opened(model)
-    if isinstance(model, LceFile | bytes | str | os.PathLike):
-        file = model if isinstance(model, LceFile) else LceFile(model)
-        if int8_weights:
-            exact, file = file, round_file(file)
-        network = lower_file(file)
-        if file.inputs[0].type == "UINT8":  # it normalizes pixels itself
-            mean, std = 0.0, 1.0 / 255.0
-    else:
-        keras: Any = model
-        network, graph = lower(keras, rounded=int8_weights)
-        if int8_weights:
-            exact, keras = keras, graph.build()
-    if int8_weights:
-        store_levels(network)
-    channels = network.shapes[network.input].channels
+    lowered = _lowered(model, int8_weights)
+    network, file = lowered.network, lowered.file
+    if file is not None and file.inputs[0].type == "UINT8":  # it normalizes pixels itself
+        mean, std = 0.0, 1.0 / 255.0
+    channels, outputs = (network.shapes[t].channels for t in (network.input, network.outputs[0]))
     labels = Labels(tuple(classes), _per_channel("mean", mean, channels), _per_channel("std", std, channels))
-    outputs = network.shapes[network.outputs[0]].channels
     if classes and len(classes) != outputs:
         raise UsageError(f"there are {len(classes)} names of classes for {outputs} classes")
-    for operation in network.operations:
-        sides = max(
-            max(network.shapes[t].height, network.shapes[t].width)
-            for t in (*operation.inputs, operation.output)
-        )
-        if sides > _LONGEST_SIDE:
-            raise ConversionError(
-                f"'{operation.name}': maps of {sides:,} pixels a side are too large for the program"
-            )
+    _require_short_sides(network)
     program = compile_network(network)
     source = write_source(program, name, labels, subbit)
     convolutions = [op for op in network.operations if isinstance(op, Convolution)]
     binary = sum(network.shapes[op.inputs[0]].signs for op in convolutions)
+    kernels = [op.kernel for op in network.operations if isinstance(op, Convolution | Depthwise)]
     report = ExportReport(
         path=path,
         header=path.with_suffix(".h") if header else None,
@@ -247,87 +223,129 @@ def export_c(
         real_convolutions=len(convolutions) - binary,
         work=network.work(),
         reference="Keras" if file is None else "LCE's interpreter",
-        int8_kernels=sum(
-            op.kernel.dtype == np.int8 for op in network.operations if isinstance(op, Convolution | Depthwise)
-        ),
+        int8_kernels=sum(kernel.dtype == np.int8 for kernel in kernels),
     )
-    if check is False:
-        report = dataclasses.replace(report, unchecked="not asked for")
-    else:
-        samples = _samples(images, graph.inputs[0].shape[1:] if file is None else file.inputs[0].shape[1:])
-        if file is not None and file.inputs[0].type == "UINT8":
-            samples = np.random.default_rng(0).integers(0, 256, samples.shape).astype(np.float32)
-        if exact is not None:
-            before, after = (_outputs(one, samples) for one in (exact, keras if file is None else file))
-            report = dataclasses.replace(report, rounding=proofs.compare(_joined(before), _joined(after)))
-        if check is None and checks.compiler() is None:
-            report = dataclasses.replace(report, unchecked="there is no C compiler on this machine")
-        elif file is not None:
-            parity, proof = _compared_with_file(file, program, source.text, name, samples)
-            report = dataclasses.replace(report, proof=proof, parity=parity)
-        else:
-            outcome = checks.run(program, source.text, name, samples, trace=_PROVED)
-            proof = checks.prove(program, graph, outcome, samples[:_PROVED])
-            parity = _judged(_outputs(keras, samples), outcome.outputs, proof, "Keras")
-            report = dataclasses.replace(report, proof=proof, parity=parity)
+    results = _compared(lowered, program, source.text, name, images, check)
+    report = dataclasses.replace(report, **results)
     files.write_text(path, source.text)
     if report.header is not None:
         files.write_text(report.header, source.header)
     return report
 
 
-def _compared_with_file(
-    file: LceFile, program: Program, text: str, name: str, images: np.ndarray
-) -> tuple[proofs.ParityReport, checks.LayerProof]:
-    """Compares with LCE's interpreter: each step from LCE's values before it, and the outputs as they are."""
-    traced = min(_PROVED, len(images))
-    expected = reference(file, program, images, traced)
-    job = checks.Job(
-        program, text, name, np.concatenate([images[:traced], images]), forced(program, expected)
-    )
-    (outcome,) = checks.run_several([job], trace=traced)
-    proof = prove_file(file, program, outcome, expected, traced)
-    plain = [output[traced:] for output in outcome.outputs]
-    return _judged(expected.outputs, plain, proof, "LCE's interpreter"), proof
+@dataclasses.dataclass(frozen=True)
+class _Lowered:
+    """What is exported.
+
+    Attributes:
+        network: Its operations.
+        reference: The Keras model or the file that computes the same.
+        exact: The same before its kernels were rounded to int8; None with float weights.
+        graph: The folded graph of a Keras model.
+    """
+
+    network: Network
+    reference: Any
+    exact: Any = None
+    graph: Graph | None = None
+
+    @property
+    def file(self) -> LceFile | None:
+        return self.reference if isinstance(self.reference, LceFile) else None
 
 
-def _judged(
-    expected: Sequence[np.ndarray], outputs: Sequence[np.ndarray], proof: checks.LayerProof, other: str
-) -> proofs.ParityReport:
-    """Compares the outputs; where rounding has moved many, the layers decide."""
-    report = proofs.compare(_joined(expected), _joined(outputs))
+def _lowered(model: Any, int8_weights: bool) -> _Lowered:
+    """The operations of a model or file in any of the forms that `export_c` takes."""
+    if isinstance(model, str | os.PathLike):
+        of_keras = Path(model).is_dir() or Path(model).suffix in (".keras", ".h5", ".hdf5")
+        model = opened(model) if of_keras else LceFile(model)
+    elif isinstance(model, bytes):
+        model = LceFile(model)
+    exact, graph = model if int8_weights else None, None
+    if isinstance(model, LceFile):
+        model = round_file(model) if int8_weights else model
+        network = lower_file(model)
+    else:
+        network, graph = lower(model, rounded=int8_weights)
+        model = graph.build() if int8_weights else model
+    if int8_weights:
+        store_levels(network)
+    return _Lowered(network, model, exact, graph)
+
+
+def _require_short_sides(network: Network) -> None:
+    for operation in network.operations:
+        shapes = [network.shapes[tensor] for tensor in (*operation.inputs, operation.output)]
+        sides = max(max(shape.height, shape.width) for shape in shapes)
+        if sides > _LONGEST_SIDE:
+            raise ConversionError(
+                f"'{operation.name}': maps of {sides:,} pixels a side are too large for the program"
+            )
+
+
+def _compared(
+    lowered: _Lowered,
+    program: Program,
+    text: str,
+    name: str,
+    images: np.ndarray | None,
+    check: bool | None,
+) -> dict[str, Any]:
+    """The fields of a report that say how a program compares with what it was made of."""
+    if check is False:
+        return {"unchecked": "not asked for"}
+    samples, results = _samples(images, lowered), {}
+    expected = _outputs(lowered.reference, samples)
+    if lowered.exact is not None:
+        before = _outputs(lowered.exact, samples)
+        results["rounding"] = proofs.compare(_joined(before), _joined(expected))
+    if check is None and checks.compiler() is None:
+        return {**results, "unchecked": "there is no C compiler on this machine"}
+    few = samples[:_PROVED]
+    if lowered.graph is not None:
+        outcome = checks.run(program, text, name, samples, trace=len(few))
+        proof = checks.prove(program, lowered.graph, outcome, few)
+        outputs, other = outcome.outputs, "Keras"
+    else:
+        # Each step from LCE's values before it, and then the outputs as they are.
+        inside = reference(lowered.reference, program, few)
+        job = checks.Job(program, text, name, np.concatenate([few, samples]), forced(program, inside))
+        (outcome,) = checks.run_several([job], trace=len(few))
+        first = [output[: len(few)] for output in expected]
+        proof = prove_file(lowered.reference, program, outcome, inside, first)
+        outputs, other = [output[len(few) :] for output in outcome.outputs], "LCE's interpreter"
+    parity = proofs.compare(_joined(expected), _joined(outputs))
     if proof.difference is not None:
-        problem = f"{proof.difference}" + (f"; {report.problem}" if report.problem else "")
-        raise proofs.Disagreement(f"The exported program disagrees with {other}: {problem}.", report)
-    return dataclasses.replace(report, layers_agree=True)
+        problem = f"{proof.difference}" + (f"; {parity.problem}" if parity.problem else "")
+        raise proofs.Disagreement(f"The exported program disagrees with {other}: {problem}.", parity)
+    # Where rounding has moved many outputs, the layers decide.
+    return {**results, "proof": proof, "parity": dataclasses.replace(parity, layers_agree=True)}
 
 
 def _outputs(network: Any, images: np.ndarray) -> list[np.ndarray]:
-    """All outputs of a Keras model or of a file, which takes pixels as whole numbers."""
-    if not isinstance(network, LceFile):
-        return outputs_of(network, [images])
-    pixels = network.inputs[0].type == "UINT8"
-    return list(Interpreter(network).predict_all([images.astype(np.uint8) if pixels else images]).values())
+    """All outputs of a Keras model or of a file."""
+    return run_file(network, images) if isinstance(network, LceFile) else outputs_of(network, [images])
 
 
 def _joined(outputs: Sequence[np.ndarray]) -> np.ndarray:
     return np.concatenate([part.reshape(len(part), -1) for part in outputs], axis=1)
 
 
-def _samples(images: np.ndarray | None, shape: tuple[int | None, ...]) -> np.ndarray:
+def _samples(images: np.ndarray | None, lowered: _Lowered) -> np.ndarray:
+    """The images to compare on; of files that take raw pixels random ones, whatever is given."""
+    ends: Any = lowered.file or lowered.graph
+    shape, random = ends.inputs[0].shape[1:], np.random.default_rng(0)
     if images is None:
-        sizes = [int(size or 1) for size in shape]
-        return np.random.default_rng(0).standard_normal([_IMAGES, *sizes], np.float32)
-    images = np.asarray(images, np.float32)
-    if not len(images) or images.shape[1:] != tuple(shape):
-        raise UserError(
-            f"the images to compare on have shape {images.shape}, the network takes {tuple(shape)}"
-        )
-    return images
-
-
-def _is_of_keras(path: Path) -> bool:
-    return path.is_dir() or path.suffix in (".keras", ".h5", ".hdf5")
+        samples = random.standard_normal([_IMAGES, *(size or 1 for size in shape)], np.float32)
+    else:
+        samples = np.asarray(images, np.float32)
+        if not len(samples) or samples.shape[1:] != tuple(shape):
+            raise UserError(
+                f"the images to compare on have shape {samples.shape}, the network takes {tuple(shape)}"
+            )
+    if lowered.file is not None and lowered.file.inputs[0].type == "UINT8":
+        return np.random.default_rng(0).integers(0, 256, samples.shape).astype(np.float32)
+    return samples
 
 
 def _name(path: Path, name: str | None) -> str:

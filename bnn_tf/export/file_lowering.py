@@ -12,7 +12,7 @@ floats, so values next to the middle between two steps may get the other one.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Callable, Container, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,10 +21,10 @@ from bnn_tf.deploy.graph import ConversionError
 from bnn_tf.deploy.interpreter import Interpreter
 from bnn_tf.deploy.lce_file import LceFile, Operator, TensorInfo
 from bnn_tf.deploy.proof import LAST_DIGIT, deviation
-from bnn_tf.errors import some
-from bnn_tf.export import lowering, operations
-from bnn_tf.export.check import TOLERANCE, Difference, LayerProof, Outcome, largest_rounding
-from bnn_tf.export.operations import Builder, Network, Shape, Tensor, Window
+from bnn_tf.export import operations as ops
+from bnn_tf.export.check import TOLERANCE, LayerProof, Outcome
+from bnn_tf.export.lowering import FUNCTIONS, Lowering
+from bnn_tf.export.operations import Network, Shape, Tensor, Window
 from bnn_tf.export.program import Program
 
 _ACTIVATIONS: dict[int, tuple[float | None, float | None]] = {
@@ -35,16 +35,13 @@ _ACTIVATIONS: dict[int, tuple[float | None, float | None]] = {
 }
 """Limits of TFLite's fused activations: none, ReLU, hard-tanh, ReLU6."""
 _FUNCTIONS = {
-    "RELU": "relu",
-    "RELU6": "relu6",
-    "LOGISTIC": "sigmoid",
-    "TANH": "tanh",
-    "ELU": "elu",
-    "EXP": "exp",
-    "ABS": "abs",
-    "NEG": "negative",
-    "SQRT": "sqrt",
-    "SQUARE": "square",
+    **{
+        name.upper(): FUNCTIONS[name]
+        for name in ("relu", "relu6", "tanh", "elu", "exp", "abs", "sqrt", "square")
+    },
+    "LOGISTIC": FUNCTIONS["sigmoid"],
+    "NEG": FUNCTIONS["negative"],
+    "HARD_SWISH": "t * (t < -3.0f ? 0.0f : (t > 3.0f ? 6.0f : t + 3.0f)) * (1.0f / 6.0f)",
 }
 _COMBINATIONS = {
     "ADD": "add",
@@ -69,164 +66,92 @@ _LARGEST_COUNT = 2.0**20  # no count of bits is as large; whole numbers up to it
 
 
 def lower_file(file: LceFile) -> Network:
-    """The operations of a converted file; `origins` are numbers of tensors of the file.
+    """The operations of a converted file; `origins` are its tensors.
 
     Raises:
         ConversionError: Something in the file cannot be exported; the message names it.
     """
-    return _FileLowering(file).network()
+    if len(file.inputs) != 1:
+        raise ConversionError(f"{file.label} has {len(file.inputs)} inputs; a program takes one image")
+    (image,) = file.inputs
+    if image.type not in ("FLOAT32", "UINT8"):
+        raise ConversionError(
+            f"{file.label} takes {image.type.lower()} images, but a program takes float values or "
+            "pixels; convert the network with float32 or uint8 input"
+        )
+    if any(tensor.type == "INT8" for tensor in file.outputs):
+        raise ConversionError(
+            f"{file.label} gives int8 values, but a program gives float values; "
+            "convert the network with float32 output"
+        )
+    return _FileLowering(file).network(file.label, file.operators, file)
 
 
-class _FileLowering(Builder):
-    """Writes the operations of one file. `tensors` maps the file's tensors to the network's."""
+class _FileLowering(Lowering):
+    """Lowers the operators of a file."""
 
     def __init__(self, file: LceFile) -> None:
         super().__init__(file.label.strip("'"))
         self._file = file
-        self._tensors: dict[int, Tensor] = {}
-        self._constants: dict[int, np.ndarray] = {}
+        self._constants: dict[TensorInfo, np.ndarray] = {}
 
-    def network(self) -> Network:
-        file, network = self._file, self._network
-        if len(file.inputs) != 1:
-            raise ConversionError(f"{file.label} has {len(file.inputs)} inputs; a program takes one image")
-        (image,) = file.inputs
-        if image.type not in ("FLOAT32", "UINT8"):
-            raise ConversionError(
-                f"{file.label} takes {image.type.lower()} images, but a program takes float values or "
-                "pixels; convert the network with float32 or uint8 input"
-            )
-        if any(tensor.type == "INT8" for tensor in file.outputs):
-            raise ConversionError(
-                f"{file.label} gives int8 values, but a program gives float values; "
-                "convert the network with float32 output"
-            )
-        network.input = network.new_tensor(self._shape(image))
-        self._tensors[image.index] = network.input
-        refused = []
-        for operator in file.operators:
-            try:
-                result = self._lower(operator)
-            except ConversionError as error:
-                refused.append(str(error))
-                result = network.new_tensor(Shape(1, 1, 1))  # so that everything refused gets named at once
-                for output in operator.outputs:
-                    if len(output.shape) in (2, 3, 4) and 0 not in output.shape:
-                        result = network.new_tensor(self._shape(output))
-            if result is not None:
-                result = self.quantized(operator, result)
-                self._tensors[operator.outputs[0].index] = result
-                network.origins.setdefault(result, operator.outputs[0].index)
-        if refused:
-            raise ConversionError(f"{file.label} cannot be exported: {some(list(dict.fromkeys(refused)))}")
-        network.outputs = [self.values(self._tensors[tensor.index]) for tensor in file.outputs]
-        return lowering.without_dead(lowering.pool_signs(network))
+    def named(self, node: Operator) -> tuple[str, str]:
+        return node.label, node.name
 
-    def _shape(self, tensor: TensorInfo) -> Shape:
-        if not 2 <= len(tensor.shape) <= 4 or tensor.shape[0] != 1 or 0 in tensor.shape:
+    def shape_of(self, tensor: TensorInfo) -> Shape:
+        if tensor.shape[:1] != (1,):
             raise ConversionError(f"a tensor of shape {tensor.shape} is not the map of one image")
-        height, width, channels = [1] * (4 - len(tensor.shape)) + list(tensor.shape[1:])
-        return Shape(height, width, channels)
+        return super().shape_of(tensor)
 
     def constant(self, tensor: TensorInfo) -> np.ndarray | None:
         """The value of a tensor that does not depend on the image; None for others."""
-        if tensor.index in self._constants:
-            return self._constants[tensor.index]
+        if tensor in self._constants:
+            return self._constants[tensor]
         return self._file.data(tensor)
 
     def parameter(self, operator: Operator, position: int) -> np.ndarray:
         """An input that must be a constant, as float values."""
-        values = self.constant(operator.inputs[position])
-        if values is None:
-            raise _refused(operator, "its parameters are computed, not constant")
         tensor = operator.inputs[position]
+        values = self.constant(tensor)
+        if values is None:
+            raise self.refused(operator, "its parameters are computed, not constant")
         if values.dtype.kind == "i" and tensor.scales:
             return _real(tensor, values)
         if values.dtype.kind != "f":
-            raise _refused(operator, f"its parameters are {values.dtype}")
+            raise self.refused(operator, f"its parameters are {values.dtype}")
         return values.astype(np.float32)
 
     def filters(self, operator: Operator, axis: int) -> tuple[np.ndarray, np.ndarray | None]:
         """The kernel as it lies in the file; whole numbers with the step of each filter where it is int8."""
         kernel = operator.inputs[1]
-        if kernel.type != "INT8" or kernel.index in self._constants:
+        if kernel.type != "INT8" or kernel in self._constants:
             return self.parameter(operator, 1), None
         levels = self.constant(kernel)
         if levels is None or any(kernel.zero_points) or operator.inputs[0].type != "INT8":
-            raise _refused(operator, "its kernel is int8 in a way that is not known here")
+            raise self.refused(operator, "its kernel is int8 in a way that is not known here")
         steps = np.broadcast_to(np.asarray(kernel.scales, np.float32), levels.shape[axis])
         return levels, steps
 
-    def quantized(self, operator: Operator, tensor: Tensor) -> Tensor:
-        """What an operator makes, rounded to the steps of its output if that is int8."""
-        (output,) = operator.outputs
-        if output.type != "INT8":
-            return tensor
-        same = all(
-            (one.scales, one.zero_points) == (output.scales, output.zero_points)
-            for one in operator.inputs
-            if one.type == "INT8"
-        )
-        if operator.name in _MOVES and same:
-            return tensor
-        (scale,), (zero,), name = output.scales, output.zero_points, operator.label
-        tensor = self.map(name, tensor, "t / {0}", scale)
-        source = operator.inputs[0]
-        if source.type != "INT8":
-            tensor = self.map(name, tensor, "roundf(t)")
-        elif operator.name in _REQUANTIZES:
-            # Whole numbers are multiplied by a number below 1, rounded, and shifted right with rounding.
-            steps = operator.inputs[1].scales if len(operator.inputs) > 1 else (1.0,)
-            _, exponents = np.frexp(np.float64(source.scales[0]) * np.asarray(steps) / scale)
-            parts = 2.0 ** np.maximum(-exponents, 0)
-            tensor = self.map(name, tensor, _REQUANTIZED, parts, 1 / parts)
-        else:
-            stored = operator.name == "AVERAGE_POOL_2D"  # it rounds the numbers with their zero point
-            tensor = self.map(name, tensor, _ROUNDED, zero if stored else 0)
-        tensor = self.map(name, tensor, operations.CLAMP, -128 - zero, 127 - zero)
-        return self.map(name, tensor, operations.SCALE, scale)
-
-    def floats(self, operator: Operator, position: int = 0) -> Tensor:
-        """An input as float values."""
-        if operator.inputs[position].index not in self._tensors:
-            raise _refused(operator, "it reads a constant where a map is expected")
-        return self.values(self._tensors[operator.inputs[position].index])
-
-    def activated(self, operator: Operator, tensor: Tensor, number: int) -> Tensor:
-        """The fused activation of an operator."""
-        if number not in _ACTIVATIONS:
-            raise _refused(operator, "its fused activation is unknown")
-        low, high = _ACTIVATIONS[number]
-        if low is not None:
-            expression = operations.AT_LEAST if high is None else operations.CLAMP
-            limits = [low] if high is None else [low, high]
-            tensor = self.map(operator.label, tensor, expression, *limits)
-        return tensor
-
-    def _lower(self, operator: Operator) -> Tensor | None:
-        """What an operator makes; None where it makes a constant."""
-        if len(operator.outputs) != 1:
-            raise _refused(operator, "it has several outputs")
-        if self._is_constant(operator):
+    def lower(self, node: Operator) -> Tensor | None:
+        if len(node.outputs) != 1:
+            raise self.refused(node, "it has several outputs")
+        if self._is_constant(node):
             return None
-        taken = [
-            t
-            for t in (*operator.inputs, *operator.outputs)
-            if t.index in self._tensors or t in operator.outputs
-        ]
+        taken = [*(tensor for tensor in node.inputs if tensor in self._tensors), *node.outputs]
         if any(t.type == "INT16" or (t.type == "INT8" and len(t.scales) != 1) for t in taken):
-            raise _refused(operator, "it computes with whole numbers in a way that is not known here")
-        if operator.name in _FUNCTIONS:
-            function = lowering.FUNCTIONS[_FUNCTIONS[operator.name]]
-            return self.map(operator.label, self.floats(operator), function)
-        if operator.name in _COMBINATIONS:
-            return self.combination(operator)
-        if operator.name not in _LOWERINGS:
-            raise _refused(operator, "no operation of the exported program computes it")
-        try:
-            return _LOWERINGS[operator.name](self, operator)
-        except KeyError as error:
-            raise _refused(operator, f"the file is damaged: it has no {error}") from error
+            raise self.refused(node, "it computes with whole numbers in a way that is not known here")
+        if node.name in _FUNCTIONS:
+            result = self.apply(node, _FUNCTIONS[node.name])
+        elif node.name in _COMBINATIONS:
+            result = self.combination(node)
+        elif node.name in _LOWERINGS:
+            try:
+                result = _LOWERINGS[node.name](self, node)
+            except KeyError as error:
+                raise self.refused(node, f"the file is damaged: it has no {error}") from error
+        else:
+            raise self.refused(node, "no operation of the exported program computes it")
+        return self.quantized(node, result)
 
     def _is_constant(self, operator: Operator) -> bool:
         """Computes what depends on no image: filters of one sign throughout, and weights of other types."""
@@ -244,298 +169,262 @@ class _FileLowering(Builder):
         elif operator.name == "RESHAPE":
             result = first.reshape(output.shape)
         else:
-            raise _refused(operator, "it computes a constant in a way that is not known here")
-        self._constants[output.index] = result
+            raise self.refused(operator, "it computes a constant in a way that is not known here")
+        self._constants[output] = result
         return True
+
+    def quantized(self, operator: Operator, tensor: Tensor) -> Tensor:
+        """What an operator makes, rounded to the steps of its output if that is int8."""
+        (output,) = operator.outputs
+        if output.type != "INT8":
+            return tensor
+        same = all(
+            (one.scales, one.zero_points) == (output.scales, output.zero_points)
+            for one in operator.inputs
+            if one.type == "INT8"
+        )
+        if operator.name in _MOVES and same:
+            return tensor
+        (scale,), (zero,) = output.scales, output.zero_points
+        tensor = self.map(operator, tensor, "t / {0}", scale)
+        source = operator.inputs[0]
+        if source.type != "INT8":
+            tensor = self.map(operator, tensor, "roundf(t)")
+        elif operator.name in _REQUANTIZES:
+            # Whole numbers are multiplied by a number below 1, rounded, and shifted right with rounding.
+            steps = operator.inputs[1].scales if len(operator.inputs) > 1 else (1.0,)
+            _, exponents = np.frexp(np.float64(source.scales[0]) * np.asarray(steps) / scale)
+            parts = 2.0 ** np.maximum(-exponents, 0)
+            tensor = self.map(operator, tensor, _REQUANTIZED, parts, 1 / parts)
+        else:
+            stored = operator.name == "AVERAGE_POOL_2D"  # it rounds the numbers with their zero point
+            tensor = self.map(operator, tensor, _ROUNDED, zero if stored else 0)
+        tensor = self.map(operator, tensor, ops.CLAMP, -128 - zero, 127 - zero)
+        return self.map(operator, tensor, ops.SCALE, scale)
+
+    def activated(self, operator: Operator, tensor: Tensor, number: int) -> Tensor:
+        """The fused activation of an operator."""
+        if number not in _ACTIVATIONS:
+            raise self.refused(operator, "its fused activation is unknown")
+        low, high = _ACTIVATIONS[number]
+        if low is None:
+            return tensor
+        return self.map(operator, tensor, *((ops.AT_LEAST, low) if high is None else (ops.CLAMP, low, high)))
 
     # Signs
 
     def quantize(self, operator: Operator) -> Tensor:
-        tensor = self._tensors[operator.inputs[0].index]
-        shape = self._network.shapes[tensor]
-        if shape.signs:
-            return tensor
-        return self.add(operations.Sign, operator.label, [tensor], dataclasses.replace(shape, signs=True))
-
-    def dequantize(self, operator: Operator) -> Tensor:
-        return self.floats(operator)
+        return self.sign(operator, self._tensors[operator.inputs[0]])
 
     def binary_convolution(self, operator: Operator) -> Tensor:
         """`multiplier * activation(sum) + bias`, or the sign of `threshold - differing bits`."""
         options, (source, packed) = operator.options, operator.inputs[:2]
-        tensor = self._tensors[source.index]
-        inputs, words = int(options["channels_in"]), self.constant(packed)
-        if words is None or words.ndim != 4 or not self._network.shapes[tensor].signs:
-            raise _refused(operator, "it is no binary convolution with constant filters")
-        octets = np.ascontiguousarray(words, "<i4").view(np.uint8)
-        bits = np.unpackbits(octets, axis=-1, bitorder="little")[..., :inputs]
-        kernel = np.where(bits == 1, np.float32(-1), np.float32(1)).transpose(1, 2, 3, 0)
-        # The packed map says how many words a pixel has, not how many channels.
+        tensor = self._tensors[source]
         shape = self._network.shapes[tensor]
-        if shape.channels != inputs:
-            raise _refused(operator, f"it reads {shape.channels} channels as {inputs}")
-        same = int(options["padding"]) == 0
-        stride = int(options["stride_height"]), int(options["stride_width"])
-        dilation = int(options["dilation_height_factor"]), int(options["dilation_width_factor"])
-        window = lowering.same_window((shape.height, shape.width), _size(kernel), stride, dilation, same)
-        output = self._map_shape(operator, kernel.shape[3])
-        one, name = int(options["pad_values"]) == 1, operator.label
-        padded = window.reaches_over(shape, output)
-        ones = padded and same and one
-        counts = self.add(
-            operations.Convolution, name, [tensor], output, window=window, kernel=kernel, ones=ones
+        channels, words = int(options["channels_in"]), self.constant(packed)
+        if words is None or words.ndim != 4 or not shape.signs:
+            raise self.refused(operator, "it is no binary convolution with constant filters")
+        kernel = _signs(words, channels).transpose(1, 2, 3, 0)
+        # The packed map says how many words a pixel has, not how many channels.
+        if shape.channels != channels:
+            raise self.refused(operator, f"it reads {shape.channels} channels as {channels}")
+        window = self._window_of(
+            operator, tensor, _size(kernel), ("dilation_height_factor", "dilation_width_factor")
         )
+        output = dataclasses.replace(self.shape_of(operator.outputs[0]), channels=kernel.shape[3])
+        one = int(options["pad_values"]) == 1
+        padded = window.reaches_over(shape, output)
+        ones = padded and int(options["padding"]) == 0 and one
+        counts = self.add(ops.Convolution, operator, tensor, output, window=window, kernel=kernel, ones=ones)
         activation = int(options["fused_activation_function"])
         if operator.outputs[0].type == "INT32":
             thresholds = self.constant(operator.inputs[-1])
             if thresholds is None or thresholds.dtype.kind != "i" or (padded and not one):
-                raise _refused(operator, "its thresholds are not known")
+                raise self.refused(operator, "its thresholds are not known")
             least = float(np.prod(kernel.shape[:3])) - 2.0 * thresholds.astype(np.float64)
             least = np.clip(least, -_LARGEST_COUNT, _LARGEST_COUNT)
-            margin = self.map(name, counts, "t - {0}", least)
-            return self.add(operations.Sign, name, [margin], dataclasses.replace(output, signs=True))
+            return self.sign(operator, self.map(operator, counts, "t - {0}", least))
         result = self.activated(operator, counts, activation)
         multiplier, bias = (self.parameter(operator, position) for position in (2, 3))
-        return self.map(name, result, operations.AFFINE, multiplier, bias)
-
-    def _map_shape(self, operator: Operator, channels: int) -> Shape:
-        """The shape of the output; that of a packed map does not say how many channels it has."""
-        return dataclasses.replace(self._shape(operator.outputs[0]), channels=channels)
+        return self.map(operator, result, ops.AFFINE, multiplier, bias)
 
     def pool_signs(self, operator: Operator) -> Tensor:
-        options, tensor = operator.options, self._tensors[operator.inputs[0].index]
-        shape = self._network.shapes[tensor]
+        options, tensor = operator.options, self._tensors[operator.inputs[0]]
+        shape, output = self._network.shapes[tensor], self.shape_of(operator.outputs[0])
         size = int(options["filter_height"]), int(options["filter_width"])
+        window = self._window_of(operator, tensor, size)
+        output = dataclasses.replace(output, channels=shape.channels, signs=shape.signs)
+        return self.add(ops.Pool, operator, tensor, output, window=window, largest=True)
+
+    def _window_of(
+        self, operator: Operator, tensor: Tensor, size: tuple[int, int], dilation: tuple[str, ...] = ()
+    ) -> Window:
+        """The window of an operator of LCE."""
+        options = operator.options
         stride = int(options["stride_height"]), int(options["stride_width"])
-        window = lowering.same_window(
-            (shape.height, shape.width), size, stride, (1, 1), int(options["padding"]) == 0
-        )
-        output = dataclasses.replace(self._map_shape(operator, shape.channels), signs=shape.signs)
-        return self.add(operations.Pool, operator.label, [tensor], output, window=window, largest=True)
+        rows, columns = (int(options[name]) for name in dilation) if dilation else (1, 1)
+        return self.window_over(tensor, size, stride, (rows, columns), int(options["padding"]) == 0)
 
     # Layers with kernels
 
     def _window(
-        self, operator: Operator, size: tuple[int, int], stride: tuple[int, int], dilation: tuple[int, int]
+        self, operator: Operator, tensor: Tensor, size: tuple[int, int], dilation: tuple[int, int] = (1, 1)
     ) -> Window:
-        shape = self._network.shapes[self._tensors[operator.inputs[0].index]]
-        same = _option(operator, 0, "b") == 0
-        return lowering.same_window((shape.height, shape.width), size, stride, dilation, same)
+        """The window of an operator of TFLite; all of them have padding and strides first."""
+        stride = _option(operator, 2), _option(operator, 1)
+        return self.window_over(tensor, size, stride, dilation, _option(operator, 0, "b") == 0)
 
     def _with_bias(
         self, operator: Operator, tensor: Tensor, steps: np.ndarray | None, activation: int
     ) -> Tensor:
         if steps is not None:
-            tensor = self.map(operator.label, tensor, operations.SCALE, steps)
+            tensor = self.map(operator, tensor, ops.SCALE, steps)
         if len(operator.inputs) > 2:
             bias = self.parameter(operator, 2)
             if bias.any():
-                tensor = self.map(operator.label, tensor, operations.BIAS, bias)
+                tensor = self.map(operator, tensor, ops.BIAS, bias)
         return self.activated(operator, tensor, activation)
 
     def convolution(self, operator: Operator) -> Tensor:
-        kernel, steps = self.filters(operator, 0)
-        kernel = kernel.transpose(1, 2, 3, 0)
-        stride = _option(operator, 2), _option(operator, 1)
+        filters, steps = self.filters(operator, 0)
+        kernel, tensor = filters.transpose(1, 2, 3, 0), self.floats(operator)
         dilation = _option(operator, 5, default=1), _option(operator, 4, default=1)
-        tensor = self.floats(operator)
         groups = self._network.shapes[tensor].channels // kernel.shape[2]
-        window = self._window(operator, _size(kernel), stride, dilation)
-        name, output = operator.label, self._shape(operator.outputs[0])
-        result = self.add(
-            operations.Convolution, name, [tensor], output, window=window, kernel=kernel, groups=groups
-        )
+        window = self._window(operator, tensor, _size(kernel), dilation)
+        result = self.add(ops.Convolution, operator, tensor, window=window, kernel=kernel, groups=groups)
         return self._with_bias(operator, result, steps, _option(operator, 3, "b"))
 
     def depthwise(self, operator: Operator) -> Tensor:
         tensor, (weights, steps) = self.floats(operator), self.filters(operator, 3)
-        channels = self._network.shapes[tensor].channels
-        kernel = weights.reshape(*weights.shape[1:3], channels, -1)
-        stride = _option(operator, 2), _option(operator, 1)
+        kernel = weights.reshape(*weights.shape[1:3], self._network.shapes[tensor].channels, -1)
         dilation = _option(operator, 6, default=1), _option(operator, 5, default=1)
-        window = self._window(operator, _size(kernel), stride, dilation)
-        output = self._shape(operator.outputs[0])
-        result = self.add(
-            operations.Depthwise, operator.label, [tensor], output, window=window, kernel=kernel
-        )
+        window = self._window(operator, tensor, _size(kernel), dilation)
+        result = self.add(ops.Depthwise, operator, tensor, window=window, kernel=kernel)
         return self._with_bias(operator, result, steps, _option(operator, 4, "b"))
 
     def dense(self, operator: Operator) -> Tensor:
-        kernel, steps = self.filters(operator, 0)
-        kernel = kernel.T[None, None]
-        tensor, output = self.floats(operator), self._shape(operator.outputs[0])
+        filters, steps = self.filters(operator, 0)
+        kernel, tensor = filters.T[None, None], self.floats(operator)
         shape = self._network.shapes[tensor]
         if shape.channels != kernel.shape[2]:  # TFLite lets a map pass as a vector
             flat = Shape(1, 1, shape.pixels * shape.channels)
-            tensor = self.add(operations.Reshape, operator.label, [tensor], flat)
-        window = Window((1, 1), (1, 1), (1, 1), (0, 0))
-        result = self.add(
-            operations.Convolution, operator.label, [tensor], output, window=window, kernel=kernel
-        )
+            tensor = self.add(ops.Reshape, operator, tensor, flat)
+        result = self.add(ops.Convolution, operator, tensor, window=Window((1, 1)), kernel=kernel)
         return self._with_bias(operator, result, steps, _option(operator, 0, "b"))
 
     # Pools and operators that move values
 
     def pool(self, operator: Operator) -> Tensor:
-        size = _option(operator, 4), _option(operator, 3)
-        stride = _option(operator, 2), _option(operator, 1)
-        window = self._window(operator, size, stride, (1, 1))
-        largest = operator.name == "MAX_POOL_2D"
-        output = self._shape(operator.outputs[0])
-        result = self.add(
-            operations.Pool, operator.label, [self.floats(operator)], output, window=window, largest=largest
-        )
+        tensor, size = self.floats(operator), (_option(operator, 4), _option(operator, 3))
+        window, largest = self._window(operator, tensor, size), operator.name == "MAX_POOL_2D"
+        result = self.add(ops.Pool, operator, tensor, window=window, largest=largest)
         return self.activated(operator, result, _option(operator, 5, "b"))
 
+    def _takes_rows_and_columns(self, operator: Operator) -> bool:
+        axes = self.constant(operator.inputs[1])
+        if axes is None or len(operator.inputs[0].shape) != 4:
+            return False
+        return sorted((axes.reshape(-1) % 4).tolist()) == [1, 2]
+
     def reduce(self, operator: Operator) -> Tensor:
-        rank = len(operator.inputs[0].shape)
-        axes = np.asarray(self.constant(operator.inputs[1])).reshape(-1) % rank
-        if rank != 4 or sorted(axes.tolist()) != [1, 2]:
-            raise _refused(operator, "it does not reduce whole maps")
-        tensor = self.floats(operator)
-        shape = self._network.shapes[tensor]
-        window = Window((shape.height, shape.width), (1, 1), (1, 1), (0, 0))
-        output = Shape(1, 1, shape.channels)
-        return self.add(
-            operations.Pool,
-            operator.label,
-            [tensor],
-            output,
-            window=window,
-            largest=operator.name == "REDUCE_MAX",
-        )
+        if not self._takes_rows_and_columns(operator):
+            raise self.refused(operator, "it does not reduce whole maps")
+        return self.pool_all(operator, self.floats(operator), operator.name == "REDUCE_MAX")
 
     def reshape(self, operator: Operator) -> Tensor:
-        return self.add(
-            operations.Reshape, operator.label, [self.floats(operator)], self._shape(operator.outputs[0])
-        )
+        return self.add(ops.Reshape, operator)
 
     def pad(self, operator: Operator) -> Tensor:
         sides = self.constant(operator.inputs[1])
         if sides is None or sides[0].any():
-            raise _refused(operator, "what it pads with is not known")
-        before = [0] * (4 - len(sides)) + [int(side) for side in sides[1:, 0]]
+            raise self.refused(operator, "what it pads with is not known")
+        before = (*[0] * (4 - len(sides)), *(int(side) for side in sides[1:, 0]))
         value = float(self.parameter(operator, 2).reshape(())) if len(operator.inputs) > 2 else 0.0
-        return self._place(operator, (before[0], before[1], before[2]), value)
-
-    def _place(self, operator: Operator, before: tuple[int, int, int], value: float = 0.0) -> Tensor:
-        shape = self._shape(operator.outputs[0])
-        return self.add(
-            operations.Place, operator.label, [self.floats(operator)], shape, before=before, value=value
-        )
+        return self.add(ops.Place, operator, before=before, value=value)
 
     def slice(self, operator: Operator) -> Tensor:
         begin, steps = (self.constant(operator.inputs[position]) for position in (1, 3))
-        shape = operator.inputs[0].shape
-        known = begin is not None and steps is not None and len(shape) == len(steps) == 4
-        if begin is None or steps is None or not known or any(_option(operator, f) for f in (2, 3, 4)):
-            raise _refused(operator, "it picks values in a way that is not known here")
+        shape, unknown = operator.inputs[0].shape, "it picks values in a way that is not known here"
+        if begin is None or steps is None or not len(shape) == len(steps) == 4:
+            raise self.refused(operator, unknown)
         starts = []
         for axis in range(4):
             start = 0 if _option(operator, 0) >> axis & 1 else int(begin[axis])
             starts.append(start + shape[axis] if start < 0 else start)
-        first = (starts[1], starts[2], starts[3])
+        image, row, column, channel = starts
         stride = (int(steps[1]), int(steps[2]))
-        if starts[0] or min(stride) < 1 or steps[3] != 1 or steps[0] != 1:
-            raise _refused(operator, "it picks values in a way that is not known here")
+        if any(_option(operator, field) for field in (2, 3, 4)) or image or min(stride) < 1:
+            raise self.refused(operator, unknown)
+        if steps[3] != 1 or steps[0] != 1:
+            raise self.refused(operator, unknown)
         if stride == (1, 1):
-            return self._place(operator, (-first[0], -first[1], -first[2]))
-        output = self._shape(operator.outputs[0])
-        if first[2] or output.channels != shape[3]:
-            raise _refused(operator, "it picks pixels and channels at once")
-        window = Window((1, 1), stride, (1, 1), (-first[0], -first[1]))
-        return self.add(
-            operations.Pool, operator.label, [self.floats(operator)], output, window=window, largest=True
-        )
+            return self.add(ops.Place, operator, before=(-row, -column, -channel))
+        if channel or self.shape_of(operator.outputs[0]).channels != shape[3]:
+            raise self.refused(operator, "it picks pixels and channels at once")
+        window = Window((1, 1), stride, before=(-row, -column))
+        return self.add(ops.Pool, operator, window=window, largest=True)
 
     def concatenate(self, operator: Operator) -> Tensor:
-        rank = len(operator.outputs[0].shape)
-        axis = _option(operator, 0) % rank
-        if axis == 0:
-            raise _refused(operator, "it joins images")
-        inputs = [self.floats(operator, position) for position in range(len(operator.inputs))]
-        shape = self._shape(operator.outputs[0])
-        result = self.add(operations.Concatenate, operator.label, inputs, shape, axis=axis + 3 - rank)
+        result = self.concatenate_along(operator, _option(operator, 0))
         return self.activated(operator, result, _option(operator, 1, "b"))
 
     def reverse(self, operator: Operator) -> Tensor:
-        axes = np.asarray(self.constant(operator.inputs[1])).reshape(-1) % 4
-        if sorted(axes.tolist()) != [1, 2] or len(operator.inputs[0].shape) != 4:
-            raise _refused(operator, "it does not turn maps around")
-        return self.add(
-            operations.Flip, operator.label, [self.floats(operator)], self._shape(operator.outputs[0])
-        )
+        if not self._takes_rows_and_columns(operator):
+            raise self.refused(operator, "it does not turn maps around")
+        return self.add(ops.Flip, operator)
 
     def resize(self, operator: Operator) -> Tensor:
         bilinear = operator.name == "RESIZE_BILINEAR"
-        tensor, output = self.floats(operator), self._shape(operator.outputs[0])
+        tensor, output = self.floats(operator), self.shape_of(operator.outputs[0])
         shape = self._network.shapes[tensor]
         corners, half = (_option(operator, field, "b") for field in ((2, 3) if bilinear else (0, 1)))
         factor = output.height // shape.height, output.width // shape.width
         whole = (shape.height * factor[0], shape.width * factor[1]) == (output.height, output.width)
         if corners or not whole or min(factor) < 1 or (bilinear and not half):
-            raise _refused(operator, "it resizes otherwise than by whole factors from the centres")
-        return self.add(
-            operations.Upsample, operator.label, [tensor], output, factor=factor, bilinear=bilinear
-        )
+            raise self.refused(operator, "it resizes otherwise than by whole factors from the centres")
+        return self.add(ops.Upsample, operator, tensor, factor=factor, bilinear=bilinear)
 
     # Functions of values
 
-    def clip(self, operator: Operator) -> Tensor:
-        return self.map(operator.label, self.floats(operator), operations.CLAMP, -1.0, 1.0)
+    def same(self, operator: Operator) -> Tensor:
+        return self.floats(operator)
 
-    def hard_swish(self, operator: Operator) -> Tensor:
-        expression = "t * (t < -3.0f ? 0.0f : (t > 3.0f ? 6.0f : t + 3.0f)) * (1.0f / 6.0f)"
-        return self.map(operator.label, self.floats(operator), expression)
+    def clip(self, operator: Operator) -> Tensor:
+        return self.apply(operator, ops.CLAMP, -1.0, 1.0)
 
     def leaky_relu(self, operator: Operator) -> Tensor:
-        alpha = _option(operator, 0, "f", 0.0)
-        return self.map(operator.label, self.floats(operator), operations.PRELU, alpha)
+        return self.apply(operator, ops.PRELU, _option(operator, 0, "f", 0.0))
 
     def prelu(self, operator: Operator) -> Tensor:
-        tensor, slopes = self.floats(operator), self.parameter(operator, 1)
-        return self.map(operator.label, tensor, operations.PRELU, self._spread(tensor, slopes))
-
-    def _spread(self, tensor: Tensor, values: np.ndarray) -> np.ndarray:
-        """A constant as one value, a value per channel or a value per element of a map."""
-        shape = self._network.shapes[tensor]
-        if values.size == 1 or values.size == values.shape[-1] == shape.channels:
-            return values.reshape(-1)
-        while values.ndim > 3:
-            values = values[0]
-        return np.broadcast_to(values, (shape.height, shape.width, shape.channels)).reshape(-1)
+        tensor = self.floats(operator)
+        return self.map(operator, tensor, ops.PRELU, self.spread(tensor, self.parameter(operator, 1)))
 
     def softmax(self, operator: Operator) -> Tensor:
-        tensor = self.floats(operator)
-        beta = _option(operator, 0, "f", 0.0)
+        tensor, beta = self.floats(operator), _option(operator, 0, "f", 0.0)
         if beta != 1:
-            tensor = self.map(operator.label, tensor, operations.SCALE, beta)
-        return self.add(operations.Softmax, operator.label, [tensor], self._network.shapes[tensor])
+            tensor = self.map(operator, tensor, ops.SCALE, beta)
+        return self.add(ops.Softmax, operator, tensor, self._network.shapes[tensor])
 
     def cast(self, operator: Operator) -> Tensor:
         pixels = operator.inputs[0].type == "UINT8" and operator.inputs[0] == self._file.inputs[0]
         if not pixels or operator.outputs[0].type != "FLOAT32":
-            raise _refused(operator, "it changes the type of values")
+            raise self.refused(operator, "it changes the type of values")
         return self._network.input
 
     def combination(self, operator: Operator) -> Tensor:
         kind = _COMBINATIONS[operator.name]
         constants = [self.constant(tensor) for tensor in operator.inputs]
-        fused = kind in ("add", "subtract", "multiply", "divide")
         position = next((n for n, value in enumerate(constants) if value is not None), None)
         if position is not None:
             tensor = self.floats(operator, 1 - position)
             values = self.parameter(operator, position)
-            if self._shape(operator.outputs[0]) != self._network.shapes[tensor]:
-                raise _refused(operator, "it spreads a map over a larger constant")
-            expression = operations.COMBINATIONS[kind][1 - position].format(u="{0}")
-            result = self.map(operator.label, tensor, expression, self._spread(tensor, values))
+            if self.shape_of(operator.outputs[0]) != self._network.shapes[tensor]:
+                raise self.refused(operator, "it spreads a map over a larger constant")
+            expression = ops.COMBINATIONS[kind][1 - position].format(u="{0}")
+            result = self.map(operator, tensor, expression, self.spread(tensor, values))
         else:
-            first, second = self.floats(operator, 0), self.floats(operator, 1)
-            combined = self.combine(operator.label, kind, first, second)
-            if combined is None:
-                raise _refused(operator, "it combines maps of different shapes")
-            result = combined
+            result = self.combine(operator, kind, self.floats(operator, 0), self.floats(operator, 1))
+        fused = kind not in ("maximum", "minimum")
         return self.activated(operator, result, _option(operator, 0, "b") if fused else 0)
 
 
@@ -544,14 +433,17 @@ def _option(operator: Operator, field: int, kind: str = "i", default: Any = 0) -
     return default if options is None else options.number(field, kind, default)
 
 
-def _refused(operator: Operator, reason: str) -> ConversionError:
-    return ConversionError(f"'{operator.label}' ({operator.name}): {reason}")
-
-
 def _real(tensor: TensorInfo, values: np.ndarray) -> np.ndarray:
     """What the whole numbers of a tensor stand for, which has one scale, or one for each of a vector's."""
     zeros = np.asarray(tensor.zero_points or (0,), np.float32)
     return (values.astype(np.float32) - zeros) * np.asarray(tensor.scales, np.float32)
+
+
+def _signs(words: np.ndarray, channels: int) -> np.ndarray:
+    """Signs, -1 and +1, from words of 32 channels along the last axis."""
+    octets = np.ascontiguousarray(words, "<i4").view(np.uint8)
+    bits = np.unpackbits(octets, axis=-1, bitorder="little")[..., :channels]
+    return 1 - 2 * bits.astype(np.float32)
 
 
 def _size(kernel: np.ndarray) -> tuple[int, int]:
@@ -560,9 +452,9 @@ def _size(kernel: np.ndarray) -> tuple[int, int]:
 
 _LOWERINGS: Mapping[str, Callable[[_FileLowering, Operator], Tensor]] = {
     "LceQuantize": _FileLowering.quantize,
-    "LceDequantize": _FileLowering.dequantize,
-    "QUANTIZE": _FileLowering.dequantize,
-    "DEQUANTIZE": _FileLowering.dequantize,
+    "LceDequantize": _FileLowering.same,
+    "QUANTIZE": _FileLowering.same,
+    "DEQUANTIZE": _FileLowering.same,
     "LceBconv2d": _FileLowering.binary_convolution,
     "LceBMaxPool2d": _FileLowering.pool_signs,
     "CONV_2D": _FileLowering.convolution,
@@ -583,7 +475,6 @@ _LOWERINGS: Mapping[str, Callable[[_FileLowering, Operator], Tensor]] = {
     "RESIZE_NEAREST_NEIGHBOR": _FileLowering.resize,
     "RESIZE_BILINEAR": _FileLowering.resize,
     "RELU_N1_TO_1": _FileLowering.clip,
-    "HARD_SWISH": _FileLowering.hard_swish,
     "LEAKY_RELU": _FileLowering.leaky_relu,
     "PRELU": _FileLowering.prelu,
     "SOFTMAX": _FileLowering.softmax,
@@ -594,132 +485,107 @@ _LOWERINGS: Mapping[str, Callable[[_FileLowering, Operator], Tensor]] = {
 # Comparison with LCE's interpreter ---------------------------------------------------------------------
 
 
-@dataclasses.dataclass(frozen=True)
-class Reference:
-    """What LCE's interpreter computes on images: the outputs, and the tensors that a program keeps.
+def run_file(file: LceFile, images: np.ndarray) -> list[np.ndarray]:
+    """All outputs of LCE's interpreter for preprocessed images, or for pixels where the file takes these."""
+    pixels = file.inputs[0].type == "UINT8"
+    return list(Interpreter(file).predict_all([images.astype(np.uint8) if pixels else images]).values())
 
-    Attributes:
-        outputs: Each output, `(n, …)`.
-        values: Float and int8 tensors by their number in the file, as what they stand for, `(n, …)`; of the
-            first images only.
-        signs: Packed tensors the same way, `(n, height, width, words)`.
+
+def reference(file: LceFile, program: Program, images: np.ndarray) -> dict[TensorInfo, np.ndarray]:
+    """The tensors of a file behind those that a program keeps, as LCE's interpreter computes them.
+
+    Returns:
+        Float and int8 tensors as what they stand for, `(n, …)`; packed ones as they are.
     """
-
-    outputs: list[np.ndarray]
-    values: dict[int, np.ndarray]
-    signs: dict[int, np.ndarray]
-
-
-def reference(file: LceFile, program: Program, images: np.ndarray, traced: int) -> Reference:
-    """Runs a file in LCE's interpreter, on the first `traced` images with the tensors behind a program."""
-    inputs = images
-    if file.inputs[0].type == "UINT8":
-        inputs = np.asarray(images, np.uint8)
-    outputs = list(Interpreter(file).predict_all([inputs]).values())
-    kept = {tensor for step in program.steps for tensor in step.writes}
-    wanted = {program.network.origins[tensor] for tensor in kept if tensor in program.network.origins}
-    makers = file.makers()
-    for number in list(wanted):  # the values that signs were taken of say how near to zero they were
-        maker = makers.get(number)
-        if maker is not None and maker.name == "LceQuantize":
-            wanted.add(maker.inputs[0].index)
-    numbers = sorted(wanted - {tensor.index for tensor in (*file.inputs, *file.outputs)})
-    probed = LceFile(file.with_outputs(numbers))
-    arrays = (
-        list(Interpreter(probed).predict_all([inputs[:traced]]).values())[-len(numbers) :] if numbers else []
-    )
-    values: dict[int, np.ndarray] = {}
-    signs: dict[int, np.ndarray] = {}
-    for number, array in zip(numbers, arrays, strict=True):
-        (signs if file.tensors[number].type == "INT32" else values)[number] = array
-    return Reference(outputs, values, signs)
+    origins, makers = program.network.origins, file.makers()
+    wanted = {origins[tensor] for step in program.steps for tensor in step.writes if tensor in origins}
+    for tensor in list(wanted):  # the values that signs were taken of say how near to zero they were
+        source = _source(makers, tensor)
+        if source is not None:
+            wanted.add(source)
+    probes = sorted(wanted - {*file.inputs, *file.outputs}, key=lambda tensor: tensor.index)
+    if not probes:
+        return {}
+    probed = LceFile(file.with_outputs([tensor.index for tensor in probes]))
+    return dict(zip(probes, run_file(probed, images)[-len(probes) :], strict=True))
 
 
-def forced(program: Program, expected: Reference) -> dict[Tensor, np.ndarray]:
+def _source(makers: Mapping[int, Operator], tensor: TensorInfo) -> TensorInfo | None:
+    """What signs were taken of; None where a threshold decides them."""
+    if tensor.type != "INT32":
+        return tensor
+    maker = makers.get(tensor.index)
+    return maker.inputs[0] if maker is not None and maker.name == "LceQuantize" else None
+
+
+def forced(program: Program, expected: Mapping[TensorInfo, np.ndarray]) -> dict[Tensor, np.ndarray]:
     """What a program's tensors are set to once computed, so that each step starts from LCE's values.
 
     Float maps `(n, height, width, channels)`, signs as -1 and +1.
     """
     network, result = program.network, {}
     for tensor in (tensor for step in program.steps for tensor in step.writes):
-        shape, number = network.shapes[tensor], network.origins.get(tensor)
-        array = _of_tensor(expected, number, shape)
-        if array is not None:
-            size = (len(array), shape.height, shape.width, shape.channels)
-            result[tensor] = array.reshape(size)
+        shape, origin = network.shapes[tensor], network.origins.get(tensor)
+        array = None if origin is None else expected.get(origin)
+        if origin is None or array is None or (origin.type == "INT32" and not shape.signs):
+            continue
+        if origin.type == "INT32":
+            array = _signs(array, shape.channels)
+        elif shape.signs:
+            array = np.where(array >= 0, np.float32(1), np.float32(-1))
+        result[tensor] = array.reshape(len(array), shape.height, shape.width, shape.channels)
     return result
 
 
-def _of_tensor(expected: Reference, number: int | None, shape: Shape) -> np.ndarray | None:
-    if number in expected.values:
-        values = expected.values[number]
-        return np.where(values >= 0, np.float32(1), np.float32(-1)) if shape.signs else values
-    if number not in expected.signs or not shape.signs:
-        return None
-    octets = np.ascontiguousarray(expected.signs[number], "<i4").view(np.uint8)
-    bits = np.unpackbits(octets, axis=-1, bitorder="little")[..., : shape.channels]
-    return 1 - 2 * bits.astype(np.float32)
-
-
 def prove_file(
-    file: LceFile, program: Program, outcome: Outcome, expected: Reference, traced: int
+    file: LceFile,
+    program: Program,
+    outcome: Outcome,
+    expected: Mapping[TensorInfo, np.ndarray],
+    outputs: Sequence[np.ndarray],
 ) -> LayerProof:
     """Compares every tensor that a program kept with LCE's, each computed from LCE's values before it.
 
-    Signs may differ where LCE's value is next to zero; those that a threshold decides may not. The first
-    `traced` outputs of the program must be those that it computed from LCE's values.
+    Signs may differ where LCE's value is next to zero; those that a threshold decides may not.
+
+    Args:
+        file: The file.
+        program: Its program.
+        outcome: What the program computed, of the first images with the tensors of `forced` for its own.
+        expected: What LCE's interpreter computes inside for these images, see `reference`.
+        outputs: The outputs of the interpreter for them.
     """
-    makers, network = file.makers(), program.network
-    compared = flipped = total = 0
-    difference = None
-    targets = forced(program, expected)
+    network, makers, proof = program.network, file.makers(), LayerProof()
     lost = _lost_digits(network, {*outcome.values, *outcome.signs})
-    for tensor, target in targets.items():
-        number = network.origins[tensor]
-        name, shape = file.tensors[number].name.split(";")[0], network.shapes[tensor]
-        compared += 1
-        if not shape.signs:
-            if tensor not in outcome.values:
-                compared -= 1
-                continue
+    for tensor, target in forced(program, expected).items():
+        origin, rounding = network.origins[tensor], lost.get(tensor, 0.0)
+        name = origin.name.split(";")[0]
+        if tensor in outcome.values:
             actual = outcome.values[tensor].reshape(target.shape)
-            gap = np.abs(actual - target)
-            limit = largest_rounding(target, lost.get(tensor, 0.0))
-            wrong = ~(gap <= np.maximum(limit, _step(file, makers, number)))
-            largest = float(gap.max())
-        else:
-            other = outcome.signs[tensor].reshape(target.shape) != target
-            maker = makers.get(number)
-            source = number if number in expected.values else None
-            if source is None and maker is not None and maker.name == "LceQuantize":
-                source = maker.inputs[0].index
-            values = expected.values.get(source) if source is not None else None
-            size = np.ones_like(target) if values is None else np.abs(values).reshape(target.shape)
-            near = 0.0 if values is None else TOLERANCE * deviation(values)
-            near = max(near, 0.0 if source is None else _step(file, makers, source))
-            wrong = other & ~(size <= np.maximum(near, lost.get(tensor, 0.0)))
-            flipped, total = flipped + int(other.sum()), total + other.size
-            largest = float(size[wrong].max(initial=0.0))
-        if wrong.any() and difference is None:
-            difference = Difference(name, float(wrong.mean()), largest)
+            proof.compare_values(name, actual, target, rounding, _step(makers, origin))
+        elif tensor in outcome.signs:
+            source = _source(makers, origin)
+            near = 0.0 if source is None else _step(makers, source)
+            sizes = np.ones_like(target)
+            if source is not None and source in expected:
+                sizes = np.abs(expected[source]).reshape(target.shape)
+                near = max(near, TOLERANCE * deviation(expected[source]))
+            differs = outcome.signs[tensor].reshape(target.shape) != target
+            proof.compare_signs(name, differs, sizes, np.maximum(near, rounding))
     for end, name, tensor, target, actual in zip(
-        file.outputs, file.output_names, network.outputs, expected.outputs, outcome.outputs, strict=True
+        file.outputs, file.output_names, network.outputs, outputs, outcome.outputs, strict=True
     ):
         shape = network.shapes[tensor]
-        target = target[:traced].reshape(traced, shape.height, shape.width, shape.channels)
-        gap = np.abs(actual[:traced].reshape(target.shape) - target)
-        limit = largest_rounding(target, lost.get(tensor, 0.0))
-        wrong = ~(gap <= np.maximum(limit, _step(file, makers, end.index)))
-        compared += 1
-        if wrong.any() and difference is None:
-            difference = Difference(name, float(wrong.mean()), float(gap.max()))
-    return LayerProof(compared, flipped, total, difference)
+        target = target.reshape(len(target), shape.height, shape.width, shape.channels)
+        actual = actual[: len(target)].reshape(target.shape)
+        proof.compare_values(name, actual, target, lost.get(tensor, 0.0), _step(makers, end))
+    return proof
 
 
-def _step(file: LceFile, makers: Mapping[int, Operator], number: int) -> float:
+def _step(makers: Mapping[int, Operator], tensor: TensorInfo) -> float:
     """By how much rounding may move a tensor: a step of one that is int8, or was just before."""
-    maker = makers.get(number)
-    whole = file.tensors[number] if maker is None or maker.name != "DEQUANTIZE" else maker.inputs[0]
+    maker = makers.get(tensor.index)
+    whole = tensor if maker is None or maker.name != "DEQUANTIZE" else maker.inputs[0]
     return 1.001 * whole.scales[0] if whole.type == "INT8" else 0.0
 
 
@@ -737,18 +603,16 @@ def _lost_digits(network: Network, exact: Container[Tensor]) -> dict[Tensor, np.
     lost: dict[Tensor, np.ndarray] = {}
     for op in network.operations:
         before = [lost[tensor] for tensor in op.inputs if tensor in lost and tensor not in exact]
-        if isinstance(op, operations.Convolution) and network.shapes[op.inputs[0]].signs:
+        if isinstance(op, ops.Convolution) and network.shapes[op.inputs[0]].signs:
             sums[op.output] = float(np.prod(op.kernel.shape[:3]))
-        elif isinstance(op, operations.Map) and op.inputs[0] in sums:
-            if op.expression == operations.AFFINE:
+        elif isinstance(op, ops.Map) and op.inputs[0] in sums:
+            if op.expression == ops.AFFINE:
                 lost[op.output] = LAST_DIGIT * sums[op.inputs[0]] * np.abs(op.parameters[0])
             else:  # an activation before the multiplier
                 sums[op.output] = sums[op.inputs[0]]
-        elif before and isinstance(op, operations.Map) and op.expression == operations.AFFINE:
+        elif before and isinstance(op, ops.Map) and op.expression == ops.AFFINE:
             lost[op.output] = np.abs(op.parameters[0]) * before[0]
-        elif before and isinstance(
-            op, operations.Map | operations.Combine | operations.Pool | operations.Sign
-        ):
+        elif before and isinstance(op, ops.Map | ops.Combine | ops.Pool | ops.Sign):
             lost[op.output] = np.asarray(np.sum(np.broadcast_arrays(*before), axis=0))
         elif before:  # in other channels
             lost[op.output] = np.asarray(max(one.max() for one in before))

@@ -39,9 +39,24 @@ class Shape:
         return self.height * self.width
 
     @property
+    def values(self) -> int:
+        """Number of values."""
+        return self.pixels * self.channels
+
+    @property
+    def pixel_size(self) -> int:
+        """Elements of one pixel, each of `c_type`."""
+        return -(-self.channels // 8) if self.signs else self.channels
+
+    @property
     def pixel_bytes(self) -> int:
         """Bytes of one pixel."""
-        return -(-self.channels // 8) if self.signs else 4 * self.channels
+        return self.pixel_size if self.signs else 4 * self.pixel_size
+
+    @property
+    def c_type(self) -> str:
+        """The type of its elements in C."""
+        return "uint8_t" if self.signs else "float"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,9 +64,9 @@ class Window:
     """Which pixels an output pixel sees: `first = stride * position - before`, then `dilation` apart."""
 
     size: tuple[int, int]
-    stride: tuple[int, int]
-    dilation: tuple[int, int]
-    before: tuple[int, int]
+    stride: tuple[int, int] = (1, 1)
+    dilation: tuple[int, int] = (1, 1)
+    before: tuple[int, int] = (0, 0)
 
     def taps(self, axis: int, position: int, length: int) -> tuple[int, int]:
         """First tap inside a map of `length` and the number of taps inside, for one output position."""
@@ -60,14 +75,26 @@ class Window:
         inside = [tap for tap in range(self.size[axis]) if 0 <= start + tap * step < length]
         return (inside[0], len(inside)) if inside else (0, 0)
 
+    def seen(self, source: Shape, output: Shape) -> tuple[list[int], list[int]]:
+        """How many rows and columns of taps are inside the map, for each row and column of output."""
+        rows = [self.taps(0, position, source.height)[1] for position in range(output.height)]
+        columns = [self.taps(1, position, source.width)[1] for position in range(output.width)]
+        return rows, columns
+
     def reaches_over(self, source: Shape, output: Shape) -> bool:
         """Whether a pixel of the output sees taps outside of the map."""
-        sizes = ((output.height, source.height), (output.width, source.width))
-        return any(
-            self.taps(axis, position, size)[1] < self.size[axis]
-            for axis, (count, size) in enumerate(sizes)
-            for position in range(count)
+        rows, columns = self.seen(source, output)
+        return min(rows) < self.size[0] or min(columns) < self.size[1]
+
+    def reach(self, output: Shape) -> tuple[int, int]:
+        """Rows and columns from the first tap of the first output pixel to the last tap of the last one."""
+        rows, columns = (
+            (count - 1) * stride + (size - 1) * dilation + 1
+            for count, stride, size, dilation in zip(
+                (output.height, output.width), self.stride, self.size, self.dilation, strict=True
+            )
         )
+        return rows, columns
 
 
 @dataclasses.dataclass(eq=False)
@@ -118,12 +145,10 @@ class Pool(Operation):
     largest: bool
 
 
-@dataclasses.dataclass(eq=False)
 class Sign(Operation):
     """Signs of a float map: +1 for `x >= 0`, else -1."""
 
 
-@dataclasses.dataclass(eq=False)
 class Values(Operation):
     """Signs as float values -1 and +1."""
 
@@ -165,7 +190,6 @@ COMBINATIONS = {
 """Expressions of `Combine` by name, for the maps in their order and in the other one."""
 
 
-@dataclasses.dataclass(eq=False)
 class Softmax(Operation):
     """`exp(x_c) / sum exp(x)` over the channels."""
 
@@ -193,12 +217,10 @@ class Upsample(Operation):
     bilinear: bool
 
 
-@dataclasses.dataclass(eq=False)
 class Flip(Operation):
     """Rows and columns in reverse order."""
 
 
-@dataclasses.dataclass(eq=False)
 class Reshape(Operation):
     """The same values in the same order under another shape."""
 
@@ -229,7 +251,7 @@ class Network:
         shapes: Shape of every tensor.
         input: The image.
         outputs: What is returned.
-        origins: For tensors that are those of a Keras graph, or their signs: the tensor there.
+        origins: For tensors that are those of a Keras graph or of a file, or their signs: the tensor there.
     """
 
     name: str
@@ -255,56 +277,11 @@ class Network:
         for operation in self.operations:
             if isinstance(operation, Convolution | Depthwise):
                 source, output = self.shapes[operation.inputs[0]], self.shapes[operation.output]
-                taps = [
-                    sum(
-                        operation.window.size[axis]
-                        if isinstance(operation, Convolution) and operation.ones
-                        else operation.window.taps(axis, position, size)[1]
-                        for position in range(count)
-                    )
-                    for axis, (count, size) in enumerate(
-                        ((output.height, source.height), (output.width, source.width))
-                    )
-                ]
-                inputs = operation.kernel.shape[2] if isinstance(operation, Convolution) else 1
-                counts[source.signs] += taps[0] * taps[1] * inputs * output.channels
+                inputs, (rows, columns) = 1, operation.window.seen(source, output)
+                taps = sum(rows) * sum(columns)
+                if isinstance(operation, Convolution):
+                    inputs = operation.kernel.shape[2]
+                    if operation.ones:
+                        taps = output.pixels * operation.window.size[0] * operation.window.size[1]
+                counts[source.signs] += taps * inputs * output.channels
         return Work(counts[True], counts[False])
-
-
-class Builder:
-    """Writes the operations of a network, one behind the other; what reads a model or a file extends it."""
-
-    def __init__(self, name: str) -> None:
-        self._network = Network(name, [], {}, 0, [])
-
-    def add(
-        self, kind: type[Operation], name: str, inputs: list[Tensor], shape: Shape, **options: Any
-    ) -> Tensor:
-        """Adds an operation and returns what it makes."""
-        output = self._network.new_tensor(shape)
-        self._network.operations.append(kind(name, inputs, output, **options))
-        return output
-
-    def values(self, tensor: Tensor) -> Tensor:
-        """A tensor as float values."""
-        shape = self._network.shapes[tensor]
-        if not shape.signs:
-            return tensor
-        return self.add(Values, "signs", [tensor], dataclasses.replace(shape, signs=False))
-
-    def map(self, name: str, tensor: Tensor, expression: str, *parameters: Any) -> Tensor:
-        """A function of each value; see `Map`."""
-        arrays = tuple(np.atleast_1d(np.asarray(values, np.float32)) for values in parameters)
-        shape = self._network.shapes[tensor]
-        return self.add(Map, name, [tensor], shape, expression=expression, parameters=arrays)
-
-    def combine(self, name: str, kind: str, first: Tensor, second: Tensor) -> Tensor | None:
-        """A function of two maps, one of `COMBINATIONS`; None where their shapes do not fit."""
-        expression, swapped = COMBINATIONS[kind]
-        shapes = [self._network.shapes[tensor] for tensor in (first, second)]
-        if shapes[0].pixels < shapes[1].pixels or shapes[0].channels < shapes[1].channels:
-            first, second, expression, swapped = second, first, swapped, expression
-            shapes.reverse()
-        if shapes[0] != shapes[1] and (shapes[1].pixels, shapes[1].channels) != (1, shapes[0].channels):
-            return None
-        return self.add(Combine, name, [first, second], shapes[0], expression=expression, swapped=swapped)

@@ -12,21 +12,8 @@ import dataclasses
 
 import numpy as np
 
-from bnn_tf.export.operations import (
-    Combine,
-    Convolution,
-    Depthwise,
-    Map,
-    Network,
-    Operation,
-    Pool,
-    Reshape,
-    Shape,
-    Sign,
-    Softmax,
-    Tensor,
-    Values,
-)
+from bnn_tf.export import operations as ops
+from bnn_tf.export.operations import Network, Shape, Tensor
 
 ALIGNMENT = 64
 STRIP = 4
@@ -38,17 +25,9 @@ _NEAREST_CACHE = 2**15
 
 
 @dataclasses.dataclass(frozen=True)
-class Apply:
-    """A function of the values at hand."""
-
-    operation: Map
-
-
-@dataclasses.dataclass(frozen=True)
 class Join:
-    """A function of the values at hand and those of another tensor at the same pixel."""
+    """A function of the values at hand and those of another tensor at the same pixel; see `Combine`."""
 
-    operation: Combine
     other: Tensor
     expression: str
 
@@ -74,14 +53,14 @@ class Step:
     Attributes:
         kernel: Makes the values of a pixel; None where they are read from `source` as they are.
         source: The first tensor it reads.
-        tail: What happens to the values, in order.
+        tail: What happens to the values, in order; a `Map` is a function of each of them.
         shape: Shape of its output.
         names: The layers that it computes.
     """
 
-    kernel: Operation | None
+    kernel: ops.Operation | None
     source: Tensor
-    tail: list[Apply | Join | Store | Pack]
+    tail: list[ops.Map | Join | Store | Pack]
     shape: Shape
     names: list[str]
 
@@ -152,93 +131,93 @@ class Program:
 
 def compile_network(network: Network) -> Program:
     """Fuses the operations of a network and plans its memory."""
-    _own_outputs(network)
-    program = _fuse(network)
+    views = {op.output: op.inputs[0] for op in network.operations if isinstance(op, ops.Reshape)}
+    program = Program(network, [], views)
+    _own_outputs(program)
+    _fuse(program)
     _find_borders(program)
     _plan(program)
     return program
 
 
-def _own_outputs(network: Network) -> None:
+def _own_outputs(program: Program) -> None:
     """Gives each output memory of its own: one that is the image, or another output, becomes a copy."""
-    views = {op.output: op.inputs[0] for op in network.operations if isinstance(op, Reshape)}
-    taken: set[Tensor] = {network.input}
+    network = program.network
+    taken = {network.input}
     for number, tensor in enumerate(network.outputs):
-        root = tensor
-        while root in views:
-            root = views[root]
+        root = program.root(tensor)
         if root in taken:
-            copy = network.new_tensor(network.shapes[tensor])
-            network.operations.append(Map("output", [tensor], copy, "t"))
-            network.outputs[number] = copy
+            copy = network.outputs[number] = network.new_tensor(network.shapes[tensor])
+            network.operations.append(ops.Map("output", [tensor], copy, "t"))
         taken.add(root)
 
 
-def _fuse(network: Network) -> Program:
-    steps: list[Step] = []
-    views: dict[Tensor, Tensor] = {}
+def _fuse(program: Program) -> None:
+    network = program.network
     ready: set[Tensor] = {network.input}
-    done: set[int] = set()
+    done: set[ops.Operation] = set()
     for operation in network.operations:
-        if id(operation) in done:
+        if operation in done:
             continue
-        done.add(id(operation))
-        if isinstance(operation, Reshape):
-            views[operation.output] = operation.inputs[0]
+        if isinstance(operation, ops.Reshape):
             ready.add(operation.output)
             continue
         step = _begin(network, operation)
         if not network.shapes[operation.output].signs:
             _extend(network, step, operation, ready, done)
-        steps.append(step)
+        program.steps.append(step)
         ready.update(step.writes)
-    return Program(network, steps, views)
 
 
-def _begin(network: Network, operation: Operation) -> Step:
+def _begin(network: Network, operation: ops.Operation) -> Step:
     source, shape = operation.inputs[0], network.shapes[operation.output]
-    if isinstance(operation, Map):
-        return Step(None, source, [Apply(operation)], shape, [operation.name])
-    if isinstance(operation, Combine):
-        join = Join(operation, operation.inputs[1], operation.expression)
-        return Step(None, source, [join], shape, [operation.name])
-    if isinstance(operation, Sign):
-        return Step(None, source, [Pack(operation.output)], network.shapes[source], [operation.name])
-    return Step(operation, source, [], shape, [operation.name])
+    first: list[ops.Map | Join | Store | Pack]
+    if isinstance(operation, ops.Map):
+        first = [operation]
+    elif isinstance(operation, ops.Combine):
+        first = [Join(operation.inputs[1], operation.expression)]
+    elif isinstance(operation, ops.Sign):
+        first = [Pack(operation.output)]
+    else:
+        return Step(operation, source, [], shape, [operation.name])
+    return Step(None, source, first, shape, [operation.name])
 
 
-def _extend(network: Network, step: Step, operation: Operation, ready: set[Tensor], done: set[int]) -> None:
+def _extend(
+    network: Network,
+    step: Step,
+    operation: ops.Operation,
+    ready: set[Tensor],
+    done: set[ops.Operation],
+) -> None:
     """Takes into the step what can be done with its values while they are at hand."""
     tensor = operation.output
     while True:
         readers = network.consumers(tensor)
-        packs = [reader for reader in readers if isinstance(reader, Sign)]
-        others = [reader for reader in readers if not isinstance(reader, Sign)]
-        follower = next(
-            (reader for reader in others if _can_follow(network, reader, tensor, ready, step)), None
-        )
+        packs = [reader for reader in readers if isinstance(reader, ops.Sign)]
+        others = [reader for reader in readers if not isinstance(reader, ops.Sign)]
+        follower = next((reader for reader in others if _can_follow(network, reader, tensor, ready)), None)
         if tensor in network.outputs or len(others) > 1 or (others and follower is None):
             step.tail.append(Store(tensor))
-        for pack in packs:
-            step.tail.append(Pack(pack.output))
-            done.add(id(pack))
-        if follower is None or id(follower) in done:
+        step.tail += [Pack(pack.output) for pack in packs]
+        done.update(packs)
+        if follower is None or follower in done:
             return
-        done.add(id(follower))
+        done.add(follower)
         step.names.append(follower.name)
-        if isinstance(follower, Map):
-            step.tail.append(Apply(follower))
-        elif isinstance(follower, Combine):
+        if isinstance(follower, ops.Map):
+            step.tail.append(follower)
+        elif isinstance(follower, ops.Combine):
             first = follower.inputs[0] == tensor
             other = follower.inputs[1 if first else 0]
-            step.tail.append(Join(follower, other, follower.expression if first else follower.swapped))
+            step.tail.append(Join(other, follower.expression if first else follower.swapped))
         tensor = follower.output
 
 
-def _can_follow(network: Network, reader: Operation, tensor: Tensor, ready: set[Tensor], step: Step) -> bool:
-    if isinstance(reader, Map):
+def _can_follow(network: Network, reader: ops.Operation, tensor: Tensor, ready: set[Tensor]) -> bool:
+    if isinstance(reader, ops.Map):
         return True
-    if not isinstance(reader, Combine) or reader.inputs[0] == reader.inputs[1]:
+    if not isinstance(reader, ops.Combine) or reader.inputs[0] == reader.inputs[1]:
         return False
     if reader.inputs[0] != tensor and network.shapes[reader.inputs[0]] != network.shapes[tensor]:
         return False  # the tensor is the single pixel
@@ -248,24 +227,21 @@ def _can_follow(network: Network, reader: Operation, tensor: Tensor, ready: set[
 def _find_borders(program: Program) -> None:
     network = program.network
     for operation in network.operations:
-        if not isinstance(operation, Convolution) or not operation.ones:
+        if not isinstance(operation, ops.Convolution) or not operation.ones:
             continue
         tensor = operation.inputs[0]
-        shape, output, window = network.shapes[tensor], network.shapes[operation.output], operation.window
-        ends = []
-        for axis, (count, size) in enumerate(((output.height, shape.height), (output.width, shape.width))):
-            reach = (count - 1) * window.stride[axis] + (window.size[axis] - 1) * window.dilation[axis] + 1
-            ends.append(max(reach - window.before[axis] - size, 0))
+        shape, window = network.shapes[tensor], operation.window
+        rows, columns = window.reach(network.shapes[operation.output])
         old = program.borders.get(tensor, Border())
         program.borders[tensor] = Border(
             max(old.top, window.before[0]),
             max(old.left, window.before[1]),
-            max(old.bottom, ends[0]),
-            max(old.right, ends[1]),
+            max(old.bottom, rows - window.before[0] - shape.height),
+            max(old.right, columns - window.before[1] - shape.width),
         )
 
 
-def real_strips(kernel: Convolution, shape: Shape) -> int:
+def real_strips(kernel: ops.Convolution, shape: Shape) -> int:
     """Strips of pixels for which a real convolution takes a block of its filters in turn.
 
     Several where the nearest cache does not hold all filters, but the values of that number of pixels.
@@ -276,19 +252,14 @@ def real_strips(kernel: Convolution, shape: Shape) -> int:
     return max(1, min(4, fitting, shape.pixels // REAL_STRIP))
 
 
-def _strip_pixels(kernel: Convolution, shape: Shape, binary: bool) -> int:
-    """Pixels that a convolution computes at once: a strip, of which the last may be repeated, or one."""
-    if shape.pixels == 1:
-        return 1
-    return STRIP if binary else REAL_STRIP * real_strips(kernel, shape)
-
-
-def strip_layout(kernel: Convolution, shape: Shape, binary: bool) -> tuple[int, int, int]:
+def strip_layout(kernel: ops.Convolution, shape: Shape, binary: bool) -> tuple[int, int, int]:
     """Where a convolution keeps the counts and the codes of its strip behind its values; their end, in bytes.
 
     The values are floats, the counts (of a binary convolution) and the codes of its windows 16-bit numbers.
     """
-    pixels = _strip_pixels(kernel, shape, binary)
+    pixels = STRIP if binary else REAL_STRIP * real_strips(kernel, shape)  # of the last one some are repeated
+    if shape.pixels == 1:
+        pixels = 1
     counts = _aligned(-(-shape.channels // 16) * 16 * 4 * pixels)
     if not binary:
         return counts, counts, counts
@@ -347,13 +318,13 @@ def block_filters(kernel: np.ndarray) -> np.ndarray:
 def scratch_bytes(step: Step, shapes: dict[Tensor, Shape]) -> int:
     """Bytes of the pixels that a step works on, and of what a binary convolution counts with."""
     kernel = step.kernel
-    if isinstance(kernel, Pool) and shapes[kernel.output].signs:
+    if isinstance(kernel, ops.Pool) and shapes[kernel.output].signs:
         return 0
-    floats = -(-step.shape.channels // 16) * 16 * 4
-    if isinstance(kernel, Convolution):
+    if isinstance(kernel, ops.Convolution):
         return strip_layout(kernel, step.shape, shapes[kernel.inputs[0]].signs)[2]
-    needs = isinstance(kernel, Depthwise | Pool | Softmax | Values) or kernel is not None
-    return _aligned(floats) if needs or any(isinstance(part, Pack) for part in step.tail) else 0
+    if kernel is None and not any(isinstance(part, Pack) for part in step.tail):
+        return 0
+    return _aligned(-(-step.shape.channels // 16) * 16 * 4)
 
 
 def _aligned(size: int) -> int:

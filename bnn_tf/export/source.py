@@ -5,37 +5,16 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import re
+from contextlib import AbstractContextManager
 from importlib import resources
 
 import numpy as np
 
-from bnn_tf.export.c_text import Block, Lines, c_type, comment, float_literal, string_literal, wrapped
-from bnn_tf.export.operations import (
-    AFFINE,
-    AT_LEAST,
-    BIAS,
-    CLAMP,
-    PRELU,
-    RELU,
-    RELU6,
-    SCALE,
-    Concatenate,
-    Convolution,
-    Depthwise,
-    Flip,
-    Operation,
-    Place,
-    Pool,
-    Shape,
-    Softmax,
-    Tensor,
-    Upsample,
-    Values,
-    Window,
-)
+from bnn_tf.export import operations as ops
+from bnn_tf.export.c_text import Lines, c_type, comment, float_literal, string_literal, wrapped
+from bnn_tf.export.operations import Shape, Tensor, Window
 from bnn_tf.export.program import (
     STRIP,
-    Apply,
     Border,
     Join,
     Pack,
@@ -55,14 +34,14 @@ _VALUES, _SUMS = "values[c]", "(float)(taps - 2 * (int)differ[c])"
 _VECTOR_FORMS = {
     _VALUES: "net_values_at(values + c)",
     _SUMS: "net_sums_of(differ + c, taps)",
-    AFFINE: "net_plus(net_times(t, {0}), {1})",
-    BIAS: "net_plus(t, {0})",
-    SCALE: "net_times(t, {0})",
-    AT_LEAST: "net_at_least(t, {0})",
-    CLAMP: "net_at_most(net_at_least(t, {0}), {1})",
-    RELU: "net_at_least(t, net_values_of(0.0f))",
-    RELU6: "net_at_most(net_at_least(t, net_values_of(0.0f)), net_values_of(6.0f))",
-    PRELU: "net_prelu(t, {0})",
+    ops.AFFINE: "net_plus(net_times(t, {0}), {1})",
+    ops.BIAS: "net_plus(t, {0})",
+    ops.SCALE: "net_times(t, {0})",
+    ops.AT_LEAST: "net_at_least(t, {0})",
+    ops.CLAMP: "net_at_most(net_at_least(t, {0}), {1})",
+    ops.RELU: "net_at_least(t, net_values_of(0.0f))",
+    ops.RELU6: "net_at_most(net_at_least(t, net_values_of(0.0f)), net_values_of(6.0f))",
+    ops.PRELU: "net_prelu(t, {0})",
     "t + {u}": "net_plus(t, {u})",
     "{u} + t": "net_plus(t, {u})",
     "t * {u}": "net_times(t, {u})",
@@ -113,7 +92,11 @@ def write_source(program: Program, name: str, labels: Labels, subbit: bool = Fal
 
 def runtime(piece: str, name: str) -> str:
     """A file of C functions that programs are made of, with the prefix `name`."""
-    return _prefixed(resources.files("bnn_tf.export").joinpath(f"runtime/{piece}.c").read_text(), name)
+    return _prefixed(_runtime(piece), name)
+
+
+def _runtime(piece: str) -> str:
+    return resources.files("bnn_tf.export").joinpath(f"runtime/{piece}.c").read_text()
 
 
 def _prefixed(text: str, name: str) -> str:
@@ -122,6 +105,8 @@ def _prefixed(text: str, name: str) -> str:
 
 
 class _Writer:
+    """Writes a program. Its names begin with `net_` and `NET_` until `_named` gives them their own prefix."""
+
     def __init__(self, program: Program, name: str, labels: Labels, subbit: bool) -> None:
         self._program, self._name, self._labels, self._subbit = program, name, labels, subbit
         self._expansions: list[str] = []
@@ -131,49 +116,53 @@ class _Writer:
         self._declared: list[str] = []
         self._flash = 0
         self._calls: list[str] = []
-        self._pieces: dict[str, None] = {"common": None, "threads": None}
+        self._pieces = {"common", "threads"}
+        outputs = range(1, len(program.network.outputs))
+        self._outputs = ["logits", *(f"output{number}" for number in outputs)]
+        self._arguments = ", ".join(f"float *{output}" for output in self._outputs)
 
     def source(self) -> Source:
         steps = [self._step(number, step) for number, step in enumerate(self._program.steps)]
-        entry, main = self._entry(), runtime("main", self._name)
-        common, *pieces = (runtime(piece, self._name) for piece in PIECES if piece in self._pieces)
-        network = self._program.network
-        shape = self._shapes[network.input]
-        text = "\n".join(
-            [
-                f"/* {comment(network.name)} as a C program, written by bnn-tf */",
-                f"/* {self._flash} bytes of constants, {self._program.arena} bytes of memory. */",
-                common,
-                self._defines(shape),
-                '#ifdef __cplusplus\nextern "C" {\n#endif',
-                *self._prototypes(),
-                "#ifdef __cplusplus\n}\n#endif\n",
-                *pieces,
-                self._arena(),
-                *self._declared,
-                "",
-                *steps,
-                entry,
-                self._other_outputs(),
-                main,
-            ]
-        )
-        header = "\n".join(
-            [
-                f"/* {comment(network.name)} as a C program, see {self._name}.c. Written by bnn-tf. */",
-                f"#ifndef {self._name.upper()}_H\n#define {self._name.upper()}_H\n#include <stdint.h>\n",
-                self._defines(shape),
-                '#ifdef __cplusplus\nextern "C" {\n#endif',
-                *self._prototypes(),
-                "#ifdef __cplusplus\n}\n#endif\n#endif\n",
-            ]
-        )
-        return Source(text, header, self._flash, self._expanded)
+        entry = self._entry()
+        common, *pieces = (_runtime(piece) for piece in PIECES if piece in self._pieces)
+        model, name = comment(self._program.network.name), self._name
+        text = [
+            f"/* {model} as a C program, written by bnn-tf */",
+            f"/* {self._flash} bytes of constants, {self._program.arena} bytes of memory. */",
+            *self._named(common, *self._declarations(), "", *pieces, self._arena(), *self._declared, ""),
+            *steps,
+            *entry,
+            *self._named(self._other_outputs(), _runtime("main")),
+        ]
+        header = [
+            f"/* {model} as a C program, see {name}.c. Written by bnn-tf. */",
+            f"#ifndef {name.upper()}_H\n#define {name.upper()}_H\n#include <stdint.h>\n",
+            *self._named(*self._declarations()),
+            "#endif\n",
+        ]
+        return Source("\n".join(text), "\n".join(header), self._flash, self._expanded)
 
-    def _defines(self, shape: Shape) -> str:
-        outputs = [self._shapes[tensor] for tensor in self._program.network.outputs]
-        sizes = [output.pixels * output.channels for output in outputs]
-        upper = self._name.upper()
+    def _named(self, *texts: str) -> list[str]:
+        """Texts in which names begin with `net_` or `NET_`, with the program's own prefix."""
+        return [_prefixed(text, self._name) for text in texts]
+
+    def _declarations(self) -> list[str]:
+        return [
+            self._defines(),
+            '#ifdef __cplusplus\nextern "C" {\n#endif',
+            "/* Runs the network on a preprocessed image, rows of pixels of channels. Returns 0. */",
+            f"int net_run(const float *image, {self._arguments});",
+            "/* The same on pixels of 0 to 255, which it preprocesses. */",
+            f"int net_run_u8(const uint8_t *pixels, {self._arguments});",
+            "extern const char *const net_class_names[];",
+            "extern const float net_mean[], net_std[];",
+            "#ifdef __cplusplus\n}\n#endif",
+        ]
+
+    def _defines(self) -> str:
+        network = self._program.network
+        shape, outputs = self._shapes[network.input], [self._shapes[tensor] for tensor in network.outputs]
+        sizes = [output.values for output in outputs]
         numbers = {
             "HEIGHT": shape.height,
             "WIDTH": shape.width,
@@ -181,49 +170,26 @@ class _Writer:
             "CLASSES": sizes[0],
             "LABELS": outputs[0].channels,
         }
-        numbers |= {f"OUTPUT{n}_SIZE": size for n, size in enumerate(sizes[1:], 1)}
-        guarded = [
-            f"#ifndef {upper}_{key}\n#define {upper}_{key} {value}\n#endif" for key, value in numbers.items()
-        ]
+        numbers |= {f"OUTPUT{number}_SIZE": size for number, size in enumerate(sizes[1:], 1)}
+        guarded = [f"#ifndef NET_{key}\n#define NET_{key} {value}\n#endif" for key, value in numbers.items()]
         return "\n".join(guarded) + "\n"
-
-    def _arguments(self) -> str:
-        return ", ".join(f"float *{output}" for output in self._output_names())
-
-    def _output_names(self) -> list[str]:
-        count = len(self._program.network.outputs)
-        return ["logits", *(f"output{number}" for number in range(1, count))]
 
     def _other_outputs(self) -> str:
         """Where `main` has the outputs written that it does not print."""
-        n, upper, others = self._name, self._name.upper(), self._output_names()[1:]
-        arrays = [f"static float {n}_{other}[{upper}_{other.upper()}_SIZE];" for other in others]
-        passed = "".join(f", {n}_{other}" for other in others)
-        return "\n".join(
-            [f"#ifdef {upper}_MAIN", *arrays, f"#define {upper}_OTHERS {passed}".rstrip(), "#endif"]
-        )
-
-    def _prototypes(self) -> list[str]:
-        n = self._name
-        return [
-            "/* Runs the network on a preprocessed image, rows of pixels of channels. Returns 0. */",
-            f"int {n}_run(const float *image, {self._arguments()});",
-            "/* The same on pixels of 0 to 255, which it preprocesses. */",
-            f"int {n}_run_u8(const uint8_t *pixels, {self._arguments()});",
-            f"extern const char *const {n}_class_names[];",
-            f"extern const float {n}_mean[], {n}_std[];",
-        ]
+        others = self._outputs[1:]
+        arrays = [f"static float net_{other}[NET_{other.upper()}_SIZE];" for other in others]
+        passed = "".join(f", net_{other}" for other in others)
+        return "\n".join(["#ifdef NET_MAIN", *arrays, f"#define NET_OTHERS {passed}".rstrip(), "#endif"])
 
     def _arena(self) -> str:
-        n, upper = self._name, self._name.upper()
         return (
             "/* All intermediate values: one inference at a time. */\n"
-            f"static float {n}_arena[{max(self._program.arena // 4, 1)}];\n"
-            f"#if {upper}_THREADS > 1\n"
-            f"static float {n}_scratches[{upper}_THREADS - 1][{max(self._program.scratch_size // 4, 1)}];\n"
-            f"#define {upper}_SCRATCH(offset) (part == 0 ? {n}_arena + (offset) : {n}_scratches[part - 1])\n"
+            f"static float net_arena[{max(self._program.arena // 4, 1)}];\n"
+            "#if NET_THREADS > 1\n"
+            f"static float net_scratches[NET_THREADS - 1][{max(self._program.scratch_size // 4, 1)}];\n"
+            "#define NET_SCRATCH(offset) (part == 0 ? net_arena + (offset) : net_scratches[part - 1])\n"
             "#else\n"
-            f"#define {upper}_SCRATCH(offset) ({n}_arena + (offset))\n"
+            "#define NET_SCRATCH(offset) (net_arena + (offset))\n"
             "#endif\n"
         )
 
@@ -233,15 +199,10 @@ class _Writer:
         """Name of a constant array; equal ones are written once."""
         key = hashlib.sha256(kind.encode() + values.tobytes()).hexdigest()
         if key not in self._constants:
-            name = self._constants[key] = f"{self._name}_c{len(self._constants)}"
-            texts = (
-                map(float_literal, values.reshape(-1).tolist())
-                if kind == "float"
-                else map(str, values.reshape(-1).tolist())
-            )
-            self._declared.append(
-                f"static const {kind} {name}[{values.size}] = {{\n{wrapped(list(texts))}\n}};"
-            )
+            name = self._constants[key] = f"net_c{len(self._constants)}"
+            literal = float_literal if kind == "float" else str
+            text = wrapped([literal(value) for value in values.reshape(-1).tolist()])
+            self._declared.append(f"static const {kind} {name}[{values.size}] = {{\n{text}\n}};")
             self._flash += values.nbytes
         return self._constants[key]
 
@@ -257,12 +218,12 @@ class _Writer:
         if coded is None or coded[0].nbytes + coded[2].nbytes >= packed.nbytes:
             return self._constant(packed, "uint8_t")
         indices, bits, patterns = coded
-        self._pieces |= {"expand": None}
-        name = f"{self._name}_f{len(self._expansions)}"
+        self._pieces.add("expand")
+        name = f"net_f{len(self._expansions)}"
         inputs, outputs = kernel.shape[2:]
         codes = f"{self._constant(indices, 'uint8_t')}, {bits}, {self._constant(patterns, 'uint16_t')}"
         self._declared.append(f"static uint8_t {name}[{packed.nbytes}];")
-        self._expansions.append(f"        {self._name}_expand({codes}, {inputs}, {outputs}, {name});")
+        self._expansions.append(f"        net_expand({codes}, {inputs}, {outputs}, {name});")
         self._expanded += packed.nbytes
         return name
 
@@ -276,11 +237,11 @@ class _Writer:
             return "image"
         for number, output in enumerate(network.outputs):
             if self._program.root(output) == root:
-                return self._output_names()[number]
+                return self._outputs[number]
         offset = self._program.offsets[root]
         if self._shapes[root].signs:
-            return f"(const uint8_t *)(const void *){self._name}_arena + {offset}"
-        return f"{self._name}_arena + {offset // 4}"
+            return f"(const uint8_t *)(const void *)net_arena + {offset}"
+        return f"net_arena + {offset // 4}"
 
     def _target(self, tensor: Tensor) -> str:
         return self._pointer(tensor).replace("const ", "")
@@ -302,26 +263,27 @@ class _Writer:
     def _step(self, number: int, step: Step) -> str:
         pointers = {self._pointer(tensor) for tensor in [*step.reads, *step.writes]}
         arguments = ["const float *image"] if "image" in pointers else []
-        arguments += [f"float *{output}" for output in self._output_names() if output in pointers]
+        arguments += [f"float *{output}" for output in self._outputs if output in pointers]
         body = Lines()
         bordered = [tensor for tensor in step.writes if self._border(tensor) != Border()]
         if bordered:
             with body.block("if (part == 0)"):
                 for tensor in bordered:
                     body.add(f"memset({self._target(tensor)}, 0, {self._program.size(tensor)});")
-            body.add(f"{self._name}_meet();")
+            body.add("net_meet();")
         work = Lines()
         self._kernel(work, step)
         offset = self._program.scratch.get(number)
         if any("scratch" in line for line in work.lines):
-            body.add(f"float *const scratch = {self._name.upper()}_SCRATCH({(offset or 0) // 4});")
+            body.add(f"float *const scratch = NET_SCRATCH({(offset or 0) // 4});")
         body.lines += work.lines
         names = ", ".join(dict.fromkeys(step.names))
-        head = f"static void {self._name}_step{number}({', '.join(['int part', *arguments])})"
+        head = f"static void net_step{number}({', '.join(['int part', *arguments])})"
         call = ", ".join(["part", *(argument.split("*")[-1] for argument in arguments)])
-        self._calls.append(f"    {self._name}_step{number}({call});")
-        self._calls.append(f"    {self._name}_meet();\n    {self._name.upper()}_AFTER({number})")
-        return f"/* {comment(names)} */\n{head}\n{{\n{body}\n}}\n"
+        self._calls.append(f"    net_step{number}({call});")
+        self._calls.append(f"    net_meet();\n    NET_AFTER({number})")
+        (code,) = self._named(f"{head}\n{{\n{body}\n}}\n")
+        return f"/* {comment(names)} */\n{code}"
 
     def _kernel(self, body: Lines, step: Step) -> None:
         kernel = step.kernel
@@ -331,14 +293,16 @@ class _Writer:
                 body.add("const size_t at = (size_t)pixel;")
                 body.add(f"const float *const values = source + at * {step.shape.channels};")
                 self._tail(body, step, _VALUES)
-        elif isinstance(kernel, Convolution):
+        elif isinstance(kernel, ops.Convolution):
             self._convolution(body, step, kernel)
-        elif isinstance(kernel, Depthwise | Pool):
+        elif isinstance(kernel, ops.Depthwise | ops.Pool):
             self._windowed(body, step, kernel)
         else:
             self._moved(body, step, kernel)
 
-    def _regions(self, kernel: Operation, window: Window, source: Tensor, output: Shape, full: bool) -> str:
+    def _regions(
+        self, kernel: ops.Operation, window: Window, source: Tensor, output: Shape, full: bool
+    ) -> str:
         shape = self._shapes[source]
         axes = [
             _classes(window, axis, count, size, full)
@@ -349,50 +313,45 @@ class _Writer:
             for y, height, row, rows in axes[0]
             for x, width, column, columns in axes[1]
         ]
-        return f"static const {self._name}_region regions[{len(rows)}] = {{\n{wrapped(rows, 8)}\n    }};"
+        return f"static const net_region regions[{len(rows)}] = {{\n{wrapped(rows, 8)}\n    }};"
 
     def _open_window(
-        self, body: Lines, kernel: Convolution | Depthwise | Pool, output: Shape, full: bool
+        self,
+        body: Lines,
+        kernel: ops.Convolution | ops.Depthwise | ops.Pool,
+        output: Shape,
+        full: bool,
     ) -> None:
         """Declares the regions and the geometry of a window over the input of `kernel`."""
-        self._pieces |= {"strip": None}
+        self._pieces.add("strip")
         window, source = kernel.window, kernel.inputs[0]
         shape, border = self._shapes[source], self._border(source)
-        pixel = shape.pixel_bytes if shape.signs else shape.channels
+        widths = (output.width, shape.width + border.left + border.right)
         before = (window.before[0] - border.top, window.before[1] - border.left)
-        numbers = (
-            output.width,
-            shape.width + border.left + border.right,
-            *window.stride,
-            *window.dilation,
-            *before,
-            pixel,
-        )
+        numbers = (*widths, *window.stride, *window.dilation, *before, shape.pixel_size)
         body.add(self._regions(kernel, window, source, output, full))
-        body.add(f"static const {self._name}_geometry geometry = {{{', '.join(map(str, numbers))}}};")
-        kind = "uint8_t" if shape.signs else "float"
-        body.add(f"const {kind} *const source = {self._pointer(source)};")
+        body.add(f"static const net_geometry geometry = {{{', '.join(map(str, numbers))}}};")
+        body.add(f"const {shape.c_type} *const source = {self._pointer(source)};")
 
-    def _convolution(self, body: Lines, step: Step, kernel: Convolution) -> None:
+    def _convolution(self, body: Lines, step: Step, kernel: ops.Convolution) -> None:
         source, output = self._shapes[kernel.inputs[0]], step.shape
         self._open_window(body, kernel, output, kernel.ones)
-        n, channels = self._name, output.channels
+        channels = output.channels
         levels = kernel.kernel.dtype == np.int8
         stride = -(-channels // 32) * 32 if source.signs else -(-channels // 16) * 16
         if kernel.groups == 1:
-            self._pieces |= {"window": None}
+            self._pieces.add("window")
         if source.signs:
-            self._pieces |= {"counts": None}
+            self._pieces.add("counts")
             filters, depth = self._filters(kernel.kernel), binary_depth(kernel.kernel)
             counts, codes, _ = strip_layout(kernel, output, True)
             body.add(f"uint16_t *const counts = (uint16_t *)(void *)(scratch + {counts // 4});")
         elif kernel.groups == 1:
-            self._pieces |= {"vectors": None, "dots": None, "levels" if levels else "floats": None}
+            self._pieces |= {"vectors", "dots", "levels" if levels else "floats"}
             filters = self._weights(block_filters(kernel.kernel))
             depth = int(np.prod(kernel.kernel.shape[:3]))
         else:
             filters, depth = self._weights(kernel.kernel), 0
-        element = source.pixel_bytes if source.signs else source.channels
         with body.block("for (size_t r = 0; r < sizeof regions / sizeof regions[0]; ++r)"):
             body.add("const int pixels = (int)regions[r].height * (int)regions[r].width;")
             if source.signs:
@@ -400,18 +359,18 @@ class _Writer:
                     f"const int taps = (int)regions[r].rows * (int)regions[r].columns * {source.channels};"
                 )
             if kernel.groups == 1:
-                size = f"{kernel.window.size[1]}, {element}"
-                body.add(f"const {n}_window window = {n}_window_of(&regions[r], &geometry, {size});")
+                size = f"{kernel.window.size[1]}, {source.pixel_size}"
+                body.add(f"const net_window window = net_window_of(&regions[r], &geometry, {size});")
             strip = str(STRIP)
             if kernel.groups == 1 and not source.signs:
                 strips = real_strips(kernel, output)
-                strip = f"{n.upper()}_DOTS" if strips == 1 else f"({strips} * {n.upper()}_DOTS)"
+                strip = "NET_DOTS" if strips == 1 else f"({strips} * NET_DOTS)"
             with self._strips(body, strip):
                 call = f"source, from, count, &window, {filters}, {depth}, {channels}"
                 if source.signs:
-                    body.add(f"{n}_count({call}, counts, {stride}, scratch + {codes // 4});")
+                    body.add(f"net_count({call}, counts, {stride}, scratch + {codes // 4});")
                 elif kernel.groups == 1:
-                    dot = f"{n}_dot_levels" if levels else f"{n}_dot"
+                    dot = "net_dot_levels" if levels else "net_dot"
                     body.add(f"{dot}({call}, scratch, {stride});")
                 with body.block("for (int j = 0; j < count; ++j)"):
                     body.add("const size_t at = place[j];")
@@ -426,7 +385,7 @@ class _Writer:
                         self._grouped(body, kernel, source.channels, filters)
                     self._tail(body, step, _VALUES, "values")
 
-    def _grouped(self, body: Lines, kernel: Convolution, channels: int, filters: str) -> None:
+    def _grouped(self, body: Lines, kernel: ops.Convolution, channels: int, filters: str) -> None:
         height, width, depth, outputs = kernel.kernel.shape
         with body.block(self._channels(outputs)):
             body.add("float sum = 0.0f;")
@@ -443,31 +402,32 @@ class _Writer:
                 body.add(f"for (int i = 0; i < {depth}; ++i) {{ sum += x[i] * (float)f[i * {outputs}]; }}")
             body.add("values[c] = sum;")
 
-    def _windowed(self, body: Lines, step: Step, kernel: Depthwise | Pool) -> None:
+    def _windowed(self, body: Lines, step: Step, kernel: ops.Depthwise | ops.Pool) -> None:
         source = self._shapes[kernel.inputs[0]]
         output = self._shapes[kernel.output]
         self._open_window(body, kernel, output, False)
-        n, dilation = self._name, kernel.window.dilation
-        kind, pixel = ("uint8_t", source.pixel_bytes) if source.signs else ("float", source.channels)
+        dilation = kernel.window.dilation
+        kind, pixel, largest = (
+            source.c_type,
+            source.pixel_size,
+            isinstance(kernel, ops.Pool) and kernel.largest,
+        )
+        place, first = "scratch", f"memset(values, 0, {4 * output.channels});"
         if source.signs:
             body.add(f"uint8_t *const target = {self._target(kernel.output)};")
-        weights = self._weights(kernel.kernel) if isinstance(kernel, Depthwise) else ""
+            place, first = f"target + {self._pixel(kernel.output)}", f"memset(values, 255, {pixel});"
+        elif largest:
+            first = f"memcpy(values, source + from[j], {4 * pixel});"
+        weights = self._weights(kernel.kernel) if isinstance(kernel, ops.Depthwise) else ""
         with body.block("for (size_t r = 0; r < sizeof regions / sizeof regions[0]; ++r)"):
-            body.add(f"const {n}_region *const region = &regions[r];")
+            body.add("const net_region *const region = &regions[r];")
             body.add("const int pixels = (int)region->height * (int)region->width;")
             body.add("const int rows = region->rows, columns = region->columns;")
             with self._strips(body, STRIP), body.block("for (int j = 0; j < count; ++j)"):
                 body.add("const size_t at = place[j];")
-                if source.signs:
-                    body.add(f"uint8_t *const values = target + {self._pixel(kernel.output)};")
-                    body.add(f"memset(values, 255, {pixel});")
-                elif isinstance(kernel, Pool) and kernel.largest:
-                    body.add("float *const values = scratch;")
-                    body.add(f"memcpy(values, source + from[j], {4 * pixel});")
-                else:
-                    body.add("float *const values = scratch;")
-                    body.add(f"memset(values, 0, {4 * output.channels});")
-                if isinstance(kernel, Pool) and kernel.largest and not source.signs:
+                body.add(f"{kind} *const values = {place};")
+                body.add(first)
+                if isinstance(kernel, ops.Pool) and largest and not source.signs:
                     self._largest(body, kernel, pixel)
                 else:
                     with (
@@ -476,7 +436,7 @@ class _Writer:
                     ):
                         offset = f"row * {dilation[0]} * geometry.in_width + column * {dilation[1]}"
                         body.add(f"const {kind} *const x = source + from[j] + ({offset}) * {pixel};")
-                        if isinstance(kernel, Depthwise):
+                        if isinstance(kernel, ops.Depthwise):
                             width, multiplier = kernel.kernel.shape[1], kernel.kernel.shape[3]
                             tap = f"(region->row + row) * {width} + region->column + column"
                             body.add(f"const int tap = {tap};")
@@ -491,11 +451,11 @@ class _Writer:
                         limit = pixel if source.signs else output.channels
                         body.add(f"{self._channels(limit)} {{ {action} }}")
                 if not source.signs:
-                    mean = isinstance(kernel, Pool) and not kernel.largest
+                    mean = isinstance(kernel, ops.Pool) and not largest
                     value = "values[c] / (float)(rows * columns)" if mean else _VALUES
                     self._tail(body, step, value, "values")
 
-    def _largest(self, body: Lines, kernel: Pool, channels: int) -> None:
+    def _largest(self, body: Lines, kernel: ops.Pool, channels: int) -> None:
         """The largest values of a window; those of a whole row of it are compared in registers."""
         width, (rows, columns) = kernel.window.size[1], kernel.window.dilation
         with body.block("for (int row = 0; row < rows; ++row)"):
@@ -514,10 +474,10 @@ class _Writer:
                 action = "values[c] = y[c] > values[c] ? y[c] : values[c];"
                 body.add(f"{self._channels(channels)} {{ {action} }}")
 
-    def _moved(self, body: Lines, step: Step, kernel: Operation) -> None:
+    def _moved(self, body: Lines, step: Step, kernel: ops.Operation) -> None:
         """Kernels that read the values of a pixel from somewhere else."""
         shape, output = self._shapes[kernel.inputs[0]], step.shape
-        if isinstance(kernel, Values):
+        if isinstance(kernel, ops.Values):
             body.add(f"const uint8_t *const source = {self._pointer(kernel.inputs[0])};")
         else:
             for number, tensor in enumerate(kernel.inputs):
@@ -528,34 +488,38 @@ class _Writer:
             body.block(f"for (int x = 0; x < {output.width}; ++x)"),
         ):
             body.add(f"const size_t at = (size_t)(y * {output.width} + x);")
-            if isinstance(kernel, Values):
+            if isinstance(kernel, ops.Values):
                 body.add("float *const values = scratch;")
                 body.add(f"const uint8_t *const bits = source + {self._pixel(kernel.inputs[0])};")
                 body.add(
                     f"{self._channels(output.channels)} "
                     "{ values[c] = ((bits[c >> 3] >> (c & 7)) & 1) != 0 ? -1.0f : 1.0f; }"
                 )
-            elif isinstance(kernel, Softmax):
-                self._pieces |= {"softmax": None}
+            elif isinstance(kernel, ops.Softmax):
+                self._pieces.add("softmax")
                 body.add("float *const values = scratch;")
-                body.add(f"{self._name}_softmax(source + at * {shape.channels}, values, {shape.channels});")
-            elif isinstance(kernel, Flip):
+                body.add(f"net_softmax(source + at * {shape.channels}, values, {shape.channels});")
+            elif isinstance(kernel, ops.Flip):
                 body.add(
                     f"const float *const values = source + (({shape.height - 1} - y) * {shape.width} + "
                     f"{shape.width - 1} - x) * {shape.channels};"
                 )
-            elif isinstance(kernel, Place):
+            elif isinstance(kernel, ops.Place):
                 self._placed(body, kernel, shape, output)
-            elif isinstance(kernel, Concatenate):
+            elif isinstance(kernel, ops.Concatenate):
                 self._concatenated(body, kernel, output)
-            elif isinstance(kernel, Upsample):
+            elif isinstance(kernel, ops.Upsample):
                 self._upsampled(body, kernel, shape)
             else:
                 raise AssertionError(type(kernel).__name__)
-            scratch = any(isinstance(kernel, kind) for kind in (Values, Softmax))
-            self._tail(body, step, _VALUES, "values" if scratch else "scratch")
+            self._tail(
+                body,
+                step,
+                _VALUES,
+                "values" if isinstance(kernel, ops.Values | ops.Softmax) else "scratch",
+            )
 
-    def _placed(self, body: Lines, kernel: Place, shape: Shape, output: Shape) -> None:
+    def _placed(self, body: Lines, kernel: ops.Place, shape: Shape, output: Shape) -> None:
         y, x, c = kernel.before
         first, last = max(c, 0), min(c + shape.channels, output.channels)
         body.add("float *const values = scratch;")
@@ -566,7 +530,7 @@ class _Writer:
             start = f"(row * {shape.width} + column) * {shape.channels} + {first - c}"
             body.add(f"memcpy(values + {first}, source + {start}, {4 * (last - first)});")
 
-    def _concatenated(self, body: Lines, kernel: Concatenate, output: Shape) -> None:
+    def _concatenated(self, body: Lines, kernel: ops.Concatenate, output: Shape) -> None:
         names = ["source" if number == 0 else f"source{number}" for number in range(len(kernel.inputs))]
         shapes = [self._shapes[tensor] for tensor in kernel.inputs]
         if kernel.axis == 2:
@@ -580,18 +544,15 @@ class _Writer:
         expression, start = "", 0
         for name, shape in zip(names, shapes, strict=True):
             size = (shape.height, shape.width)[kernel.axis]
-            row, column = (
-                ("y", "x")
-                if start == 0
-                else ((f"(y - {start})", "x") if kernel.axis == 0 else ("y", f"(x - {start})"))
-            )
+            shifted = f"({position} - {start})" if start else position
+            row, column = (shifted, "x") if kernel.axis == 0 else ("y", shifted)
             start += size
             place = f"{name} + ({row} * {shape.width} + {column}) * {shape.channels}"
             last = name == names[-1]
             expression += place if last else f"{position} < {start} ? {place} : "
         body.add(f"const float *const values = {expression};")
 
-    def _upsampled(self, body: Lines, kernel: Upsample, shape: Shape) -> None:
+    def _upsampled(self, body: Lines, kernel: ops.Upsample, shape: Shape) -> None:
         rows, columns = kernel.factor
         if not kernel.bilinear:
             pixel = f"(y / {rows} * {shape.width} + x / {columns}) * {shape.channels}"
@@ -618,41 +579,36 @@ class _Writer:
             body.add("const float bottom = p2[c] + (p3[c] - p2[c]) * column_part;")
             body.add("values[c] = top + (bottom - top) * row_part;")
 
-    def _strips(self, body: Lines, strip: int | str) -> Block:
+    def _strips(self, body: Lines, strip: int | str) -> AbstractContextManager[None]:
         """A loop over what thread `part` does of a region, `count` pixels of a strip at a time."""
-        n = self._name
-        first, last = (f"{n}_share(pixels, {strip}, {part})" for part in ("part", "part + 1"))
-        body.add(f"{n}_walk walk = {n}_walk_from(&regions[r], &geometry, {first});")
-        placed = (
+        first, last = (f"net_share(pixels, {strip}, {part})" for part in ("part", "part + 1"))
+        body.add(f"net_walk walk = net_walk_from(&regions[r], &geometry, {first});")
+        return body.block(
+            f"for (int left = {last} - {first}; left > 0; left -= {strip})",
             f"size_t place[{strip}], from[{strip}];",
-            f"const int count = {n}_strip(&walk, left, {strip}, place, from);",
+            f"const int count = net_strip(&walk, left, {strip}, place, from);",
         )
-        return Block(body, f"for (int left = {last} - {first}; left > 0; left -= {strip})", placed)
 
     def _shared(self, index: str, count: int | str) -> str:
         """The head of a loop over what thread `part` does of `count` pixels, or rows of them."""
-        first, last = (f"{self._name}_share({count}, 1, {part})" for part in ("part", "part + 1"))
+        first, last = (f"net_share({count}, 1, {part})" for part in ("part", "part + 1"))
         return f"for (int {index} = {first}, last = {last}; {index} < last; ++{index})"
 
     def _channels(self, count: int) -> str:
         """The head of a loop over channels `c`, for vector instructions."""
-        return f"{self._name.upper()}_VECTORS for (int c = 0; c < {count}; ++c)"
+        return f"NET_VECTORS for (int c = 0; c < {count}; ++c)"
 
     # What happens to the values of a pixel
 
     def _tail(self, body: Lines, step: Step, value: str, scratch: str = "scratch") -> None:
         """One loop over the channels up to each packing of signs; only one where all is done in vectors."""
         channels = step.shape.channels
-        expressions = [
-            part.operation.expression if isinstance(part, Apply) else part.expression
-            for part in step.tail
-            if isinstance(part, Apply | Join)
-        ]
+        expressions = [part.expression for part in step.tail if isinstance(part, ops.Map | Join)]
         if channels % 16 == 0 and all(text in _VECTOR_FORMS for text in [value, *expressions]):
             self._vector_tail(body, step, value)
             return
-        restrict = f"{self._name.upper()}_RESTRICT"
-        segments: list[list[Apply | Join | Store]] = [[]]
+        restrict = "NET_RESTRICT"
+        segments: list[list[ops.Map | Join | Store]] = [[]]
         packs: list[Tensor] = []
         for part in step.tail:
             if isinstance(part, Pack):
@@ -677,7 +633,7 @@ class _Writer:
                     loop.add(f"{buffer}[c] = t;")
                     continue
                 buffer = ""
-                if isinstance(part, Apply):
+                if isinstance(part, ops.Map):
                     loop.add(f"t = {self._applied(part, channels)};")
                 else:
                     loop.add(f"t = {part.expression.format(u=self._operand(body, step, part, stored))};")
@@ -692,50 +648,50 @@ class _Writer:
                 with body.block(self._channels(channels)):
                     body.lines += loop.lines
             if packed is not None:
-                self._pieces |= {"pack": None}
+                self._pieces.add("pack")
                 bits = f"({self._target(packed)}) + {self._pixel(packed)}"
-                body.add(f"{self._name}_pack({buffer}, {channels}, {bits});")
+                body.add(f"net_pack({buffer}, {channels}, {bits});")
                 current = f"{buffer}[c]"
 
     def _vector_tail(self, body: Lines, step: Step, value: str) -> None:
         """The same with the functions of vectors of channels."""
-        self._pieces |= {"vectors": None, "values": None}
-        n, channels, packed = self._name, step.shape.channels, 0
+        self._pieces |= {"vectors", "values"}
+        channels, packed = step.shape.channels, 0
         stored: dict[Tensor, str] = {}
         loop = Lines(body.depth + 1)
-        loop.add(f"{n}_values t = {_prefixed(_VECTOR_FORMS[value], n)};")
+        loop.add(f"net_values t = {_VECTOR_FORMS[value]};")
         for part in step.tail:
             if isinstance(part, Store):
                 name = stored[part.tensor] = f"out{len(stored)}"
                 body.add(f"float *const {name} = {self._target(part.tensor)} + at * {channels};")
-                loop.add(f"{n}_store({name} + c, t);")
+                loop.add(f"net_store({name} + c, t);")
             elif isinstance(part, Pack):
                 target = f"{self._target(part.tensor)} + {self._pixel(part.tensor)}"
                 body.add(f"uint8_t *const bits{packed} = {target};")
-                loop.add(f"{n}_signs(bits{packed} + c / 8, t);")
+                loop.add(f"net_signs(bits{packed} + c / 8, t);")
                 packed += 1
-            elif isinstance(part, Apply):
-                form = _prefixed(_VECTOR_FORMS[part.operation.expression], n)
-                loop.add(f"t = {self._applied(part, channels, form)};")
+            elif isinstance(part, ops.Map):
+                loop.add(f"t = {self._applied(part, channels, vectors=True)};")
             else:
                 other = self._operand(body, step, part, stored)
-                form = _prefixed(_VECTOR_FORMS[part.expression], n)
-                loop.add(f"t = {form.format(u=_vector(other, n))};")
-        with body.block(f"for (int c = 0; c < {channels}; c += {n.upper()}_VALUES)"):
+                form = _VECTOR_FORMS[part.expression]
+                loop.add(f"t = {form.format(u=_vector(other))};")
+        with body.block(f"for (int c = 0; c < {channels}; c += NET_VALUES)"):
             body.lines += loop.lines
 
-    def _applied(self, part: Apply, channels: int, form: str = "") -> str:
+    def _applied(self, part: ops.Map, channels: int, vectors: bool = False) -> str:
         names = []
-        for values in part.operation.parameters:
+        for values in part.parameters:
             if values.size == 1:
                 names.append(float_literal(float(values[0])))
             elif values.size == channels:
                 names.append(f"{self._constant(values, 'float')}[c]")
             else:
                 names.append(f"{self._constant(values, 'float')}[at * {channels} + (size_t)c]")
-        if form:
-            return form.format(*(_vector(name, self._name) for name in names))
-        return part.operation.expression.format(*names)
+        if vectors:
+            form = _VECTOR_FORMS[part.expression]
+            return form.format(*(_vector(name) for name in names))
+        return part.expression.format(*names)
 
     def _operand(self, body: Lines, step: Step, part: Join, stored: dict[Tensor, str]) -> str:
         """The other operand of a sum; one that the sum is written over is read through the same pointer."""
@@ -748,79 +704,77 @@ class _Writer:
         if shared:
             body.add(f"const float *const {name} = {pointer}{at};")
         else:
-            body.add(f"const float *{self._name.upper()}_RESTRICT const {name} = {pointer}{at};")
+            body.add(f"const float *NET_RESTRICT const {name} = {pointer}{at};")
         return f"{name}[c]"
 
     # Entry points
 
-    def _entry(self) -> str:
-        n, network = self._name, self._program.network
-        shape, outputs = self._shapes[network.input], self._output_names()
-        size = shape.pixels * shape.channels
-        classes = self._labels.classes or tuple(
-            str(c) for c in range(self._shapes[network.outputs[0]].channels)
-        )
+    def _entry(self) -> list[str]:
+        network = self._program.network
+        shape = self._shapes[network.input]
+        numbers = range(self._shapes[network.outputs[0]].channels)
+        classes = self._labels.classes or [str(number) for number in numbers]
         mean, std = (
-            (values * shape.channels if len(values) == 1 else values)
-            for values in (tuple(self._labels.mean), tuple(self._labels.std))
+            ", ".join(map(float_literal, values * shape.channels if len(values) == 1 else values))
+            for values in (self._labels.mean, self._labels.std)
         )
         names = ",\n".join(f"    {string_literal(label)}" for label in classes)
-        return "\n".join(
-            [
-                f"const char *const {n}_class_names[] = {{\n{names}\n}};",
-                f"const float {n}_mean[] = {{{', '.join(map(float_literal, mean))}}};",
-                f"const float {n}_std[] = {{{', '.join(map(float_literal, std))}}};",
+        return [
+            f"const char *const {self._name}_class_names[] = {{\n{names}\n}};",
+            *self._named(
+                f"const float net_mean[] = {{{mean}}};",
+                f"const float net_std[] = {{{std}}};",
                 "",
                 *self._run(),
-                f"int {n}_run_u8(const uint8_t *pixels, {self._arguments()})\n{{",
-                f"    float *const image = {n}_arena + {self._program.image // 4};",
-                f"    for (int i = 0; i < {size}; i += {shape.channels}) {{",
+                f"int net_run_u8(const uint8_t *pixels, {self._arguments})\n{{",
+                f"    float *const image = net_arena + {self._program.image // 4};",
+                f"    for (int i = 0; i < {shape.values}; i += {shape.channels}) {{",
                 f"        for (int c = 0; c < {shape.channels}; ++c) {{",
-                f"            image[i + c] = ((float)pixels[i + c] / 255.0f - {n}_mean[c]) / {n}_std[c];",
+                "            image[i + c] = ((float)pixels[i + c] / 255.0f - net_mean[c]) / net_std[c];",
                 "        }\n    }",
-                f"    return {n}_run(image, {', '.join(outputs)});\n}}\n",
-            ]
-        )
+                f"    return net_run(image, {', '.join(self._outputs)});\n}}\n",
+            ),
+        ]
 
     def _run(self) -> list[str]:
         """The function that computes the steps, alone or with threads of its own."""
-        n, upper, outputs = self._name, self._name.upper(), self._output_names()
-        arguments, passed = f"const float *image, {self._arguments()}", ", ".join(["image", *outputs])
+        outputs = self._outputs
+        arguments, passed = f"const float *image, {self._arguments}", ", ".join(["image", *outputs])
         fields = ", ".join(f"job->{name}" for name in ("part", "image", *outputs))
         return [
-            f"static void {n}_work(int part, {arguments})\n{{",
+            f"static void net_work(int part, {arguments})\n{{",
             *self._calls,
             "}\n",
-            f"#if {upper}_THREADS > 1",
+            "#if NET_THREADS > 1",
             "typedef struct {\n    int part;\n    const float *image;",
             *(f"    float *{output};" for output in outputs),
-            f"}} {n}_job;\n",
-            f"static void *{n}_thread(void *argument)\n{{",
-            f"    const {n}_job *const job = (const {n}_job *)argument;",
-            f"    {n}_wait_for(&{n}_ready, 0u);",
-            f"    {n}_work({fields});",
+            "} net_job;\n",
+            "static void *net_thread(void *argument)\n{",
+            "    const net_job *const job = (const net_job *)argument;",
+            "    net_wait_for(&net_ready, 0u);",
+            f"    net_work({fields});",
             "    return NULL;\n}\n#endif\n",
-            f"int {n}_run({arguments})\n{{",
+            f"int net_run({arguments})\n{{",
             *self._start(),
-            f"#if {upper}_THREADS > 1",
-            f"    pthread_t threads[{upper}_THREADS - 1];",
-            f"    {n}_job jobs[{upper}_THREADS - 1];",
-            f"    __atomic_store_n(&{n}_ready, 0u, __ATOMIC_RELAXED);",
-            f"    for ({n}_parts = 1; {n}_parts < {upper}_THREADS; ++{n}_parts) {{",
-            f"        {n}_job *const job = &jobs[{n}_parts - 1];",
-            f"        job->part = {n}_parts;",
+            "#if NET_THREADS > 1",
+            "    pthread_t threads[NET_THREADS - 1];",
+            "    net_job jobs[NET_THREADS - 1];",
+            "    __atomic_store_n(&net_ready, 0u, __ATOMIC_RELAXED);",
+            "    for (net_parts = 1; net_parts < NET_THREADS; ++net_parts) {",
+            "        net_job *const job = &jobs[net_parts - 1];",
+            "        job->part = net_parts;",
             *(f"        job->{name} = {name};" for name in ("image", *outputs)),
-            f"        if (pthread_create(&threads[{n}_parts - 1], NULL, {n}_thread, job) != 0) {{",
+            "        if (pthread_create(&threads[net_parts - 1], NULL, net_thread, job) != 0) {",
             "            break; /* fewer threads do */",
             "        }",
             "    }",
-            f"    __atomic_store_n(&{n}_ready, 1u, __ATOMIC_RELEASE);",
-            f"    {n}_work(0, {passed});",
-            f"    for (int part = 1; part < {n}_parts; ++part) {{",
+            "    __atomic_store_n(&net_ready, 1u, __ATOMIC_RELEASE);",
+            f"    net_work(0, {passed});",
+            "    for (int part = 1; part < net_parts; ++part) {",
             "        pthread_join(threads[part - 1], NULL);",
             "    }",
             "#else",
-            f"    {n}_work(0, {passed});",
+            f"    net_work(0, {passed});",
             "#endif",
             "    return 0;\n}\n",
         ]
@@ -857,6 +811,6 @@ def _classes(window: Window, axis: int, count: int, size: int, full: bool) -> li
     return runs
 
 
-def _vector(value: str, prefix: str) -> str:
+def _vector(value: str) -> str:
     """The vector of channels for which an expression of one channel stands."""
-    return f"{prefix}_values_at(&{value})" if value.endswith("]") else f"{prefix}_values_of({value})"
+    return f"net_values_at(&{value})" if value.endswith("]") else f"net_values_of({value})"

@@ -7,7 +7,6 @@ import subprocess
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from types import TracebackType
 
 from bnn_tf.deploy.benchmark import Candidate, Limit, OperatorCount
 from bnn_tf.errors import UserError
@@ -224,8 +223,6 @@ class Timer:
     def __enter__(self) -> Timer:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._process.kill()
         self._process.communicate()

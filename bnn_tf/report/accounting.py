@@ -188,30 +188,29 @@ class Account:
     def _repr_html_(self) -> str:
         """A table of the layers, for notebooks."""
         columns = ("layer", "kind", "kernel", "binary bits", "real parameters", "real MMAC", "binary MMAC")
-        lines = [(layer.name, layer.kind, layer.kernel, layer.cost) for layer in self.layers]
         rows = [
-            (name, kind, "×".join(map(str, kernel or ())), *_short(cost))
-            for name, kind, kernel, cost in [*lines, ("total", "", (), self.total)]
+            (layer.name, layer.kind, "×".join(map(str, layer.kernel or ())), *_short(layer.cost))
+            for layer in self.layers
         ]
+        rows.append(("total", "", "", *_short(self.total)))
         cells = "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in rows)
         header = "".join(f"<th>{column}</th>" for column in columns)
         return f"<table><thead><tr>{header}</tr></thead><tbody>{cells}</tbody></table>"
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
-        layers = [layer.to_dict() for layer in self.layers]
         return {
             "model": self.model,
             "input_shape": list(self.input_shape),
             "file_size": self.file_size,
             "total": self.total.to_dict(),
-            "layers": layers,
+            "layers": [layer.to_dict() for layer in self.layers],
         }
 
 
 def _short(cost: Cost) -> tuple[str, ...]:
-    counts = (f"{cost.real_macs / 1e6:.3f}", f"{cost.binary_macs / 1e6:.3f}")
-    return (f"{cost.binary_bits:,}", f"{cost.real_parameters:,}", *counts)
+    macs = (f"{count / 1e6:.3f}" for count in (cost.real_macs, cost.binary_macs))
+    return (f"{cost.binary_bits:,}", f"{cost.real_parameters:,}", *macs)
 
 
 def account(model: tf.keras.Model | str | os.PathLike[str]) -> Account:
@@ -233,7 +232,12 @@ def account(model: tf.keras.Model | str | os.PathLike[str]) -> Account:
         True
     """
     model = opened(model)
-    graph = _graph(model)
+    if (opaque := _without_graph(model)) is not None:
+        raise UserError(
+            f"{opaque.name} cannot be counted: only functional and Sequential models of known input shape "
+            "can be; build it as one of these, from a tf.keras.Input"
+        )
+    graph = graphs.read(model, _record)
     specs = {id(call.layer.origin): call.layer for call in graph.calls}
     # In Keras' order, which that of the calls is not where the network has branches.
     ordered = [specs[id(layer)] for layer in model._flatten_layers() if id(layer) in specs]
@@ -289,15 +293,6 @@ def bit_operations(cin: int, cout: int, pixels: int, bits: int) -> float:
 def _shared_operations(cin: int, cout: int, pixels: int, patterns: int) -> float:
     responses = cin * min(cout, patterns) * codebook.SLICE * pixels
     return responses + (cin * cout * pixels / 2 if cout > patterns else 0)
-
-
-def _graph(model: tf.keras.Model) -> Graph:
-    if (opaque := _without_graph(model)) is not None:
-        raise UserError(
-            f"{opaque.name} cannot be counted: only functional and Sequential models of known input shape "
-            "can be; build it as one of these, from a tf.keras.Input"
-        )
-    return graphs.read(model, _record)
 
 
 def _without_graph(model: tf.keras.Model) -> tf.keras.Model | None:

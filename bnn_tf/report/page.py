@@ -75,9 +75,8 @@ class Predictions:
 
     def class_accuracy(self) -> list[float]:
         """Share of each class's images that are recognised; NaN for a class without images."""
-        totals = self.matrix.sum(axis=1)
-        right = np.diag(self.matrix)
-        return [r / n if n else math.nan for r, n in zip(right.tolist(), totals.tolist(), strict=True)]
+        totals, right = self.matrix.sum(axis=1).tolist(), np.diag(self.matrix).tolist()
+        return [r / n if n else math.nan for r, n in zip(right, totals, strict=True)]
 
     def confusions(self, count: int = 10) -> list[tuple[int, int, int]]:
         """The most frequent mistakes: true class, answer, how often."""
@@ -295,13 +294,17 @@ class _Part:
         dataset = recipe["dataset"]
         if dataset == "folder":  # own pictures are known by the name of their folder
             dataset = Path(material.config.get("data_dir") or "").name or dataset
-        self.title = " · ".join((_name(recipe["method"]), recipe["model"], dataset))
+        method = recipe["method"]["name"] if isinstance(recipe["method"], Mapping) else recipe["method"]
+        self.title = " · ".join((method, recipe["model"], dataset))
         self.links: list[tuple[str, str]] = []
-        kernels = observe.binary_kernels(material.network)
-        last = {record["layer"]: record.get("epoch_flips") for record in _last_phase(material.records)}
+        # The figures of layers that mean something for the method, in the method's order.
+        self.layer_figures = [name for name in material.diagnostics if name in observe.LAYER_FIGURES]
+        everything = material.records
+        self.records = [record for record in everything if record["phase"] == everything[-1]["phase"]]
+        last = {record["layer"]: record.get("epoch_flips") for record in self.records}
         self.layers: dict[str, dict[str, Any]] = {
             kernel.name: {"epoch_flips": last.get(kernel.name), **observe.measure(kernel)}
-            for kernel in kernels
+            for kernel in observe.binary_kernels(material.network)
         }
         self.account: Account = accounting.account(material.network)
         self.published = accounting.published(self.account)
@@ -311,7 +314,7 @@ class _Part:
             "full_recipe": material.full_recipe,
             "differences": differences(material.recipe, recipe),
             "layers": {
-                name: {key: values.get(key) for key in self.layer_figures()}
+                name: {key: values.get(key) for key in self.layer_figures}
                 for name, values in self.layers.items()
             },
             "cost": self.account.total.to_dict(),
@@ -331,14 +334,7 @@ class _Part:
         seen = self.material.predictions
         if seen is None:
             return None
-        return {
-            name: None if math.isnan(value) else round(value, 6)
-            for name, value in zip(seen.class_names, seen.class_accuracy(), strict=True)
-        }
-
-    def layer_figures(self) -> list[str]:
-        """The figures of layers that mean something for the method, in the method's order."""
-        return [name for name in self.material.diagnostics if name in observe.LAYER_FIGURES]
+        return dict(zip(seen.class_names, map(_rounded, seen.class_accuracy()), strict=True))
 
     def caveats(self) -> Iterator[str]:
         """What must be known before the result is compared with the paper's."""
@@ -354,7 +350,7 @@ class _Part:
 
     def diagnostics(self) -> list[str]:
         """Charts of what the method says is worth watching."""
-        rows, records = self.material.metrics, _last_phase(self.material.records)
+        rows, records = self.material.metrics, self.records
         charts = []
         for name in self.material.diagnostics:
             if name in observe.LAYER_FIGURES and records:
@@ -368,9 +364,11 @@ class _Part:
         """Weights of some layers at the start and after the last epoch."""
         if "histogram" not in self.material.diagnostics or not self.layers:
             return []
-        records = _last_phase(self.material.records)
-        now = {name: [{"epoch": "now", **values}] for name, values in self.layers.items()}
-        by_layer = {name: [r for r in records if r["layer"] == name] or now[name] for name in self.layers}
+        by_layer = {
+            name: [record for record in self.records if record["layer"] == name]
+            or [{"epoch": "now", **values}]
+            for name, values in self.layers.items()
+        }
         clamp = "dead_share" in self.material.diagnostics
         edges = observe.EDGES.tolist()
         return [
@@ -390,8 +388,8 @@ class _Part:
 
     def _snapshots(self, layer: str) -> list[Mapping[str, Any]]:
         """The records of the last phase in which the history of a layer's codebook is told."""
-        records = _last_phase(self.material.records)
-        return plots.evenly([r for r in records if r["layer"] == layer and r.get("codebook")], _SNAPSHOTS)
+        records = [record for record in self.records if record["layer"] == layer and record.get("codebook")]
+        return plots.evenly(records, _SNAPSHOTS)
 
     def evaluation(self) -> dict[str, Any] | None:
         """Confusion matrix, accuracy by class and the worst mistakes."""
@@ -399,11 +397,8 @@ class _Part:
         if seen is None:
             return None
         names, few = seen.class_names, len(seen.class_names) <= _MATRIX
-        by_class = [
-            (name, 100 * value)
-            for name, value in zip(names, seen.class_accuracy(), strict=True)
-            if not math.isnan(value)
-        ]
+        accuracies = zip(names, seen.class_accuracy(), strict=True)
+        by_class = [(name, 100 * value) for name, value in accuracies if not math.isnan(value)]
         if not few:
             by_class = sorted(by_class, key=lambda pair: pair[1])[:20]
         title = "accuracy by class (%)" if few else "the 20 classes with the lowest accuracy (%)"
@@ -449,20 +444,17 @@ class _Part:
             ("real multiply-accumulates", f"{total.real_macs / 1e6:.4g} M", "", 1.0, ""),
             ("operations (real + binary / 64)", f"{total.operations / 1e6:.4g} M", "operations", 1e6, "M"),
         ]
-        printed = {
-            key: f"{self.published[key] / unit:.4g} {end}"
-            for _, _, key, unit, end in rows
-            if key in self.published
-        }
+        rows = [row for row in rows if row[1]]
+        if not self.published:
+            return [[name, value] for name, value, *_ in rows]
         return [
-            [name, value, *([printed.get(key, "")] if printed else [])]
-            for name, value, key, *_ in rows
-            if value
+            [name, value, f"{self.published[key] / unit:.4g} {end}" if key in self.published else ""]
+            for name, value, key, unit, end in rows
         ]
 
     def layer_table(self) -> tuple[list[str], list[list[str]]]:
         """Header and rows of the method's figures for every binary layer, after the last epoch."""
-        names = self.layer_figures()
+        names = self.layer_figures
         header = ["layer", *(observe.LAYER_FIGURES[name][0] for name in names)]
         rows = []
         for layer, values in self.layers.items():
@@ -478,10 +470,9 @@ class _Part:
 
     def machine(self) -> list[tuple[str, str]]:
         """What it ran on."""
-        values = self.material.environment
-        packages = values.get("packages", {})
-        rows = [(key, _plain(value)) for key, value in values.items() if key != "packages"]
-        return [*rows, *packages.items()]
+        values = dict(self.material.environment)
+        packages = values.pop("packages", {})
+        return [*((key, _plain(value)) for key, value in values.items()), *packages.items()]
 
     def tables(self) -> Iterator[tuple[str, list[list[Any]]]]:
         """Name and rows of every table that goes into a CSV file."""
@@ -489,35 +480,25 @@ class _Part:
         if rows:
             header = list(dict.fromkeys(key for row in rows for key in row))
             yield "metrics", [header, *([row.get(key, "") for key in header] for row in rows)]
-        names = self.layer_figures()
+        names = self.layer_figures
         fields = [field.name for field in dataclasses.fields(accounting.Cost)]
         layers: list[list[Any]] = [["layer", "kind", "kernel", "binary_input", *fields, *names]]
         for layer in self.account.layers:
             watched = self.layers.get(layer.name.rpartition("/")[2], {})
             kernel = "" if layer.kernel is None else "x".join(map(str, layer.kernel))
             cost = [getattr(layer.cost, name) for name in fields]
-            known = ["" if watched.get(name) is None else watched[name] for name in names]
+            known = _cells(watched, names)
             layers.append([layer.name, layer.kind, kernel, layer.binary_input, *cost, *known])
         yield "layers", layers
         yield from self._layer_tables()
         seen = self.material.predictions
         if seen is not None:
-            yield (
-                "classes",
-                [
-                    ["class", "images", "accuracy"],
-                    *(
-                        [name, int(row.sum()), "" if math.isnan(value) else round(value, 6)]
-                        for name, row, value in zip(
-                            seen.class_names, seen.matrix, seen.class_accuracy(), strict=True
-                        )
-                    ),
-                ],
-            )
-            confusion = [
-                [name, *row] for name, row in zip(seen.class_names, seen.matrix.tolist(), strict=True)
-            ]
-            yield "confusion", [["true class", *seen.class_names], *confusion]
+            images = seen.matrix.sum(axis=1).tolist()
+            accuracies = ["" if math.isnan(value) else round(value, 6) for value in seen.class_accuracy()]
+            classes = zip(seen.class_names, images, accuracies, strict=True)
+            yield "classes", [["class", "images", "accuracy"], *map(list, classes)]
+            counts = zip(seen.class_names, seen.matrix.tolist(), strict=True)
+            yield "confusion", [["true class", *seen.class_names], *([name, *row] for name, row in counts)]
 
     def _layer_tables(self) -> Iterator[tuple[str, list[list[Any]]]]:
         """What the charts of binary layers are drawn from.
@@ -528,17 +509,14 @@ class _Part:
         saved = [{"phase": "", "epoch": "", "layer": name, **values} for name, values in self.layers.items()]
         records = [*self.material.records, *saved]
         place = ("phase", "epoch", "layer")
-        names = self.layer_figures()
+        names = self.layer_figures
         if names and saved:
-            figures = [
-                [*(r[key] for key in place), *("" if r.get(name) is None else r[name] for name in names)]
-                for r in records
-            ]
+            figures = [[*_cells(record, place), *_cells(record, names)] for record in records]
             yield "layer-epochs", [[*place, *names], *figures]
         if "histogram" in self.material.diagnostics and saved:
             # A column for each bin, called by its lower edge.
             bins = [f"{low:g}" for low in observe.EDGES[:-1]]
-            counts = [[*(r[key] for key in place), *r["histogram"]] for r in records if r.get("histogram")]
+            counts = [[*_cells(r, place), *r["histogram"]] for r in records if r.get("histogram")]
             yield "histograms", [[*place, *bins], *counts]
         books = [
             record for end in saved if end.get("codebook") for record in (*self._snapshots(end["layer"]), end)
@@ -552,7 +530,7 @@ class _Part:
                 for position, (number, count) in enumerate(record["codebook"]):
                     shown = [1 if number >> bit & 1 else -1 for bit in range(codebook.SLICE)]
                     share = round(count / total, 6)
-                    patterns.append([*(record[key] for key in place), position, number, *shown, count, share])
+                    patterns.append([*_cells(record, place), position, number, *shown, count, share])
             yield "codebooks", patterns
 
 
@@ -565,12 +543,9 @@ def _cost(cost: accounting.Cost) -> list[str]:
     ]
 
 
-def _last_phase(records: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    return [record for record in records if record["phase"] == records[-1]["phase"]]
-
-
-def _name(value: Any) -> str:
-    return value["name"] if isinstance(value, Mapping) else str(value)
+def _cells(values: Mapping[str, Any], names: Iterable[str]) -> list[Any]:
+    """The values of these names as they stand in a CSV file: empty where there are none."""
+    return ["" if values.get(name) is None else values[name] for name in names]
 
 
 def _result(material: Material) -> dict[str, Any]:
@@ -591,11 +566,9 @@ def _result(material: Material) -> dict[str, Any]:
     known = [(value, index) for index, value in enumerate(top1) if value is not None]
     if known:
         best, place = max(known, key=lambda pair: (pair[0], -pair[1]))
+        top5 = plots.column(last, "val_top5_accuracy")
         result |= {"best_top1": _rounded(best), "best_epoch": int(last[place]["epoch"])}
-        result |= {
-            "top1": _rounded(top1[-1]),
-            "top5": _rounded(plots.column(last, "val_top5_accuracy")[-1]),
-        }
+        result |= {"top1": _rounded(top1[-1]), "top5": _rounded(top5[-1])}
         if published is not None and top1[-1] is not None:
             result["difference"] = _rounded(top1[-1] - published)
     return result

@@ -1,8 +1,8 @@
 """Charts as SVG text: lines, histograms, confusion matrices, bars and codebooks.
 
 A chart takes its colours from CSS variables (`STYLE`), so that it follows the reader's light or dark mode and
-prints in black on white. It stands inside a page that has `STYLE`, or alone in a file (`standalone`). The
-colours of lines are those of Okabe and Ito, which the colour-blind can tell apart.
+prints in black on white. It stands inside a page that has `STYLE`. The colours of lines are those of Okabe
+and Ito, which the colour-blind can tell apart.
 """
 
 from __future__ import annotations
@@ -11,10 +11,7 @@ import dataclasses
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
-from pathlib import Path
 from typing import Any
-
-from bnn_tf import files
 
 STYLE = """
 :root { --paper: #ffffff; --ink: #1b1f24; --muted: #5b6470; --rule: #e3e6ea; --unused: #b5bbc2;
@@ -101,7 +98,6 @@ def lines(
     borders: Sequence[tuple[float, str]] = (),
     verticals: Sequence[float] = (),
     least: float | None = None,
-    most: float | None = None,
     whole: bool = True,
     depth: Sequence[str] = (),
 ) -> str:
@@ -115,7 +111,6 @@ def lines(
         borders: Places between phases, with the name of the phase that begins there.
         verticals: Places of dotted vertical lines.
         least: Where the vertical axis begins at the latest.
-        most: Where it ends at the earliest.
         whole: Whether only whole numbers stand on the horizontal axis.
         depth: Names of the first and the last line where the colours are a `ramp`.
     """
@@ -127,7 +122,7 @@ def lines(
     x0, x1 = min(xs), max(xs)
     if x0 == x1:
         x0, x1 = x0 - 0.5, x1 + 0.5
-    y0, y1 = _range(ys, least, most)
+    y0, y1 = _range(ys, least)
     if borders:
         y1 += 0.12 * (y1 - y0)  # room for the phases' names above the lines
     entries = [(line.label, line.color, line.dashed) for line in drawn if line.label]
@@ -172,14 +167,12 @@ def _finite(value: Any) -> bool:
     return value is not None and math.isfinite(value)
 
 
-def _range(ys: Sequence[float], least: float | None, most: float | None) -> tuple[float, float]:
+def _range(ys: Sequence[float], least: float | None) -> tuple[float, float]:
     low, high = min(ys), max(ys)
     margin = 0.06 * (high - low) or abs(high) * 0.1 or 1.0
     low, high = low - margin, high + margin
     if least is not None:
         low = least if min(ys) >= least else min(low, least)
-    if most is not None:
-        high = max(most, max(ys))
     return low, high
 
 
@@ -245,10 +238,9 @@ def _number(value: float) -> str:
     return f"{value:g}"
 
 
-def _text(x: float, y: float, text: str, kind: str = "", anchor: str = "start") -> str:
-    attributes = (f' class="{kind}"' if kind else "") + (
-        f' text-anchor="{anchor}"' if anchor != "start" else ""
-    )
+def _text(x: float, y: float, text: str, kind: str = "", anchor: str = "") -> str:
+    attributes = f' class="{kind}"' if kind else ""
+    attributes += f' text-anchor="{anchor}"' if anchor else ""
     return f'<text x="{x:.1f}" y="{y:.1f}"{attributes}>{escape(str(text))}</text>'
 
 
@@ -257,13 +249,6 @@ def _svg(width: float, height: float, body: Iterable[str], title: str) -> str:
         f'<svg class="chart" xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:g} {height:g}" '
         f'width="{width:g}" height="{height:g}" role="img" aria-label="{escape(title)}">{"".join(body)}</svg>'
     )
-
-
-def standalone(chart: str, path: str | Path) -> Path:
-    """Writes a chart as a file of its own, with its colours, and returns the path."""
-    head, rest = chart.split(">", 1)
-    files.write_text(path, f"{head}><style>{STYLE}</style>{rest}\n")
-    return Path(path)
 
 
 # Trainings
@@ -290,28 +275,26 @@ def accuracy(runs: Mapping[str, Sequence[Row]], published: Mapping[str, float | 
         runs: The rows of metrics.csv by the run's name.
         published: The paper's accuracy in percent, by the name of what it is the accuracy of.
     """
-    drawn = [
-        Line(
-            "test" if len(runs) == 1 else name,
-            range(1, len(rows) + 1),
-            column(rows, "val_accuracy", 100),
-            series(index + (len(runs) == 1)),
-        )
-        for index, (name, rows) in enumerate(runs.items())
-    ]
-    only = next(iter(runs.values()))
-    if len(runs) == 1:
+    only = next(iter(runs.values())) if len(runs) == 1 else []
+    drawn = []
+    if only:
         training = column(only, "accuracy", 100)
-        drawn.insert(0, Line("training", range(1, len(only) + 1), training, series(0), dashed=True))
+        drawn.append(Line("training", _epochs(only), training, series(0), dashed=True))
+    for name, rows in runs.items():
+        label = "test" if only else name
+        drawn.append(Line(label, _epochs(rows), column(rows, "val_accuracy", 100), series(len(drawn))))
     levels = [(value, f"{name}, {value:g} %") for name, value in published.items() if value is not None]
-    marks = borders(only) if len(runs) == 1 else []
-    return lines("top-1 accuracy (%)", drawn, levels=levels, borders=marks)
+    return lines("top-1 accuracy (%)", drawn, levels=levels, borders=borders(only))
+
+
+def _epochs(rows: Sequence[Row]) -> range:
+    return range(1, len(rows) + 1)
 
 
 def over_epochs(runs: Mapping[str, Sequence[Row]], name: str, title: str, factor: float = 1.0) -> str:
     """One column of metrics.csv over the epochs of one or several runs; empty where no run has it."""
     drawn = [
-        Line(label if len(runs) > 1 else "", range(1, len(rows) + 1), column(rows, name, factor), series(i))
+        Line(label if len(runs) > 1 else "", _epochs(rows), column(rows, name, factor), series(i))
         for i, (label, rows) in enumerate(runs.items())
     ]
     marks = borders(next(iter(runs.values()))) if len(runs) == 1 else []
@@ -327,10 +310,11 @@ def layers(records: Sequence[Row], name: str, title: str, factor: float = 1.0) -
         title: What is shown, with its unit.
         factor: What to multiply the figure by.
     """
-    names = list(dict.fromkeys(record["layer"] for record in records if record.get(name) is not None))
+    known = [record for record in records if record.get(name) is not None]
+    names = list(dict.fromkeys(record["layer"] for record in known))
     drawn = []
     for index, layer in enumerate(names):
-        own = [record for record in records if record["layer"] == layer and record.get(name) is not None]
+        own = [record for record in known if record["layer"] == layer]
         xs, ys = [record["epoch"] for record in own], [factor * record[name] for record in own]
         drawn.append(Line("", xs, ys, ramp(index, len(names))))
     return lines(title, drawn, depth=(names[0], names[-1]) if names else ())
@@ -373,9 +357,8 @@ def histogram(layer: str, records: Sequence[Row], edges: Sequence[float], *, cla
         total = sum(record["histogram"]) or 1
         density = [count / total / (edges[i + 1] - edges[i]) for i, count in enumerate(record["histogram"])]
         last = index == len(chosen) - 1
-        drawn.append(
-            Line(moment(record), edges, density, series(0 if last else 1), dashed=not last, steps=True)
-        )
+        color = series(0 if last else 1)
+        drawn.append(Line(moment(record), edges, density, color, dashed=not last, steps=True))
     bound = chosen[-1]["bound"]
     marks = (-bound, bound) if clamp else ()
     return lines(layer, drawn, "latent weight, standardised", verticals=marks, least=0, whole=False)
@@ -421,14 +404,10 @@ def tiles(name: str, pairs: Pairs) -> str:
     drawn = sum(count > 0 for _, count in ordered)
     entropy = -sum(c / total * math.log2(c / total) for _, c in ordered if c)
     bits = math.log2(len(ordered)) if ordered else 0
+    note = f"{drawn} of {len(ordered)} patterns in use, {total:,} slices, {entropy:.2f} of {bits:.0f} bits"
     body = [
         _text(0, 14, name, "title"),
-        _text(
-            0,
-            30,
-            f"{drawn} of {len(ordered)} patterns in use, {total:,} slices, {entropy:.2f} of {bits:.0f} bits",
-            "small",
-        ),
+        _text(0, 30, note, "small"),
         f'<path fill="var(--rule)" d="{used[True][1]}{used[False][1]}"/>',
         f'<path fill="var(--s0)" d="{used[True][0]}"/>',
         f'<path fill="var(--unused)" d="{used[False][0]}"/>',
@@ -508,10 +487,9 @@ def confusion(matrix: Sequence[Sequence[int]], names: Sequence[str]) -> str:
         else:
             body.append(_text(x, top - 5, names[i][: max(int(cell / 6), 2)], "small", "middle"))
         for j, value in enumerate(row):
-            share = value / total
             if not value:
                 continue
-            color = "var(--s0)" if i == j else "var(--s1)"
+            share, color = value / total, "var(--s0)" if i == j else "var(--s1)"
             opacity = 0.1 + 0.4 * (share if i == j else min(1.0, 3 * share))  # the numbers stay readable
             title = f"<title>{escape(names[i])} taken for {escape(names[j])}: {value} of {total}</title>"
             body.append(
@@ -519,22 +497,21 @@ def confusion(matrix: Sequence[Sequence[int]], names: Sequence[str]) -> str:
                 f'height="{cell - 1:.2f}" fill="{color}" fill-opacity="{opacity:.2f}">{title}</rect>'
             )
             if count <= 12:
-                body.append(
-                    _text(margin + cell * (j + 0.5), y + cell / 2 + 4, f"{100 * share:.0f}", "", "middle")
-                )
+                x = margin + cell * (j + 0.5)
+                body.append(_text(x, y + cell / 2 + 4, f"{100 * share:.0f}", "", "middle"))
     return _svg(WIDTH, top + cell * count + 6, body, "confusion matrix")
 
 
-def bars(title: str, values: Sequence[tuple[str, float]], most: float = 100.0, unit: str = "%") -> str:
-    """Horizontal bars with names before and values behind them."""
+def bars(title: str, values: Sequence[tuple[str, float]]) -> str:
+    """Horizontal bars of percentages, with names before and values behind them."""
     margin = 14 + 6.2 * min(max((len(name) for name, _ in values), default=0), 22)
     body = [_text(0, 14, title, "title")]
     for i, (name, value) in enumerate(values):
         y = 26 + 18 * i
-        width = max((WIDTH - margin - 62) * value / (most or 1), 0)
+        width = max((WIDTH - margin - 62) * value / 100, 0)
         body.append(_text(margin - 6, y + 11, _cut(name, 22), "small", "end"))
         body.append(f'<rect x="{margin:.1f}" y="{y}" width="{width:.1f}" height="13" fill="var(--s0)"/>')
-        body.append(_text(margin + width + 5, y + 11, f"{value:.3g} {unit}".strip(), "small"))
+        body.append(_text(margin + width + 5, y + 11, f"{value:.3g} %", "small"))
     return _svg(WIDTH, 30 + 18 * len(values), body, title)
 
 

@@ -94,16 +94,9 @@ def expand_file(source: str | os.PathLike, target: str | os.PathLike) -> int:
         SubBitFileError: `source` is not a whole, undamaged `.snn` file, or a file cannot be read or written.
 
     Example:
-        >>> from bnn_tf.deploy.lce_file import to_flatbuffer
-        >>> from bnn_tf.subbit import compress
-        >>> model = to_flatbuffer(tf.keras.Sequential([tf.keras.layers.Dense(2, input_shape=(3,))]))
-        >>> packed, report = compress(model)
-        >>> import tempfile
-        >>> from pathlib import Path
-        >>> folder = Path(tempfile.mkdtemp())
-        >>> _ = (folder / "model.snn").write_bytes(packed)
-        >>> expand_file(folder / "model.snn", folder / "model.tflite") == len(model)
-        True
+        >>> expand_file("nowhere.snn", "model.tflite")
+        Traceback (most recent call last):
+        bnn_tf.subbit.decode.SubBitFileError: nowhere.snn: No such file or directory.
     """
     require_two_files(source, target)
     try:
@@ -259,7 +252,11 @@ def _section(source: BinaryIO, room: int) -> Iterator[bytes]:
     section = Section(*SECTION_HEADER.unpack(header))
     _check(section, room)
     payload = _Payload(source, section.stored, zlib.crc32(header))
-    yield from _raw(payload) if section.kind == RAW else _weights(section, payload)
+    if section.kind == RAW:
+        while payload.left:
+            yield payload.take(min(payload.left, _BLOCK))
+    else:
+        yield from _weights(section, payload)
     if payload.left or payload.checksum != checksum:
         raise _damaged("the checksum of a section does not match")
 
@@ -294,11 +291,6 @@ class _Payload:
         self.left -= size
         self.checksum = zlib.crc32(data, self.checksum)
         return data
-
-
-def _raw(payload: _Payload) -> Iterator[bytes]:
-    while payload.left:
-        yield payload.take(min(payload.left, _BLOCK))
 
 
 def _weights(section: Section, payload: _Payload) -> Iterator[bytes]:

@@ -1,6 +1,5 @@
 """Compresses an LCE `.tflite`: its binary 3x3 filters become codebooks and indices."""
 
-import io
 import os
 import struct
 import zlib
@@ -177,9 +176,7 @@ def compress(model: bytes) -> tuple[bytes, SubBitReport]:
         decode.MAGIC, decode.VERSION, 0, len(sections), len(model), zlib.crc32(model)
     )
     data = b"".join([header, decode.CHECKSUM.pack(zlib.crc32(header)), *sections])
-    restored = _Comparison(model)
-    decode.expand_stream(io.BytesIO(data), restored)
-    if not restored.complete:
+    if decode.expand(data) != model:
         raise RuntimeError("the compressed model does not expand to the original: please report this")
     return data, SubBitReport(tuple(layers), len(model), len(data))
 
@@ -253,25 +250,6 @@ def _read(path: str | os.PathLike) -> bytes:
         return head + file.read()
 
 
-class _Comparison(io.BytesIO):
-    """Compares what is written with what was expected, without a copy of it."""
-
-    def __init__(self, expected: bytes) -> None:
-        super().__init__()
-        self._rest = memoryview(expected)
-        self._same = True
-
-    @property
-    def complete(self) -> bool:
-        """Whether all was written, and nothing else."""
-        return self._same and not self._rest
-
-    def write(self, block: bytes) -> int:  # type: ignore[override]
-        self._same &= self._rest[: len(block)] == block
-        self._rest = self._rest[len(block) :]
-        return len(block)
-
-
 def _section(coded: _Coded, restored: int) -> bytes:
     header = decode.SECTION_HEADER.pack(coded.kind, coded.flags, coded.patterns, restored, len(coded.payload))
     checksum = zlib.crc32(coded.payload, zlib.crc32(header))
@@ -338,8 +316,9 @@ def _codings(slices: np.ndarray) -> Iterator[_Coded]:
     codebook, indices, flips = _codebook(slices)
     head = decode.CHANNELS.pack(*slices.shape[::-1]) + pack(codebook, decode.TAPS)
     head += pack(flips, 1) if flips.any() else b""
-    for kind, encode in ((decode.PACKED, _packed), (decode.RANS, _rans)):
-        yield _Coded(kind, int(flips.any()), len(codebook), head + encode(indices, len(codebook)))
+    flags, patterns = int(flips.any()), len(codebook)
+    yield _Coded(decode.PACKED, flags, patterns, head + pack(indices, decode.index_bits(patterns)))
+    yield _Coded(decode.RANS, flags, patterns, head + _rans(indices, patterns))
 
 
 def _codebook(slices: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -356,10 +335,6 @@ def pack(values: np.ndarray, width: int) -> bytes:
     """The inverse of `decode.unpack`: numbers of `width` bits, each lowest bit first."""
     bits = (values.astype(np.uint16)[:, None] >> np.arange(width, dtype=np.uint16)) & 1
     return np.packbits(bits.astype(np.uint8), bitorder="little").tobytes()
-
-
-def _packed(indices: np.ndarray, patterns: int) -> bytes:
-    return pack(indices, decode.index_bits(patterns))
 
 
 def _rans(indices: np.ndarray, patterns: int) -> bytes:

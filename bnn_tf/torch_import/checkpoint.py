@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from bnn_tf.errors import UserError
+from bnn_tf.errors import UserError, first_line
 
 _LEAST_TORCH = (2, 6)  # before it, `weights_only` had a hole (CVE-2025-32434)
 _INSTALL = "pip install '.[torch]' in bnn-tf's checkout, or pip install torch (its CPU build is enough)"
@@ -56,10 +56,15 @@ def read(path: str | os.PathLike) -> Checkpoint:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        raise UserError(_refusal(path, str(error))) from error
+        named = re.search(r"GLOBAL ([\w.]+)", str(error))
+        if named is None:
+            raise UserError(f"{path} is damaged or no PyTorch checkpoint") from error
+        raise UserError(
+            f"{path} is refused: it wants to call {named[1]}, and only tensors and plain values are read; if "
+            "you trust the file, load it in PyTorch and save its state_dict() alone"
+        ) from error
     except Exception as error:  # of a damaged file PyTorch's readers raise whatever they stumble over
-        first = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        raise UserError(f"{path} is damaged or no PyTorch checkpoint: {first}") from error
+        raise UserError(f"{path} is damaged or no PyTorch checkpoint: {first_line(error)}") from error
     return unwrap(_plain(content, torch.Tensor), os.fspath(path))
 
 
@@ -72,16 +77,6 @@ def _torch() -> Any:
     if version < _LEAST_TORCH:
         raise UserError(f"PyTorch {torch.__version__} cannot read files safely; 2.6 or later can: {_INSTALL}")
     return torch
-
-
-def _refusal(path: Any, message: str) -> str:
-    named = re.search(r"GLOBAL ([\w.]+)", message)
-    if named is None:
-        return f"{path} is damaged or no PyTorch checkpoint"
-    return (
-        f"{path} is refused: it wants to call {named[1]}, and only tensors and plain values are read; if you "
-        "trust the file, load it in PyTorch and save its state_dict() alone"
-    )
 
 
 def _plain(value: Any, tensor: type) -> Any:
@@ -128,17 +123,12 @@ def unwrap(content: Any, source: str) -> Checkpoint:
 
 
 def _tensors(content: Any) -> dict[str, np.ndarray]:
-    if not isinstance(content, Mapping):
-        return {}
-    return {name: value for name, value in content.items() if isinstance(value, np.ndarray)}
+    values = content.items() if isinstance(content, Mapping) else ()
+    return {name: value for name, value in values if isinstance(value, np.ndarray)}
 
 
 def _facts(content: Mapping[str, Any]) -> dict[str, Any]:
     """Plain values, and tensors of one element as such."""
-    facts = {}
-    for key, value in content.items():
-        if isinstance(value, np.ndarray) and value.size == 1:
-            facts[key] = value.item()
-        elif isinstance(value, (bool, int, float, str)):
-            facts[key] = value
-    return facts
+    numbers = {name: array.item() for name, array in _tensors(content).items() if array.size == 1}
+    plain = {**content, **numbers}
+    return {key: value for key, value in plain.items() if isinstance(value, (bool, int, float, str))}

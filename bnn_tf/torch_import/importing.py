@@ -197,13 +197,12 @@ def _normalization(images: data.Images) -> str:
 
 def _recipe(request: Request, shown: Settings) -> Recipe:
     """The authors' recipe of the network, reduced to its last phase, with all that is known put in."""
-    dataset = request.dataset or _usual_dataset(request.model, shown.classes)
+    large = not request.model.startswith(("cifar_", "vgg_")) or shown.classes == 1000
+    usual = _SMALL.get(shown.classes, "imagenet2012" if large else "cifar10")
+    dataset = request.dataset or usual
     recipe = recipes.find(shown.method, request.model, dataset)
-    for key, value in _inferred(recipe, shown):
-        recipe = recipes.override(recipe, key, value)
-    if request.normalization is not None:
-        recipe = recipes.override(recipe, "normalization", request.normalization)
-    for key, value in request.settings:
+    chosen = [] if request.normalization is None else [("normalization", request.normalization)]
+    for key, value in (*_inferred(recipe, shown), *chosen, *request.settings):
         recipe = recipes.override(recipe, key, value)
     if recipe.model_options.get("torch_padding", True) is not True:
         raise UsageError("a PyTorch checkpoint needs model.torch_padding=true")
@@ -225,11 +224,6 @@ def _inferred(recipe: Recipe, shown: Settings) -> Iterator[tuple[str, Any]]:
     for key, value in shown.model_options.items():
         if recipe.model_options.get(key, parameters[key].default) != value:
             yield f"model.{key}", value
-
-
-def _usual_dataset(model: str, classes: int) -> str:
-    large = not model.startswith(("cifar_", "vgg_")) or classes == 1000
-    return _SMALL.get(classes, "imagenet2012" if large else "cifar10")
 
 
 def _class_names(request: Request, recipe: Recipe, classes: int) -> tuple[tuple[str, ...], tuple[str, ...]]:

@@ -98,7 +98,10 @@ def assign(
     wanted = variables(network)
     full = _full_codebooks(arrays, wanted)
     ignored = {name: reason for name in arrays if (reason := _reason(name, ignore, full))}
-    keys = _keys(model, [name for name in arrays if name not in ignored])
+    keys: dict[str, Key | None] = {}
+    for name in (name for name in arrays if name not in ignored):
+        key = names.our_key(model, name)
+        keys[name] = None if key in keys.values() else key  # only the first of two names has it
     values, mismatched = _values(network, arrays, keys, wanted)
     homeless = [name for name, key in keys.items() if key not in wanted]
     empty = [key for key in wanted if key not in set(keys.values()) and key[1] not in _OWN]
@@ -114,15 +117,6 @@ def assign(
         kept=tuple("/".join(key) for key in wanted if key not in values),
         notes=tuple(notes),
     )
-
-
-def _keys(model: str, in_file: Sequence[str]) -> dict[str, Key | None]:
-    """Our variable for each name; only the first of two names has it."""
-    keys: dict[str, Key | None] = {}
-    for name in in_file:
-        key = names.our_key(model, name)
-        keys[name] = None if key in keys.values() else key
-    return keys
 
 
 def _reason(name: str, ignore: Sequence[str], full: frozenset[str]) -> str | None:
@@ -185,17 +179,16 @@ def _misfit(mismatched: list[str], homeless: list[str], empty: list[Key]) -> str
 
 def _derive_memory(wanted: Mapping[Key, tf.Variable], values: Mapping[Key, np.ndarray]) -> list[str]:
     """Sets the patterns in force, which SNN's code keeps outside its checkpoints, to the latent signs."""
+    codebooks = {layer: latent for (layer, variable), latent in values.items() if variable == "codebook"}
     undecided = 0
-    for (layer, variable), latent in values.items():
-        if variable == "codebook" and (layer, "memory") not in values:
+    for layer, latent in codebooks.items():
+        if (layer, "memory") not in values:
             wanted[layer, "memory"].assign(np.where(latent >= 0, 1, -1).astype(np.float32))
             undecided += int(np.sum(np.abs(latent) < DEAD_ZONE))
-    if not any(variable == "codebook" for _, variable in values):
-        return []
     note = "patterns in force are the signs of the latent ones: the authors' checkpoints do not hold them"
-    return [
-        f"{note}; {undecided} elements below {DEAD_ZONE} may have had the other sign" if undecided else note
-    ]
+    if undecided:
+        note += f"; {undecided} elements below {DEAD_ZONE} may have had the other sign"
+    return [note] if codebooks else []
 
 
 def _zeros(network: tf.keras.Model) -> list[str]:
@@ -214,7 +207,7 @@ def torch_shape(variable: str, shape: Sequence[int]) -> Shape:
     """The shape that PyTorch's tensor has for a variable, for messages and checks."""
     if variable == "kernel":
         return (*reversed(shape[-2:]), *shape[:-2])
-    return tuple(size for size in shape if size != 1) if len(shape) > 1 else tuple(shape)
+    return _long_axes(shape) if len(shape) > 1 else tuple(shape)
 
 
 def from_torch(

@@ -93,15 +93,26 @@ class Browser:
 
 
 @pytest.fixture
-def page(tiny, tmp_path, rng):
-    """The page of a tiny network's kit in a browser."""
-    model, pre = tiny(), Images(size=(8, 8))
-    image = rng.integers(0, 256, (8, 8, 3), np.uint8)
-    outputs = np.asarray(model(pre.normalize(image)[None], training=False))
-    reference = device_kit.Reference(image, pre.normalize(image)[None], outputs, 1e-6, 1e-6)
+def make(tiny, tmp_path, rng):
+    """Writes the kit of a tiny network, with a reference of invented outputs, into `kit`."""
+    pre, image = Images(size=(8, 8)), rng.integers(0, 256, (8, 8, 3), np.uint8)
     (tmp_path / "model.tflite").write_bytes(b"a model")
-    names = ["<b>&", "</script>", *map(str, range(outputs.size - 2))]
-    device_kit.write(tmp_path / "kit", tmp_path / "model.tflite", names, pre, reference, network=model)
+
+    def write(network, names=tuple("0123456789"), predict=lambda inputs: np.eye(10)[:1]):
+        inputs = pre.normalize(image)[None]
+        reference = device_kit.Reference(image, inputs, predict(inputs), 1e-6, 1e-6)
+        folder, model = tmp_path / "kit", tmp_path / "model.tflite"
+        return device_kit.write(folder, model, names, pre, reference, network=network)
+
+    return write
+
+
+@pytest.fixture
+def page(tiny, make, tmp_path):
+    """The page of a tiny network's kit in a browser."""
+    model = tiny()
+    names = ["<b>&", "</script>", *map(str, range(model.output_shape[-1] - 2))]
+    make(model, names, lambda inputs: np.asarray(model(inputs, training=False)))
 
     browser = Browser(tmp_path / "profile")
     browser.call("Page.navigate", url=(tmp_path / "kit" / "index.html").as_uri())
@@ -112,28 +123,20 @@ def page(tiny, tmp_path, rng):
     browser.close()
 
 
-def test_a_kit_without_a_program_says_why(tiny, tmp_path, rng):
-    model, pre = tiny(), Images(size=(8, 8))
-    image = rng.integers(0, 256, (8, 8, 3), np.uint8)
-    reference = device_kit.Reference(image, pre.normalize(image)[None], np.eye(10)[:1], 1e-6, 1e-6)
-    (tmp_path / "model.tflite").write_bytes(b"a model")
+def test_a_kit_without_a_program_says_why(tiny, make):
+    model = tiny()
     by_rows = tf.keras.Model(model.input, model(model.input * np.ones((8, 1, 1), np.float32)))
-    arguments = (tmp_path / "kit", tmp_path / "model.tflite", list("0123456789"), pre, reference)
-    with_program = set(device_kit.write(*arguments, network=model).files)
-    report = device_kit.write(*arguments, network=by_rows)
+    with_program = set(make(model).files)
+    report = make(by_rows)
     assert {"net.c", "Makefile", "index.html"} <= with_program - set(report.files)
     assert "its constant of shape (8, 1, 1) is not one value for each channel" in report.no_program
     assert "without a C program: " in str(report)
 
 
 @pytest.mark.skipif(check.compiler() is None, reason="needs a C compiler")
-def test_the_program_is_compared_with_keras(tiny, tmp_path, rng, monkeypatch):
-    model, pre = tiny(), Images(size=(8, 8))
-    image = rng.integers(0, 256, (8, 8, 3), np.uint8)
-    reference = device_kit.Reference(image, pre.normalize(image)[None], np.eye(10)[:1], 1e-6, 1e-6)
-    (tmp_path / "model.tflite").write_bytes(b"a model")
-    arguments = (tmp_path / "kit", tmp_path / "model.tflite", list("0123456789"), pre, reference)
-    report = device_kit.write(*arguments, network=model)
+def test_the_program_is_compared_with_keras(tiny, make, tmp_path, monkeypatch):
+    model = tiny()
+    report = make(model)
     assert (report.program.proof.difference, report.program.parity.images) == (None, 1)
     assert "layer by layer: " in str(report)
 
@@ -142,19 +145,15 @@ def test_the_program_is_compared_with_keras(tiny, tmp_path, rng, monkeypatch):
     broken.chmod(0o755)
     for compiler, reason in ((None, "there is no C compiler"), (str(broken), "the compiler failed (1)")):
         monkeypatch.setattr(check, "compiler", lambda compiler=compiler: compiler)
-        report = device_kit.write(*arguments, network=model)
+        report = make(model)
         assert {"net.c", "Makefile"} <= set(report.files)
         assert f"agreement with Keras: not checked ({reason}" in str(report)
 
 
-def test_kit_holds_the_page(tiny, tmp_path, rng, monkeypatch):
+def test_kit_holds_the_page(tiny, make, tmp_path, monkeypatch):
     monkeypatch.setattr(web, "compiler", lambda: None)
-    model, pre = tiny(), Images(size=(8, 8))
-    image = rng.integers(0, 256, (8, 8, 3), np.uint8)
-    reference = device_kit.Reference(image, pre.normalize(image)[None], np.eye(10)[:1], 1e-6, 1e-6)
-    (tmp_path / "model.tflite").write_bytes(b"a model")
     names = ["</script>", *"123456789"]
-    device_kit.write(tmp_path / "kit", tmp_path / "model.tflite", names, pre, reference, network=model)
+    image = make(tiny(), names).reference.image
     files = {path.name for path in (tmp_path / "kit").iterdir()}
     assert {"net.c", "web.c", "index.html", "Makefile", "run_on_pi.sh", "reference_image.ppm"} <= files
     text = (tmp_path / "kit" / "index.html").read_text()
@@ -163,7 +162,7 @@ def test_kit_holds_the_page(tiny, tmp_path, rng, monkeypatch):
     assert data["classes"] == names
     assert base64.b64decode(data["reference"]) == image.tobytes()
     assert data["shape"] == [8, 8, 3]
-    assert kit.rule(pre)["cover"] == data["cover"]
+    assert kit.rule(Images(size=(8, 8)))["cover"] == data["cover"]
 
 
 _SHOWN = "while (!byId('top').children.length) await new Promise((r) => setTimeout(r, 20));"

@@ -133,13 +133,13 @@ def test_int8_values_are_those_of_the_interpreter(form, settled, tmp_path):
     bnn_tf.convert(model, tmp_path / "net.tflite", int8=form, calibration=images, parity=False)
     file = LceFile(tmp_path / "net.tflite")
     program = compile_network(file_lowering.lower_file(file))
-    expected = file_lowering.reference(file, program, images, len(images))
+    expected = file_lowering.reference(file, program, images)
     forced = file_lowering.forced(program, expected)
     job = check.Job(program, write_source(program, "net", Labels()).text, "net", images, forced)
     (outcome,) = check.run_several([job], trace=len(images))
     origins, makers, compared = program.network.origins, file.makers(), set()
     for tensor in forced.keys() & outcome.values.keys():
-        info = file.tensors[origins[tensor]]
+        info = origins[tensor]
         if info.type == "INT8":
             steps = (outcome.values[tensor].reshape(forced[tensor].shape) - forced[tensor]) / info.scales[0]
             assert np.abs(steps).max() <= 1.01

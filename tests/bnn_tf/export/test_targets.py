@@ -81,61 +81,31 @@ _AVX512 = """
 #include <simde/x86/avx2.h>
 #include <simde/x86/fma.h>
 #include <string.h>
-static inline __m512i widen(__m256i bytes)
-{
-    uint8_t from[32];
-    uint16_t to[32];
-    __m512i result;
-    memcpy(from, &bytes, sizeof from);
-    for (int i = 0; i < 32; ++i) { to[i] = from[i]; }
-    memcpy(&result, to, sizeof to);
-    return result;
-}
-#define _mm512_cvtepu8_epi16 widen
-static inline __m512i widen_counts(__m256i words)
-{
-    uint16_t from[16];
-    uint32_t to[16];
-    __m512i result;
-    memcpy(from, &words, sizeof from);
-    for (int i = 0; i < 16; ++i) { to[i] = from[i]; }
-    memcpy(&result, to, sizeof to);
-    return result;
-}
-#define _mm512_cvtepu16_epi32 widen_counts
-static inline __m256i narrow(__m512i numbers)
-{
-    uint32_t from[16];
-    uint16_t to[16];
-    __m256i result;
-    memcpy(from, &numbers, sizeof from);
-    for (int i = 0; i < 16; ++i) { to[i] = (uint16_t)from[i]; }
-    memcpy(&result, to, sizeof to);
-    return result;
-}
-#define _mm512_cvtepi32_epi16 narrow
+#define CONVERT(NAME, SOURCE, FROM, TARGET, TO, COUNT) \\
+    static inline TARGET NAME(SOURCE source)          \\
+    {                                                 \\
+        FROM from[COUNT];                             \\
+        TO to[COUNT];                                 \\
+        TARGET target;                                \\
+        memcpy(from, &source, sizeof from);           \\
+        for (int i = 0; i < COUNT; ++i) {             \\
+            to[i] = (TO)from[i];                      \\
+        }                                             \\
+        memcpy(&target, to, sizeof to);               \\
+        return target;                                \\
+    }
+CONVERT(widened_bytes, __m256i, uint8_t, __m512i, uint16_t, 32)
+CONVERT(widened_counts, __m256i, uint16_t, __m512i, uint32_t, 16)
+CONVERT(narrowed, __m512i, uint32_t, __m256i, uint16_t, 16)
+CONVERT(widened_levels, __m128i, int8_t, __m512i, int32_t, 16)
+CONVERT(as_floats, __m512i, int32_t, __m512, float, 16)
+#define _mm512_cvtepu8_epi16 widened_bytes
+#define _mm512_cvtepu16_epi32 widened_counts
+#define _mm512_cvtepi32_epi16 narrowed
+#define _mm512_cvtepi8_epi32 widened_levels
+#define _mm512_cvtepi32_ps as_floats
 #define __mmask16 uint16_t
 #define __mmask64 uint64_t
-static inline __m512i widen_levels(__m128i bytes)
-{
-    int8_t from[16];
-    int32_t to[16];
-    __m512i result;
-    memcpy(from, &bytes, sizeof from);
-    for (int i = 0; i < 16; ++i) { to[i] = from[i]; }
-    memcpy(&result, to, sizeof to);
-    return result;
-}
-static inline __m512 as_floats(__m512i numbers)
-{
-    int32_t from[16];
-    float to[16];
-    memcpy(from, &numbers, sizeof from);
-    for (int i = 0; i < 16; ++i) { to[i] = (float)from[i]; }
-    return _mm512_loadu_ps(to);
-}
-#define _mm512_cvtepi8_epi32 widen_levels
-#define _mm512_cvtepi32_ps as_floats
 #endif
 """
 

@@ -136,10 +136,3 @@ def test_names_are_no_markup(rows):
 def test_values_that_are_no_numbers_are_left_out():
     chart = plots.lines("title", [plots.Line("a", range(3), [1.0, math.nan, None])])
     assert "nan" not in chart
-
-
-def test_standalone_file_has_its_colours(rows, tmp_path):
-    path = plots.standalone(plots.accuracy({"run": rows}, {}), tmp_path / "curve.svg")
-    text = path.read_text()
-    assert "prefers-color-scheme: dark" in text
-    ElementTree.fromstring(text)
