@@ -110,6 +110,15 @@ class UsageError(UserError):
     exit_code = 2
 
 
+class ClaimedError(UserError):
+    """Another process holds what this one wants to write, such as a run that it trains.
+
+    Example:
+        >>> ClaimedError("another process is training runs/1").exit_code
+        1
+    """
+
+
 class AdvisingError(UserError):
     """An error whose message ends with advice for programs, in whose place the command line gives its own.
 

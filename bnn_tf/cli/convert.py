@@ -55,18 +55,16 @@ class _Form(click.Choice):
     "--calibration-images",
     type=click.IntRange(min=1),
     default=512,
-    show_default=True,
     help="Training images to measure int8 ranges on.",
 )
 @click.option("--int8-input", is_flag=True, help="Take int8 images instead of float32 ones.")
 @click.option("--int8-output", is_flag=True, help="Return int8 logits instead of float32 ones.")
-@click.option("--batch", type=click.IntRange(min=1), default=1, show_default=True, help="Images at once.")
+@click.option("--batch", type=click.IntRange(min=1), default=1, help="Images at once.")
 @click.option(
     "--input",
     "input_type",
     type=click.Choice(["float32", "uint8"]),
     default="float32",
-    show_default=True,
     help="What the file takes: normalised images, or raw pixels.",
 )
 @click.option(
@@ -161,11 +159,7 @@ def convert(
 
 
 def _int8(
-    image_set: ImageSet | None,
-    form: str,
-    calibration_images: int,
-    int8_input: bool,
-    int8_output: bool,
+    image_set: ImageSet | None, form: str, calibration_images: int, int8_input: bool, int8_output: bool
 ) -> "tuple[Int8, np.ndarray]":
     """The settings, and the images to calibrate on."""
     from bnn_tf import data

@@ -11,14 +11,7 @@ from bnn_tf.cli.target import Target
 @options.command()
 @click.argument("target", type=options.TARGET)
 @options.pictures
-@click.option(
-    "--batch-size",
-    "--bs",
-    type=click.IntRange(min=1),
-    default=128,
-    show_default=True,
-    help="Images per step.",
-)
+@click.option("--batch-size", "--bs", type=click.IntRange(min=1), default=128, help="Images per step.")
 @options.limit
 @options.opening
 def evaluate(

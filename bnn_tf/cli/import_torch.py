@@ -20,12 +20,7 @@ from bnn_tf.errors import UserError
     help="Architecture; `bnn-tf models` lists them.",
 )
 @click.option(
-    "-o",
-    "--output",
-    metavar="RUN",
-    type=options.PATH,
-    required=True,
-    help="Run directory to make.",
+    "-o", "--output", metavar="RUN", type=options.PATH, required=True, help="Run directory to make."
 )
 @click.option(
     "--method",

@@ -8,7 +8,7 @@ import os
 import re
 import shlex
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +30,8 @@ from bnn_tf.errors import (
 from bnn_tf.training.run import NotResumableError, RunConfig
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from bnn_tf.deploy import proof
     from zoo.recipes import Recipe
 else:
@@ -415,7 +417,6 @@ images = click.option(
     "--images",
     type=click.IntRange(min=1),
     default=512,
-    show_default=True,
     help="How many held-out images to compare with Keras on.",
 )
 dataset = click.option(
@@ -546,24 +547,14 @@ _FIELDS: tuple[tuple[tuple[str, ...], str, Any, str], ...] = (
         Number(0, open=True),
         "Largest norm of all gradients together, before weight decay; larger ones are scaled down.",
     ),
-    (
-        ("--schedule",),
-        "schedule",
-        Name("schedule", schedule_names),
-        "cosine, linear, multistep or constant.",
-    ),
+    (("--schedule",), "schedule", Name("schedule", schedule_names), "cosine, linear, multistep or constant."),
     (
         ("--teacher",),
         "teacher",
         TargetPath(path_type=str),
         "Run, saved Keras model, zoo:NAME, keras:NAME or larq-zoo:NAME to distil from.",
     ),
-    (
-        ("--image-size", "--input-size"),
-        "image_size",
-        Size(),
-        "Size of the images: 64, 192x256.",
-    ),
+    (("--image-size", "--input-size"), "image_size", Size(), "Size of the images: 64, 192x256."),
     (("--channels",), "channels", click.Choice(["1", "3"]), "1: grey images, 3: colour images."),
     (("--bits",), "method.bits", click.IntRange(1, 9), "Bits per 3×3 slice of --method subbit."),
     (
@@ -742,7 +733,6 @@ _HARDWARE = (
         "--precision",
         type=click.Choice(["float32", "bfloat16", "float16"]),
         default=RunConfig.precision,
-        show_default=True,
         help="Of activations and gradients; latent weights and statistics stay float32.",
     ),
     click.option("--jit", is_flag=True, help="Compile the training step with XLA; on CPUs this is slower."),
@@ -750,7 +740,6 @@ _HARDWARE = (
         "--steps-per-execution",
         type=click.IntRange(min=1),
         default=RunConfig.steps_per_execution,
-        show_default=True,
         help="Training steps between two returns to Python.",
     ),
     click.option(
@@ -769,8 +758,10 @@ def hardware(function: Any) -> Any:
     return function
 
 
-def numbers(text: str) -> list[int]:
-    """The whole numbers of `--epochs N[,N…]`.
+def numbers(
+    text: str, wanted: str = "--epochs takes a whole number, or one for each phase (2,2,1)"
+) -> list[int]:
+    """The whole numbers of `--epochs N[,N…]`, or of another option that says what is `wanted`.
 
     Raises:
         UsageError: something else stands there.
@@ -778,9 +769,31 @@ def numbers(text: str) -> list[int]:
     try:
         return [int(part) for part in text.split(",")]
     except ValueError:
-        raise UsageError(
-            f"--epochs takes a whole number, or one for each phase (2,2,1), not {text!r}"
-        ) from None
+        raise UsageError(f"{wanted}, not {text!r}") from None
+
+
+def moved(chosen: Mapping[str, Any]) -> dict[str, Any]:
+    """What may be different where a run is resumed: fields of its configuration."""
+    return {name: chosen[name] for name in ("data_dir", "workers") if chosen[name] is not None}
+
+
+@contextlib.contextmanager
+def continued_by(command: str, on_all: bool = False) -> Iterator[None]:
+    """Adds the command that goes on to an error that ends a training before its time.
+
+    Args:
+        command: The command.
+        on_all: Whether it must be given on all workers where one of several was lost.
+    """
+    from bnn_tf.training import StoppedError
+    from bnn_tf.training.strategies import LostWorkerError
+
+    try:
+        yield
+    except (StoppedError, LostWorkerError) as error:
+        where = " on all workers" if on_all and isinstance(error, LostWorkerError) else ""
+        error.args = (f"{error}. Continue: {command}{where}",)
+        raise
 
 
 def started(path: Path) -> str | None:
@@ -791,6 +804,13 @@ def started(path: Path) -> str | None:
 
 
 # Output
+
+
+def console(as_json: bool, quiet: bool = False) -> "Console":
+    """Where a training says how it goes: with --json standard output carries the result alone."""
+    from rich.console import Console
+
+    return Console(stderr=as_json, quiet=quiet, soft_wrap=True, markup=False, highlight=False)
 
 
 def emit(value: Any, as_json: bool, text: str) -> None:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 @options.command()
 @click.argument("target", type=options.TARGET)
 @click.argument("images", metavar="IMAGE…", nargs=-1, required=True, type=options.PATH)
-@click.option("--top", type=click.IntRange(min=1), default=3, show_default=True, help="Classes to show.")
+@click.option("--top", type=click.IntRange(min=1), default=3, help="Classes to show.")
 @options.normalization
 @options.class_names
 @options.opening

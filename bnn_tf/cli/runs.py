@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     "--sort",
     type=click.Choice(["name", "best", "last", "epochs", "started"]),
     default="started",
-    show_default=True,
     help="Order of the rows; best, last and epochs put the largest first.",
 )
 @click.option("--method", metavar="NAME", type=options.METHOD, help="Only runs of this method.")

@@ -95,11 +95,7 @@ class ImageSet:
         for key in ("dtype", "quantization", "layout"):
             del values[key]
         note = "; an input of type uint8 takes the pixels themselves"
-        return {
-            "dataset": self.dataset,
-            **values,
-            "formula": values["formula"] + note,
-        }
+        return {"dataset": self.dataset, **values, "formula": values["formula"] + note}
 
     @classmethod
     def of_contract(cls, values: dict[str, Any]) -> "ImageSet":
@@ -449,10 +445,7 @@ class Target:
         return self.kind != "larq-zoo" and self._own_images(None) is not None
 
     def images(
-        self,
-        dataset: str | None = None,
-        data_dir: str | None = None,
-        normalization: str | None = None,
+        self, dataset: str | None = None, data_dir: str | None = None, normalization: str | None = None
     ) -> ImageSet:
         """The images that it takes; the arguments override what it says itself.
 
@@ -671,11 +664,7 @@ def target_or_model(function: Any) -> Any:
 
 
 def named_target(
-    target: Path | None,
-    model: str | None,
-    method: str | None,
-    bits: int | None,
-    settings: tuple[str, ...],
+    target: Path | None, model: str | None, method: str | None, bits: int | None, settings: tuple[str, ...]
 ) -> Target:
     """What a command line names, for commands that need no training.
 

@@ -45,7 +45,6 @@ _FEW_FILES = 2_000  # images that are all read before the training, which takes 
     "--seed",
     type=click.IntRange(0, 2**31 - 1),
     default=RunConfig.seed,
-    show_default=True,
     help="Seed of weights, order and augmentation.",
 )
 @click.option(
@@ -70,7 +69,6 @@ _FEW_FILES = 2_000  # images that are all read before the training, which takes 
     "--checkpoint-every",
     metavar="N[s|m|h|steps]",
     default=RunConfig.checkpoint_every,
-    show_default=True,
     help="How often to save in the middle of an epoch; epoch: only at its end.",
 )
 @options.limit
@@ -125,14 +123,11 @@ def train(context: click.Context, **chosen: Any) -> None:
 
 def _begin(chosen: dict[str, Any], config: RunConfig | None) -> None:
     """Makes the run that was configured, or opens the one to resume, and trains it; or prints the plan."""
-    from rich.console import Console
-
     from bnn_tf.training import Session, create_run, prepare
 
-    # With --json standard output carries the result alone.
-    console = Console(stderr=chosen["as_json"], soft_wrap=True, markup=False, highlight=False)
+    console = options.console(chosen["as_json"])
     session = Session(
-        Console(quiet=True) if chosen["quiet"] else console,
+        options.console(chosen["as_json"], chosen["quiet"]),
         chosen["gpus"],
         chosen["print_every"],
         chosen["until_phase"],
@@ -199,8 +194,7 @@ def _resumed(chosen: dict[str, Any]) -> "Run":
     from bnn_tf.training import Run
 
     run = Run.open(chosen["resume"])
-    moved = {name: chosen[name] for name in ("data_dir", "workers") if chosen[name] is not None}
-    return Run(run.path, dataclasses.replace(run.config, **moved))
+    return Run(run.path, dataclasses.replace(run.config, **options.moved(chosen)))
 
 
 def _configuration(context: click.Context, chosen: dict[str, Any]) -> RunConfig:
@@ -321,21 +315,12 @@ def _changed(recipe: "Recipe") -> list[str]:
 
 
 def _train(run: "Run", session: "Session", prepared: "Prepared | None", as_json: bool) -> None:
-    from bnn_tf.training import StoppedError
     from bnn_tf.training import train as run_phases
 
     _, _, launched = os.environ.get(strategies.LAUNCHED, "").partition("/")
     start = f"bnn-tf launch -n {launched} -- train" if launched else "bnn-tf train"
-    again = f"{start} --resume {shlex.quote(str(run.path))}"
-    try:
+    with options.continued_by(f"{start} --resume {shlex.quote(str(run.path))}", on_all=not launched):
         trained = run_phases(run, session, prepared)
-    except StoppedError as error:
-        error.args = (f"{error}. Continue: {again}",)
-        raise
-    except strategies.LostWorkerError as error:
-        where = "" if launched else " on all workers"
-        error.args = (f"{error}. Continue: {again}{where}",)
-        raise
     result, published = trained.evaluation, run.config.recipe.published_top1
     beside = "" if published is None else f"; the paper's full recipe: {100 * published:g} %"
     figures = {} if result is None else result.to_dict()

@@ -12,7 +12,6 @@ from bnn_tf.report.page import Report
 from bnn_tf.subbit import LayerReport, SubBitReport
 from bnn_tf.torch_import import Matching
 from bnn_tf.training import TransferReport
-from bnn_tf.training.sweep import Outcome, Summary, Task
 from bnn_tf.values import InNotebooks
 
 
@@ -50,7 +49,6 @@ def test_reports_of_long_contents_stay_short(tmp_path):
         Proof(tuple(LayerSigns(name, 64, 1, 0, 0.1) for name in many), None),
         BenchmarkReport(Host("CPU", 2, "aarch64", "Linux"), "LCE 0.16", 5, 1000, (timed,)),
         Matching(dict.fromkeys(many, "logits/kernel"), dict.fromkeys(many, "a counter")),
-        Summary({"learning_rate": 0.1}, (Outcome(Task(1, {}, _Seeded()), tmp_path, "waiting"),) * 5000),
     )
     for report in reports:
         assert report._repr_html_().startswith("<")
@@ -78,15 +76,3 @@ def test_what_reports_say():
         "net.c (C), threads 1: median 2.000 ms, p90 2.000 ms, 2.000 × the first, peak 2.0 MB",
         "Host: CPU, 2 cores, aarch64, Linux",
     ]
-    outcomes = tuple(
-        Outcome(Task(1, {"bits": 5}, _Seeded()), Path(), "complete", {"top1": top1}) for top1 in (0.5, 0.6)
-    )
-    summary = Summary({"bits": 5}, outcomes)
-    assert repr(summary) == "Summary(bits=5; test accuracy 55.00 ± 7.07 %, n = 2)"
-    assert repr(outcomes[0]) == "Outcome(bits=5 seed 1: complete, test accuracy 50.00%)"
-
-
-class _Seeded:
-    """What a task's name needs of its configuration."""
-
-    seed = 1
