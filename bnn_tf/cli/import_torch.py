@@ -16,7 +16,7 @@ from bnn_tf.errors import UserError
     "--model",
     metavar="NAME",
     required=True,
-    type=options.Name("model", options.model_names),
+    type=options.MODEL,
     help="Architecture; `bnn-tf models` lists them.",
 )
 @click.option(
@@ -25,13 +25,13 @@ from bnn_tf.errors import UserError
 @click.option(
     "--method",
     metavar="NAME",
-    type=options.Name("method", options.method_names),
+    type=options.METHOD,
     help="Method; default: as the checkpoint shows.",
 )
 @click.option(
     "--dataset",
     metavar="NAME",
-    type=options.Name("dataset", options.dataset_names),
+    type=options.DATASET,
     help="What it was trained on; default: as the authors.",
 )
 @options.data_dir
@@ -39,7 +39,7 @@ from bnn_tf.errors import UserError
 @click.option(
     "--normalization",
     metavar="NAME",
-    type=options.Name("normalization", options.normalization_names),
+    type=options.NORMALIZATION,
     help="imagenet, cifar, unit or none; default: as the authors.",
 )
 @options.settings

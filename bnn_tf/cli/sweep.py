@@ -15,6 +15,7 @@ from bnn_tf.cli import options
 from bnn_tf.cli.configuration import configuration
 from bnn_tf.cli.target import require_inputs
 from bnn_tf.errors import UsageError, UserError
+from bnn_tf.methods import METHODS
 from bnn_tf.training import strategies
 from bnn_tf.training import sweep as sweeps
 from bnn_tf.training.run import RunConfig
@@ -93,7 +94,7 @@ def _started(context: click.Context, chosen: dict[str, Any]) -> list[sweeps.Task
             raise UsageError(f"--grid names {key} twice; give all its values at once")
         axes[key] = values
     if chosen["method"] is None and chosen["recipe"] is None and "method" not in axes:
-        methods = ", ".join(options.method_names())
+        methods = ", ".join(METHODS)
         raise UsageError(f"name a --method ({methods}), or a sweep to --resume")
     require_inputs(chosen["dataset"], chosen["data_dir"], (chosen["init_from"],), chosen["teacher"])
     if chosen["random"]:

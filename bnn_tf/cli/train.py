@@ -14,6 +14,7 @@ from bnn_tf.cli import launch, options
 from bnn_tf.cli.configuration import configuration
 from bnn_tf.cli.target import require_inputs
 from bnn_tf.errors import UsageError, UserError, some
+from bnn_tf.methods import METHODS
 from bnn_tf.training import strategies
 from bnn_tf.training.run import RunConfig
 from bnn_tf.training.sources import near
@@ -167,10 +168,8 @@ def _note(recipe: "Recipe") -> str:
     """What the recipe says of itself; how long it takes only where its epochs are as they were."""
     from zoo import recipes
 
-    note, timed = recipe.note, "; takes "
-    if timed not in note:
-        return note
-    return note if recipes.original(recipe).epochs == recipe.epochs else note.partition(timed)[0]
+    known = recipe.duration and recipes.original(recipe).epochs == recipe.epochs
+    return f"{recipe.note}; takes {recipe.duration}" if known else recipe.note
 
 
 def _require_sound(source: "data.Source", folder: str | None) -> None:
@@ -205,8 +204,7 @@ def _configuration(context: click.Context, chosen: dict[str, Any]) -> RunConfig:
 
             get_model(chosen["model"])  # a wrong name is said first
         raise UsageError(
-            f"name a --method ({', '.join(options.method_names())}), a --recipe file, or a stopped run "
-            "to --resume"
+            f"name a --method ({', '.join(METHODS)}), a --recipe file, or a stopped run to --resume"
         )
     return configuration(context, chosen)
 
@@ -279,6 +277,8 @@ def _misfits(facts: "data.Facts", config: RunConfig) -> list[str]:
 def _print_plan(config: RunConfig, as_json: bool) -> None:
     """Prints the phases and their steps, or the configuration; the dataset's files may be absent."""
     from bnn_tf import data
+    from bnn_tf.report.page import differences
+    from zoo import recipes
 
     config = config.located()
     recipe = config.recipe
@@ -292,7 +292,7 @@ def _print_plan(config: RunConfig, as_json: bool) -> None:
     for phase in recipe.phases:
         rate = f"{phase.optimizer.name} at {phase.optimizer.rate(phase.batch_size):g}, {phase.schedule.name}"
         lines.append(f"phase {phase.name}: {phase.epochs} epochs, batches of {phase.batch_size}, {rate}")
-    changed = _changed(recipe)
+    changed = differences(recipes.original(recipe).to_dict(), recipe.to_dict())
     plan |= {"differences": changed}
     lines += [f"changed: {difference.replace(': ', ' ', 1)}" for difference in changed]
     lines += [f"start: {config.init_from}"] if config.init_from else []
@@ -304,14 +304,6 @@ def _print_plan(config: RunConfig, as_json: bool) -> None:
         per_epoch = ", ".join(f"{name} {count}" for name, count in steps.items())
         lines += [f"steps per epoch: {per_epoch}", f"steps in all: {plan['steps']}"]
     options.emit(plan, as_json, "\n".join(lines))
-
-
-def _changed(recipe: "Recipe") -> list[str]:
-    """In what the recipe departs from the one of its name, by options and `--set` or for the data."""
-    from bnn_tf.report.page import differences
-    from zoo import recipes
-
-    return differences(recipes.original(recipe).to_dict(), recipe.to_dict())
 
 
 def _train(run: "Run", session: "Session", prepared: "Prepared | None", as_json: bool) -> None:

@@ -151,7 +151,7 @@ def start(tasks: list[Task]) -> list[Task]:
         plain = [{"number": t.number, "choices": t.choices, "config": t.config.to_dict()} for t in tasks]
         files.write_text(stored, json.dumps({"tasks": plain}, indent=1) + "\n")
     known = load(folder)
-    here = {"data_dir": None, "workers": None}  # may be others each time
+    here: dict[str, Any] = {"data_dir": None, "workers": None}  # may be others each time
     if [replace(task.config, **here) for task in known] != [replace(task.config, **here) for task in tasks]:
         listed = some(map(str, known), 3)
         raise UsageError(f"{folder} holds another sweep ({listed}); resume that one, or name another folder")
