@@ -15,10 +15,8 @@ from bnn_tf.cli import options
 from bnn_tf.cli.configuration import configuration
 from bnn_tf.cli.target import require_inputs
 from bnn_tf.errors import UsageError, UserError
-from bnn_tf.methods import METHODS
 from bnn_tf.training import strategies
 from bnn_tf.training import sweep as sweeps
-from bnn_tf.training.run import RunConfig
 
 # Options that say where and how to run, which is all that can be said when a sweep is resumed.
 _SESSION = ("resume", "data_dir", "workers", "gpus", "verbose", "as_json")
@@ -41,7 +39,7 @@ def _folder(name: str, text: str) -> options.Decorator:
 )
 @click.option("--random", type=click.IntRange(min=1), metavar="N", help="Draw N configurations.")
 @click.option("--search-seed", type=click.IntRange(0), default=1, help="Seed with which --random draws.")
-@click.option("--seeds", default=str(RunConfig.seed), metavar="N,…", help="Seeds of each configuration.")
+@click.option("--seeds", default=str(options.RunConfig.seed), metavar="N,…", help="Seeds to train each with.")
 @_folder("--sweep-dir", "Where to keep the sweep: sweep.json, and runs/.")
 @_folder("--resume", "Continue, or help with, the sweep in DIR as it was started.")
 @_folder("--show", "Only print the results of the sweep in DIR so far.")
@@ -87,6 +85,8 @@ def _started(context: click.Context, chosen: dict[str, Any]) -> list[sweeps.Task
     seeds = options.numbers(chosen["seeds"], "--seeds takes whole numbers (1,2,3)")
     if len(set(seeds)) < len(seeds):
         raise UsageError(f"--seeds {chosen['seeds']} names a seed twice")
+    if chosen["random"] and not chosen["axes"]:
+        raise UsageError("--random draws from --search KEY=LOW..HIGH or KEY=A,B,…")
     axes: dict[str, Sequence[Any]] = {}
     for text in chosen["axes"]:
         key, values = _axis(text, chosen["random"] is not None)
@@ -94,7 +94,7 @@ def _started(context: click.Context, chosen: dict[str, Any]) -> list[sweeps.Task
             raise UsageError(f"--grid names {key} twice; give all its values at once")
         axes[key] = values
     if chosen["method"] is None and chosen["recipe"] is None and "method" not in axes:
-        methods = ", ".join(METHODS)
+        methods = ", ".join(options.METHODS)
         raise UsageError(f"name a --method ({methods}), or a sweep to --resume")
     require_inputs(chosen["dataset"], chosen["data_dir"], (chosen["init_from"],), chosen["teacher"])
     if chosen["random"]:

@@ -4,8 +4,7 @@ sweep.json        the trainings, each with its configuration
 runs/NAME/        a run directory per configuration and seed; its own lock says who trains it
 runs/NAME.failed  why a training failed
 
-There is no other state: whether a training is complete is what its run directory says, so that a killed
-process loses nothing but the steps since its run's last checkpoint.
+There is no other state: a killed process loses nothing but the steps since its run's last checkpoint.
 """
 
 from __future__ import annotations
@@ -124,15 +123,19 @@ def plan(
     """All tasks, seed by seed, so that each configuration has a first result early.
 
     Raises:
-        UserError: a configuration is impossible.
+        UserError: a configuration is impossible, or is the same as another.
     """
-    tasks = []
+    tasks: list[Task] = []
     for number, choices in enumerate(configurations, 1):
         try:
-            tasks.append(Task(folder, number, choices, configure(choices).located()))
+            config = configure(choices).located()
         except UserError as error:
             error.args = (f"{describe(choices)}: {error}".removeprefix(": "),)
             raise
+        if same := [task.choices for task in tasks if task.config == config]:
+            twice = f"{describe(same[0])} is the same as {describe(choices)}"
+            raise UsageError(f"the sweep has a configuration twice: {twice}")
+        tasks.append(Task(folder, number, choices, config))
     return [t._replace(config=replace(t.config, seed=seed)) for seed in seeds for t in tasks]
 
 
@@ -179,9 +182,8 @@ def load(folder: Path) -> list[Task]:
 def work(tasks: list[Task], session: trainer.Session, moved: Mapping[str, Any]) -> Iterator[Task]:
     """Trains tasks until none waits, and yields each; those that failed earlier are tried once more.
 
-    A task that fails is recorded, and the next one begins. Whatever ends this process, its task can be
-    taken up again after its last checkpoint. Tasks that were begun come last, so that one that kills its
-    process cannot stop the others.
+    A task that fails is recorded, and the next one begins. Tasks that were begun come last, so that one that
+    kills its process cannot stop the others.
     """
     for task in tasks:
         task.failure.unlink(missing_ok=True)
@@ -216,8 +218,7 @@ def counts(tasks: list[Task]) -> dict[str, int]:
 def summaries(tasks: list[Task]) -> list[dict[str, Any]]:
     """Each configuration over its seeds, the best mean first, those without results last.
 
-    `mean` and `standard_deviation` (of the sample, n - 1) are those of the complete runs' top-1 shares,
-    `n` is their number, and `runs` has the outcomes of all runs.
+    `mean`, `standard_deviation` (n - 1) and `n` are of complete runs' top-1; `runs` has all outcomes.
     """
     found: list[dict[str, Any]] = []
     for number, choices in {task.number: task.choices for task in tasks}.items():

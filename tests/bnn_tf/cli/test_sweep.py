@@ -167,6 +167,7 @@ def test_methods_and_phases_can_be_swept(run, tmp_path, trained):
     [
         (("--grid", "learning-rate=0.1,0.2"), "did you mean 'learning_rate'?"),
         (("--grid", "method.delta=0.1", "--grid", "method.delta=0.2"), "names method.delta twice"),
+        (("--grid", "epochs=2,2"), "a configuration twice: epochs=2 is the same as epochs=2"),
         (("--grid", "epochs=2,,3"), "epochs=: phase train: epochs must be a whole number"),
         (("--grid", "epochs=1..3"), "--grid takes values, not a range (epochs=1..3)"),
         (("--grid", "epochs"), "--grid takes KEY=A,B,…, not 'epochs'"),
@@ -179,7 +180,7 @@ def test_methods_and_phases_can_be_swept(run, tmp_path, trained):
         ),
         (("--seeds", "1,1"), "names a seed twice"),
         (("--seeds", "one"), "--seeds takes whole numbers"),
-        (("--random", "2"), "2 configurations cannot be drawn: there are only 1 different ones"),
+        (("--random", "2"), "--random draws from --search"),
         (("--search", "epochs=1..3"), "--search needs --random N"),
         (("--random", "2", "--search", "epochs=few..3"), "with two numbers"),
         (("--random", "2", "--search", "epochs=3..1"), "from a lower to a higher"),

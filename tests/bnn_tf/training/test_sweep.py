@@ -88,6 +88,12 @@ class TestPlan:
         with pytest.raises(UntrustedModuleError, match=r"^lr=1: the method .* not installed; .* allows it"):
             plan(tmp_path, [{"lr": 1}], [1], configure)
 
+    def test_finds_configurations_that_are_the_same(self, configure, tmp_path):
+        axes = {"momentum": [0.5, 0.9], "train.momentum": [0.1]}
+        twice = r"momentum=0\.5 train\.momentum=0\.1 is the same as momentum=0\.9 train\.momentum=0\.1"
+        with pytest.raises(UsageError, match=twice):
+            plan(tmp_path, grid(axes), [1], configure)
+
 
 class TestDirectory:
     def test_survives_being_opened_again(self, start):
