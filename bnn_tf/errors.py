@@ -2,85 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
-SYNONYMS = {
-    "binary": "bireal",
-    "binarynet": "bireal",
-    "bnn": "bireal",
-    "float": "real",
-    "float32": "real",
-    "fp32": "real",
-    "fullprecision": "real",
-    "reactnet": "react_resnet18",
-    "resnet50": "bireal_net50",
-    "realvalued": "real",
-    "sign": "bireal",
-    "snn": "subbit",
-    "ste": "bireal",
-    "xnor": "bireal",
-    "xnornet": "bireal",
-}
-"""What people and papers call a method or a network, without separators; the names on the right are valid."""
-
-RELATIVES = {
-    # networks
-    "alexnet": "vgg_small",
-    "binaryalexnet": "vgg_small",
-    "binarydensenet": "quicknet_large",
-    "cifarresnet": "cifar_resnet20",
-    "convnext": "quicknet_large",
-    "deit": "quicknet_large",
-    "densenet": "quicknet_large",
-    "efficientnet": "quicknet",
-    "ghostnet": "quicknet_small",
-    "googlenet": "quicknet",
-    "inception": "quicknet",
-    "lenet": "cifar_resnet20",
-    "meliusnet": "quicknet_large",
-    "mnasnet": "quicknet_small",
-    "mobilenet": "quicknet_small",
-    "preactresnet": "cifar_resnet18",
-    "reactneta": "react_resnet18",
-    "realtobinarynet": "bireal_net18",
-    "regnet": "quicknet",
-    "resnet": "resnet18",
-    "resnet32": "cifar_resnet20",
-    "resnet44": "cifar_resnet20",
-    "resnet56": "cifar_resnet20",
-    "resnet110": "cifar_resnet20",
-    "resnext": "bireal_net50",
-    "senet": "bireal_net50",
-    "shufflenet": "quicknet_small",
-    "squeezenet": "quicknet_small",
-    "swin": "quicknet_large",
-    "vgg": "vgg_small",
-    "vit": "quicknet_large",
-    "wideresnet": "cifar_resnet18",
-    "wrn": "cifar_resnet18",
-    "xception": "quicknet",
-    "xnornet": "bireal_net18",
-    # methods
-    "adabin": "recu",
-    "binaryconnect": "bireal",
-    "bwn": "bireal",
-    "dorefa": "bireal",
-    "dorefanet": "bireal",
-    "irnet": "recu",
-    "rbnn": "recu",
-    "reactnet": "bireal",
-    "realtobinary": "bireal",
-}
-"""What is nearest in kind and size to methods and networks that are not here, without separators."""
-
-# What lists all names of a kind, where an error has only the first.
-_LISTED_BY = {
-    "model": "bnn-tf models",
-    "method": "bnn-tf recipes",
-    "setting": "bnn-tf train … --dry-run --json",
-}
 _FEW = 16  # names that an error still lists
 
 
@@ -108,6 +34,15 @@ class UsageError(UserError):
     """
 
     exit_code = 2
+
+
+class ClaimedError(UserError):
+    """Another process holds what this one wants to write, such as a run that it trains.
+
+    Example:
+        >>> ClaimedError("another process is training runs/1").exit_code
+        1
+    """
 
 
 class AdvisingError(UserError):
@@ -180,33 +115,48 @@ class UntrustedModuleError(AdvisingError):
         self.module = module
 
 
-def nearest(name: str, valid: Iterable[str]) -> str | None:
+@dataclasses.dataclass(frozen=True)
+class Elsewhere:
+    """What names of a kind are for those who know other software; all without separators, in lower case.
+
+    Args:
+        synonyms: The valid names of things that have another name there.
+        relatives: What is nearest in kind and size to things that are not here.
+        listed_by: What lists all names, where a message has only the first.
+
+    Example:
+        >>> fruits = Elsewhere(synonyms={"pomme": "apple"}, relatives={"quince": "pear"})
+        >>> nearest("Quince", ["apple", "pear"], fruits)
+        'pear'
+    """
+
+    synonyms: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    relatives: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    listed_by: str | None = None
+
+
+def nearest(name: str, valid: Iterable[str], elsewhere: Elsewhere = Elsewhere()) -> str | None:
     """The valid name that was most likely meant, `None` where none is near.
 
-    Names that are spelled alike but for case and separators come first, then what the name means elsewhere
-    (`SYNONYMS`), then the shortest that contains the whole name, then what differs by a digit, then what is
-    nearest in kind (`RELATIVES`; a size or version at the end of the name does not count), then what differs
-    by few letters.
+    Names that are spelled alike but for case and separators come first, then what the name means elsewhere,
+    then the shortest that contains the whole name, then what differs by a digit, then what is nearest in kind
+    (a size or version at the end of the name does not count), then what differs by few letters.
 
     Example:
         >>> nearest("resnet20", ["resnet34", "cifar_resnet20"])
         'cifar_resnet20'
         >>> nearest("CIFAR-10", ["cifar100", "cifar10"])
         'cifar10'
-        >>> nearest("XNOR-Net", ["recu", "bireal"])
-        'bireal'
-        >>> nearest("MobileNetV2", ["resnet34", "quicknet_small"])
-        'quicknet_small'
     """
-    return _nearest(name, list(valid))[0]
+    return _nearest(name, list(valid), elsewhere)[0]
 
 
-def _nearest(name: str, valid: list[str]) -> tuple[str | None, bool]:
+def _nearest(name: str, valid: list[str], elsewhere: Elsewhere) -> tuple[str | None, bool]:
     """The nearest name, and whether it is one for something else."""
     plain = {valid_name: re.sub(r"[-_. ]", "", valid_name).lower() for valid_name in valid}
     wanted = re.sub(r"[-_. ]", "", name).lower()
     alike = [valid_name for valid_name, text in plain.items() if text == wanted]
-    meant = [n for n in plain if n == SYNONYMS.get(wanted)]
+    meant = [n for n in plain if n == elsewhere.synonyms.get(wanted)]
     containing = [n for n, text in plain.items() if len(wanted) >= 3 and wanted in text]
     same = [*alike, *meant, *sorted(containing, key=len)]
     number, letters = re.sub(r"\D", "", wanted), re.sub(r"\d", "", wanted)
@@ -214,7 +164,7 @@ def _nearest(name: str, valid: list[str]) -> tuple[str | None, bool]:
     mistyped = difflib.get_close_matches(wanted, digits, n=1, cutoff=0.85)
     same += [n for n, text in plain.items() if text in mistyped]
     family = re.sub(r"(?<=[a-z])[bv]?\d.*", "", wanted)  # of mobilenetv3large, efficientnetb0, vgg16bn
-    kin = [n for word in (wanted, family) for n in plain if n == RELATIVES.get(word)]
+    kin = [n for word in (wanted, family) for n in plain if n == elsewhere.relatives.get(word)]
     if same or kin:
         return (same or kin)[0], not same
     numbers = {n: re.sub(r"\D", "", text) for n, text in plain.items()}
@@ -228,25 +178,25 @@ def _nearest(name: str, valid: list[str]) -> tuple[str | None, bool]:
     return (texts[close[0]] if close else None), False
 
 
-def hint(name: str, valid: Iterable[str]) -> str:
+def hint(name: str, valid: Iterable[str], elsewhere: Elsewhere = Elsewhere()) -> str:
     """The end of a message about a name that does not exist: the nearest valid name, or nothing.
 
     Example:
         >>> hint("rec", ["bireal", "recu"])
         "; did you mean 'recu'?"
-        >>> hint("DoReFa", ["bireal", "recu"])
+        >>> hint("DoReFa", ["bireal", "recu"], Elsewhere(relatives={"dorefa": "bireal"}))
         "; the nearest here is 'bireal'"
     """
-    near, differs = _nearest(name, list(valid))
+    near, differs = _nearest(name, list(valid), elsewhere)
     if near is None:
         return ""
     return f"; the nearest here is {near!r}" if differs else f"; did you mean {near!r}?"
 
 
-def unknown(kind: str, name: str, valid: Iterable[str]) -> UsageError:
+def unknown(kind: str, name: str, valid: Iterable[str], elsewhere: Elsewhere = Elsewhere()) -> UsageError:
     """The error for a name that does not exist, with the nearest valid name and all of them.
 
-    Of more than sixteen names the first are listed, and the command that lists all of them, if there is one.
+    Of more than sixteen names the first are listed, and what lists all of them, if that is known.
 
     Example:
         >>> str(unknown("method", "rec", ["bireal", "recu"]))
@@ -254,9 +204,10 @@ def unknown(kind: str, name: str, valid: Iterable[str]) -> UsageError:
     """
     valid = list(valid)
     names = some(valid, len(valid) if len(valid) <= _FEW else 5) or "none"
-    if len(valid) > _FEW and kind in _LISTED_BY:
-        names += f"; `{_LISTED_BY[kind]}` lists all"
-    return UsageError(f"there is no {kind} called {name!r}{hint(str(name), valid)} (there are: {names})")
+    if len(valid) > _FEW and elsewhere.listed_by is not None:
+        names += f"; `{elsewhere.listed_by}` lists all"
+    near = hint(str(name), valid, elsewhere)
+    return UsageError(f"there is no {kind} called {name!r}{near} (there are: {names})")
 
 
 def first_line(error: BaseException) -> str:

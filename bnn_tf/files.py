@@ -14,7 +14,7 @@ import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
-from bnn_tf.errors import UserError
+from bnn_tf.errors import ClaimedError, UserError
 
 try:
     import fcntl
@@ -133,7 +133,8 @@ def locked(path: str | os.PathLike, busy: str) -> Iterator[None]:
         busy: The message of the error where another process holds the lock.
 
     Raises:
-        UserError: another process holds it, or the file cannot be opened for writing.
+        ClaimedError: another process holds it.
+        UserError: the file cannot be opened for writing.
     """
     if fcntl is None:
         warnings.warn("this system has no file locks; start only one process on a run", stacklevel=3)
@@ -147,7 +148,7 @@ def locked(path: str | os.PathLike, busy: str) -> Iterator[None]:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise UserError(busy) from None
+            raise ClaimedError(busy) from None
         except OSError as error:
             warnings.warn(f"{path} cannot be locked: {error.strerror}; start only one process", stacklevel=3)
         yield

@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeVar
 
 from bnn_tf import values
 from bnn_tf._tensorflow import lazy, lq, tf
-from bnn_tf.errors import UserError, unknown
+from bnn_tf.errors import Elsewhere, UserError, unknown
 from bnn_tf.registry import Registry
 from bnn_tf.values import Count, NotNegative, Range, Seed, Share, Value
 
@@ -46,7 +46,37 @@ else:
 
 log = logging.getLogger(__name__)
 
-METHODS: Registry[type[Method]] = Registry("method", "bnn_tf.methods")
+_ELSEWHERE = Elsewhere(
+    synonyms={
+        "binary": "bireal",
+        "binarynet": "bireal",
+        "bnn": "bireal",
+        "float": "real",
+        "float32": "real",
+        "fp32": "real",
+        "fullprecision": "real",
+        "realvalued": "real",
+        "sign": "bireal",
+        "snn": "subbit",
+        "ste": "bireal",
+        "xnor": "bireal",
+        "xnornet": "bireal",
+    },
+    relatives={
+        "adabin": "recu",
+        "binaryconnect": "bireal",
+        "bwn": "bireal",
+        "dorefa": "bireal",
+        "dorefanet": "bireal",
+        "irnet": "recu",
+        "rbnn": "recu",
+        "reactnet": "bireal",
+        "realtobinary": "bireal",
+    },
+    listed_by="bnn-tf recipes",
+)
+
+METHODS: Registry[type[Method]] = Registry("method", "bnn_tf.methods", elsewhere=_ELSEWHERE)
 """All methods by name; installed packages add theirs through the entry point `bnn_tf.methods`."""
 
 M = TypeVar("M", bound="type[Method]")

@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Generic, TypeVar
 
 from bnn_tf._tensorflow import tf
-from bnn_tf.errors import UntrustedModuleError, UserError, first_line, unknown
+from bnn_tf.errors import Elsewhere, UntrustedModuleError, UserError, first_line, unknown
 
 T = TypeVar("T")
 
@@ -104,6 +104,7 @@ class Registry(Generic[T]):
         functions: Whether the objects are functions that nothing tells from others. A class is asked for its
             base, a network for its arguments before it is called; here `package.module:name` could be any
             function. It stands only for what is registered or an entry point, unless its module is trusted.
+        elsewhere: What other names mean, for messages.
 
     Example:
         >>> shapes = Registry("shape")
@@ -113,8 +114,15 @@ class Registry(Generic[T]):
         True
     """
 
-    def __init__(self, kind: str, entry_points: str | None = None, functions: bool = False) -> None:
+    def __init__(
+        self,
+        kind: str,
+        entry_points: str | None = None,
+        functions: bool = False,
+        elsewhere: Elsewhere | None = None,
+    ) -> None:
         self.kind, self._group, self._functions = kind, entry_points, functions
+        self.elsewhere = elsewhere or Elsewhere()
         self._objects: dict[str, T] = {}
 
     def register(self, name: str) -> Callable[[T], T]:
@@ -173,7 +181,7 @@ class Registry(Generic[T]):
                     f"the {self.kind} {name!r} of an installed package does not load: {first_line(error)}"
                 ) from error
             return self._objects[name]
-        raise unknown(self.kind, name, self.names())
+        raise unknown(self.kind, name, self.names(), self.elsewhere)
 
     def name_of(self, thing: T) -> str:
         """The name under which another process finds the object.

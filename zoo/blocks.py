@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from bnn_tf import methods, model_files
 from bnn_tf._tensorflow import lazy, tf, without_autograph
-from bnn_tf.errors import UsageError, UserError, unknown
+from bnn_tf.errors import Elsewhere, UsageError, UserError, unknown
 from bnn_tf.registry import Registry, is_path
 from bnn_tf.values import Count, Range, check
 from zoo import pretrained
@@ -29,7 +29,49 @@ Network = Callable[..., "tf.keras.Model"]
 Block = Callable[..., "tf.Tensor"]
 Shortcut = Callable[..., "tf.Tensor"]
 
-MODELS: Registry[Network] = Registry("model", "bnn_tf.models")
+_ELSEWHERE = Elsewhere(
+    synonyms={"reactnet": "react_resnet18", "resnet50": "bireal_net50"},
+    relatives={
+        "alexnet": "vgg_small",
+        "binaryalexnet": "vgg_small",
+        "binarydensenet": "quicknet_large",
+        "cifarresnet": "cifar_resnet20",
+        "convnext": "quicknet_large",
+        "deit": "quicknet_large",
+        "densenet": "quicknet_large",
+        "efficientnet": "quicknet",
+        "ghostnet": "quicknet_small",
+        "googlenet": "quicknet",
+        "inception": "quicknet",
+        "lenet": "cifar_resnet20",
+        "meliusnet": "quicknet_large",
+        "mnasnet": "quicknet_small",
+        "mobilenet": "quicknet_small",
+        "preactresnet": "cifar_resnet18",
+        "reactneta": "react_resnet18",
+        "realtobinarynet": "bireal_net18",
+        "regnet": "quicknet",
+        "resnet": "resnet18",
+        "resnet32": "cifar_resnet20",
+        "resnet44": "cifar_resnet20",
+        "resnet56": "cifar_resnet20",
+        "resnet110": "cifar_resnet20",
+        "resnext": "bireal_net50",
+        "senet": "bireal_net50",
+        "shufflenet": "quicknet_small",
+        "squeezenet": "quicknet_small",
+        "swin": "quicknet_large",
+        "vgg": "vgg_small",
+        "vit": "quicknet_large",
+        "wideresnet": "cifar_resnet18",
+        "wrn": "cifar_resnet18",
+        "xception": "quicknet",
+        "xnornet": "bireal_net18",
+    },
+    listed_by="bnn-tf models",
+)
+
+MODELS: Registry[Network] = Registry("model", "bnn_tf.models", elsewhere=_ELSEWHERE)
 """All architectures by name; installed packages add theirs through the entry point `bnn_tf.models`."""
 
 _REQUIRED = ("method", "input_shape", "num_classes", "weights")

@@ -1,7 +1,5 @@
 """`bnn-tf benchmark`."""
 
-import functools
-import sys
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,15 +13,16 @@ from bnn_tf.errors import UsageError, UserError
 from bnn_tf.files import make_folder
 
 if TYPE_CHECKING:
-    from bnn_tf.deploy.benchmark import BenchmarkReport, Candidate
+    from bnn_tf.deploy.benchmark import Candidate
+
+
+_OPERATORS = "LCE's interpreter measures no single operators; lce_benchmark_model does, on the device."
 
 
 class _Threads(click.ParamType):
     name = "N[,N…]"
 
     def convert(self, value: Any, param: Any, ctx: Any) -> tuple[int, ...]:
-        if isinstance(value, tuple):
-            return value
         parts = str(value).split(",")
         if not all(part.isascii() and part.isdigit() and 1 <= int(part) <= 64 for part in parts):
             self.fail(f"{value!r} is no list of numbers of threads such as 1,2", param, ctx)
@@ -37,29 +36,19 @@ class _Threads(click.ParamType):
     is_flag=True,
     help="Add the exported C program and plain float32 and int8 TFLite builds of runs and models.",
 )
-@click.option("--threads", type=_Threads(), default="1,2", show_default=True, help="Numbers of threads.")
+@click.option("--threads", type=_Threads(), default="1,2", help="Numbers of threads.")
 @click.option(
-    "--rounds",
-    type=click.IntRange(min=1),
-    default=5,
-    show_default=True,
-    help="How many times all candidates take a turn.",
+    "--rounds", type=click.IntRange(min=1), default=5, help="How many times all candidates take a turn."
 )
+@click.option("--runs", type=click.IntRange(min=1), default=10, help="Inferences in one turn.")
 @click.option(
-    "--runs", type=click.IntRange(min=1), default=10, show_default=True, help="Inferences in one turn."
-)
-@click.option(
-    "--xnnpack/--no-xnnpack",
-    default=True,
-    show_default=True,
-    help="Use TFLite's XNNPACK kernels for what is not binary.",
+    "--xnnpack/--no-xnnpack", default=True, help="Use TFLite's XNNPACK kernels for what is not binary."
 )
 @options.pictures
 @click.option(
     "--calibration-images",
     type=click.IntRange(min=1),
     default=64,
-    show_default=True,
     help="Images to measure the ranges of int8 builds on.",
 )
 @click.option(
@@ -67,15 +56,7 @@ class _Threads(click.ParamType):
 )
 @options.opening
 def benchmark(
-    files: tuple[Path, ...],
-    compare: bool,
-    threads: tuple[int, ...],
-    rounds: int,
-    runs: int,
-    xnnpack: bool,
-    output: Path | None,
-    as_json: bool,
-    **images: Any,
+    files: tuple[Path, ...], compare: bool, output: Path | None, as_json: bool, **chosen: Any
 ) -> None:
     """Latency, peak memory, size and operators of each TARGET on this machine.
 
@@ -87,7 +68,8 @@ def benchmark(
     """
     opened = [Target.open(file) for file in files]
     require_converter()
-    require_images(*(images[name] for name in ("dataset", "data_dir", "normalization")))
+    settings = {name: chosen.pop(name) for name in ("threads", "rounds", "runs", "xnnpack")}
+    require_images(*(chosen[name] for name in ("dataset", "data_dir", "normalization")))
     if compare and all(target.kind == "tflite" for target in opened):
         raise UsageError("--compare needs a run or a saved Keras model, to build the other forms of")
 
@@ -99,13 +81,13 @@ def benchmark(
         candidates: list[Candidate] = []
         for number, (target, name) in enumerate(zip(opened, names, strict=True), 1):
             stem = name if names.count(name) == 1 else f"{name}-{number}"
-            candidates += _candidates(target, compare, images, folder / stem)
-        progress = functools.partial(_show, rounds)
-        report = benchmarking.benchmark(candidates, threads, rounds, runs, xnnpack=xnnpack, progress=progress)
-        if as_json:
-            options.emit(report.to_dict(), True, "")
-        else:
-            _print(report, xnnpack)
+            candidates += _candidates(target, compare, chosen, folder / stem)
+        with options.console(True).status("Measuring…"):  # shows on terminals only
+            report = benchmarking.benchmark(candidates, **settings)
+    if as_json:
+        options.emit(report, True, "")
+    else:
+        _print(report, settings["xnnpack"])
 
 
 def _candidates(target: Target, compare: bool, images: dict[str, Any], stem: Path) -> "list[Candidate]":
@@ -116,12 +98,11 @@ def _candidates(target: Target, compare: bool, images: dict[str, Any], stem: Pat
     if target.kind == "tflite":
         return [Candidate.of_file(target.path)]
     path = target.path / "model.tflite"
-    converted = target.kind == "run" and path.is_file()
-    if not converted:
+    if target.kind != "run" or not path.is_file():
         path = stem.with_name(f"{stem.name}.tflite")
         convert(target.network(), path, parity=False)  # only time is measured; bnn-tf convert checks
-    binary = [Candidate.of_file(path, str(target))]
-    return [*binary, *_program(target, stem), *_plain(target, stem, **images)] if compare else binary
+    binary = Candidate.of_file(path, str(target))
+    return [binary, *_program(target, stem), *_plain(target, stem, **images)] if compare else [binary]
 
 
 def _program(target: Target, stem: Path) -> "list[Candidate]":
@@ -174,41 +155,32 @@ def _plain(
     return candidates
 
 
-def _show(rounds: int, completed: int) -> None:
-    """Says on a terminal how many rounds are complete."""
-    if sys.stderr.isatty():
-        click.echo(f"\rround {completed} of {rounds}" + "\n" * (completed == rounds), nl=False, err=True)
-
-
-def _print(report: "BenchmarkReport", xnnpack: bool) -> None:
-    from bnn_tf.deploy.benchmark import MEMORY, OPERATORS
-
+def _print(report: dict[str, Any], xnnpack: bool) -> None:
     columns = ["candidate", "form", "size", "threads", "median ms", "p90 ms", "× first", "peak memory"]
-    rows = [
-        [
-            m.candidate.name,
-            m.candidate.form,
-            f"{m.candidate.size / 1e6:.3f} MB",
-            str(m.threads),
-            *(f"{figure:.3f}" for figure in (m.percentile(50), m.percentile(90), report.ratio(m))),
-            f"{m.memory / 1e6:.1f} MB",
-        ]
-        for m in report.measurements
-    ]
+    rows, lines, limits = [], [], []
+    for candidate in report["candidates"]:
+        name, form, size = candidate["name"], candidate["form"], f"{candidate['size'] / 1e6:.3f} MB"
+        operators = [f"{one['count']} {one['name']} {one['type']}" for one in candidate["operators"]]
+        line = f"{name} ({form}): {', '.join(operators) or 'one compiled program'}"
+        if xnnpack and (delegated := candidate["xnnpack"]):
+            left = f" (not {', '.join(dict.fromkeys(delegated['left']))})" if delegated["left"] else ""
+            line += f"; XNNPACK takes {delegated['taken']} of {delegated['operators']} operators{left}"
+        lines.append(line)
+        for measured in candidate["measurements"]:
+            figures = [f"{measured[key]:.3f}" for key in ("median_ms", "p90_ms", "times_the_first")]
+            memory = f"{measured['peak_memory_bytes'] / 1e6:.1f} MB"
+            rows.append([name, form, size, str(measured["threads"]), *figures, memory])
+            if limit := candidate["limit"]:
+                shortest = 1e3 * limit["seconds"]
+                times = (
+                    f"{measured['median_ms'] / shortest:.2f} times the shortest time that it can take here"
+                )
+                limits.append(f"{name} ({form}): {times}, {shortest:.3f} ms: {limit['reason']}.")
     options.print_table(columns, rows, numbers_from=2, spare=("size", "p90 ms", "peak memory"))
-    click.echo()
-    for candidate in report.candidates:
-        listed = ", ".join(map(str, candidate.operators())) or "one compiled program"
-        taken = candidate.delegated() if xnnpack else None
-        click.echo(f"{candidate}: {listed}" + (f"; {taken}" if taken else ""))
-    click.echo()
-    for m in report.measurements:
-        if m.limit is not None:
-            shortest = 1e3 * m.limit.seconds
-            times = f"{m.percentile(50) / shortest:.2f} times the shortest time that it can take here"
-            click.echo(f"{m.candidate}: {times}, {shortest:.3f} ms: {m.limit.reason}.")
-    click.echo(f"Host: {report.host}")
-    turns = f"{report.rounds} round{'s' * (report.rounds != 1)} of {report.runs} inferences"
-    click.echo(f"Interpreter: {report.interpreter}; {turns}.")
-    for note in (report.host.caveat, MEMORY, OPERATORS):
-        click.echo(note)
+    host, rounds = report["host"], report["rounds"]
+    load = "" if host["load"] is None else f", load {host['load']:.1f} before"
+    machine = f"{host['cpu']}, {host['cores']} cores, {host['architecture']}, {host['system']}{load}"
+    turns = f"{rounds} round{'s' * (rounds != 1)} of {report['runs']} inferences"
+    notes = [f"Host: {machine}", f"Interpreter: {report['interpreter']}; {turns}."]
+    notes += [report["caveat"], report["memory"], _OPERATORS]
+    click.echo("\n".join(["", *lines, "", *limits, *notes]))

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -38,7 +37,8 @@ def compare(paths: tuple[Path, ...], as_json: bool) -> None:
     for row in rows:
         if row["state"] == "damaged":
             raise UserError(row["error"])
-    curves = [[_share(line.get("val_accuracy")) for line in run.metrics()] for run in opened]
+    texts = [[line.get("val_accuracy") for line in run.metrics()] for run in opened]
+    curves = [[round(float(text), 6) if text else None for text in curve] for curve in texts]
     settings = differing([run.config.to_dict() for run in opened])
     if as_json:
         for row, curve in zip(rows, curves, strict=True):
@@ -49,13 +49,22 @@ def compare(paths: tuple[Path, ...], as_json: bool) -> None:
     columns = ["run", "epochs", "last", "best", "paper", "state", "test accuracy over the epochs"]
     shown = [value for curve in curves for value in curve if value is not None]
     table = [
-        [name, *_figures(row), spark(curve, min(shown, default=0), max(shown, default=1))]
+        [
+            name,
+            f"{row['epochs']}/{row['epochs_planned']}",
+            *runs.percents(row),
+            row["state"],
+            spark(curve, min(shown, default=0), max(shown, default=1)),
+        ]
         for name, row, curve in zip(names, rows, curves, strict=True)
     ]
     options.print_table(columns, table, spare=("paper", "last", columns[-1]))
     click.echo()
     if settings:
-        values = [[key, *(_shown(value) for value in by_run)] for key, by_run in settings.items()]
+        values = [
+            [key, *("–" if value is None else str(value) for value in by_run)]
+            for key, by_run in settings.items()
+        ]
         options.print_table(["setting that differs", *names], values)
     else:
         click.echo("The runs have the same settings.")
@@ -73,19 +82,7 @@ def spark(values: Sequence[float | None], low: float, high: float, width: int = 
     return "".join(_BARS[round((mean - low) * scale)] for mean in means)
 
 
-def _share(text: str | None) -> float | None:
-    return None if not text else round(float(text), 6)
-
-
-def _figures(row: dict[str, Any]) -> list[str]:
-    return [f"{row['epochs']}/{row['epochs_planned']}", *runs.percents(row), row["state"]]
-
-
 def _short(names: list[str]) -> list[str]:
     """The last part of each path where these differ, else the whole paths."""
     last = [Path(name).name for name in names]
     return last if len(set(last)) == len(names) else names
-
-
-def _shown(value: Any) -> str:
-    return "–" if value is None else str(value)

@@ -15,7 +15,7 @@ from bnn_tf.errors import UsageError
 if TYPE_CHECKING:
     import numpy as np
 
-    from bnn_tf.deploy import Int8
+    from bnn_tf.deploy import Normalization
 
 
 CONVERSION = "conversion.json"
@@ -55,18 +55,16 @@ class _Form(click.Choice):
     "--calibration-images",
     type=click.IntRange(min=1),
     default=512,
-    show_default=True,
     help="Training images to measure int8 ranges on.",
 )
 @click.option("--int8-input", is_flag=True, help="Take int8 images instead of float32 ones.")
 @click.option("--int8-output", is_flag=True, help="Return int8 logits instead of float32 ones.")
-@click.option("--batch", type=click.IntRange(min=1), default=1, show_default=True, help="Images at once.")
+@click.option("--batch", type=click.IntRange(min=1), default=1, help="Images at once.")
 @click.option(
     "--input",
     "input_type",
     type=click.Choice(["float32", "uint8"]),
     default="float32",
-    show_default=True,
     help="What the file takes: normalised images, or raw pixels.",
 )
 @click.option(
@@ -81,17 +79,18 @@ def convert(
     context: click.Context,
     target: Path,
     output: Path | None,
-    dataset: str | None,
-    data_dir: str | None,
-    normalization: str | None,
     images: int,
     no_fold: bool,
-    layers: bool,
+    form: str | None,
+    calibration_images: int,
+    int8_input: bool,
+    int8_output: bool,
     batch: int,
     input_type: str,
     allow_disagreement: bool,
+    layers: bool,
     as_json: bool,
-    **int8: Any,
+    **pictures: Any,
 ) -> None:
     """Convert TARGET (a run or a saved Keras model) to a .tflite file for Larq Compute Engine.
 
@@ -104,44 +103,35 @@ def convert(
         raise UsageError(f"what is written is a TFLite file, and {output} is named like another kind of file")
     opened = Target.open(target)
     require_converter()
-    require_images(dataset, data_dir, normalization)
+    require_images(**pictures)
     path = opened.output(output, "model.tflite")
-    if int8["form"] is None:
+    if form is None:
         orphans = ("calibration_images", "int8_input", "int8_output")
         options.refuse(context, orphans, "these options need --int8")
     elif no_fold:
         raise UsageError("--int8 needs folding; leave out --no-fold")
 
     from bnn_tf import convert as convert_model
-    from bnn_tf.deploy import Normalization
+    from bnn_tf.deploy import Int8
     from bnn_tf.deploy.proof import Disagreement
 
     network = opened.network()
-    image_set, samples, settings, calibration = None, None, None, None
-    compared_on = "noise"
-    if dataset is not None or opened.knows_images():
-        image_set = opened.images(dataset, data_dir, normalization)
-        shown, source = image_set.samples(images, required=int8["form"] is not None)
-        samples = image_set.pre().normalize(shown)
-        compared_on = "random images" if source is None else source.name
-    if int8["form"] is not None:
-        settings, calibration = _int8(image_set, **int8)
-    pixels = None
-    if input_type == "uint8":
-        if image_set is None:
-            raise UsageError("--input uint8 needs the normalization: name a --dataset and a --normalization")
-        pixels = Normalization(tuple(image_set.pre().mean), tuple(image_set.pre().std))
+    known = pictures["dataset"] is not None or opened.knows_images()
+    image_set = opened.images(**pictures) if known else None
+    samples, compared_on = _samples(image_set, images, required=form is not None)
+    int8 = None if form is None else Int8(form, int8_input, int8_output)
+    calibration = None if form is None else _calibration(image_set, calibration_images)
     try:
         report = convert_model(
             network,
             path,
             images=samples,
             fold=not no_fold,
-            int8=settings,
+            int8=int8,
             calibration=calibration,
             batch=batch,
             input=input_type,
-            normalization=pixels,
+            normalization=_pixels(image_set) if input_type == "uint8" else None,
             contract=image_set and image_set.contract(),
             allow_disagreement=allow_disagreement,
         )
@@ -150,28 +140,40 @@ def convert(
             options.emit({"parity": error.report.to_dict()}, as_json, error.report.table())
         raise
     result = {**report.to_dict(), "compared_on": compared_on}
-    if opened.kind == "run":  # for the report
-        agreement = f"{report.parity}, compared on {compared_on}"
-        record = {"sha256": files.checksum(path), **result, "agreement": agreement}
-        record["path"] = str(path.resolve())
-        files.write_text(target / CONVERSION, json.dumps(record, indent=2) + "\n")
     files.write_text(sidecar(path), json.dumps(report.contract, indent=2) + "\n")
+    if opened.kind == "run":
+        _record(opened.path, path, result, f"{report.parity}, compared on {compared_on}")
     table = f"\n{report.parity.table()}" if layers and report.parity else ""
     options.emit(result, as_json, f"{report}{table}")
 
 
-def _int8(
-    image_set: ImageSet | None,
-    form: str,
-    calibration_images: int,
-    int8_input: bool,
-    int8_output: bool,
-) -> "tuple[Int8, np.ndarray]":
-    """The settings, and the images to calibrate on."""
+def _record(run: Path, file: Path, result: dict[str, Any], agreement: str) -> None:
+    """Keeps what the conversion said in the run, for its report."""
+    record = {"sha256": files.checksum(file), **result, "agreement": agreement, "path": str(file.resolve())}
+    files.write_text(run / CONVERSION, json.dumps(record, indent=2) + "\n")
+
+
+def _samples(image_set: ImageSet | None, count: int, required: bool) -> "tuple[np.ndarray | None, str]":
+    """Normalised images to compare with Keras on, and what they are; without a set `convert` takes noise."""
+    if image_set is None:
+        return None, "noise"
+    shown, source = image_set.samples(count, required)
+    return image_set.pre().normalize(shown), "random images" if source is None else source.name
+
+
+def _calibration(image_set: ImageSet | None, count: int) -> "np.ndarray":
+    """The training images to measure int8 ranges on."""
     from bnn_tf import data
-    from bnn_tf.deploy import Int8
 
     if image_set is None:
         raise UsageError("--int8 measures ranges on images; name a --dataset and a --normalization")
-    images, _ = data.take(image_set.source(), image_set.pre(), calibration_images, split="train")
-    return Int8(form, int8_input, int8_output), images
+    return data.take(image_set.source(), image_set.pre(), count, split="train")[0]
+
+
+def _pixels(image_set: ImageSet | None) -> "Normalization":
+    """How a file that takes raw pixels normalises them."""
+    from bnn_tf.deploy import Normalization
+
+    if image_set is None:
+        raise UsageError("--input uint8 needs the normalization: name a --dataset and a --normalization")
+    return Normalization(tuple(image_set.pre().mean), tuple(image_set.pre().std))

@@ -14,9 +14,7 @@ def data() -> None:
 
 @data.command("check", cls=options.Command)
 @click.argument("folder", metavar="DIR", type=options.PATH)
-@click.option(
-    "--workers", type=click.IntRange(min=1), default=4, show_default=True, help="Images to read at a time."
-)
+@click.option("--workers", type=click.IntRange(min=1), default=4, help="Images to read at a time.")
 @options.json_option
 @click.pass_context
 def check(context: click.Context, folder: Path, workers: int, as_json: bool) -> None:

@@ -2,7 +2,7 @@
 
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -38,12 +38,10 @@ def device_kit(
     output: Path,
     tflite: Path | None,
     force: bool,
-    dataset: str | None,
-    data_dir: str | None,
-    normalization: str | None,
     images: int,
     class_names: Path | None,
     as_json: bool,
+    **pictures: Any,
 ) -> None:
     """Write a folder that takes TARGET (a run or a saved Keras model) to a phone or board.
 
@@ -63,7 +61,7 @@ def device_kit(
     if not (force and output.is_dir()):
         files.require_empty(output, "name another folder with -o, or add --force")
     names = None if class_names is None else read_class_names(class_names)
-    image_set = opened.images(dataset, data_dir, normalization)
+    image_set = opened.images(**pictures)
 
     from bnn_tf import convert, device_kit
     from bnn_tf.deploy import Interpreter

@@ -1,6 +1,7 @@
 """`bnn-tf evaluate`."""
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -11,25 +12,10 @@ from bnn_tf.cli.target import Target
 @options.command()
 @click.argument("target", type=options.TARGET)
 @options.pictures
-@click.option(
-    "--batch-size",
-    "--bs",
-    type=click.IntRange(min=1),
-    default=128,
-    show_default=True,
-    help="Images per step.",
-)
+@click.option("--batch-size", "--bs", type=click.IntRange(min=1), default=128, help="Images per step.")
 @options.limit
 @options.opening
-def evaluate(
-    target: Path,
-    dataset: str | None,
-    data_dir: str | None,
-    normalization: str | None,
-    batch_size: int,
-    limit: int | None,
-    as_json: bool,
-) -> None:
+def evaluate(target: Path, batch_size: int, limit: int | None, as_json: bool, **pictures: Any) -> None:
     """Accuracy on held-out images of TARGET: a run, a saved Keras model, a .tflite or a .snn file.
 
     Converted files run on Larq Compute Engine's interpreter.
@@ -37,7 +23,7 @@ def evaluate(
     opened = Target.open(target)
     opened.require_weights()
     opened.require_lce()
-    images = opened.images(dataset, data_dir, normalization)
+    images = opened.images(**pictures)
 
     from bnn_tf.errors import UserError
     from bnn_tf.training import evaluate as run_evaluation

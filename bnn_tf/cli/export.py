@@ -2,6 +2,7 @@
 
 import shlex
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -44,11 +45,9 @@ def export(
     int8_weights: bool,
     class_names: Path | None,
     check: bool | None,
-    dataset: str | None,
-    data_dir: str | None,
-    normalization: str | None,
     images: int,
     as_json: bool,
+    **pictures: Any,
 ) -> None:
     """Write TARGET as one C file that needs nothing but a C compiler.
 
@@ -74,14 +73,14 @@ def export(
     samples = None
     mean: tuple[float, ...] = (0.0,)
     std: tuple[float, ...] = (1.0,)
-    if dataset is not None or opened.knows_images():
-        image_set = opened.images(dataset, data_dir, normalization)
+    if pictures["dataset"] is not None or opened.knows_images():
+        image_set = opened.images(**pictures)
         settings = image_set.pre()
         names, mean, std = names or image_set.class_names, settings.mean, settings.std
         if check is not False:
             samples = settings.normalize(image_set.samples(images)[0])
-    elif normalization is not None:
-        settings = opened.images("any", None, normalization).pre()
+    elif pictures["normalization"] is not None:
+        settings = opened.images("any", None, pictures["normalization"]).pre()
         mean, std = settings.mean, settings.std
     report = export_c(
         network,

@@ -16,27 +16,22 @@ from bnn_tf.errors import UserError
     "--model",
     metavar="NAME",
     required=True,
-    type=options.Name("model", options.model_names),
+    type=options.MODEL,
     help="Architecture; `bnn-tf models` lists them.",
 )
 @click.option(
-    "-o",
-    "--output",
-    metavar="RUN",
-    type=options.PATH,
-    required=True,
-    help="Run directory to make.",
+    "-o", "--output", metavar="RUN", type=options.PATH, required=True, help="Run directory to make."
 )
 @click.option(
     "--method",
     metavar="NAME",
-    type=options.Name("method", options.method_names),
+    type=options.METHOD,
     help="Method; default: as the checkpoint shows.",
 )
 @click.option(
     "--dataset",
     metavar="NAME",
-    type=options.Name("dataset", options.dataset_names),
+    type=options.DATASET,
     help="What it was trained on; default: as the authors.",
 )
 @options.data_dir
@@ -44,7 +39,7 @@ from bnn_tf.errors import UserError
 @click.option(
     "--normalization",
     metavar="NAME",
-    type=options.Name("normalization", options.normalization_names),
+    type=options.NORMALIZATION,
     help="imagenet, cifar, unit or none; default: as the authors.",
 )
 @options.settings

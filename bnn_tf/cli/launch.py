@@ -25,12 +25,9 @@ _GRACE = 60
 
 
 @click.command(
-    cls=options.Command,
-    context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False},
+    cls=options.Command, context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False}
 )
-@click.option(
-    "-n", "--processes", type=click.IntRange(min=2), default=2, show_default=True, help="How many processes."
-)
+@click.option("-n", "--processes", type=click.IntRange(min=2), default=2, help="How many processes.")
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
 def launch(processes: int, command: tuple[str, ...]) -> int:
     """Run COMMAND, such as `train --method recu`, in several processes of this machine that train together.

@@ -8,15 +8,22 @@ import os
 import re
 import shlex
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from bnn_tf import files, model_files, registry
+from bnn_tf import data, files, model_files, registry
 from bnn_tf._tensorflow import lazy
-from bnn_tf.data.source import DamagedImageError, DataError, NamedFolderError, NoFolderError, TooDeepError
+from bnn_tf.data.folder import holds_pictures
+from bnn_tf.data.source import (
+    DamagedImageError,
+    NamedFolderError,
+    NoFolderError,
+    OtherFolderError,
+    TooDeepError,
+)
 from bnn_tf.errors import (
     AdvisingError,
     UnknownClassError,
@@ -27,9 +34,14 @@ from bnn_tf.errors import (
     first_line,
     some,
 )
+from bnn_tf.methods import METHODS
+from bnn_tf.schedules import SCHEDULES
 from bnn_tf.training.run import NotResumableError, RunConfig
+from zoo import MODELS
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from bnn_tf.deploy import proof
     from zoo.recipes import Recipe
 else:
@@ -93,8 +105,8 @@ def _advice(error: AdvisingError, flags: dict[str, str], folder: str | None) -> 
         return f"write --data-dir {shlex.quote(error.folder)} in place of --dataset"
     elif isinstance(error, TooDeepError) and "data_dir" in flags:
         return f"name the folder that contains it: --data-dir {shlex.quote(error.root)}"
-    elif isinstance(error, DataError) and "data_dir" in flags and "data_dir=…" in error.advice:
-        return error.advice.replace(": data_dir=…", " with --data-dir DIR")
+    elif isinstance(error, OtherFolderError) and "data_dir" in flags:
+        return error.advise(" with --data-dir DIR")
     elif isinstance(error, DamagedImageError):
         return f"bnn-tf data check {shlex.quote(folder or 'DIR')} lists all such files"
     elif isinstance(error, NotResumableError) and "restart_from_weights" in flags:
@@ -149,24 +161,24 @@ class Name(click.ParamType):
 
     Args:
         kind: What is named.
-        names: Returns the registered names.
+        names: The registered names.
     """
 
-    def __init__(self, kind: str, names: Callable[[], Iterable[str]]) -> None:
+    def __init__(self, kind: str, names: Collection[str] | registry.Registry) -> None:
         self.name, self._names = kind, names
 
     def __contains__(self, name: str) -> bool:
         """Whether the name is registered."""
-        return name in self._names()
+        return name in self._names
 
     def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
         """The registered name."""
         if registry.is_path(value) or ".py:" in value:
             trust(value)
             return value
-        name = same_name(value, self._names())
+        name = same_name(value, self._names)
         # Names of datasets are not checked here: TFDS has more than the registered ones.
-        known = self.name == "dataset" or name in self._names()
+        known = self.name == "dataset" or name in self._names
         if not known and (meant := _in_file(value, self.name)):
             raise UsageError(
                 f"there is no {self.name} called {value!r}; of the file {value}.py, write "
@@ -176,7 +188,7 @@ class Name(click.ParamType):
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[Any]:
         """The registered names that begin like this."""
-        names = (name for name in self._names() if name.startswith(incomplete))
+        names = (name for name in self._names if name.startswith(incomplete))
         return [click.shell_completion.CompletionItem(name) for name in names]
 
 
@@ -235,8 +247,8 @@ def _trust_paths(context: click.Context, parameter: click.Parameter, values: Ite
 
 def _untrained(context: click.Context, value: str) -> str:
     """What to write in place of `--model NAME` in a command whose TARGET may be the name of a network."""
-    known = same_name(value, model_names())
-    if context.command.name in ("export", "benchmark") and known in model_names():
+    known = same_name(value, MODELS)
+    if context.command.name in ("export", "benchmark") and known in MODELS:
         return f"; write bnn-tf {context.command.name} {known} … for the network with random weights"
     return ""
 
@@ -262,41 +274,6 @@ def trust_settings(
             for name in filter(registry.is_path, value.split(",")):
                 trust(name)
     return values
-
-
-def method_names() -> list[str]:
-    """The names of all registered methods."""
-    from bnn_tf import methods
-
-    return list(methods.METHODS)
-
-
-def model_names() -> list[str]:
-    """The names of all registered architectures."""
-    import zoo
-
-    return zoo.list_models()
-
-
-def schedule_names() -> list[str]:
-    """The names of all registered schedules."""
-    from bnn_tf import schedules
-
-    return list(schedules.SCHEDULES)
-
-
-def dataset_names() -> list[str]:
-    """The names of all registered datasets."""
-    from bnn_tf import data
-
-    return data.list_datasets()
-
-
-def normalization_names() -> list[str]:
-    """The names of the usual means and deviations."""
-    from bnn_tf import data
-
-    return list(data.NORMALIZATIONS)
 
 
 class Size(click.ParamType):
@@ -383,7 +360,7 @@ def _variants(context: click.Context, parameter: click.Parameter, incomplete: st
 
 def _datasets(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[Any]:
     """Names, or folders where no name begins like this."""
-    names = choices(dataset_names())(context, parameter, incomplete)
+    names = choices(data.datasets.DATASETS)(context, parameter, incomplete)
     return names or PATH.shell_complete(context, parameter, incomplete)
 
 
@@ -415,18 +392,18 @@ images = click.option(
     "--images",
     type=click.IntRange(min=1),
     default=512,
-    show_default=True,
     help="How many held-out images to compare with Keras on.",
 )
+DATASET, NORMALIZATION = Name("dataset", data.datasets.DATASETS), Name("normalization", data.NORMALIZATIONS)
 dataset = click.option(
     "--dataset",
     metavar="NAME",
-    type=Name("dataset", dataset_names),
+    type=DATASET,
     shell_complete=_datasets,
     help="digits (embedded), cifar10, …, any TFDS name, folder (pictures in --data-dir), or "
     "package.module:function.",
 )
-MODEL, METHOD = Name("model", model_names), Name("method", method_names)
+MODEL, METHOD = Name("model", MODELS), Name("method", METHODS)
 model = click.option(
     "--model",
     metavar="NAME",
@@ -442,7 +419,7 @@ method = click.option(
 normalization = click.option(
     "--normalization",
     metavar="NAME",
-    type=Name("normalization", normalization_names),
+    type=NORMALIZATION,
     help="imagenet, cifar, unit or none; default: as trained.",
 )
 settings = click.option(
@@ -546,24 +523,14 @@ _FIELDS: tuple[tuple[tuple[str, ...], str, Any, str], ...] = (
         Number(0, open=True),
         "Largest norm of all gradients together, before weight decay; larger ones are scaled down.",
     ),
-    (
-        ("--schedule",),
-        "schedule",
-        Name("schedule", schedule_names),
-        "cosine, linear, multistep or constant.",
-    ),
+    (("--schedule",), "schedule", Name("schedule", SCHEDULES), "cosine, linear, multistep or constant."),
     (
         ("--teacher",),
         "teacher",
         TargetPath(path_type=str),
         "Run, saved Keras model, zoo:NAME, keras:NAME or larq-zoo:NAME to distil from.",
     ),
-    (
-        ("--image-size", "--input-size"),
-        "image_size",
-        Size(),
-        "Size of the images: 64, 192x256.",
-    ),
+    (("--image-size", "--input-size"), "image_size", Size(), "Size of the images: 64, 192x256."),
     (("--channels",), "channels", click.Choice(["1", "3"]), "1: grey images, 3: colour images."),
     (("--bits",), "method.bits", click.IntRange(1, 9), "Bits per 3×3 slice of --method subbit."),
     (
@@ -625,7 +592,7 @@ def recipe(context: click.Context, values: dict[str, Any]) -> "Recipe":
 
     if values["recipe"] is None:
         dataset = values["dataset"]
-        if dataset is None and values["data_dir"] is not None and _holds_pictures(values["data_dir"]):
+        if dataset is None and values["data_dir"] is not None and holds_pictures(values["data_dir"]):
             dataset = "folder"
         chosen = recipes.find(values["method"], values["model"], dataset, values["variant"])
         if dataset is None and values["data_dir"] is not None and chosen.dataset == EMBEDDED:
@@ -644,10 +611,11 @@ def recipe(context: click.Context, values: dict[str, Any]) -> "Recipe":
         if dataset == "folder" and "variant" not in {parameter.name for parameter in typed(context)}:
             chosen = recipes.for_own_images(chosen)
         if dataset == "folder" and values["data_dir"] is not None:
-            from bnn_tf import data
-
             facts = data.facts(dataset, values["data_dir"])
-            chosen = recipes.for_few_images(chosen, _fewer(facts.train, values["limit"]), facts.side)
+            count = min(
+                number for number in (facts.train, values["limit"], sys.maxsize) if number is not None
+            )
+            chosen = recipes.for_few_images(chosen, count, facts.side)
     else:
         refuse(context, SELECTORS, "--recipe already contains method, model, dataset and variant")
         chosen = recipes.Recipe.from_dict(recipe_file(values["recipe"])["recipe"])
@@ -682,17 +650,6 @@ def _require_around(folder: str) -> None:
             f"{folder} is the dataset {name} of TensorFlow Datasets; write --dataset {name} --data-dir "
             f"{shlex.quote(str(around))}"
         )
-
-
-def _holds_pictures(folder: str) -> bool:
-    from bnn_tf.data.folder import holds_pictures
-
-    return holds_pictures(folder)
-
-
-def _fewer(count: int | None, limit: int | None) -> int:
-    """A number of images under `--limit`."""
-    return min(number for number in (count, limit, sys.maxsize) if number is not None)
 
 
 def recipe_file(path: Path) -> dict[str, Any]:
@@ -742,7 +699,6 @@ _HARDWARE = (
         "--precision",
         type=click.Choice(["float32", "bfloat16", "float16"]),
         default=RunConfig.precision,
-        show_default=True,
         help="Of activations and gradients; latent weights and statistics stay float32.",
     ),
     click.option("--jit", is_flag=True, help="Compile the training step with XLA; on CPUs this is slower."),
@@ -750,7 +706,6 @@ _HARDWARE = (
         "--steps-per-execution",
         type=click.IntRange(min=1),
         default=RunConfig.steps_per_execution,
-        show_default=True,
         help="Training steps between two returns to Python.",
     ),
     click.option(
@@ -769,8 +724,10 @@ def hardware(function: Any) -> Any:
     return function
 
 
-def numbers(text: str) -> list[int]:
-    """The whole numbers of `--epochs N[,N…]`.
+def numbers(
+    text: str, wanted: str = "--epochs takes a whole number, or one for each phase (2,2,1)"
+) -> list[int]:
+    """The whole numbers of `--epochs N[,N…]`, or of another option that says what is `wanted`.
 
     Raises:
         UsageError: something else stands there.
@@ -778,9 +735,31 @@ def numbers(text: str) -> list[int]:
     try:
         return [int(part) for part in text.split(",")]
     except ValueError:
-        raise UsageError(
-            f"--epochs takes a whole number, or one for each phase (2,2,1), not {text!r}"
-        ) from None
+        raise UsageError(f"{wanted}, not {text!r}") from None
+
+
+def moved(chosen: Mapping[str, Any]) -> dict[str, Any]:
+    """What may be different where a run is resumed: fields of its configuration."""
+    return {name: chosen[name] for name in ("data_dir", "workers") if chosen[name] is not None}
+
+
+@contextlib.contextmanager
+def continued_by(command: str, on_all: bool = False) -> Iterator[None]:
+    """Adds the command that goes on to an error that ends a training before its time.
+
+    Args:
+        command: The command.
+        on_all: Whether it must be given on all workers where one of several was lost.
+    """
+    from bnn_tf.training import StoppedError
+    from bnn_tf.training.strategies import LostWorkerError
+
+    try:
+        yield
+    except (StoppedError, LostWorkerError) as error:
+        where = " on all workers" if on_all and isinstance(error, LostWorkerError) else ""
+        error.args = (f"{error}. Continue: {command}{where}",)
+        raise
 
 
 def started(path: Path) -> str | None:
@@ -791,6 +770,13 @@ def started(path: Path) -> str | None:
 
 
 # Output
+
+
+def console(as_json: bool, quiet: bool = False) -> "Console":
+    """Where a training says how it goes: with --json standard output carries the result alone."""
+    from rich.console import Console
+
+    return Console(stderr=as_json, quiet=quiet, soft_wrap=True, markup=False, highlight=False)
 
 
 def emit(value: Any, as_json: bool, text: str) -> None:

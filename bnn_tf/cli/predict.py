@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 @options.command()
 @click.argument("target", type=options.TARGET)
 @click.argument("images", metavar="IMAGE…", nargs=-1, required=True, type=options.PATH)
-@click.option("--top", type=click.IntRange(min=1), default=3, show_default=True, help="Classes to show.")
+@click.option("--top", type=click.IntRange(min=1), default=3, help="Classes to show.")
 @options.normalization
 @options.class_names
 @options.opening
@@ -76,7 +76,10 @@ def predict(
         {"image": path, "classes": _best(values, names, top)}
         for (path, _), values in zip(views, logits, strict=True)
     ]
-    lines = [f"{row['image']}: " + ", ".join(_shown(entry) for entry in row["classes"]) for row in rows]
+    lines = [
+        f"{row['image']}: " + ", ".join(f"{one['class']} {one['probability']:.1%}" for one in row["classes"])
+        for row in rows
+    ]
     result = {"target": str(target), "images": rows, "unread": unread}
     options.emit(result, as_json, "\n".join(lines))
     if unread:
@@ -140,7 +143,3 @@ def _best(logits: "np.ndarray", names: list[str], top: int) -> list[dict]:
         }
         for i in order
     ]
-
-
-def _shown(entry: dict) -> str:
-    return f"{entry['class']} {entry['probability']:.1%}"

@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     "--limit",
     type=click.IntRange(min=1),
     default=10_000,
-    show_default=True,
     metavar="N",
     help="Look at no more than N held-out images.",
 )
@@ -107,10 +106,7 @@ def _full_recipe(recipe: "Recipe") -> dict[str, Any] | None:
     same_network = recipe.variant != paper.variant and recipe.model_options == paper.model_options
     if not same_network or recipe.published_top1 is not None or paper.published_top1 is None:
         return None
-    return {
-        "published_top1": paper.published_top1,
-        "epochs": sum(phase.epochs for phase in paper.phases),
-    }
+    return {"published_top1": paper.published_top1, "epochs": sum(phase.epochs for phase in paper.phases)}
 
 
 def _json_object(path: Path) -> dict[str, Any]:

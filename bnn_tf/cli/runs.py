@@ -8,6 +8,8 @@ import click
 
 from bnn_tf.cli import options
 from bnn_tf.errors import UntrustedModuleError, UserError, unknown
+from bnn_tf.methods import METHODS
+from zoo import MODELS
 
 if TYPE_CHECKING:
     from bnn_tf.training.run import Run
@@ -19,7 +21,6 @@ if TYPE_CHECKING:
     "--sort",
     type=click.Choice(["name", "best", "last", "epochs", "started"]),
     default="started",
-    show_default=True,
     help="Order of the rows; best, last and epochs put the largest first.",
 )
 @click.option("--method", metavar="NAME", type=options.METHOD, help="Only runs of this method.")
@@ -40,10 +41,10 @@ def runs(folder: Path, sort: str, method: str | None, model: str | None, as_json
         )
     rows = [facts(config.parent) for config in sorted(folder.glob("**/config.json"))]
     held = len(rows)
-    for field, name, known in (("method", method, options.METHOD), ("model", model, options.MODEL)):
+    for field, name, known in (("method", method, METHODS), ("model", model, MODELS)):
         names = {row[field] for row in rows if field in row}
         if name is not None and name not in names and name not in known:
-            raise unknown(field, name, sorted(names))
+            raise unknown(field, name, sorted(names), known.elsewhere)
         rows = [row for row in rows if name in (None, row.get(field))]
     if sort in ("best", "last", "epochs"):
         rows.sort(key=lambda row: -(row[sort] or 0))

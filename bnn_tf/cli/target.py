@@ -12,17 +12,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bnn_tf import files, registry
+from bnn_tf import data, files, registry
 from bnn_tf.cli import options
 from bnn_tf.deploy.lce_file import require_converter
 from bnn_tf.errors import AdvisingError, UsageError, UserError, hint, unknown
 from bnn_tf.training import larq_names, sources
-from zoo import pretrained
+from zoo import MODELS, pretrained
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from bnn_tf import data
     from bnn_tf._tensorflow import tf
     from bnn_tf.deploy import LceFile
     from bnn_tf.report import Account
@@ -49,8 +48,6 @@ class ImageSet:
 
     def source(self, limit: int | None = None) -> "data.Source":
         """The dataset."""
-        from bnn_tf import data
-
         return data.load(self.dataset, self.data_dir, limit=limit)
 
     def samples(self, count: int, required: bool = False) -> "tuple[np.ndarray, data.Source | None]":
@@ -66,8 +63,6 @@ class ImageSet:
         Raises:
             DataError: the dataset is required and absent, or it is there and cannot be read.
         """
-        from bnn_tf import data
-
         required = required or self.asked
         try:
             source = data.load(self.dataset, self.data_dir, download=required)
@@ -81,8 +76,6 @@ class ImageSet:
 
     def pre(self) -> "data.Images":
         """The preprocessing."""
-        from bnn_tf import data
-
         return data.Images.from_dict(self.preprocessing)
 
     def contract(self) -> dict[str, Any]:
@@ -95,11 +88,7 @@ class ImageSet:
         for key in ("dtype", "quantization", "layout"):
             del values[key]
         note = "; an input of type uint8 takes the pixels themselves"
-        return {
-            "dataset": self.dataset,
-            **values,
-            "formula": values["formula"] + note,
-        }
+        return {"dataset": self.dataset, **values, "formula": values["formula"] + note}
 
     @classmethod
     def of_contract(cls, values: dict[str, Any]) -> "ImageSet":
@@ -108,8 +97,6 @@ class ImageSet:
         Raises:
             ValueError, KeyError, TypeError: an entry is missing or impossible.
         """
-        from bnn_tf import data
-
         images = data.Images.from_contract(values)
         names = [str(name) for name in values["labels"]]
         return cls(str(values["dataset"]), None, images.to_dict(), names)
@@ -176,10 +163,10 @@ class Target:
             shipped = options.same_name(name, pretrained.names())
             if shipped in pretrained.names():
                 raise UserError(f"there is no run and no model at {name}; write {pretrained.PREFIX}{shipped}")
-            known = options.same_name(name, options.model_names())
-            if known in options.model_names():
+            known = options.same_name(name, MODELS)
+            if known in MODELS:
                 return cls.of_architecture(known)
-            beside = beside or hint(name, options.model_names())
+            beside = beside or hint(name, MODELS, MODELS.elsewhere)
         raise UserError(f"there is no run and no model at {name}{beside}")
 
     @classmethod
@@ -449,10 +436,7 @@ class Target:
         return self.kind != "larq-zoo" and self._own_images(None) is not None
 
     def images(
-        self,
-        dataset: str | None = None,
-        data_dir: str | None = None,
-        normalization: str | None = None,
+        self, dataset: str | None = None, data_dir: str | None = None, normalization: str | None = None
     ) -> ImageSet:
         """The images that it takes; the arguments override what it says itself.
 
@@ -464,8 +448,6 @@ class Target:
         Raises:
             UsageError: nothing says which images, and dataset or normalization is not given.
         """
-        from bnn_tf import data
-
         require_images(dataset, data_dir, normalization)
         own = self._own_images(data_dir)
         if own is None:
@@ -487,8 +469,6 @@ class Target:
 
     def _own_images(self, data_dir: str | None) -> ImageSet | None:
         """What a run, the file beside a model, or Larq Zoo (ImageNet) says."""
-        from bnn_tf import data
-
         if self.kind in ("run", "zoo"):
             config = self._config
             preprocessing = config.recipe.images.to_dict()
@@ -549,8 +529,6 @@ def require_images(dataset: str | None, data_dir: str | None, normalization: str
     Raises:
         UserError: there is no such dataset, folder or normalization.
     """
-    from bnn_tf import data
-
     if normalization is not None and normalization not in data.NORMALIZATIONS:
         raise unknown("normalization", normalization, data.NORMALIZATIONS)
     if dataset is not None:
@@ -571,8 +549,6 @@ def require_inputs(
     Raises:
         UserError: there is no such dataset, folder, run or model.
     """
-    from bnn_tf import data
-
     if dataset is not None:
         data.datasets.require_possible(dataset, data_dir)
     for name in weights:
@@ -671,11 +647,7 @@ def target_or_model(function: Any) -> Any:
 
 
 def named_target(
-    target: Path | None,
-    model: str | None,
-    method: str | None,
-    bits: int | None,
-    settings: tuple[str, ...],
+    target: Path | None, model: str | None, method: str | None, bits: int | None, settings: tuple[str, ...]
 ) -> Target:
     """What a command line names, for commands that need no training.
 

@@ -14,6 +14,7 @@ from bnn_tf.cli import launch, options
 from bnn_tf.cli.configuration import configuration
 from bnn_tf.cli.target import require_inputs
 from bnn_tf.errors import UsageError, UserError, some
+from bnn_tf.methods import METHODS
 from bnn_tf.training import strategies
 from bnn_tf.training.run import RunConfig
 from bnn_tf.training.sources import near
@@ -45,7 +46,6 @@ _FEW_FILES = 2_000  # images that are all read before the training, which takes 
     "--seed",
     type=click.IntRange(0, 2**31 - 1),
     default=RunConfig.seed,
-    show_default=True,
     help="Seed of weights, order and augmentation.",
 )
 @click.option(
@@ -70,7 +70,6 @@ _FEW_FILES = 2_000  # images that are all read before the training, which takes 
     "--checkpoint-every",
     metavar="N[s|m|h|steps]",
     default=RunConfig.checkpoint_every,
-    show_default=True,
     help="How often to save in the middle of an epoch; epoch: only at its end.",
 )
 @options.limit
@@ -125,14 +124,11 @@ def train(context: click.Context, **chosen: Any) -> None:
 
 def _begin(chosen: dict[str, Any], config: RunConfig | None) -> None:
     """Makes the run that was configured, or opens the one to resume, and trains it; or prints the plan."""
-    from rich.console import Console
-
     from bnn_tf.training import Session, create_run, prepare
 
-    # With --json standard output carries the result alone.
-    console = Console(stderr=chosen["as_json"], soft_wrap=True, markup=False, highlight=False)
+    console = options.console(chosen["as_json"])
     session = Session(
-        Console(quiet=True) if chosen["quiet"] else console,
+        options.console(chosen["as_json"], chosen["quiet"]),
         chosen["gpus"],
         chosen["print_every"],
         chosen["until_phase"],
@@ -172,10 +168,8 @@ def _note(recipe: "Recipe") -> str:
     """What the recipe says of itself; how long it takes only where its epochs are as they were."""
     from zoo import recipes
 
-    note, timed = recipe.note, "; takes "
-    if timed not in note:
-        return note
-    return note if recipes.original(recipe).epochs == recipe.epochs else note.partition(timed)[0]
+    known = recipe.duration and recipes.original(recipe).epochs == recipe.epochs
+    return f"{recipe.note}; takes {recipe.duration}" if known else recipe.note
 
 
 def _require_sound(source: "data.Source", folder: str | None) -> None:
@@ -199,8 +193,7 @@ def _resumed(chosen: dict[str, Any]) -> "Run":
     from bnn_tf.training import Run
 
     run = Run.open(chosen["resume"])
-    moved = {name: chosen[name] for name in ("data_dir", "workers") if chosen[name] is not None}
-    return Run(run.path, dataclasses.replace(run.config, **moved))
+    return Run(run.path, dataclasses.replace(run.config, **options.moved(chosen)))
 
 
 def _configuration(context: click.Context, chosen: dict[str, Any]) -> RunConfig:
@@ -211,8 +204,7 @@ def _configuration(context: click.Context, chosen: dict[str, Any]) -> RunConfig:
 
             get_model(chosen["model"])  # a wrong name is said first
         raise UsageError(
-            f"name a --method ({', '.join(options.method_names())}), a --recipe file, or a stopped run "
-            "to --resume"
+            f"name a --method ({', '.join(METHODS)}), a --recipe file, or a stopped run to --resume"
         )
     return configuration(context, chosen)
 
@@ -285,6 +277,8 @@ def _misfits(facts: "data.Facts", config: RunConfig) -> list[str]:
 def _print_plan(config: RunConfig, as_json: bool) -> None:
     """Prints the phases and their steps, or the configuration; the dataset's files may be absent."""
     from bnn_tf import data
+    from bnn_tf.report.page import differences
+    from zoo import recipes
 
     config = config.located()
     recipe = config.recipe
@@ -298,7 +292,7 @@ def _print_plan(config: RunConfig, as_json: bool) -> None:
     for phase in recipe.phases:
         rate = f"{phase.optimizer.name} at {phase.optimizer.rate(phase.batch_size):g}, {phase.schedule.name}"
         lines.append(f"phase {phase.name}: {phase.epochs} epochs, batches of {phase.batch_size}, {rate}")
-    changed = _changed(recipe)
+    changed = differences(recipes.original(recipe).to_dict(), recipe.to_dict())
     plan |= {"differences": changed}
     lines += [f"changed: {difference.replace(': ', ' ', 1)}" for difference in changed]
     lines += [f"start: {config.init_from}"] if config.init_from else []
@@ -312,30 +306,13 @@ def _print_plan(config: RunConfig, as_json: bool) -> None:
     options.emit(plan, as_json, "\n".join(lines))
 
 
-def _changed(recipe: "Recipe") -> list[str]:
-    """In what the recipe departs from the one of its name, by options and `--set` or for the data."""
-    from bnn_tf.report.page import differences
-    from zoo import recipes
-
-    return differences(recipes.original(recipe).to_dict(), recipe.to_dict())
-
-
 def _train(run: "Run", session: "Session", prepared: "Prepared | None", as_json: bool) -> None:
-    from bnn_tf.training import StoppedError
     from bnn_tf.training import train as run_phases
 
     _, _, launched = os.environ.get(strategies.LAUNCHED, "").partition("/")
     start = f"bnn-tf launch -n {launched} -- train" if launched else "bnn-tf train"
-    again = f"{start} --resume {shlex.quote(str(run.path))}"
-    try:
+    with options.continued_by(f"{start} --resume {shlex.quote(str(run.path))}", on_all=not launched):
         trained = run_phases(run, session, prepared)
-    except StoppedError as error:
-        error.args = (f"{error}. Continue: {again}",)
-        raise
-    except strategies.LostWorkerError as error:
-        where = "" if launched else " on all workers"
-        error.args = (f"{error}. Continue: {again}{where}",)
-        raise
     result, published = trained.evaluation, run.config.recipe.published_top1
     beside = "" if published is None else f"; the paper's full recipe: {100 * published:g} %"
     figures = {} if result is None else result.to_dict()

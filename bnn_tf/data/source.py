@@ -72,6 +72,28 @@ class NoFolderError(AdvisingError, AbsentError):
         super().__init__(reason, "say where it is: data_dir=…")
 
 
+class OtherFolderError(AdvisingError, DataError):
+    """A dataset is not where it was looked for, and may be in another folder.
+
+    Args:
+        reason: What is wrong.
+        other: What helps as well, such as `"check the network"`.
+
+    Example:
+        >>> OtherFolderError("The dataset cifar10 is not here").advise(" with --data-dir DIR")[:45]
+        'say in which folder it is with --data-dir DIR'
+    """
+
+    def __init__(self, reason: str, other: str = "") -> None:
+        self._other = f"{other}, or " if other else ""
+        super().__init__(reason, self.advise(": data_dir=…"))
+
+    def advise(self, named: str) -> str:
+        """The advice, with the way in which the caller names a folder."""
+        layout = "prepared by TensorFlow Datasets, or with train/<class>/* and val/<class>/*"
+        return f"{self._other}say in which folder it is{named} ({layout})"
+
+
 class UnknownDatasetError(DataError, UsageError):
     """No dataset has the name that was asked for (exit code 2).
 

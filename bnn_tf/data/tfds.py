@@ -33,6 +33,7 @@ from bnn_tf.data.source import (
     EncodedSplit,
     Facts,
     NamedFolderError,
+    OtherFolderError,
     Sizes,
     Source,
     TooDeepError,
@@ -40,7 +41,7 @@ from bnn_tf.data.source import (
     derived,
     permutation,
 )
-from bnn_tf.errors import AdvisingError, some
+from bnn_tf.errors import some
 
 MEMORY_LIMIT = 2**30
 """Bytes up to which the images of a split are kept in memory (CIFAR: 150 million)."""
@@ -51,10 +52,6 @@ SHUFFLE_BLOCK = 4096
 _FILES_AT_ONCE = 16
 _HELD_OUT_SHARE = 5  # one fifth, where a dataset has no split of its own for testing
 _DECODE_BATCH = 500
-_ELSEWHERE = (
-    "say in which folder it is: data_dir=… (prepared by TensorFlow Datasets, or with train/<class>/* and "
-    "val/<class>/*)"
-)
 _NETWORK_TIMEOUT = 20.0  # seconds
 _UNLABELLED_TEST = ("imagenet", "places365", "i_naturalist")  # their `test` splits come without labels
 
@@ -157,7 +154,7 @@ def load(
     fixed = None not in image.shape
     if not builder.info.splits:
         if not download:
-            error = _NotHereError(f"The dataset {name} is not in {builder.data_dir}", _ELSEWHERE)
+            error = _NotHereError(f"The dataset {name} is not in {builder.data_dir}")
             sides = (min(image.shape[:2]), max(image.shape[:2])) if fixed else None
             train, test = _sizes(builder)
             error.facts = Facts(name, list(label.names), train, test, sides, sides and sides[0])
@@ -175,12 +172,8 @@ def load(
     return Source(list(label.names), train_split, test_split, name)
 
 
-class _NotHereError(AdvisingError, AbsentError):
+class _NotHereError(OtherFolderError, AbsentError):
     """A dataset is not where it was looked for, and not to be downloaded."""
-
-
-class _NotPreparedError(AdvisingError, DataError):
-    """A dataset could not be downloaded or prepared."""
 
 
 def folder_around(folder: Path) -> Path | None:
@@ -287,10 +280,9 @@ def _prepare(builder: Any, name: str) -> None:
     except DataError:
         raise
     except Exception as error:  # whatever network, disk and the dataset's own code can raise
-        raise _NotPreparedError(
+        raise OtherFolderError(
             f"The dataset {name} is not in {builder.data_dir} and could not be downloaded and prepared "
-            f"({_in_one_line(error)})",
-            _ELSEWHERE,
+            f"({_in_one_line(error)})"
         ) from error
 
 
@@ -304,10 +296,10 @@ def _require_archives(builder: Any, name: str) -> None:
     archives = _ARCHIVES.get(builder.name, {}).values()
     missing = [archive for archive in archives if not (folder / archive).is_file()]
     if missing:
-        raise _NotPreparedError(
+        raise OtherFolderError(
             f"The dataset {name} is not in {builder.data_dir}",
             f"put {' and '.join(missing)} (from https://image-net.org/download-images) into {folder}, so "
-            f"that it can be prepared, or {_ELSEWHERE}",
+            f"that it can be prepared",
         )
 
 
@@ -324,10 +316,10 @@ def _require_network(builder: Any, name: str) -> None:
         if isinstance(getattr(error, "reason", None), ssl.SSLError):
             return  # other certificates than those that TFDS brings
         host = urllib.parse.urlsplit(url).netloc
-        raise _NotPreparedError(
+        raise OtherFolderError(
             f"The dataset {name} is not in {builder.data_dir} and {host} cannot be reached to download it "
             f"({getattr(error, 'reason', error)})",
-            f"check the network, or {_ELSEWHERE}",
+            "check the network",
         ) from error
 
 

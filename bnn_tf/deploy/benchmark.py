@@ -14,9 +14,9 @@ import os
 import platform
 import re
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
@@ -24,57 +24,6 @@ from bnn_tf._runtime import quiet_native_stderr
 from bnn_tf._tensorflow import tf
 from bnn_tf.deploy.interpreter import Worker
 from bnn_tf.deploy.lce_file import LceFile, Operator
-from bnn_tf.values import InNotebooks
-
-
-@dataclasses.dataclass(frozen=True)
-class OperatorCount:
-    """How often an operator stands in a file.
-
-    Attributes:
-        name: TFLite's or LCE's name.
-        type: Types of its first input and output, one if they are the same; `"bits"` are packed signs.
-        count: How often.
-    """
-
-    name: str
-    type: str
-    count: int
-
-    def __str__(self) -> str:
-        return f"{self.count} {self.name} {self.type}"
-
-
-@dataclasses.dataclass(frozen=True)
-class Delegated:
-    """How much of a file XNNPACK computes.
-
-    Attributes:
-        taken: Operators that it takes.
-        operators: Operators of the file.
-        left: The others by name, which TFLite's own kernels compute.
-    """
-
-    taken: int
-    operators: int
-    left: tuple[str, ...]
-
-    def __str__(self) -> str:
-        others = f" (not {', '.join(dict.fromkeys(self.left))})" if self.left else ""
-        return f"XNNPACK takes {self.taken} of {self.operators} operators{others}"
-
-
-@dataclasses.dataclass(frozen=True)
-class Limit:
-    """The shortest time that an inference can take on this machine.
-
-    Attributes:
-        seconds: That time.
-        reason: What it follows from.
-    """
-
-    seconds: float
-    reason: str
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,23 +50,20 @@ class Candidate:
         binary = any(operator.name.startswith("Lce") for operator in LceFile(path).operators)
         return cls(name or str(path), "LCE" if binary else "TFLite", path)
 
-    def __str__(self) -> str:
-        return f"{self.name} ({self.form})"
+    def operators(self) -> list[dict[str, Any]]:
+        """How often each operator stands in the file, the most frequent first: `name`, `type` and `count`.
 
-    @property
-    def size(self) -> int:
-        """Size of the file in bytes."""
-        return self.path.stat().st_size
-
-    def operators(self) -> list[OperatorCount]:
-        """Its operators by type, the most frequent first."""
+        The type is that of its first input and output, one if they are the same; `"bits"` are packed signs.
+        """
         counts = collections.Counter((op.name, _type(op)) for op in LceFile(self.path).operators)
-        return [OperatorCount(name, kind, count) for (name, kind), count in counts.most_common()]
+        return [{"name": name, "type": kind, "count": n} for (name, kind), n in counts.most_common()]
 
-    def delegated(self) -> Delegated | None:
+    def delegated(self) -> dict[str, Any] | None:
         """What XNNPACK takes of a plain TFLite file, as TensorFlow's own interpreter hands it over.
 
-        None of other files, whose operators TFLite does not know, and of what that interpreter refuses.
+        That is how many operators are `taken` of how many `operators`, and the names of those that are `left`
+        to TFLite's own kernels. None of other files, whose operators TFLite does not know, and of what that
+        interpreter refuses.
         """
         if self.form not in ("float32", "int8", "TFLite"):
             return None
@@ -134,16 +80,30 @@ class Candidate:
                         if wanted & {tensor.index for tensor in operator.outputs}:
                             taken.add(operator)
                             wanted |= {tensor.index for tensor in operator.inputs} - known
-            left = tuple(operator.name for operator in file.operators if operator not in taken)
-            return Delegated(len(taken), len(file.operators), left)
+            left = [operator.name for operator in file.operators if operator not in taken]
+            return {"taken": len(taken), "operators": len(file.operators), "left": left}
         return None
 
-    def limit(self) -> Limit | None:
-        """How fast it can be on this machine; None of files, of which that is not known."""
+    def limit(self) -> dict[str, Any] | None:
+        """The shortest time that an inference can take on this machine: `seconds`, and the `reason`.
+
+        None of files, of which that is not known.
+        """
         return None
 
-    def worker(self, threads: int, xnnpack: bool) -> Runner:
-        """A process that runs it."""
+    def to_dict(self) -> dict[str, Any]:
+        """What is known without measuring it, with plain values, for JSON."""
+        return {
+            "name": self.name,
+            "form": self.form,
+            "size": self.path.stat().st_size,
+            "operators": self.operators(),
+            "limit": self.limit(),
+            "xnnpack": self.delegated(),
+        }
+
+    def worker(self, threads: int, xnnpack: bool) -> contextlib.AbstractContextManager[Any]:
+        """A process that does `run(number)` inferences and says its peak of `memory()`."""
         return Worker(LceFile(self.path), threads, xnnpack)
 
 
@@ -152,166 +112,26 @@ def _type(operator: Operator) -> str:
     return "→".join(dict.fromkeys("bits" if operator.is_packed(end) else end.type.lower() for end in ends))
 
 
-@dataclasses.dataclass(frozen=True)
-class Host:
-    """A machine.
-
-    Attributes:
-        cpu: Model of the processor.
-        cores: Logical cores that this process may use.
-        architecture: E.g. `"x86_64"`.
-        system: Operating system.
-        load: Processes that wanted a core, on average over the last minute; None where not known.
-    """
-
-    cpu: str
-    cores: int
-    architecture: str
-    system: str
-    load: float | None = None
-
-    @classmethod
-    def this(cls) -> Host:
-        """The machine that runs this, with its load now."""
-        load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
-        own = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
-        return cls(_cpu(), len(own), platform.machine(), platform.system(), load)
-
-    @property
-    def caveat(self) -> str:
-        """What the latencies of this machine are not."""
-        if self.architecture.lower() in ("x86_64", "amd64", "i386", "i686"):
-            return (
-                "x86 has no optimized LCE kernels: latencies on this host say nothing about ARM, "
-                "where devices run lce_benchmark_model or LCE's libraries."
-            )
-        return "Latencies hold for this host only; other processors must be measured themselves."
-
-    def __str__(self) -> str:
-        load = "" if self.load is None else f", load {self.load:.1f} before"
-        return f"{self.cpu}, {self.cores} cores, {self.architecture}, {self.system}{load}"
-
-
-def _cpu() -> str:
+def host() -> dict[str, Any]:
+    """This machine: its processor, the cores that this process may use, and how many wanted one lately."""
+    cpu = platform.processor() or "unknown processor"
     with contextlib.suppress(OSError):
         named = re.search(r"(?im)^(?:model name|hardware)\s*: *(\S.*)", Path("/proc/cpuinfo").read_text())
-        if named:
-            return named[1]
-    return platform.processor() or "unknown processor"
+        cpu = named[1] if named else cpu
+    own = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
+    architecture, system = platform.machine(), platform.system()
+    return {"cpu": cpu, "cores": len(own), "architecture": architecture, "system": system, "load": load}
 
 
-MEMORY = (
-    "Peak memory is that of a process for each candidate: its largest resident memory while the model was "
-    "loaded and ran, less what was resident before (interpreter and Python)."
-)
-OPERATORS = "LCE's interpreter measures no single operators; lce_benchmark_model does, on the device."
-
-
-@dataclasses.dataclass(frozen=True)
-class Measurement:
-    """Latency and memory of one candidate with one number of threads.
-
-    Attributes:
-        candidate: What was measured.
-        threads: Threads of the interpreter.
-        seconds: Latency of each inference, warm-up left out.
-        memory: Peak of resident memory for model and inferences, in bytes.
-        limit: How fast the candidate can be; None where that is not known.
-    """
-
-    candidate: Candidate
-    threads: int
-    seconds: Sequence[float]
-    memory: int
-    limit: Limit | None = None
-
-    def percentile(self, percent: float) -> float:
-        """Latency in milliseconds that `percent` % of the inferences did not exceed."""
-        return 1e3 * float(np.percentile(self.seconds, percent))
-
-    def to_dict(self) -> dict[str, Any]:
-        """The measurement with plain values, for JSON."""
-        return {
-            "threads": self.threads,
-            "inferences": len(self.seconds),
-            "median_ms": self.percentile(50),
-            "p90_ms": self.percentile(90),
-            "fastest_ms": self.percentile(0),
-            "peak_memory_bytes": self.memory,
-        }
-
-
-@dataclasses.dataclass(frozen=True)
-class BenchmarkReport(InNotebooks):
-    """All measurements.
-
-    Attributes:
-        host: Where.
-        interpreter: What ran the files.
-        rounds: How often each candidate had its turn.
-        runs: Inferences in each turn.
-        measurements: One for each candidate and number of threads.
-    """
-
-    host: Host
-    interpreter: str
-    rounds: int
-    runs: int
-    measurements: tuple[Measurement, ...]
-
-    @property
-    def candidates(self) -> list[Candidate]:
-        """What was compared, in order."""
-        return list(dict.fromkeys(measurement.candidate for measurement in self.measurements))
-
-    def ratio(self, measurement: Measurement) -> float:
-        """How many times as long as the first one's inferences its own take: the median over pairs."""
-        return float(np.median(np.divide(measurement.seconds, self.measurements[0].seconds)))
-
-    def __str__(self) -> str:
-        lines = [
-            f"{m.candidate}, threads {m.threads}: "
-            f"median {m.percentile(50):.3f} ms, p90 {m.percentile(90):.3f} ms, "
-            f"{self.ratio(m):.3f} × the first, peak {m.memory / 1e6:.1f} MB"
-            for m in self.measurements
-        ]
-        turns = f"{self.rounds} rounds of {self.runs} inferences in {self.interpreter}"
-        return "\n".join([turns, *lines, f"Host: {self.host}"])
-
-    def to_dict(self) -> dict[str, Any]:
-        """The report with plain values, for JSON."""
-        return {
-            "host": dataclasses.asdict(self.host),
-            "caveat": self.host.caveat,
-            "interpreter": self.interpreter,
-            "rounds": self.rounds,
-            "runs": self.runs,
-            "memory": MEMORY,
-            "candidates": [self._of(candidate) for candidate in self.candidates],
-        }
-
-    def _of(self, candidate: Candidate) -> dict[str, Any]:
-        own = [measurement for measurement in self.measurements if measurement.candidate == candidate]
-        limit, taken = own[0].limit, candidate.delegated()
-        return {
-            "name": candidate.name,
-            "form": candidate.form,
-            "size": candidate.size,
-            "operators": [dataclasses.asdict(count) for count in candidate.operators()],
-            "limit": limit and dataclasses.asdict(limit),
-            "xnnpack": taken and dataclasses.asdict(taken),
-            "measurements": [{**one.to_dict(), "times_the_first": self.ratio(one)} for one in own],
-        }
-
-
-class Runner(contextlib.AbstractContextManager, Protocol):
-    """A process that runs inferences and ends with its context."""
-
-    def run(self, runs: int) -> list[float]:
-        """Seconds of each of `runs` inferences."""
-
-    def memory(self) -> int:
-        """Peak of resident memory for model and inferences, in bytes."""
+def caveat(architecture: str) -> str:
+    """What latencies on a machine with that processor are not."""
+    if architecture.lower() in ("x86_64", "amd64", "i386", "i686"):
+        return (
+            "x86 has no optimized LCE kernels: latencies on this host say nothing about ARM, "
+            "where devices run lce_benchmark_model or LCE's libraries."
+        )
+    return "Latencies hold for this host only; other processors must be measured themselves."
 
 
 def benchmark(
@@ -321,13 +141,14 @@ def benchmark(
     runs: int = 10,
     warmup: int = 2,
     xnnpack: bool = True,
-    progress: Callable[[int], None] = lambda completed: None,
-) -> BenchmarkReport:
-    """Latency and peak memory of each candidate with each number of threads.
+) -> dict[str, Any]:
+    """Latency and peak memory of each candidate with each number of threads, as plain values.
 
     Each combination has a process of its own: LCE's interpreter, which also runs plain TFLite files, or a
     compiled program. What uses one thread only is measured with one. In every round each of them in turn does
     `runs` inferences of one image, while the others wait; every second round visits them backwards.
+
+    Its `times_the_first` is the median of the ratios to the first one's inferences.
 
     Args:
         candidates: What to compare.
@@ -336,7 +157,6 @@ def benchmark(
         runs: Inferences in each turn.
         warmup: Inferences before the first round that do not count.
         xnnpack: Whether float (and int8) operators go to TFLite's XNNPACK delegate, which is its default.
-        progress: Called with the number of completed rounds.
 
     Raises:
         UserError: A file cannot be run.
@@ -347,10 +167,10 @@ def benchmark(
         >>> model = tf.keras.Sequential([tf.keras.layers.Conv2D(4, 3, input_shape=(8, 8, 3))])
         >>> _ = bnn_tf.convert(model, path, parity=False)
         >>> report = benchmark([Candidate.of_file(Path(path))], rounds=1, runs=2)
-        >>> len(report.measurements)
-        1
+        >>> [(c["form"], len(c["measurements"])) for c in report["candidates"]]
+        [('TFLite', 1)]
     """
-    host = Host.this()
+    machine = host()  # with the load before
     pairs = [(candidate, count) for candidate in candidates for count in threads]
     with contextlib.ExitStack() as stack:
         workers = [stack.enter_context(c.worker(count, xnnpack)) for c, count in pairs]
@@ -358,17 +178,34 @@ def benchmark(
             worker.run(warmup)
         seconds: list[list[float]] = [[] for _ in workers]
         turns = list(zip(workers, seconds, strict=True))
-        for completed in range(1, rounds + 1):
+        for _ in range(rounds):
             for worker, own in turns:
                 own += worker.run(runs)
             turns.reverse()  # keeps one candidate from always following the same other one
-            progress(completed)
         memory = [worker.memory() for worker in workers]
-    limits = {candidate: candidate.limit() for candidate in candidates}
-    measurements = tuple(
-        Measurement(candidate, count, tuple(times), peak, limits[candidate])
-        for (candidate, count), times, peak in zip(pairs, seconds, memory, strict=True)
-    )
+    measured: dict[Candidate, list[dict[str, Any]]] = {}
+    for (candidate, count), own, peak in zip(pairs, seconds, memory, strict=True):
+        figures = {"threads": count, **_latencies(own, seconds[0]), "peak_memory_bytes": peak}
+        measured.setdefault(candidate, []).append(figures)
     version = importlib.metadata.version("larq-compute-engine")
-    interpreter = f"LCE {version}'s TFLite interpreter, {'with' if xnnpack else 'without'} XNNPACK"
-    return BenchmarkReport(host, interpreter, rounds, runs, measurements)
+    return {
+        "host": machine,
+        "caveat": caveat(machine["architecture"]),
+        "interpreter": f"LCE {version}'s TFLite interpreter, {'with' if xnnpack else 'without'} XNNPACK",
+        "rounds": rounds,
+        "runs": runs,
+        "memory": "Peak memory is that of a process for each candidate: its largest resident memory while "
+        "the model was loaded and ran, less what was resident before (interpreter and Python).",
+        "candidates": [{**candidate.to_dict(), "measurements": own} for candidate, own in measured.items()],
+    }
+
+
+def _latencies(seconds: Sequence[float], first: Sequence[float]) -> dict[str, float]:
+    median, p90, fastest = 1e3 * np.percentile(seconds, [50, 90, 0])
+    return {
+        "inferences": len(seconds),
+        "median_ms": float(median),
+        "p90_ms": float(p90),
+        "fastest_ms": float(fastest),
+        "times_the_first": float(np.median(np.divide(seconds, first))),
+    }

@@ -7,8 +7,9 @@ import subprocess
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from bnn_tf.deploy.benchmark import Candidate, Limit, OperatorCount
+from bnn_tf.deploy.benchmark import Candidate
 from bnn_tf.errors import UserError
 from bnn_tf.export import check
 from bnn_tf.export.operations import Work
@@ -101,13 +102,13 @@ class Peaks:
         binary, real = map(float, output.split())
         return cls(binary, real)
 
-    def limit(self, work: Work) -> Limit:
-        """How fast a program of this work can be on the processor."""
+    def limit(self, work: Work) -> dict[str, Any]:
+        """How fast a program of this work can be on the processor: `seconds`, and the `reason`."""
         reason = (
             f"{work}; one core compares and counts {self.binary / 1e9:.0f} G bits, "
             f"or multiplies and adds {self.real / 1e9:.1f} G floats, in a second at most"
         )
-        return Limit(work.binary / self.binary + work.real / self.real, reason)
+        return {"seconds": work.binary / self.binary + work.real / self.real, "reason": reason}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -160,11 +161,11 @@ class CompiledProgram(Candidate):
         flags = (*FLAGS, *several, "-I", str(self.path.parent))
         _compile(self.text, flags, path, str(self.path.with_suffix(".c")))
 
-    def operators(self) -> list[OperatorCount]:
+    def operators(self) -> list[dict[str, Any]]:
         """None: it is one program."""
         return []
 
-    def limit(self) -> Limit | None:
+    def limit(self) -> dict[str, Any] | None:
         """The time of its multiplications at this processor's peak."""
         return None if self.work is None else Peaks.measure().limit(self.work)
 

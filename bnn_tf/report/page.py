@@ -579,7 +579,10 @@ def _rounded(value: float | None) -> float | None:
 
 
 _INCLUDED = "included"  # stands for an object of a list, beside its own settings
-_NOT_SETTINGS = ("recipe.note", "recipe.published_top1", "recipe.published_top5", "class_names", "format")
+_NOT_SETTINGS = (
+    *("recipe.note", "recipe.duration", "recipe.published_top1", "recipe.published_top5"),
+    *("class_names", "format"),
+)
 
 
 def differing(configurations: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:

@@ -33,7 +33,7 @@ from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 from bnn_tf import files, model_files
 from bnn_tf._tensorflow import tf
-from bnn_tf.errors import AdvisingError, UsageError, UserError, first_line
+from bnn_tf.errors import AdvisingError, ClaimedError, UsageError, UserError, first_line
 from bnn_tf.training.checkpoints import Checkpoints, WeightAverage
 from bnn_tf.values import Count, Range, Value
 from zoo.blocks import get_model, require_options
@@ -45,15 +45,6 @@ FORMAT = 2
 
 _PACKAGES = ("bnn-tf", "tensorflow", "tf_keras", "larq", "larq-zoo", "larq-compute-engine", "numpy")
 _UNFINISHED = {"environment.json"}  # a run whose process died while it made the directory
-
-
-class ClaimedError(UserError):
-    """Another process trains the run.
-
-    Example:
-        >>> ClaimedError("another process is training runs/1").exit_code
-        1
-    """
 
 
 class NotResumableError(AdvisingError):
@@ -322,12 +313,7 @@ class Run:
             ClaimedError: another process trains the run.
             UserError: its directory cannot be written.
         """
-        busy = f"another process is training {self.path}"
-        with contextlib.ExitStack() as stack:
-            try:
-                stack.enter_context(files.locked(self.path / "config.json", busy))
-            except UserError as error:
-                raise (ClaimedError(busy) if str(error) == busy else error) from None
+        with files.locked(self.path / "config.json", f"another process is training {self.path}"):
             files.remove_leftovers(self.path)
             self.checkpoints.remove_leftovers()
             yield

@@ -1,18 +1,15 @@
 """Values and reports, and how they show themselves."""
 
 import dataclasses
-from pathlib import Path
 
 import pytest
 
 from bnn_tf.data.folder import FolderCheck
-from bnn_tf.deploy.benchmark import BenchmarkReport, Candidate, Host, Measurement
 from bnn_tf.deploy.proof import Divergence, LayerSigns, Proof
 from bnn_tf.report.page import Report
 from bnn_tf.subbit import LayerReport, SubBitReport
 from bnn_tf.torch_import import Matching
 from bnn_tf.training import TransferReport
-from bnn_tf.training.sweep import Outcome, Summary, Task
 from bnn_tf.values import InNotebooks
 
 
@@ -40,17 +37,13 @@ def test_a_report_is_one_line_in_a_prompt(lines, shown):
 def test_reports_of_long_contents_stay_short(tmp_path):
     many = tuple(str(number) for number in range(5000))
     filters = tuple(LayerReport(name, (64, 3, 3, 2), "packed", 32, 5, 9, 8, 7, 6) for name in many)
-    file = Candidate("net.tflite", "LCE", tmp_path / "net.tflite")
-    timed = Measurement(file, threads=1, seconds=[0.002] * 5000, memory=3_000_000)
     reports = (
         FolderCheck(tmp_path, 40, tuple((name, "is empty") for name in many)),
         Report(tmp_path / "report.html", (), ({"classes": many},)),
         TransferReport(many, many),
         SubBitReport(filters, 66_000, 64_032),
         Proof(tuple(LayerSigns(name, 64, 1, 0, 0.1) for name in many), None),
-        BenchmarkReport(Host("CPU", 2, "aarch64", "Linux"), "LCE 0.16", 5, 1000, (timed,)),
         Matching(dict.fromkeys(many, "logits/kernel"), dict.fromkeys(many, "a counter")),
-        Summary({"learning_rate": 0.1}, (Outcome(Task(1, {}, _Seeded()), tmp_path, "waiting"),) * 5000),
     )
     for report in reports:
         assert report._repr_html_().startswith("<")
@@ -68,25 +61,3 @@ def test_what_reports_say():
     assert "conv: 1 of 64 signs flipped" in str(proof)
     diverged = dataclasses.replace(proof, divergence=Divergence("conv", 0.5, 2.0))
     assert repr(diverged).endswith("conv is the first to differ (50.00% of its values, by up to 2))")
-    first = Candidate("net.tflite", "LCE", Path("net.tflite"))
-    second = dataclasses.replace(first, name="net.c", form="C")
-    timed = [Measurement(one, 1, [0.001 * n] * 3, 2_000_000) for n, one in enumerate((first, second), 1)]
-    report = BenchmarkReport(Host("CPU", 2, "aarch64", "Linux"), "LCE 0.16", 5, 3, tuple(timed))
-    assert str(report).splitlines() == [
-        "5 rounds of 3 inferences in LCE 0.16",
-        "net.tflite (LCE), threads 1: median 1.000 ms, p90 1.000 ms, 1.000 × the first, peak 2.0 MB",
-        "net.c (C), threads 1: median 2.000 ms, p90 2.000 ms, 2.000 × the first, peak 2.0 MB",
-        "Host: CPU, 2 cores, aarch64, Linux",
-    ]
-    outcomes = tuple(
-        Outcome(Task(1, {"bits": 5}, _Seeded()), Path(), "complete", {"top1": top1}) for top1 in (0.5, 0.6)
-    )
-    summary = Summary({"bits": 5}, outcomes)
-    assert repr(summary) == "Summary(bits=5; test accuracy 55.00 ± 7.07 %, n = 2)"
-    assert repr(outcomes[0]) == "Outcome(bits=5 seed 1: complete, test accuracy 50.00%)"
-
-
-class _Seeded:
-    """What a task's name needs of its configuration."""
-
-    seed = 1

@@ -191,7 +191,8 @@ BIREAL = (
         dataset="digits",
         images=DIGITS,
         phases=(replace(_SMALL_ADAM, epochs=25, batch_size=64, optimizer=Adam(learning_rate=3e-3)),),
-        note="not from the paper: the embedded default; takes 2.5 minutes on two cores of an AMD EPYC",
+        note="not from the paper: the embedded default",
+        duration="2.5 minutes on two cores of an AMD EPYC",
     ),
 )
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 from bnn_tf import methods, schedules
 from bnn_tf._tensorflow import lazy
 from bnn_tf.data.images import Images
-from bnn_tf.errors import UsageError, UserError, unknown
+from bnn_tf.errors import Elsewhere, UsageError, UserError, unknown
 from bnn_tf.registry import Registry, is_path
 from bnn_tf.values import Count, NotNegative, Positive, Range, Share, Value, resolve
 from zoo.blocks import require_options
@@ -325,6 +325,7 @@ class Recipe(_Settings):
         published_top1: The paper's accuracy, a share such as 0.875.
         published_top5: Likewise.
         note: Where the settings come from, and how far they are not the paper's.
+        duration: How long it takes with its own epochs, and on what; empty where nobody measured it.
         variant: Tells apart recipes of the same method, network and dataset.
 
     Raises:
@@ -348,6 +349,7 @@ class Recipe(_Settings):
     published_top1: Annotated[float, Range(least=0, most=1)] | None = None
     published_top5: Annotated[float, Range(least=0, most=1)] | None = None
     note: str = ""
+    duration: str = ""
     variant: str = "default"
     kind: ClassVar[str] = "recipe"
 
@@ -492,7 +494,8 @@ def override(recipe: Recipe, key: str, value: Any) -> Recipe:
         near = _NICKNAMES.get(inside[-1])
         if near:
             raise UsageError(f"there is no setting called {key!r}; did you mean {near!r}?")
-        raise unknown("setting", key, dict.fromkeys(settings(recipe)))
+        listed = Elsewhere(listed_by="bnn-tf train … --dry-run --json")
+        raise unknown("setting", key, dict.fromkeys(settings(recipe)), listed)
     phases = tuple(
         _at(phase, place, value) if place else phase
         for phase, place in zip(recipe.phases, places, strict=True)

@@ -175,7 +175,7 @@ USAGE = [
     ("sweep --sweep-dir x --method recu --grid lr=", "--grid takes KEY=A,B,…"),
     ("sweep --sweep-dir x --method recu --grid seed=1,2", "--seeds 1,2"),
     ("sweep --sweep-dir x --method recu --grid bs=1..9", "takes values, not a range"),
-    ("sweep --sweep-dir x --method recu --grid bs=1,1", "names 1 twice"),
+    ("sweep --sweep-dir x --method recu --grid batch_size=1,1", "batch_size=1 is the same as batch_size=1"),
     ("sweep --sweep-dir x --method recu --random 3", "--random draws from --search"),
     ("sweep --sweep-dir x --method recu --search lr=1..2", "--search needs --random"),
     ("sweep --sweep-dir x --method recu --random 2 --search lr=a..b", "with two numbers"),

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from bnn_tf.report.page import png
-from bnn_tf.training.sweep import Sweep
+from bnn_tf.training import sweep
 
 
 @pytest.fixture
@@ -193,7 +193,7 @@ def test_a_sweep_trains_what_train_does(typed, command, pictures, tmp_path, monk
     monkeypatch.chdir(tmp_path)
     line = ("--method", "ovsw", "--precision", "bfloat16", "--checkpoint-every", "30s")
     Path("recipe.json").write_text(command("train", *line, "--dry-run", "--json")[1])
-    monkeypatch.setattr(Sweep, "work", lambda *_: iter(()))
+    monkeypatch.setattr(sweep, "work", lambda *_: iter(()))
     code, out, err = command("train", *typed, "--data-dir", pictures, "--dry-run", "--json")
     assert (code, err) == (0, "")
     code, _, err = command("sweep", *typed, "--data-dir", pictures, "--sweep-dir", "sweep")
@@ -207,7 +207,7 @@ def test_a_sweep_trains_what_train_does(typed, command, pictures, tmp_path, monk
 
 
 def test_a_value_of_a_sweep_is_as_if_it_was_typed(command, pictures, tmp_path, monkeypatch):
-    monkeypatch.setattr(Sweep, "work", lambda *_: iter(()))
+    monkeypatch.setattr(sweep, "work", lambda *_: iter(()))
     axes = ("--grid", "method=subbit,ovsw", "--grid", "epochs=3,4")
     code, _, err = command("sweep", *axes, "--data-dir", pictures, "--sweep-dir", tmp_path / "sweep")
     assert (code, err) == (0, "")

@@ -65,16 +65,23 @@ def test_wrong_usage(run, arguments, code, message, capsys, monkeypatch):
     assert message in capsys.readouterr().err
 
 
-def test_a_run_of_a_short_recipe_shows_the_papers_full_one():
-    from bnn_tf.cli.report import _full_recipe
+@pytest.mark.parametrize(
+    ("dataset", "variant", "full"),
+    [
+        ("cifar10", "fast", {"published_top1": 0.875, "epochs": 600}),
+        ("cifar10", "default", None),
+        ("cifar100", "fast", None),
+    ],
+)
+def test_a_run_of_a_short_recipe_shows_the_papers_full_one(command, run, dataset, variant, full):
     from zoo import recipes
 
-    assert _full_recipe(recipes.find("recu", "cifar_resnet20", "cifar10", "fast")) == {
-        "published_top1": 0.875,
-        "epochs": 600,
-    }
-    assert _full_recipe(recipes.find("recu", "cifar_resnet20", "cifar10")) is None
-    assert _full_recipe(recipes.find("recu", "cifar_resnet20", "cifar100", "fast")) is None
+    config = json.loads((run / "config.json").read_text())
+    config["recipe"] = recipes.find("recu", "cifar_resnet20", dataset, variant).to_dict()
+    (run / "config.json").write_text(json.dumps(config))
+    code, out, err = command("report", run, "--json", "--no-images")
+    assert (code, err) == (0, "")
+    assert json.loads(out)["runs"][0]["full_recipe"] == full
 
 
 def test_a_run_with_a_variant_and_an_odd_cell_of_its_own(command, run):

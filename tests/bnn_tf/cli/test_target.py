@@ -8,7 +8,7 @@ import pytest
 
 from bnn_tf import data
 from bnn_tf._tensorflow import tf
-from bnn_tf.cli.target import ImageSet, Target, _compiled, sidecar
+from bnn_tf.cli.target import ImageSet, Target, sidecar
 from bnn_tf.errors import UserError
 from bnn_tf.report.page import png
 
@@ -150,9 +150,11 @@ class _Branching(tf.keras.layers.Layer):
 
 
 @pytest.mark.parametrize("layer", [tf.keras.layers.ReLU, _Branching])
-def test_networks_take_batches_of_all_sizes(layer):
+def test_networks_take_batches_of_all_sizes(tmp_path, monkeypatch, layer):
+    monkeypatch.setitem(tf.keras.utils.get_custom_objects(), layer.__name__, layer)
     image = tf.keras.Input((4, 4, 3))
-    predict = _compiled(tf.keras.Model(image, tf.keras.layers.Flatten()(layer()(image))))
+    tf.keras.Model(image, tf.keras.layers.Flatten()(layer()(image))).save(tmp_path / "model.keras")
+    predict = Target.open(tmp_path / "model.keras").predict()
     for count in (8, 3):
         images = np.random.default_rng(0).uniform(0, 1, (count, 4, 4, 3))
         np.testing.assert_allclose(predict(images), images.reshape(count, -1), rtol=1e-6)

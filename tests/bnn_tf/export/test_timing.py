@@ -15,15 +15,14 @@ def test_program_is_measured(tiny, tmp_path):
     work = bnn_tf.export_c(tiny(), tmp_path / "net.c", check=False).work
     program = CompiledProgram.of(tmp_path / "net.c", "net", label="tiny", work=work)
     report = benchmark([program], threads=(2, 1), rounds=2, runs=3, warmup=1)
-    assert [(entry.threads, len(entry.seconds)) for entry in report.measurements] == [(2, 6), (1, 6)]
-    for measurement in report.measurements:
-        assert 100_000 < measurement.memory < 50_000_000
-    assert report.to_dict()["candidates"][0]["form"] == "C"
-    assert report.to_dict()["candidates"][0]["operators"] == []
-    limit = report.measurements[0].limit
-    assert 0 < limit.seconds < 1
-    assert str(work) in limit.reason
-    assert report.to_dict()["candidates"][0]["limit"]["seconds"] == limit.seconds
+    (candidate,) = report["candidates"]
+    measured = candidate["measurements"]
+    assert [(entry["threads"], entry["inferences"]) for entry in measured] == [(2, 6), (1, 6)]
+    for entry in measured:
+        assert 100_000 < entry["peak_memory_bytes"] < 50_000_000
+    assert (candidate["form"], candidate["operators"], candidate["xnnpack"]) == ("C", [], None)
+    assert 0 < candidate["limit"]["seconds"] < 1
+    assert str(work) in candidate["limit"]["reason"]
 
 
 def test_peaks_of_this_machine():
