@@ -169,7 +169,7 @@ def _convolve_signs(self: Any, inputs: tf.Tensor) -> tf.Tensor:
         def gradient(upstream: tf.Tensor) -> tuple[None, tf.Tensor, tf.Tensor]:
             # Without the dependency they would be merged with those of the forward pass.
             with tf.control_dependencies([upstream]):
-                again = self.input_quantizer(inputs)
+                again = math.signs(inputs)
             with tf.GradientTape() as tape:
                 tape.watch((again, kernel))
                 outputs = convolve(again, kernel)

@@ -283,16 +283,46 @@ def _triangle(x: tf.Tensor) -> tf.Tensor:
 
 
 @one_pass
-def _signs(x: tf.Tensor) -> tf.Tensor:
+def signs(x: tf.Tensor) -> tf.Tensor:
+    """`sign(x)` for training steps, without gradient.
+
+    Example:
+        >>> signs(tf.constant([-2.0, 0.0])).numpy()
+        array([-1.,  1.], dtype=float32)
+    """
     return sign(x)
 
 
-@one_pass
 def _triangle_gradient(x: tf.Tensor, upstream: tf.Tensor) -> tf.Tensor:
     return upstream * _triangle(x)
 
 
-@tf.custom_gradient
+def _sign_with_gradient(x: tf.Tensor, formula: Callable[..., tf.Tensor], *statistics: tf.Tensor) -> tf.Tensor:
+    """`sign(x)` with the gradient `formula(x, dy, *statistics)`.
+
+    The result of the formula keeps its operands, so that `hard_tanh` can compute it together with its own
+    gradient.
+    """
+
+    @tf.custom_gradient
+    def call(x: tf.Tensor) -> tf.Tensor:
+        def gradient(upstream: tf.Tensor) -> tf.Tensor:
+            operands = (x, upstream, *statistics)
+            result = _compiled(formula)(*operands)
+            if not tf.executing_eagerly():
+                result.sign_gradient = formula, operands
+            return result
+
+        return signs(x), gradient
+
+    return call(x)
+
+
+@functools.cache
+def _compiled(formula: Callable[..., tf.Tensor]) -> Callable[..., tf.Tensor]:
+    return one_pass(formula)
+
+
 def approx_sign(x: tf.Tensor) -> tf.Tensor:
     """`sign(x)` with gradient `dy · max(0, 2 - 2|x|)` (Bi-Real Net, eq. 7).
 
@@ -304,7 +334,7 @@ def approx_sign(x: tf.Tensor) -> tf.Tensor:
         >>> tape.gradient(y, x).numpy()
         array([0. , 1.5, 2. ], dtype=float32)
     """
-    return _signs(x), lambda upstream: _triangle_gradient(x, upstream)
+    return _sign_with_gradient(x, _triangle_gradient)
 
 
 def normalized_approx_sign(x: tf.Tensor, stop_gradient: bool) -> tf.Tensor:
@@ -326,47 +356,33 @@ def normalized_approx_sign(x: tf.Tensor, stop_gradient: bool) -> tf.Tensor:
         >>> tape.gradient(y, x).numpy().round(3)
         array([[0. , 0.1, 0. ]], dtype=float32)
     """
-    gradient = _constant_deviation_gradient if stop_gradient else _deviation_gradient
-
-    @tf.custom_gradient
-    def call(x: tf.Tensor) -> tf.Tensor:
-        return _signs(x), lambda upstream: gradient(x, upstream)
-
-    return call(x)
-
-
-def _sample_statistics(x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """Per sample: `x - mean`, the unbiased variance + ε, and the number of elements less one.
-
-    Both moments come from one pass over `x - s` with s an element of the sample; without that shift they
-    would cancel where the mean is large against the deviation.
-    """
-    rest = range(1, len(x.shape))
-    count = tf.cast(tf.reduce_prod(tf.shape(x)[1:]), x.dtype)
-    first = (slice(None), *(slice(0, 1) for _ in rest))
-    shifted = x - x[first]
-    mean = tf.reduce_sum(shifted, axis=rest, keepdims=True) / count
-    square = tf.reduce_sum(tf.square(shifted), axis=rest, keepdims=True) / count
-    variance = tf.nn.relu(square - tf.square(mean)) * (count / (count - 1)) + EPSILON
-    return shifted - mean, variance, count - 1
-
-
-@one_pass
-def _constant_deviation_gradient(x: tf.Tensor, upstream: tf.Tensor) -> tf.Tensor:
     wide = widen(x)
-    inverse = tf.math.rsqrt(_sample_statistics(wide)[1])
+    axis = range(1, len(x.shape))
+    rest = tf.cast(tf.reduce_prod(tf.shape(x)[1:]) - 1, wide.dtype)
+    mean = tf.reduce_mean(wide, axis, keepdims=True)
+    # Both sums are single passes over x, which is in the cache still. Where the mean is so large that their
+    # difference rounds, no element is near 0 in units of σ, and the gradient is 0 whatever σ is.
+    squares = tf.square(tf.math.reduce_euclidean_norm(wide, axis, keepdims=True))
+    variance = tf.nn.relu(squares - (rest + 1) * tf.square(mean)) / rest + EPSILON
+    if stop_gradient:
+        return _sign_with_gradient(x, _constant_deviation_gradient, tf.math.rsqrt(variance))
+    return _sign_with_gradient(x, _deviation_gradient, mean, variance, rest)
+
+
+def _constant_deviation_gradient(x: tf.Tensor, upstream: tf.Tensor, inverse: tf.Tensor) -> tf.Tensor:
+    wide = widen(x)
     return tf.cast(tf.cast(upstream, wide.dtype) * _triangle(wide * inverse) * inverse, x.dtype)
 
 
-@one_pass
-def _deviation_gradient(x: tf.Tensor, upstream: tf.Tensor) -> tf.Tensor:
+def _deviation_gradient(
+    x: tf.Tensor, upstream: tf.Tensor, mean: tf.Tensor, variance: tf.Tensor, rest: tf.Tensor
+) -> tf.Tensor:
     wide = widen(x)
-    centered, variance, rest = _sample_statistics(wide)
     inverse = tf.math.rsqrt(variance)
     dz = tf.cast(upstream, wide.dtype) * _triangle(wide * inverse)
     axis = range(1, len(x.shape))
     slope = tf.reduce_sum(dz * wide, axis=axis, keepdims=True) * inverse / (variance * rest)
-    return tf.cast(dz * inverse - centered * slope, x.dtype)
+    return tf.cast(dz * inverse - (wide - mean) * slope, x.dtype)
 
 
 @tf.custom_gradient
@@ -374,6 +390,9 @@ def hard_tanh(x: tf.Tensor) -> tf.Tensor:
     """`min(max(x, -1), 1)`; gradient 1 inside the open interval (-1, 1), 0 at ±1 and beyond, as PyTorch's.
 
     `tf.clip_by_value`, which inference uses, passes the gradient at exactly ±1.
+
+    Where the result goes into a shortcut and into a sign, its gradient is the sum of both; the sign's
+    gradient, the sum and this one are one loop over the activations then, in place of three.
 
     Example:
         >>> x = tf.constant([-3.0, 0.5, 1.0])
@@ -383,18 +402,36 @@ def hard_tanh(x: tf.Tensor) -> tf.Tensor:
         >>> y.numpy(), tape.gradient(y, x).numpy()
         (array([-1. ,  0.5,  1. ], dtype=float32), array([0., 1., 0.], dtype=float32))
     """
-    y = _clip(x)
-    return y, lambda upstream: _inside(y, upstream)
+    # Not `one_pass`: TensorFlow's own operations write over their input, which is in the cache.
+    y = tf.clip_by_value(x, -1.0, 1.0)
 
+    def gradient(upstream: tf.Tensor) -> tf.Tensor:
+        if tf.executing_eagerly():
+            return _inside(y, upstream)
+        summands = list(upstream.op.inputs) if upstream.op.type == "AddN" else [upstream]
+        of_signs = [summand for summand in summands if hasattr(summand, "sign_gradient")][:1]
+        if not of_signs:
+            return _inside(y, upstream)
+        formula, operands = of_signs[0].sign_gradient
+        others = [summand for summand in summands if summand is not of_signs[0]]
+        return _inside_with_signs(formula, len(others))(y, *others, *operands)
 
-@one_pass
-def _clip(x: tf.Tensor) -> tf.Tensor:
-    return tf.clip_by_value(x, -1.0, 1.0)
+    return y, gradient
 
 
 @one_pass
 def _inside(y: tf.Tensor, upstream: tf.Tensor) -> tf.Tensor:
     return tf.where(tf.abs(y) < 1, upstream, tf.zeros_like(upstream))
+
+
+@functools.cache
+def _inside_with_signs(formula: Callable[..., tf.Tensor], others: int) -> Callable[..., tf.Tensor]:
+    @one_pass
+    def gradient(y: tf.Tensor, *operands: tf.Tensor) -> tf.Tensor:
+        upstream = tf.add_n([*operands[:others], formula(*operands[others:])])
+        return tf.where(tf.abs(y) < 1, upstream, tf.zeros_like(upstream))
+
+    return gradient
 
 
 def leaky_clip(x: tf.Tensor, slope: float = 0.1) -> tf.Tensor:

@@ -207,7 +207,14 @@ def test_inference_holds_plain_operations_alone(rng):
     x = tf.constant(rng.normal(size=(2, 64, 64, 3)).astype(np.float32))
 
     def compiled(training):
-        graph = tf.function(lambda x: model(x, training=training)).get_concrete_function(x).graph
+        @tf.function
+        def gradient(x):
+            with tf.GradientTape() as tape:
+                tape.watch(x)
+                y = model(x, training=training)
+            return tape.gradient(y, x)
+
+        graph = gradient.get_concrete_function(x).graph
         return [
             op for op in graph.get_operations() if op.type in ("PartitionedCall", "StatefulPartitionedCall")
         ]

@@ -253,6 +253,45 @@ def test_gradients_of_the_clips(value_and_gradients):
     np.testing.assert_allclose(leaky, [0.1, 1, 1, 1, 1, 0.1])
 
 
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize(
+    "sign",
+    [
+        math.approx_sign,
+        lambda y: math.normalized_approx_sign(y, True),
+        lambda y: math.normalized_approx_sign(y, False),
+        lambda y: math.clipped_sign(y, 1.0),
+    ],
+    ids=["approx", "constant deviation", "deviation", "clipped"],
+)
+@pytest.mark.parametrize("consumers", ["both", "signs", "shortcut"])
+def test_clipped_activations_and_their_signs_have_the_sum_of_the_gradients(sign, consumers, precision, rng):
+    """The compiled loop that computes both, against what each has alone, step by step."""
+    x = tf.cast(rng.normal(0, 1.5, (3, 16, 16, 32)), precision)
+    parts = {"both": (3, 1), "signs": (0, 1), "shortcut": (3, 0)}[consumers]
+    weights = tf.cast(rng.normal(size=x.shape), precision)
+
+    def gradients(x):
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            y = math.hard_tanh(x)
+            terms = [share * term for share, term in zip(parts, (y, sign(y)), strict=True) if share]
+            value = weights * tf.add_n(terms)
+        return tape.gradient(value, [x, y])
+
+    of_input, of_clipped = tf.function(gradients)(x)
+    y = math.hard_tanh(x)
+    with tf.GradientTape() as tape:
+        tape.watch(y)
+        signs = sign(y)
+    (alone,) = tape.gradient(signs, [y], weights)
+    expected = parts[0] * weights + parts[1] * alone
+    tolerance = {"rtol": 1e-4, "atol": 1e-5} if precision == "float32" else {"rtol": 0.02, "atol": 0.02}
+    as_float = [np.asarray(tf.cast(v, tf.float32)) for v in (of_input, of_clipped, expected, y)]
+    np.testing.assert_allclose(as_float[1], as_float[2], **tolerance)
+    np.testing.assert_allclose(as_float[0], np.where(np.abs(as_float[3]) < 1, as_float[2], 0), **tolerance)
+
+
 @pytest.mark.parametrize("shape", [(64, 32, 32, 4), (256, 16), (0, 8, 8, 3), (2, 0, 8, 3)])
 def test_channel_sums_round_little_and_take_no_images(shape, rng):
     x = rng.normal(3, 1, shape).astype(np.float32)
