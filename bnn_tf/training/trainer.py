@@ -243,11 +243,14 @@ def _new_network(
     set_seeds(config.seed + index)
     with strategy.scope(), strategies.precision(config.precision):
         network = build_network(recipe, len(config.class_names), phase)
-        remark = start.initialize(network, config, index, previous, session.safe) if initialize else None
-        start.select_trainable(network, phase)
+        report = start.initialize(network, config, index, previous, session.safe) if initialize else None
+        if phase.trainable == "batch_norm":
+            start.train_only_batch_norm(network)
         if config.sync_batch_norm:
             strategies.synchronize_batch_norm(network)
-    return network, remark
+    if report is None:
+        return network, None
+    return network, start.described(report, str(config.sources()[index]), network)
 
 
 # -------------------------------------------------------------------------------------------- training
