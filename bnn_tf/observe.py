@@ -100,11 +100,8 @@ def binary_kernels(model: tf.keras.Model) -> list[BinaryKernel]:
         >>> [kernel.name for kernel in binary_kernels(zoo.CifarResNet18A())][:2]
         ['stage1_block1a_conv', 'stage1_block1b_conv']
     """
-    return [
-        _snapshot(layer)
-        for layer in model._flatten_layers()  # in order, which `submodules` is not
-        if is_binary_kernel(getattr(layer, "kernel", None))
-    ]
+    layers = model._flatten_layers()  # in order, which `submodules` is not
+    return [_snapshot(layer) for layer in layers if is_binary_kernel(getattr(layer, "kernel", None))]
 
 
 def _snapshot(layer: tf.keras.layers.Layer) -> BinaryKernel:
@@ -178,18 +175,6 @@ def quantization_error(w1: np.ndarray, tau: float) -> float:
     magnitude = np.minimum(np.abs(w1), bound(w1, tau))
     alpha = magnitude.mean(axis=tuple(range(w1.ndim - 1)))
     return float(np.mean((magnitude - alpha) ** 2) / np.mean(w1**2))
-
-
-def clamped_entropy(w1: np.ndarray, tau: float) -> float:
-    """Entropy in bits of the clamped kernel in bins of width 0.1: the variety that the clamp leaves.
-
-    Example:
-        >>> round(clamped_entropy(np.float32([[0.5], [-0.5]]), tau=0.99), 6)
-        1.0
-    """
-    limit = bound(w1, tau)
-    bins = np.round(10 * np.clip(w1, -limit, limit)).astype(np.int64)
-    return entropy(np.bincount((bins - bins.min()).reshape(-1)))
 
 
 def entropy(counts: np.ndarray | Sequence[int]) -> float:

@@ -90,9 +90,9 @@ def arm(kind: str, at: int) -> None:
     if kind == "kill in a save":
         files.sync = counted(files.sync)
     elif kind == "SIGTERM in the evaluation":
-        trainer._Training.evaluate = counted(trainer._Training.evaluate)
+        trainer.PhaseTraining.evaluate = counted(trainer.PhaseTraining.evaluate)
     else:
-        trainer._Training.save_if_due = counted(trainer._Training.save_if_due)
+        trainer.PhaseTraining.save_if_due = counted(trainer.PhaseTraining.save_if_due)
 
 
 def in_child(work: Callable[[], None]) -> int:

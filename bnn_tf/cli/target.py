@@ -16,7 +16,7 @@ from bnn_tf import data, files, registry
 from bnn_tf.cli import options
 from bnn_tf.deploy.lce_file import require_converter
 from bnn_tf.errors import AdvisingError, UsageError, UserError, hint, unknown
-from bnn_tf.training import larq_names, sources
+from bnn_tf.training import sources
 from zoo import MODELS, pretrained
 
 if TYPE_CHECKING:
@@ -478,7 +478,7 @@ class Target:
         if self.kind == "larq-zoo":
             from bnn_tf.training import start
 
-            preprocessing = start.larq_zoo_images(larq_names.parse_larq_zoo(self.name)[2]).to_dict()
+            preprocessing = start.larq_zoo_images(sources.parse_larq_zoo(self.name)[2]).to_dict()
             return ImageSet("imagenet2012", data_dir, preprocessing, [])
         if sidecar(self.path).is_file():
             return _read_sidecar(sidecar(self.path))

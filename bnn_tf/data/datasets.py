@@ -145,9 +145,9 @@ def digits() -> Source:
     labels = _raw_digits()[1]
     test = _held_out_digits(labels)
     train = np.setdiff1d(np.arange(len(labels)), test)
-    shuffled = np.random.default_rng(1).permutation(train)  # the file repeats 0..9, writer by writer
+    train = np.random.default_rng(1).permutation(train)  # the file repeats 0..9, writer by writer
     train_split, test_split = (
-        ArraySplit.deferred(len(rows), (32, 32, 3), partial(_digit_images, rows)) for rows in (shuffled, test)
+        ArraySplit.deferred(len(rows), (32, 32, 3), partial(_digit_images, rows)) for rows in (train, test)
     )
     return Source([str(digit) for digit in range(10)], train_split, test_split)
 
@@ -176,10 +176,6 @@ def _digit_images(rows: np.ndarray, count: int) -> Arrays:
     return np.repeat(whole, 3, axis=-1), labels[rows]
 
 
-def _of_tfds(name: str, data_dir: Path | None, download: bool) -> Source:
-    return tfds.load(name, data_dir, download)
-
-
 def _of_folder(name: str, data_dir: Path | None) -> Source:
     if data_dir is None:
         error = NoFolderError(f"The dataset {name} is read from an image folder with {folder.LAYOUT}")
@@ -190,6 +186,6 @@ def _of_folder(name: str, data_dir: Path | None) -> Source:
 
 _BUILT_IN = ("digits", "cifar10", "cifar100", "imagenet2012", "tiny_imagenet", "folder")
 for _name in ("cifar10", "cifar100", "imagenet2012"):
-    register(_name)(partial(_of_tfds, _name))
+    register(_name)(partial(tfds.load, _name))
 for _name in ("tiny_imagenet", "folder"):
     register(_name)(partial(_of_folder, _name))

@@ -264,7 +264,8 @@ class ResizeCrop(Operation):
     def __call__(self, images: tf.Tensor, draws: tf.Tensor, settings: Images) -> tf.Tensor:
         """One image to a view."""
         scaled = resize_to_cover(images, ResizeShort(self.ratio).cover(settings.size))
-        return random_crop(scaled, draws, settings.size)
+        corner = integer(draws, tf.shape(scaled)[:2] - settings.size + 1)
+        return _cut(scaled, corner, settings.size)
 
 
 @OPERATIONS.register("pad_crop")
@@ -559,53 +560,50 @@ class Images:
         """Whether training's views take random numbers; operations on whole batches do not count."""
         return any(operation.stage == "view" and operation.draws for operation in self.training)
 
-    def _of_stage(self, stage: str) -> list[tuple[Operation, slice]]:
-        pairs = zip(self.training, self._columns(), strict=True)
-        return [(operation, columns) for operation, columns in pairs if operation.stage == stage]
+    def _view(self, draws: tf.Tensor | None) -> tuple[Operation, tf.Tensor]:
+        """What brings images to the size, and its part of the draws: in training the first operation may."""
+        if draws is not None and self.training and self.training[0].stage == "view":
+            return self.training[0], draws[..., self._columns()[0]]
+        return self.evaluation, tf.zeros([0])
 
     def view(self, contents: tf.Tensor, draws: tf.Tensor | None = None) -> tf.Tensor:
         """An encoded image as uint8 `[*size, channels]`: as training sees it with `draws` `[self.draws]`.
 
         Without `draws` as evaluation sees it. Of a JPEG no more than a random crop is decoded.
         """
-        first = self._of_stage("view") if draws is not None else []
-        if draws is None or not first:
-            image = self.evaluation(to_channels(decode(contents), self.channels), tf.zeros([0]), self)
+        operation, own = self._view(draws)
+        if isinstance(operation, RandomResizedCrop):
+            part = _decoded_part(contents, operation, own)
+            image = resize(to_channels(part, self.channels), self.size)
         else:
-            operation, columns = first[0]
-            if isinstance(operation, RandomResizedCrop):
-                part = _decoded_part(contents, operation, draws[columns])
-                image = resize(to_channels(part, self.channels), self.size)
-            else:
-                image = operation(to_channels(decode(contents), self.channels), draws[columns], self)
+            image = operation(to_channels(decode(contents), self.channels), own, self)
         return tf.ensure_shape(image, self.input_shape)
 
     def views(self, images: tf.Tensor, draws: tf.Tensor | None = None) -> tf.Tensor:
         """Decoded images `[b, h, w, 1 or 3]` as uint8 `[b, *size, channels]`; `draws` `[b, self.draws]`."""
         images = to_channels(images, self.channels)
-        first = self._of_stage("view") if draws is not None else []
-        if draws is None or not first or isinstance(first[0][0], Geometry):
-            geometry = first[0][0] if first else self.evaluation
-            return geometry(images, tf.zeros([0]), self)
-        operation, columns = first[0]
+        operation, own = self._view(draws)
+        if isinstance(operation, Geometry):
+            return operation(images, own, self)
         return tf.map_fn(
             lambda pair: tf.ensure_shape(operation(pair[0], pair[1], self), self.input_shape),
-            (images, draws[:, columns]),
+            (images, own),
             fn_output_signature=tf.TensorSpec(self.input_shape, tf.uint8),
         )
 
     def augment(self, views: tf.Tensor, draws: tf.Tensor) -> tf.Tensor:
         """Training's operations on the pixels of a batch of views; uint8 `[b, *size, channels]` to uint8."""
-        for operation, columns in self._of_stage("pixels"):
-            views = operation(views, draws[:, columns], self)
-        return views
+        return self._apply("pixels", views, draws)
 
     def inputs(self, views: tf.Tensor, draws: tf.Tensor) -> tf.Tensor:
         """Normalises a batch of views for training and applies the operations on inputs; float32."""
-        inputs = self.normalize(views)
-        for operation, columns in self._of_stage("inputs"):
-            inputs = operation(inputs, draws[:, columns], self)
-        return inputs
+        return self._apply("inputs", self.normalize(views), draws)
+
+    def _apply(self, stage: str, images: tf.Tensor, draws: tf.Tensor) -> tf.Tensor:
+        for operation, columns in zip(self.training, self._columns(), strict=True):
+            if operation.stage == stage:
+                images = operation(images, draws[:, columns], self)
+        return images
 
 
 def _affine(mean: Sequence[float], std: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
@@ -636,36 +634,27 @@ def decode(contents: tf.Tensor, channels: int = 3) -> tf.Tensor:
     Raises:
         tf.errors.InvalidArgumentError: the image is damaged, of another kind, or has more than `MAX_PIXELS`.
     """
-    image = tf.cond(
-        tf.io.is_jpeg(contents),
-        lambda: _decode_jpeg(contents, channels),
-        lambda: _decode_other(contents, channels),
-    )
+
+    def of_jpeg() -> tf.Tensor:
+        bounded = _bounded(contents, tf.image.extract_jpeg_shape(contents))
+        return tf.io.decode_jpeg(bounded, channels=channels, dct_method=_JPEG_TRANSFORM)
+
+    image = tf.cond(tf.io.is_jpeg(contents), of_jpeg, lambda: _decode_other(contents, channels))
     return tf.ensure_shape(image, [None, None, channels])
 
 
-def _bounded(contents: tf.Tensor, pixels: tf.Tensor) -> tf.Tensor:
-    """The contents, unless an image of that number of pixels would be too large to decode."""
+def _bounded(contents: tf.Tensor, shape: tf.Tensor) -> tf.Tensor:
+    """The contents, unless an image of that height and width would be too large to decode."""
+    pixels = tf.reduce_prod(tf.cast(shape[:2], tf.float64))
     with tf.control_dependencies([tf.debugging.Assert(pixels <= MAX_PIXELS, ["too many pixels", pixels])]):
         return tf.identity(contents)
 
 
-def _jpeg_pixels(shape: tf.Tensor) -> tf.Tensor:
-    return tf.cast(shape[0], tf.float64) * tf.cast(shape[1], tf.float64)
-
-
-def _decode_jpeg(contents: tf.Tensor, channels: int) -> tf.Tensor:
-    bounded = _bounded(contents, _jpeg_pixels(tf.image.extract_jpeg_shape(contents)))
-    return tf.io.decode_jpeg(bounded, channels=channels, dct_method=_JPEG_TRANSFORM)
-
-
 def _decode_other(contents: tf.Tensor, channels: int) -> tf.Tensor:
     def whole() -> tf.Tensor:
-        start = tf.cast(tf.io.decode_raw(tf.strings.substr(contents, 0, 26), tf.uint8), tf.float64)
-        sides = tf.linalg.matvec(_SIDES, start)
-        sides = tf.minimum(sides, 2.0**32 - sides)  # BMP has negative heights
-        pixels = tf.reduce_max(tf.where(start[0] == _FIRST_BYTES, sides[:3] * sides[3:], 0.0))
-        return tf.io.decode_image(_bounded(contents, pixels), channels=channels, expand_animations=False)
+        start = tf.strings.substr(contents, 0, 26)  # which a PNG, GIF or BMP has its size in
+        shape = tf.numpy_function(_shape, [start], tf.float64, stateful=False)
+        return tf.io.decode_image(_bounded(contents, shape), channels=channels, expand_animations=False)
 
     if not _has_pillow():
         return whole()
@@ -679,22 +668,13 @@ def _decode_other(contents: tf.Tensor, channels: int) -> tf.Tensor:
     )
 
 
-def _side_matrix() -> np.ndarray:
-    """Turns the first 26 bytes of a PNG, GIF or BMP into its heights and widths: three and three rows."""
-    sides = np.zeros((6, 26))
-    for row, place, powers in (
-        (0, 20, (3, 2, 1, 0)),
-        (1, 8, (0, 1)),
-        (2, 22, (0, 1, 2, 3)),
-        (3, 16, (3, 2, 1, 0)),
-        (4, 6, (0, 1)),
-        (5, 18, (0, 1, 2, 3)),
-    ):
-        sides[row, place : place + len(powers)] = 256.0 ** np.array(powers)
-    return sides
+def _shape(start: Any) -> np.ndarray:
+    """`size` for graphs; 0 by 0 where it is not known."""
+    return np.array(size(_as_bytes(start)) or (0, 0), np.float64)
 
 
-_SIDES, _FIRST_BYTES = _side_matrix(), np.frombuffer(b"\x89GB", np.uint8).astype(np.float64)
+def _as_bytes(contents: Any) -> bytes:
+    return contents if isinstance(contents, bytes) else contents.item()  # graphs pass an array of objects
 
 
 def _has_pillow() -> bool:
@@ -704,8 +684,7 @@ def _has_pillow() -> bool:
 def _decode_by_pillow(channels: int, contents: Any) -> np.ndarray:
     from PIL import Image
 
-    contents = contents if isinstance(contents, bytes) else contents.item()  # graphs pass an array of objects
-    with Image.open(io.BytesIO(contents), formats=_PILLOW_FORMATS) as image:
+    with Image.open(io.BytesIO(_as_bytes(contents)), formats=_PILLOW_FORMATS) as image:
         if image.width * image.height > MAX_PIXELS:
             raise ValueError("too many pixels")
         if image.mode not in ("RGB", "RGBA", "RGBX", "L", "LA", "P", "1", "CMYK", "YCbCr"):
@@ -794,22 +773,16 @@ def _pillow_size(contents: bytes) -> Size | None:
 def _decoded_part(contents: tf.Tensor, view: RandomResizedCrop, draws: tf.Tensor) -> tf.Tensor:
     """The part of an encoded image that a view shows, before it is resized."""
 
-    def jpeg_shape() -> tuple[tf.Tensor, tf.Tensor]:
-        return tf.zeros([0, 0, 3], tf.uint8), tf.image.extract_jpeg_shape(contents)[:2]
-
-    def other_shape() -> tuple[tf.Tensor, tf.Tensor]:
-        image = tf.ensure_shape(_decode_other(contents, 3), [None, None, 3])
-        return image, tf.shape(image)[:2]
-
-    is_jpeg = tf.io.is_jpeg(contents)
-    image, shape = tf.cond(is_jpeg, jpeg_shape, other_shape)
-    box = view.box(shape, draws)
-
-    def part_of_jpeg() -> tf.Tensor:
-        bounded = _bounded(contents, _jpeg_pixels(shape))
+    def of_jpeg() -> tf.Tensor:
+        shape = tf.image.extract_jpeg_shape(contents)
+        bounded, box = _bounded(contents, shape), view.box(shape[:2], draws)
         return tf.image.decode_and_crop_jpeg(bounded, box, channels=3, dct_method=_JPEG_TRANSFORM)
 
-    return tf.cond(is_jpeg, part_of_jpeg, lambda: crop(image, box))
+    def of_other() -> tf.Tensor:
+        image = tf.ensure_shape(_decode_other(contents, 3), [None, None, 3])
+        return crop(image, view.box(tf.shape(image)[:2], draws))
+
+    return tf.cond(tf.io.is_jpeg(contents), of_jpeg, of_other)
 
 
 def to_channels(images: tf.Tensor, channels: int) -> tf.Tensor:
@@ -853,12 +826,8 @@ def centre_crop(images: tf.Tensor, size: Size) -> tf.Tensor:
     return _cut(images, (tf.shape(images)[-3:-1] - size) // 2, size)
 
 
-def random_crop(image: tf.Tensor, draws: tf.Tensor, size: Size) -> tf.Tensor:
-    """A part `size` high and wide at a random place of an image `[h, w, c]`; `draws` `[2]`."""
-    return _cut(image, integer(draws, tf.shape(image)[:2] - size + 1), size)
-
-
 def _cut(images: tf.Tensor, corner: tf.Tensor, size: Size) -> tf.Tensor:
+    """The part `size` high and wide below and right of a corner."""
     cut = crop(images, tf.concat([corner, size], axis=0))
     return tf.ensure_shape(cut, [*images.shape[:-3], *size, images.shape[-1]])
 

@@ -61,12 +61,7 @@ class AbsentError(DataError):
 
 
 class NoFolderError(AdvisingError, AbsentError):
-    """A dataset that is read from an image folder, and nobody said which.
-
-    Example:
-        >>> str(NoFolderError("The dataset folder is read from an image folder"))
-        'The dataset folder is read from an image folder; say where it is: data_dir=…'
-    """
+    """A dataset that is read from an image folder, and nobody said which."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason, "say where it is: data_dir=…")
@@ -108,12 +103,7 @@ class UnknownDatasetError(DataError, UsageError):
 
 
 class NamedFolderError(AdvisingError, UnknownDatasetError):
-    """A folder was named in place of a dataset.
-
-    Example:
-        >>> str(NamedFolderError("./cats"))
-        "There is no dataset './cats': that looks like a folder; give it as data_dir='./cats'"
-    """
+    """A folder was named in place of a dataset."""
 
     def __init__(self, folder: str) -> None:
         what = "that is a folder" if files.expanded(folder).is_dir() else "that looks like a folder"
@@ -122,12 +112,7 @@ class NamedFolderError(AdvisingError, UnknownDatasetError):
 
 
 class TooDeepError(AdvisingError, DataError):
-    """A folder of one dataset was named in place of the folder that holds the datasets.
-
-    Example:
-        >>> str(TooDeepError("data/cifar10", "data"))
-        "data/cifar10 is the folder of one dataset; name the folder that contains it: data_dir='data'"
-    """
+    """A folder of one dataset was named in place of the folder that holds the datasets."""
 
     def __init__(self, folder: str, root: str) -> None:
         reason = f"{folder} is the folder of one dataset"

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import difflib
+import functools
 import http.client
 import json
 import os
@@ -14,8 +14,7 @@ import sys
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Iterable, Sequence
-from functools import partial
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -149,15 +148,13 @@ def load(
     if data_dir is not None and (root := folder_around(data_dir)) is not None:
         raise TooDeepError(str(data_dir), str(root))
     builder = _builder(name, data_dir, known)
-    image_key, label_key = _keys(builder, name)  # before anything is downloaded in vain
-    image, label = builder.info.features[image_key], builder.info.features[label_key]
-    fixed = None not in image.shape
+    keys = _keys(builder, name)  # before anything is downloaded in vain
+    image, label = (builder.info.features[key] for key in keys)
     if not builder.info.splits:
         if not download:
             error = _NotHereError(f"The dataset {name} is not in {builder.data_dir}")
-            sides = (min(image.shape[:2]), max(image.shape[:2])) if fixed else None
-            train, test = _sizes(builder)
-            error.facts = Facts(name, list(label.names), train, test, sides, sides and sides[0])
+            sides = None if None in image.shape else (min(image.shape[:2]), max(image.shape[:2]))
+            error.facts = Facts(name, list(label.names), *_sizes(builder), sides, sides and sides[0])
             raise error
         _prepare(builder, name)
     if builder.info.file_format.value != "tfrecord":
@@ -165,11 +162,8 @@ def load(
             f"The dataset {name} is stored as {builder.info.file_format.value} in {builder.data_dir}; "
             "remove that folder and prepare it again with the file format tfrecord."
         )
-    train_split, test_split = (
-        _split(Part(builder, split, start, stop, image_key, label_key), image.shape if fixed else None)
-        for split, start, stop in _ranges(builder, name)
-    )
-    return Source(list(label.names), train_split, test_split, name)
+    train, test = (StreamSplit(builder, *place, keys) for place in _ranges(builder, name))
+    return Source(list(label.names), _kept(train, image.shape), _kept(test, image.shape), name)
 
 
 class _NotHereError(OtherFolderError, AbsentError):
@@ -229,13 +223,12 @@ def refuse_misspelt(name: str, known: tuple[str, ...]) -> None:
         return
     if name not in _SIZES and Path(name).is_dir():
         raise NamedFolderError(name)
-    wanted = _bare(name.split("/")[0])
-    common = {_bare(name): name for name in known}
-    common |= {bare: name for bare, name in _MEANT.items() if len(bare) > 5 or bare == wanted}
+    wanted = _bare(name)
+    common = _spellings(wanted, known)
     longer = wanted not in common and any(bare in wanted for bare in common)
-    near = [] if longer else difflib.get_close_matches(wanted, common, n=1, cutoff=0.8)
+    near = None if longer else _nearest(name, known, cutoff=0.8)
     if near:
-        raise _unknown(name, common[near[0]], known)
+        raise _unknown(name, near, known)
 
 
 def _is_path(name: str) -> bool:
@@ -250,19 +243,23 @@ def _unknown(name: str, near: str | None, known: tuple[str, ...]) -> UnknownData
     )
 
 
-def _nearest(name: str, valid: Iterable[str]) -> str | None:
+def _nearest(name: str, valid: Sequence[str], cutoff: float = 0.6) -> str | None:
     """The valid name that is meant: the same but for punctuation and case, by meaning, or by letters."""
-    wanted = _bare(name.split("/")[0])
-    by_bare = {_bare(name): name for name in reversed(list(valid))}
-    if wanted in by_bare or wanted in _MEANT:
-        return by_bare.get(wanted) or _MEANT[wanted]
-    names = {**by_bare, **{bare: name for bare, name in _MEANT.items() if len(bare) > 5}}
-    near = difflib.get_close_matches(wanted, names, n=1)
+    wanted = _bare(name)
+    names = _spellings(wanted, valid)
+    near = difflib.get_close_matches(wanted, names, n=1, cutoff=cutoff)
     return names[near[0]] if near else None
 
 
+def _spellings(wanted: str, valid: Sequence[str]) -> dict[str, str]:
+    """Valid names by their letters and digits, and what means them; of short words only `wanted` itself."""
+    meant = {bare: name for bare, name in _MEANT.items() if len(bare) > 5 or bare == wanted}
+    return meant | {_bare(name): name for name in reversed(valid)}
+
+
 def _bare(name: str) -> str:
-    return re.sub(r"[\W_]", "", name).lower()
+    """The letters and digits of a name, without its configuration."""
+    return re.sub(r"[\W_]", "", name.split("/")[0]).lower()
 
 
 def _prepare(builder: Any, name: str) -> None:
@@ -388,35 +385,35 @@ def _sizes(builder: Any) -> tuple[int | None, int | None]:
     return _divided(known) if isinstance(known, int) else known
 
 
-def _split(part: Part, shape: tuple[int, int, int] | None) -> ArraySplit | EncodedSplit:
-    if shape is not None and part.size * int(np.prod(shape)) <= MEMORY_LIMIT:
-        return ArraySplit.deferred(part.size, shape, partial(_decoded, part, shape))
-    return StreamSplit(part)
+def _kept(split: StreamSplit, shape: tuple[int, ...]) -> ArraySplit | StreamSplit:
+    """A split in memory where its images have one size and fit; otherwise the split itself."""
+    if None in shape or split.size * int(np.prod(shape)) > MEMORY_LIMIT:
+        return split
+    return ArraySplit.deferred(split.size, shape, lambda count: _decoded(split.limited(count), shape))
 
 
-def _decoded(part: Part, shape: tuple[int, int, int], count: int) -> Arrays:
-    """The first `count` images and labels of a part; decoded in parallel, straight into one array."""
-    split = StreamSplit(part.limited(count))
+def _decoded(split: StreamSplit, shape: tuple[int, ...]) -> Arrays:
+    """All images and labels; decoded in parallel, straight into one array."""
 
     def decode(record: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         contents, label = split.fetch(record)
         return tf.ensure_shape(images.decode(contents, shape[-1]), shape), label
 
     batches = split.items(None, 0).map(decode, tf.data.AUTOTUNE).batch(_DECODE_BATCH).prefetch(2)
-    pixels, labels = np.empty((count, *shape), np.uint8), np.empty(count, np.int64)
+    pixels, labels = np.empty((split.size, *shape), np.uint8), np.empty(split.size, np.int64)
     filled = 0
     with contextlib.suppress(tf.errors.OpError):
         for some_pixels, some_labels in batches:
             end = filled + len(some_labels)
             pixels[filled:end], labels[filled:end] = some_pixels, some_labels
             filled = end
-    if filled < count:
+    if filled < split.size:
         raise DataError(
-            f"The files of {part.name} in {part.builder.data_dir} are corrupt; remove that folder, so that "
+            f"The files of {split.name} in {split.builder.data_dir} are corrupt; remove that folder, so that "
             "they are prepared again."
         )
     if labels.min() < 0:
-        raise DataError(f"The split {part.name} has no labels.")
+        raise DataError(f"The split {split.name} has no labels.")
     return pixels, labels
 
 
@@ -426,53 +423,6 @@ def _in_one_line(error: BaseException) -> str:
     return text[:600] if text else type(error).__name__
 
 
-@dataclasses.dataclass(frozen=True)
-class Part:
-    """Examples `start` to `stop` of one split of a prepared dataset, and how to read them."""
-
-    builder: Any
-    split: str
-    start: int
-    stop: int
-    image_key: str
-    label_key: str
-
-    @property
-    def size(self) -> int:
-        """Number of examples."""
-        return self.stop - self.start
-
-    @property
-    def name(self) -> str:
-        """As in messages: `cifar10:train`."""
-        return f"{self.builder.name}:{self.split}"
-
-    def limited(self, count: int) -> Part:
-        """The first `count` examples."""
-        return dataclasses.replace(self, stop=min(self.stop, self.start + count))
-
-    def files(self) -> list[tuple[str, int, int]]:
-        """The record files, how many records to skip in each, and how many to take."""
-        instructions = self.builder.info.splits[f"{self.split}[{self.start}:{self.stop}]"].file_instructions
-        return [
-            (
-                str(item.filename),
-                item.skip,
-                item.take if item.take >= 0 else item.examples_in_shard - item.skip,
-            )
-            for item in instructions
-        ]
-
-    def parse(self, record: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """The encoded image and the label of a record."""
-        import tensorflow_datasets as tfds
-
-        features = self.builder.info.features
-        used = tfds.features.FeaturesDict({key: features[key] for key in (self.image_key, self.label_key)})
-        example = used.deserialize_example(record, decoders={self.image_key: tfds.decode.SkipDecoding()})
-        return example[self.image_key], tf.cast(example[self.label_key], tf.int64)
-
-
 class StreamSplit(EncodedSplit):
     """Record files too large for memory, read in an order that is a pure function of the seed.
 
@@ -480,25 +430,43 @@ class StreamSplit(EncodedSplit):
     `SHUFFLE_BLOCK` is permuted. (TFDS itself spreads the examples over the files at random.) Two blocks are
     in memory at a time. Entering in the middle of an epoch skips the files that were read by then, and reads
     again what came before in the 16 files in turn, and the block that was under way.
+
+    Args:
+        builder: TFDS' builder of the prepared dataset.
+        split: The name of the split there.
+        start: The first of its examples.
+        stop: The one after the last.
+        keys: The names of the image and the label among the dataset's features.
     """
 
-    def __init__(self, part: Part) -> None:
-        self.part = part
-        self.size = part.size
-        names, skips, self._counts = zip(*part.files(), strict=True)
-        with tf.init_scope(), tf.device("/CPU:0"):
-            self._names = tf.constant(names, tf.string)
-            self._skips, self._takes = tf.constant(skips, tf.int64), tf.constant(self._counts, tf.int64)
+    def __init__(self, builder: Any, split: str, start: int, stop: int, keys: tuple[str, str]) -> None:
+        self.builder, self.split, self.start, self.keys = builder, split, start, keys
+        self.size = stop - start
+        self.name = f"{builder.name}:{split}"  # for messages
+
+    @functools.cached_property
+    def files(self) -> list[tuple[str, int, int]]:
+        """The record files, how many records to skip in each, and how many to take."""
+        part = f"{self.split}[{self.start}:{self.start + self.size}]"
+        return [
+            (
+                str(item.filename),
+                item.skip,
+                item.take if item.take >= 0 else item.examples_in_shard - item.skip,
+            )
+            for item in self.builder.info.splits[part].file_instructions
+        ]
 
     def items(self, seed: tf.Tensor | None, start: int) -> tf.data.Dataset:
         """The serialized records."""
-        count = len(self._counts)
+        count = len(self.files)
         if seed is None:
             return self._records(tf.range(count), 1).skip(start)
         files, read = permutation(count, seed), None
         if start:
             order = files.numpy()
-            entry, done = entered([self._counts[i] for i in order], _FILES_AT_ONCE, _block_start(start))
+            counts = [self.files[i][2] for i in order]
+            entry, done = entered(counts, _FILES_AT_ONCE, _block_start(start))
             files = tf.constant(order[entry], tf.int32)
             read = tf.constant(np.array(done)[np.argsort(order)], tf.int64)
         blocks = self._records(files, _FILES_AT_ONCE, read).batch(SHUFFLE_BLOCK)
@@ -511,34 +479,42 @@ class StreamSplit(EncodedSplit):
 
     def _records(self, order: tf.Tensor, at_once: int, read: tf.Tensor | None = None) -> tf.data.Dataset:
         """The records of the files in an order, without the first `read` of each."""
+        names, *counts = zip(*self.files, strict=True)
+        paths = tf.constant(names)
+        all_skips, all_takes = (tf.constant(count, tf.int64) for count in counts)
 
         def of_file(number: tf.Tensor) -> tf.data.Dataset:
-            skips, takes = self._skips[number], self._takes[number]
+            skips, takes = all_skips[number], all_takes[number]
             if read is not None:
                 skips, takes = skips + read[number], takes - read[number]
-            records = tf.data.TFRecordDataset(self._names[number], buffer_size=2**18)
-            return records.skip(skips).take(takes)
+            return tf.data.TFRecordDataset(paths[number], buffer_size=2**18).skip(skips).take(takes)
 
-        at_once = min(at_once, len(self._counts))
+        at_once = min(at_once, len(self.files))
         files = tf.data.Dataset.from_tensor_slices(order)
         return files.interleave(of_file, cycle_length=at_once, num_parallel_calls=at_once, deterministic=True)
 
     def fetch(self, item: Any) -> tuple[tf.Tensor, tf.Tensor]:
-        """Parses a record."""
-        return self.part.parse(item)
+        """The encoded image and the label of a record."""
+        import tensorflow_datasets as tfds
+
+        image, label = self.keys
+        used = tfds.features.FeaturesDict({key: self.builder.info.features[key] for key in self.keys})
+        example = used.deserialize_example(item, decoders={image: tfds.decode.SkipDecoding()})
+        return example[image], tf.cast(example[label], tf.int64)
 
     def place(self, seed: tf.Tensor | None, position: tf.Tensor) -> tf.Tensor:
         """The dataset and how many examples came before; records have no names."""
-        where = f"an image of {self.part.name} in {self.part.builder.data_dir}, after "
+        where = f"an image of {self.name} in {self.builder.data_dir}, after "
         return tf.strings.join([where, tf.strings.as_string(position), " others in the order of reading"])
 
     def limited(self, count: int) -> StreamSplit:
         """The first `count` examples."""
-        return StreamSplit(self.part.limited(count))
+        stop = self.start + min(count, self.size)
+        return StreamSplit(self.builder, self.split, self.start, stop, self.keys)
 
     def sizes(self) -> Sizes:
         """Of images of one size."""
-        size = self.part.builder.info.features[self.part.image_key].shape[:2]
+        size = self.builder.info.features[self.keys[0]].shape[:2]
         return [] if None in size else [tuple(size)]
 
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
         RunConfig,
         build_network,
     )
+    from bnn_tf.training.signals import StoppedError
     from bnn_tf.training.start import (
         TransferReport,
         binarize_kernels,
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from bnn_tf.training.trainer import (
         Prepared,
         Session,
-        StoppedError,
         Trained,
         create_run,
         last_evaluation,
@@ -37,43 +37,16 @@ if TYPE_CHECKING:
         train,
     )
 
-_HOMES = {
-    "Cadence": "run",
-    "ClaimedError": "run",
-    "Evaluation": "evaluation",
-    "Position": "run",
-    "Prepared": "trainer",
-    "Run": "run",
-    "RunConfig": "run",
-    "Session": "trainer",
-    "NotResumableError": "run",
-    "StoppedError": "trainer",
-    "Trained": "trainer",
-    "TransferReport": "start",
-    "binarize_kernels": "start",
-    "build_network": "run",
-    "create_run": "trainer",
-    "evaluate": "evaluation",
-    "last_evaluation": "trainer",
-    "prepare": "trainer",
-    "require_complete": "start",
-    "set_seeds": "trainer",
-    "train": "trainer",
-    "train_only_batch_norm": "start",
-    "transfer": "start",
-    "transfer_in_order": "start",
-}
-
 __all__ = [
     "Cadence",
     "ClaimedError",
     "Evaluation",
+    "NotResumableError",
     "Position",
     "Prepared",
     "Run",
     "RunConfig",
     "Session",
-    "NotResumableError",
     "StoppedError",
     "Trained",
     "TransferReport",
@@ -91,8 +64,12 @@ __all__ = [
     "transfer_in_order",
 ]
 
+_MODULES = ("run", "evaluation", "signals", "start", "trainer")  # each needs those before it at most
+
 
 def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        return getattr(importlib.import_module(f"bnn_tf.training.{_HOMES[name]}"), name)
+    if name in __all__:
+        for module in _MODULES:
+            if hasattr(home := importlib.import_module(f"bnn_tf.training.{module}"), name):
+                return getattr(home, name)
     raise AttributeError(f"module 'bnn_tf.training' has no attribute {name!r}")

@@ -18,6 +18,7 @@ import json
 import os
 import re
 import shutil
+import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -169,11 +170,12 @@ class Checkpoints:
         Raises:
             UserError: the disk is full, or the folder cannot be written; what was there before stays.
         """
+        if not writes:  # reading sums over replicas needs all workers
+            with tempfile.TemporaryDirectory() as nobodys:
+                objects.write(f"{nobodys}/state")
+            return
         folder = self.phase_folder(phase)
         name = f"epoch-{epoch}" + (f"-step-{step}" if step else "")
-        if not writes:
-            _write_for_nobody(objects)
-            return
         temporary = folder / f".{name}.{os.getpid()}{files.TEMPORARY}"
         try:
             temporary.mkdir(parents=True)
@@ -256,21 +258,11 @@ def _remove(path: Path) -> None:
     shutil.rmtree(path, ignore_errors=True)
 
 
-def _write_for_nobody(objects: tf.train.Checkpoint) -> None:
-    """Takes part in a checkpoint that another worker writes: reading sums over replicas needs all of them."""
-    import tempfile
-
-    with tempfile.TemporaryDirectory() as folder:
-        objects.write(f"{folder}/state")
-
-
 class WeightAverage:
     """An exponential average of a network's weights: `a ← m·a + (1 - m)·w` after every training step.
 
-    It takes the trainable weights and BatchNorm's statistics; other state (τ, codebooks, counters) is as the
-    network has it.
-
-    The averages begin with the weights that the network has then.
+    It begins with the weights that the network has then, and takes the trainable ones and BatchNorm's
+    statistics; other state (τ, codebooks, counters) is as the network has it.
 
     Args:
         network: The network.

@@ -5,7 +5,7 @@
 | a folder with a `config.json` | `run` |
 | a folder with a `saved_model.pb`, a file (`.keras`, `.h5`) | `saved model` |
 | `zoo:NAME` | `zoo`: weights that come with the package (`zoo.pretrained`) |
-| `larq-zoo:NAME` | `larq-zoo`: a network of Larq Zoo (`bnn_tf.training.larq_names`) |
+| `larq-zoo:NAME` | `larq-zoo`: a network of Larq Zoo (see `parse_larq_zoo`) |
 | `keras:NAME` | `keras`: a network of `tf.keras.applications`, which can only teach |
 | a file `.tflite`, `.snn` | `tflite`, `snn`: a converted file, which has no weights to take |
 """
@@ -14,19 +14,40 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 from collections.abc import Collection
 from pathlib import Path
 
 from bnn_tf import files
-from bnn_tf.errors import UsageError, UserError
-from bnn_tf.training import larq_names
+from bnn_tf.errors import UsageError, UserError, unknown
 from zoo import pretrained
 
 KERAS = "keras:"
+LARQ_ZOO = "larq-zoo:"
 WEIGHTS = ("run", "saved model", "zoo", "larq-zoo")
 """Kinds whose weights a phase can start from."""
 TEACHERS = (*WEIGHTS, "keras")
 """Kinds that a student can learn from."""
+
+LARQ_ZOO_NAMES = (
+    "BiRealNet",
+    "BinaryAlexNet",
+    "BinaryDenseNet28",
+    "BinaryDenseNet37",
+    "BinaryDenseNet37Dilated",
+    "BinaryDenseNet45",
+    "BinaryResNetE18",
+    "DoReFaNet",
+    "MeliusNet22",
+    "QuickNet",
+    "QuickNetLarge",
+    "QuickNetSmall",
+    "RealToBinaryNet",
+    "XNORNet",
+)
+"""Larq Zoo's networks."""
+
+_SIZE = re.compile(r"([1-9]\d{0,3})(?:x([1-9]\d{0,3}))?")
 
 _CONVERTED = {".tflite": "tflite", ".snn": "snn"}
 
@@ -43,8 +64,8 @@ def kind_of(name: str | os.PathLike[str]) -> str | None:
         ('zoo', 'larq-zoo', None)
     """
     text, path = os.fspath(name), files.expanded(name)
-    if larq_names.is_larq_zoo(text):
-        larq_names.parse_larq_zoo(text)
+    if text.startswith(LARQ_ZOO):
+        parse_larq_zoo(text)
         return "larq-zoo"
     if text.startswith(pretrained.PREFIX):
         pretrained.record(text.removeprefix(pretrained.PREFIX))
@@ -58,6 +79,34 @@ def kind_of(name: str | os.PathLike[str]) -> str | None:
             raise UserError(f"{name} is neither a run directory (no config.json) nor a SavedModel")
         return "saved model"
     return _CONVERTED.get(path.suffix.lower(), "saved model") if path.is_file() else None
+
+
+def parse_larq_zoo(text: str | os.PathLike) -> tuple[str, bool, tuple[int, int]]:
+    """Name, whether the weights are random, and height and width, of `larq-zoo:NAME[:random][:SIZE]`.
+
+    Without `:random` they are those that Larq Zoo trained on ImageNet; without a size (`:192`, `:128x96`) the
+    images are 224×224.
+
+    Raises:
+        UsageError: there is no such network, or something else follows.
+
+    Example:
+        >>> parse_larq_zoo("larq-zoo:QuickNet:random:128x96")
+        ('QuickNet', True, (128, 96))
+    """
+    name, *options = os.fspath(text).removeprefix(LARQ_ZOO).split(":")
+    if name not in LARQ_ZOO_NAMES:
+        raise unknown("network in Larq Zoo", name, LARQ_ZOO_NAMES)
+    random, size = False, (224, 224)
+    for option in options:
+        match = _SIZE.fullmatch(option)
+        if match:
+            size = int(match[1]), int(match[2] or match[1])
+        elif option == "random":
+            random = True
+        else:
+            raise UsageError(f"{text}: after {LARQ_ZOO}{name} come :random and a size (:192), not {option!r}")
+    return name, random, size
 
 
 def require(name: str | os.PathLike[str], kinds: Collection[str] = WEIGHTS) -> str:

@@ -1,11 +1,7 @@
 """Where weights come from: earlier phases, what a name stands for (`bnn_tf.training.sources`), teachers.
 
 Weights move between networks by layer and variable name (`transfer`), or, where the layers have other names,
-by kind, order and shape (`transfer_in_order`). `larq-zoo:NAME` names a network of Larq Zoo wherever a run or
-a saved model is taken: `larq-zoo:QuickNet` has the weights that Larq Zoo trained on ImageNet,
-`larq-zoo:QuickNet:random` random ones; a size (`larq-zoo:QuickNet:192`, `larq-zoo:QuickNet:random:128x96`)
-takes the place of 224×224. `zoo:NAME` is a network with the weights that come with the package
-(`zoo.pretrained`).
+by kind, order and shape (`transfer_in_order`).
 """
 
 from __future__ import annotations
@@ -16,7 +12,7 @@ import inspect
 import io
 import os
 import sys
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 
 import numpy as np
 
@@ -28,12 +24,11 @@ from bnn_tf.errors import UserError, first_line, some, unknown
 from bnn_tf.layers import Flip
 from bnn_tf.model_files import load_model
 from bnn_tf.training import sources
-from bnn_tf.training.larq_names import PREFIX, is_larq_zoo, parse_larq_zoo
 from bnn_tf.training.run import Run, RunConfig, build_network
 from bnn_tf.transforms import latent_value
 from bnn_tf.values import InNotebooks
 from zoo import pretrained
-from zoo.recipes import Phase, Recipe
+from zoo.recipes import Recipe
 
 Key = tuple[str, str]
 
@@ -266,26 +261,17 @@ def _copy(old: Unit, new: Unit, taken: set[int]) -> list[str]:
 
 # ------------------------------------------------------------------------------------------------- Larq Zoo
 
-NORMALIZATION = "imagenet"
-"""Larq Zoo's networks take images normalised this way (`larq_zoo.preprocess_input`)."""
-
-
-def larq_zoo_builders() -> dict[str, Callable[..., tf.keras.Model]]:
-    """Larq Zoo's networks by name."""
-    with quiet_native_stderr():
-        from larq_zoo import literature, sota
-    members = {**vars(literature), **vars(sota)}
-    return {name: build for name, build in sorted(members.items()) if inspect.isfunction(build)}
-
 
 def load_larq_zoo(text: str | os.PathLike) -> tf.keras.Model:
-    """A network of Larq Zoo, from images normalised as `NORMALIZATION` says to logits (without the softmax).
+    """A network of Larq Zoo, from images as `larq_zoo_images` prepares them to logits (without the softmax).
 
     Raises:
         UserError: there is no such network, its weights cannot be loaded, or it does not take that size.
     """
-    name, random, size = parse_larq_zoo(text)
-    build = larq_zoo_builders()[name]
+    name, random, size = sources.parse_larq_zoo(text)
+    with quiet_native_stderr():
+        from larq_zoo import literature, sota
+    build = getattr(sota, name, None) or getattr(literature, name)
     try:
         with contextlib.redirect_stdout(io.StringIO()):  # the progress of the download
             trained = None if random else build(weights="imagenet")
@@ -296,12 +282,12 @@ def load_larq_zoo(text: str | os.PathLike) -> tf.keras.Model:
                 if trained is not None:  # Keras loads the weights at 224×224 only
                     network.set_weights(trained.get_weights())
     except Exception as error:  # what Keras raises for a failed download is a plain Exception
-        what = f"{PREFIX}{name} for images of {size[0]}×{size[1]}"
+        what = f"{sources.LARQ_ZOO}{name} for images of {size[0]}×{size[1]}"
         if random:
             raise UserError(f"{what} cannot be built: {first_line(error)}") from error
         raise UserError(
             f"the weights of {what} cannot be loaded ({first_line(error)}); "
-            f"{PREFIX}{name}:random has random ones"
+            f"{sources.LARQ_ZOO}{name}:random has random ones"
         ) from error
     return tf.keras.Model(network.input, network.layers[-1].input, name=network.name)
 
@@ -309,10 +295,10 @@ def load_larq_zoo(text: str | os.PathLike) -> tf.keras.Model:
 def larq_zoo_images(size: tuple[int, int]) -> Images:
     """How images become inputs of Larq Zoo's networks: the centre 7/8 of the short side.
 
-    Larq Zoo's own `preprocess_input` cuts out the same part and then resizes with a bicubic filter, where
-    the filter here is bilinear and anti-aliased.
+    Larq Zoo's own `preprocess_input` normalises in the same way, cuts out the same part, and then resizes
+    with a bicubic filter, where the filter here is bilinear and anti-aliased.
     """
-    return Images(evaluation=ResizeShort(8 / 7), size=size, normalization=NORMALIZATION)
+    return Images(evaluation=ResizeShort(8 / 7), size=size, normalization="imagenet")
 
 
 # ------------------------------------------------------------------------------------- the start of a phase
@@ -367,58 +353,42 @@ def require_source(name: str, safe: bool = True) -> None:
         load_source(name, safe)
 
 
-def take_weights(
-    network: tf.keras.Model,
-    config: RunConfig,
-    index: int,
-    previous: tf.keras.Model | None,
-    safe: bool = True,
-) -> TransferReport | None:
-    """Gives a network of phase `index` the weights of another source or of the previous phase's network.
-
-    Returns:
-        What came from another source.
-
-    Raises:
-        UserError: weights had to carry over from the previous phase and do not completely, or there is
-            no such source, or nothing of it fits.
-    """
-    phase = config.recipe.phases[index]
-    name, method = config.sources()[index], config.recipe.method_of(phase)
-    if name is None:
-        if previous is None or phase.start != "previous":
-            return None
-        report = transfer(previous, network)
-        require_complete(report, phase.fresh_variables)
-    else:
-        source = load_source(name, safe)
-        require_same_orientation(source, network)
-        report = (transfer_in_order if is_larq_zoo(name) else transfer)(source, network)
-        if not any(variable.endswith("/kernel") for variable in report.matched):
-            raise UserError(f"no kernel of {name} fits this network:\n{report}")
-    method.on_weights_taken(network, report.missing)
-    return report if name is not None else None
-
-
 def initialize(
     network: tf.keras.Model,
     config: RunConfig,
     index: int,
     previous: tf.keras.Model | None,
     safe: bool = True,
-) -> str | None:
-    """Gives a new network of phase `index` its starting weights; errors as `take_weights`.
+) -> TransferReport | None:
+    """Gives a new network of phase `index` the weights of another source or of the previous phase's network.
 
     Returns:
-        What to say of it.
+        What came from another source than the previous phase.
+
+    Raises:
+        UserError: weights had to carry over from the previous phase and do not completely, or there is
+            no such source, or nothing of it fits.
     """
-    report = take_weights(network, config, index, previous, safe)
-    if config.recipe.phases[index].binarize_kernels:
+    phase, name = config.recipe.phases[index], config.sources()[index]
+    report: TransferReport | None = None
+    if name is not None:
+        source = load_source(name, safe)
+        require_same_orientation(source, network)
+        fill = transfer_in_order if name.startswith(sources.LARQ_ZOO) else transfer
+        report = fill(source, network)
+        if not any(variable.endswith("/kernel") for variable in report.matched):
+            raise UserError(f"no kernel of {name} fits this network:\n{report}")
+    elif previous is not None and phase.start == "previous":
+        report = transfer(previous, network)
+        require_complete(report, phase.fresh_variables)
+    if report is not None:
+        config.recipe.method_of(phase).on_weights_taken(network, report.missing)
+    if phase.binarize_kernels:
         binarize_kernels(network)
-    return None if report is None else _told(report, str(config.sources()[index]), network)
+    return None if name is None else report
 
 
-def _told(report: TransferReport, name: str, network: tf.keras.Model) -> str:
+def described(report: TransferReport, name: str, network: tf.keras.Model) -> str:
     """What came from a source, as a user sees it; a classifier for other classes is no trouble."""
     classifier = f"{network.layers[-1].name}/"
     alone = report.mismatched and all(text.startswith(classifier) for text in report.mismatched)
@@ -447,12 +417,6 @@ def binarize_kernels(network: tf.keras.Model) -> None:
             latent.assign(math.sign(latent_value(layer.kernel)))
 
 
-def select_trainable(network: tf.keras.Model, phase: Phase) -> None:
-    """Freezes what the phase does not train."""
-    if phase.trainable == "batch_norm":
-        train_only_batch_norm(network)
-
-
 def train_only_batch_norm(network: tf.keras.Model) -> None:
     """Freezes every layer but BatchNormalization; compile the network afterwards.
 
@@ -471,10 +435,7 @@ def train_only_batch_norm(network: tf.keras.Model) -> None:
 
 
 def load_teacher(config: RunConfig, safe: bool = True) -> tf.keras.Model:
-    """The teacher that the recipe names, from images to logits.
-
-    A run directory, a saved Keras model, `zoo:NAME` for weights that come with the package, `keras:NAME` for
-    a network of `tf.keras.applications` with its ImageNet weights, or `larq-zoo:NAME` for one of Larq Zoo.
+    """The teacher that the recipe names (see `bnn_tf.training.sources`), from images to logits.
 
     Raises:
         UserError: the recipe names none, it does not load, or it is for other images or classes.
@@ -499,27 +460,24 @@ def load_teacher(config: RunConfig, safe: bool = True) -> tf.keras.Model:
     elif kind == "zoo":
         record = pretrained.record(name.removeprefix(pretrained.PREFIX))
         own = RunConfig.from_dict(record["config"]).recipe.images
-        teacher = _renormalized(load_zoo(name), images, own.mean, own.std)
+        teacher = _renormalized(load_zoo(name), own, images)
     elif kind == "keras":
         teacher = keras_application(name.removeprefix(sources.KERAS), recipe)
     elif kind == "larq-zoo":
-        own = larq_zoo_images(images.size)
-        teacher = _renormalized(load_larq_zoo(name), images, own.mean, own.std)
+        teacher = _renormalized(load_larq_zoo(name), larq_zoo_images(images.size), images)
     else:
         teacher = load_source(name, safe)
     _check_teacher(teacher, config)
     return teacher
 
 
-def _renormalized(
-    network: tf.keras.Model, images: Images, mean: tuple[float, ...], std: tuple[float, ...]
-) -> tf.keras.Model:
-    """A network for images that are normalised with another mean and deviation than it was made for."""
-    if (images.mean, images.std) == (mean, std):
+def _renormalized(network: tf.keras.Model, own: Images, images: Images) -> tf.keras.Model:
+    """A network for images that are normalised otherwise than its own."""
+    if (images.mean, images.std) == (own.mean, own.std):
         return network
     image = tf.keras.Input(network.input_shape[1:])
     unscaled = image * tf.constant(images.std) + tf.constant(images.mean)
-    scaled = (unscaled - tf.constant(mean)) / tf.constant(std)
+    scaled = (unscaled - tf.constant(own.mean)) / tf.constant(own.std)
     return tf.keras.Model(image, network(scaled), name=network.name)
 
 

@@ -13,8 +13,6 @@ import math
 import os
 import random
 import signal
-import sys
-import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -36,11 +34,13 @@ from bnn_tf.training.checkpoints import Saved, WeightAverage
 from bnn_tf.training.evaluation import Evaluation
 from bnn_tf.training.progress import EpochProgress
 from bnn_tf.training.run import NotResumableError, Position, Run, RunConfig, build_network
+from bnn_tf.training.signals import SignalReceived, Signals, StoppedError, signal_name
 
 EXPLODED = 1e6
 """A mean loss above this is taken as gone astray, although it is still a number."""
 
 _VISIBLE_WITHIN = 30  # seconds after which a file of another machine is taken as absent
+_DUE = 1000  # among the numbers of signals, stands for a checkpoint that is due
 _CHECKED_EVERY = 20  # steps between two looks at the loss, which go to TensorBoard; each waits for the device
 
 
@@ -118,19 +118,6 @@ class Trained:
 
     network: tf.keras.Model
     evaluation: Evaluation | None
-
-
-class StoppedError(UserError):
-    """A signal stopped the training; `exit_code` is 128 + its number.
-
-    Example:
-        >>> StoppedError("stopped (SIGTERM) after epoch 3 of 9", signal.SIGTERM).exit_code
-        143
-    """
-
-    def __init__(self, message: str, number: int) -> None:
-        super().__init__(message)
-        self.exit_code = 128 + number
 
 
 def set_seeds(seed: int) -> None:
@@ -256,11 +243,14 @@ def _new_network(
     set_seeds(config.seed + index)
     with strategy.scope(), strategies.precision(config.precision):
         network = build_network(recipe, len(config.class_names), phase)
-        remark = start.initialize(network, config, index, previous, session.safe) if initialize else None
-        start.select_trainable(network, phase)
+        report = start.initialize(network, config, index, previous, session.safe) if initialize else None
+        if phase.trainable == "batch_norm":
+            start.train_only_batch_norm(network)
         if config.sync_batch_norm:
             strategies.synchronize_batch_norm(network)
-    return network, remark
+    if report is None:
+        return network, None
+    return network, start.described(report, str(config.sources()[index]), network)
 
 
 # -------------------------------------------------------------------------------------------- training
@@ -306,7 +296,7 @@ def train(run: Run, session: Session, prepared: Prepared | None = None) -> Train
             prepared = prepare(run.config, session)
         with strategies.clear_losses(prepared.strategy), contextlib.ExitStack() as claim:
             strategies.by_chief(prepared.strategy, lambda: claim.enter_context(run.claimed()))
-            return _Training(run, session, prepared, signals, until).run_phases()
+            return _train_phases(run, session, prepared, signals, until)
 
 
 def _finished(run: Run, until: int) -> Trained | None:
@@ -349,121 +339,241 @@ def last_evaluation(run: Run, images: int = 0) -> Evaluation | None:
         return None
 
 
-class _Training:
-    """One call of `train`: the state that its phases share."""
+def _train_phases(run: Run, session: Session, prepared: Prepared, signals: Signals, until: int) -> Trained:
+    """Trains all phases that are left, up to phase number `until`."""
+    config, phases = run.config, run.config.recipe.phases
+    position, saved, rows = _entry(run, session, strategies.is_chief(prepared.strategy))
+    network: tf.keras.Model | None = None
+    for index in range(position.phase, until + 1):
+        resumed = position != Position(index)
+        if index == 0:
+            network, remark = prepared.network, prepared.remark
+        else:
+            network, remark = _new_network(
+                config, prepared.strategy, session, index, network, initialize=not resumed
+            )
+        if remark is not None and not resumed:
+            session.console.print(remark)
+        if resumed and saved is None:
+            run.load_weights(network)
+        epochs_after = sum(phase.epochs for phase in phases[index + 1 : until + 1])
+        training = PhaseTraining(run, session, prepared, signals, index, network, rows, epochs_after)
+        network = training.train(position, saved)
+        position, saved = Position(index + 1), None
+    if config.precision != "float32":
+        network = _in_float32(network, config, prepared.strategy, until)
+    return Trained(network, last_evaluation(run, prepared.source.size("test")))
 
-    def __init__(self, run: Run, session: Session, prepared: Prepared, signals: Signals, until: int) -> None:
-        self.run, self.session, self.prepared = run, session, prepared
-        self.signals, self.until = signals, until
+
+def _entry(run: Run, session: Session, writes: bool) -> tuple[Position, Saved | None, list[dict[str, Any]]]:
+    """Where to go on, the checkpoint to go on from, and the rows of metrics.csv, which is mended from it.
+
+    Raises:
+        UserError: the run was trained before, and no checkpoint of it can be used.
+    """
+    say = session.console.print
+    try:
+        saved, problem = run.checkpoints.newest_sound(say=say), "there is none"
+    except UserError as error:
+        saved, problem = None, str(error)
+    if saved is not None:
+        rows = saved.state()["rows"]
+        if writes and run.write_metrics(rows):
+            say(f"metrics.csv was written again from {saved.path.name}")
+        return Position(saved.phase, saved.epoch, saved.step), saved, rows
+    files = (run.path / "metrics.csv", run.weights_path)
+    if not run.checkpoints.all() and not any(path.exists() for path in files):
+        return Position(), None, []
+    before = max(run.epochs_in_metrics(), run.weights_position() or Position())
+    if not session.restart_from_weights:
+        phase = run.config.recipe.phases[before.phase].name
+        raise NotResumableError(
+            f"{run.path} was trained before (phase {phase}, {before.epoch} epochs), "
+            f"but no checkpoint of it can be used: {problem}",
+            "restart from its weights with a fresh optimizer (restart_from_weights), or start a new run",
+        )
+    say(f"Restarting from {run.weights_path} with a fresh optimizer")
+    return Position(before.phase, before.epoch), None, [dict(row) for row in run.metrics()]
+
+
+def _in_float32(
+    network: tf.keras.Model, config: RunConfig, strategy: tf.distribute.Strategy, index: int
+) -> tf.keras.Model:
+    """A network as it is saved and converted, whatever it was trained in."""
+    with strategy.scope(), strategies.precision("float32"):
+        copy = build_network(config.recipe, len(config.class_names), config.recipe.phases[index])
+    start.require_complete(start.transfer(network, copy))
+    return copy
+
+
+# --------------------------------------------------------------------------------------------- one phase
+
+
+class PhaseTraining:
+    """What trains one phase of a run.
+
+    Args:
+        run: The run.
+        session: How to run.
+        prepared: The dataset, where to compute, and the teacher.
+        signals: What may stop it.
+        index: Number of the phase.
+        network: Its network with the weights to begin with.
+        rows: The rows of metrics.csv so far, to which those of the phase are added.
+        epochs_after: Epochs of later phases, for the time left.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        session: Session,
+        prepared: Prepared,
+        signals: Signals,
+        index: int,
+        network: tf.keras.Model,
+        rows: list[dict[str, Any]],
+        epochs_after: int,
+    ) -> None:
+        self.run, self.session, self.prepared, self.signals = run, session, prepared, signals
+        self.index, self.network, self.rows = index, network, rows
         self.config, self.strategy = run.config, prepared.strategy
-        self.writes = strategies.is_chief(prepared.strategy)
-        self.rows: list[dict[str, Any]] = []
-        self.say = session.console.print
+        self.phase = self.config.recipe.phases[index]
+        self.writes = strategies.is_chief(self.strategy)
+        with self.strategy.scope(), strategies.precision(self.config.precision):
+            self.metrics = metrics(len(self.config.class_names))
+            self.fitted = self.compiled()
+            self.evaluator = Evaluator(network, metrics(len(self.config.class_names)))
+            self.evaluator.compile(**self.execution())
+            self.average = WeightAverage.of(network, self.phase)
+        # A step's metrics are those of all replicas already; over several machines Keras adds them up again.
+        self.fitted.distribute_reduction_method = self.evaluator.distribute_reduction_method = "first"
+        self.running = [loss_metric(self.fitted), *self.metrics]
+        self.objects = tf.train.Checkpoint(
+            model=network,
+            optimizer=self.fitted.optimizer,
+            metrics=self.running,
+            **({"average": self.average.averages} if self.average else {}),
+        )
+        batch_size, test_batch_size = self.phase.batch_size, self.config.recipe.test_batch_size
+        self.steps = data.steps(prepared.source, "train", batch_size)
+        self.test_steps = data.steps(prepared.source, "test", test_batch_size)
+        self.progress = EpochProgress(
+            session.console,
+            self.phase.name,
+            self.phase.epochs,
+            self.steps,
+            batch_size,
+            epochs_after,
+            session.print_every,
+            self.test_steps,
+            test_batch_size,
+        )
+        folder = run.path / "tensorboard" / self.phase.name if self.writes else None
+        self.callbacks = self.all_callbacks(folder)
+        self.writer = tf.summary.create_file_writer(str(folder)) if folder else None
+        self.compiled_step = self.compiled_evaluation = False
+        self.saved_at = self.epoch_started = time.monotonic()
 
-    def run_phases(self) -> Trained:
-        """Trains all phases that are left."""
-        entry, saved = self.entry()
-        network: tf.keras.Model | None = None
-        for index in range(entry.phase, self.until + 1):
-            first = index == entry.phase
-            resumed = first and entry != Position(index)
-            if index == 0 and first:
-                network, remark = self.prepared.network, None if resumed else self.prepared.remark
-            else:
-                network, remark = _new_network(
-                    self.config, self.strategy, self.session, index, network, initialize=not resumed
-                )
-            if remark is not None:
-                self.say(remark)
-            position = entry if first else Position(index)
-            network = self.train_phase(network, position, saved if resumed else None)
-            saved = None
-        evaluation = last_evaluation(self.run, self.prepared.source.size("test"))
-        return Trained(self.in_float32(network), evaluation)
+    def compiled(self) -> tf.keras.Model:
+        """The network, or what trains it for a teacher or on several replicas, ready to fit."""
+        phase, method = self.phase, self.config.recipe.method_of(self.phase)
+        optimizer = phase.optimizer.build(method, phase.batch_size, phase.epochs)
+        if self.config.precision == "float16":
+            optimizer = tf.keras.mixed_precision.LossScaleOptimizer(optimizer)
+        options = self.execution()
+        several = self.strategy.num_replicas_in_sync > 1
+        if phase.loss.needs_teacher:
+            fitted = Distiller(self.network, self.prepared.teacher)
+        elif several:
+            fitted = Replicated(self.network, phase.loss.build())
+        else:
+            fitted, options["loss"] = self.network, phase.loss.build()
+        # The images of several replicas have weights, see `data.Share`.
+        options["weighted_metrics" if several else "metrics"] = self.metrics
+        fitted.compile(optimizer=optimizer, **options)
+        optimizer = getattr(optimizer, "inner_optimizer", optimizer)
+        optimizer._create_all_weights(fitted.trainable_variables)  # what a checkpoint restores must exist
+        return fitted
 
-    def in_float32(self, network: tf.keras.Model) -> tf.keras.Model:
-        """The network, which computes in float32 whatever it was trained in: so it is saved and converted."""
-        if self.config.precision == "float32":
-            return network
-        with self.strategy.scope(), strategies.precision("float32"):
-            copy = build_network(self.config.recipe, len(self.config.class_names), self.phase)
-        start.require_complete(start.transfer(network, copy))
-        return copy
+    def execution(self) -> dict[str, Any]:
+        """Keras' options of how to run steps."""
+        return {
+            "steps_per_execution": self.config.steps_per_execution,
+            "jit_compile": self.config.jit or None,
+        }
 
-    def entry(self) -> tuple[Position, Saved | None]:
-        """Where to go on, and the checkpoint to go on from; files that lag behind it are written again.
+    def all_callbacks(self, folder: Path | None) -> list[tf.keras.callbacks.Callback]:
+        """The method's callbacks, the diagnostics and the session's; `folder` is for TensorBoard."""
+        method = self.config.recipe.method_of(self.phase)
+        # Other workers measure as well, because all must read shared variables in the same order.
+        records = self.run.path / "diagnostics.jsonl" if self.writes else Path(os.devnull)
+        return [
+            *method.callbacks(epochs=self.phase.epochs, log_dir=folder),
+            KernelDiagnostics(records, self.phase.name, self.network, folder, method.diagnostics),
+            *self.session.callbacks,
+        ]
 
-        Raises:
-            UserError: the run was trained before, and no checkpoint of it can be used.
+    def train(self, position: Position, saved: Saved | None) -> tf.keras.Model:
+        """Trains the epochs that are left, from a position and its checkpoint on.
+
+        Returns:
+            The network as it is saved: with its averaged weights, if there are such.
         """
-        run = self.run
-        try:
-            saved = run.checkpoints.newest_sound(say=self.say)
-            problem = "there is none"
-        except UserError as error:
-            saved, problem = None, str(error)
-        if saved is not None:
-            state = saved.state()
-            self.rows = state["rows"]
-            if self.writes and run.write_metrics(self.rows):
-                self.say(f"metrics.csv was written again from {saved.path.name}")
-            return Position(saved.phase, saved.epoch, saved.step), saved
-        before = max(run.epochs_in_metrics(), run.weights_position() or Position())
-        traces: list[Any] = [run.path / "metrics.csv", run.weights_path, *run.checkpoints.all()]
-        if not any(isinstance(trace, Saved) or trace.exists() for trace in traces):
-            return Position(), None
-        if not self.session.restart_from_weights:
-            phase = self.config.recipe.phases[before.phase].name
-            raise NotResumableError(
-                f"{run.path} was trained before (phase {phase}, {before.epoch} epochs), "
-                f"but no checkpoint of it can be used: {problem}",
-                "restart from its weights with a fresh optimizer (restart_from_weights), or start a new run",
-            )
-        self.rows = [dict(row) for row in run.metrics()]
-        self.say(f"Restarting from {run.weights_path} with a fresh optimizer")
-        return Position(before.phase, before.epoch), None
+        logs, seconds = self.restore(saved) if saved is not None else ({}, 0.0)
+        if position.epoch < self.phase.epochs:
+            self.train_epochs(position, logs, seconds)
+        if self.average is not None:
+            self.average.swap()
+        return self.network
 
-    def train_phase(self, network: tf.keras.Model, position: Position, saved: Saved | None) -> tf.keras.Model:
-        """Runs the epochs of a phase that are not done yet."""
-        config, phase = self.config, self.config.recipe.phases[position.phase]
-        self.phase, self.index = phase, position.phase
-        method = config.recipe.method_of(phase)
-        if saved is None and position != Position(position.phase):
-            self.run.load_weights(network)  # before the averages, which begin with the weights, are made
-        with self.strategy.scope(), strategies.precision(config.precision):
-            self.network, self.fitted = network, self.compiled(network, method)
-            optimizer = getattr(self.fitted.optimizer, "inner_optimizer", self.fitted.optimizer)
-            optimizer._create_all_weights(self.fitted.trainable_variables)  # what is restored must exist
-            self.evaluator = self.compiled_evaluator(network)
-            self.average = WeightAverage.of(network, phase)
-            self.running = [loss_metric(self.fitted), *self.metrics]
-            self.objects = tf.train.Checkpoint(
-                model=network,
-                optimizer=self.fitted.optimizer,
-                metrics=self.running,
-                **({"average": self.average.averages} if self.average else {}),
-            )
-        logs: dict[str, float] = {}
-        self.seconds_before = 0.0
-        if saved is not None:
-            self.run.checkpoints.restore(saved, self.objects)
-            state = saved.state()
-            logs, self.seconds_before = state["logs"], state.get("seconds", 0.0)  # older ones lack these
-        if saved is not None and position.step == 0:
-            self.repair_weights(position)
-        if position.epoch >= phase.epochs:
-            return self.final(network)
+    def restore(self, saved: Saved) -> tuple[dict[str, float], float]:
+        """Continues from a checkpoint; gives the figures and the seconds of the epoch that is under way.
 
-        source, images = self.prepared.source, config.recipe.images_of(phase)
-        workers = config.workers or tf.data.AUTOTUNE
-        self.steps = data.steps(source, "train", phase.batch_size)
-        batches = strategies.distribute(
+        A weights file that a crash left behind the checkpoint, or took away, is written again.
+        """
+        self.run.checkpoints.restore(saved, self.objects)
+        position = Position(saved.phase, saved.epoch)
+        lags = saved.step == 0 and self.run.weights_position() != position
+        if strategies.agree(self.strategy, int(lags)):
+            self.save_weights(saved.epoch)
+        state = saved.state()
+        return state["logs"], state.get("seconds", 0.0)  # older ones lack these
+
+    def train_epochs(self, position: Position, logs: Mapping[str, float], seconds: float) -> None:
+        """Trains, evaluates and saves one epoch after the other."""
+        batches, held_out = self.batches(position)
+        step = position.step
+        for callback in self.callbacks:
+            callback.set_model(self.fitted)
+        with self.strategy.scope(), data.clear_errors():
+            iterator = iter(batches)
+            self.saved_at = time.monotonic()
+            for callback in self.callbacks:
+                callback.on_train_begin()
+            try:
+                for epoch in range(position.epoch, self.phase.epochs):
+                    self.begin_epoch(epoch, step, seconds)
+                    logs = self.train_steps(iterator, epoch, step, logs)
+                    row = self.evaluate(epoch, held_out, iterator, logs, saved=step == self.steps)
+                    self.finish_epoch(epoch, row)
+                    step, logs, seconds = 0, {}, 0.0
+            finally:
+                self.progress.close()
+                self.signals.hold = False
+            for callback in self.callbacks:
+                callback.on_train_end()
+
+    def batches(self, position: Position) -> tuple[Any, Any]:
+        """The training's batches from a position on, and those of the held-out images."""
+        config, phase, source = self.config, self.phase, self.prepared.source
+        images, workers = config.recipe.images_of(phase), config.workers or tf.data.AUTOTUNE
+        training = strategies.distribute(
             self.strategy,
             lambda share: data.training_batches(
                 source,
                 images,
                 phase.batch_size,
-                config.seed + position.phase,
+                config.seed + self.index,
                 # BatchNorm's statistics are measured on images of one more epoch.
                 phase.epochs + bool(phase.statistics_batches),
                 initial_epoch=position.epoch,
@@ -472,129 +582,35 @@ class _Training:
                 share=share,
             ),
         )
-        test_batch_size = config.recipe.test_batch_size
         held_out = strategies.distribute(
             self.strategy,
             lambda share: data.evaluation_batches(
-                source, images, test_batch_size, workers=workers, share=share
+                source, images, config.recipe.test_batch_size, workers=workers, share=share
             ),
         )
-        self.test_steps = data.steps(source, "test", test_batch_size)
-        later = sum(p.epochs for p in config.recipe.phases[position.phase + 1 : self.until + 1])
-        self.progress = EpochProgress(
-            self.session.console,
-            phase.name,
-            phase.epochs,
-            self.steps,
-            phase.batch_size,
-            later,
-            self.session.print_every,
-            self.test_steps,
-            test_batch_size,
-        )
-        logs_folder = self.run.path / "tensorboard" / phase.name
-        # Other workers measure as well, because all must read shared variables in the same order.
-        records = self.run.path / "diagnostics.jsonl" if self.writes else Path(os.devnull)
-        callbacks = [
-            *method.callbacks(epochs=phase.epochs, log_dir=logs_folder if self.writes else None),
-            KernelDiagnostics(
-                records, phase.name, network, logs_folder if self.writes else None, method.diagnostics
-            ),
-            *self.session.callbacks,
-        ]
-        for callback in callbacks:
-            callback.set_model(self.fitted)
-        self.writer = tf.summary.create_file_writer(str(logs_folder)) if self.writes else None
-        with self.strategy.scope(), data.clear_errors():
-            iterator = iter(batches)
-            self.saved_at, step = time.monotonic(), position.step
-            self.compiled_step = self.compiled_evaluation = False
-            for callback in callbacks:
-                callback.on_train_begin()
-            try:
-                for epoch in range(position.epoch, phase.epochs):
-                    row = self.train_epoch(iterator, epoch, step, logs, held_out, callbacks)
-                    self.finish_epoch(epoch, row)
-                    step, logs, self.seconds_before = 0, {}, 0.0
-            finally:
-                self.progress.close()
-                self.signals.hold = False
-            for callback in callbacks:
-                callback.on_train_end()
-        return self.final(network)
+        return training, held_out
 
-    def final(self, network: tf.keras.Model) -> tf.keras.Model:
-        """The network as it is saved: with its averaged weights, if there are such."""
-        if self.average is not None:
-            self.average.swap()
-        return network
+    def begin_epoch(self, epoch: int, step: int, seconds: float) -> None:
+        """Sets the learning rate, and begins new means unless the epoch was under way.
 
-    def compiled(self, network: tf.keras.Model, method: Any) -> tf.keras.Model:
-        """The network, or a distiller around it, ready to fit."""
-        config, phase = self.config, self.phase
-        optimizer = phase.optimizer.build(method, phase.batch_size, phase.epochs)
-        if config.precision == "float16":
-            optimizer = tf.keras.mixed_precision.LossScaleOptimizer(optimizer)
-        self.metrics = metrics(len(config.class_names))
-        options = self.execution()
-        several = self.strategy.num_replicas_in_sync > 1
-        if phase.loss.needs_teacher:
-            fitted = Distiller(network, self.prepared.teacher)
-        elif several:
-            fitted = Replicated(network, phase.loss.build())
-        else:
-            fitted, options["loss"] = network, phase.loss.build()
-        # The images of several replicas have weights, see `data.Share`.
-        options["weighted_metrics" if several else "metrics"] = self.metrics
-        fitted.compile(optimizer=optimizer, **options)
-        # A step's metrics are those of all replicas already; over several machines Keras adds them up again.
-        fitted.distribute_reduction_method = "first"
-        return fitted
-
-    def compiled_evaluator(self, network: tf.keras.Model) -> tf.keras.Model:
-        """What evaluates the network, without changing the running means of the epoch."""
-        evaluator = _Evaluator(network, metrics(len(self.config.class_names)))
-        evaluator.compile(**self.execution())
-        evaluator.distribute_reduction_method = "first"
-        return evaluator
-
-    def execution(self) -> dict[str, Any]:
-        """Keras' options of how to run steps."""
-        options: dict[str, Any] = {"steps_per_execution": self.config.steps_per_execution}
-        return {**options, "jit_compile": True} if self.config.jit else options
-
-    def train_epoch(
-        self,
-        iterator: Iterator[Any],
-        epoch: int,
-        step: int,
-        logs: Mapping[str, float],
-        held_out: Any,
-        callbacks: Sequence[tf.keras.callbacks.Callback],
-    ) -> dict[str, Any]:
-        """The training steps of an epoch from a step on, then its evaluation; gives the epoch's row."""
-        fitted, per_call = self.fitted, self.config.steps_per_execution
-        self.epoch_started = time.monotonic() - self.seconds_before
-        tf.keras.backend.set_value(fitted.optimizer.lr, self.phase.rate(epoch))
-        for callback in callbacks:
+        Keras resets only those means that it has used in this process already.
+        """
+        self.epoch_started = time.monotonic() - seconds
+        tf.keras.backend.set_value(self.fitted.optimizer.lr, self.phase.rate(epoch))
+        for callback in self.callbacks:
             callback.on_epoch_begin(epoch)
         if step == 0:
-            self.reset_metrics()
-        entered = step
+            for metric in self.running:
+                metric.reset_state()
         self.progress.start(epoch, step)
-        train_step = fitted.make_train_function()
+
+    def train_steps(
+        self, iterator: Iterator[Any], epoch: int, step: int, logs: Mapping[str, float]
+    ) -> Mapping[str, float]:
+        """The steps of an epoch from a step on; gives the epoch's means, `logs` where no step is left."""
         while step < self.steps:
-            count = min(per_call, self.steps - step)
-            if per_call > 1:
-                fitted._steps_per_execution.assign(count)
-            if not self.compiled_step and not self.session.console.is_terminal:  # there the bar says so
-                self.say("Compiling the training step…")
-            # The first call compiles, of which native code would say a page.
-            with contextlib.nullcontext() if self.compiled_step else quiet_native_stderr():
-                tensors = train_step(iterator)
-            if not self.compiled_step:
-                self.progress.compiled()
-            self.compiled_step = True
+            count = min(self.config.steps_per_execution, self.steps - step)
+            tensors = self.train_at_once(iterator, count)
             self.signals.hold = True  # from here on there is something to save first
             step += count
             if self.average is not None:
@@ -611,81 +627,90 @@ class _Training:
                 self.progress.advance(step, logs)
             if step < self.steps:
                 self.save_if_due(epoch, step, count, tensors)
-        self.progress.evaluating()
-        # Tracing takes seconds, and a signal is to end it at once. TensorFlow may then be in any state, so
-        # what was trained is saved before. Of several workers none goes alone.
-        measures = bool(self.phase.statistics_batches) and epoch + 1 == self.phase.epochs
-        alone = not strategies.is_multi_worker(self.strategy)
-        at_once = alone and (measures or not self.compiled_evaluation)
-        if at_once and entered < self.steps:
-            self.save(epoch, self.steps, logs=logs)
-        with self.average.swapped() if self.average else contextlib.nullcontext():
-            results = self.evaluate(held_out, iterator if measures else None, epoch, logs, at_once)
-            self.compiled_evaluation = True
-            self.progress.saving()
-            figures = {**logs, **{f"val_{name}": float(value) for name, value in results.items()}}
-            figures["learning_rate"] = float(tf.keras.backend.get_value(fitted.optimizer.lr))
-            for callback in callbacks:  # some add figures, which those after them see
-                callback.on_epoch_end(epoch, figures)
-        seconds = round(time.monotonic() - self.epoch_started, 2)
-        return {"phase": self.phase.name, "epoch": epoch + 1, **_floats(figures), "seconds": seconds}
+        return logs
+
+    def train_at_once(self, iterator: Iterator[Any], count: int) -> Mapping[str, tf.Tensor]:
+        """Some steps in one call of TensorFlow."""
+        if self.config.steps_per_execution > 1:
+            self.fitted._steps_per_execution.assign(count)
+        train_step = self.fitted.make_train_function()
+        if self.compiled_step:
+            return train_step(iterator)
+        if not self.session.console.is_terminal:  # there the bar says so
+            self.session.console.print("Compiling the training step…")
+        with quiet_native_stderr():  # of the compilation it would say a page
+            tensors = train_step(iterator)
+        self.progress.compiled()
+        self.compiled_step = True
+        return tensors
 
     def evaluate(
-        self,
-        held_out: Any,
-        iterator: Iterator[Any] | None,
-        epoch: int,
-        logs: Mapping[str, float],
-        at_once: bool,
-    ) -> Mapping[str, float]:
-        """Figures on the held-out images; where a signal ends it, the trained epoch is saved.
+        self, epoch: int, held_out: Any, iterator: Iterator[Any], logs: Mapping[str, float], saved: bool
+    ) -> dict[str, Any]:
+        """Evaluates a trained epoch and gives its row of metrics.csv.
 
-        Args:
-            held_out: Their batches.
-            iterator: The training's batches where BatchNorm's statistics are measured on them first.
-            epoch: The epoch.
-            logs: Its figures.
-            at_once: Whether the trained epoch is saved already, so that a signal may end this anywhere.
+        Where a signal ends that, the epoch's steps are saved, unless they are `saved` already. After the last
+        epoch BatchNorm's statistics may be measured before, on more batches of the training's `iterator`.
         """
-        stop = _DuringEvaluation(self.signals, self.strategy, self.progress)
+        self.progress.evaluating()
+        measures = bool(self.phase.statistics_batches) and epoch + 1 == self.phase.epochs
+        # Tracing takes seconds, and a signal is to end it at once. TensorFlow may then be in any state, so
+        # what was trained is saved before. Of several workers none goes alone.
+        alone = not strategies.is_multi_worker(self.strategy)
+        at_once = alone and (measures or not self.compiled_evaluation)
+        if at_once and not saved:
+            self.save(epoch, self.steps, logs=logs)
         try:
-            self.signals.hold = not at_once
-            if strategies.agree(self.strategy, self.signals.received or 0):
-                raise _EvaluationStopped
-            if iterator is not None:
-                measure_batch_norm(self.network, self.statistics_images(iterator))
-            # Keras counts the batches of a plain dataset itself.
-            steps = None if isinstance(held_out, tf.data.Dataset) else self.test_steps
-            results = self.evaluator.evaluate(
-                held_out, steps=steps, verbose=0, return_dict=True, callbacks=[stop]
-            )
-            self.signals.hold = True
-            return results
-        except (_EvaluationStopped, _StopAtOnce):
+            with self.averaged():
+                self.signals.hold = not at_once
+                self.heed_signals()
+                if measures:
+                    measure_batch_norm(self.network, self.statistics_images(iterator))
+                    self.progress.evaluating()
+                # Keras counts the batches of a plain dataset itself.
+                steps = None if isinstance(held_out, tf.data.Dataset) else self.test_steps
+                results = self.evaluator.evaluate(
+                    held_out, steps=steps, verbose=0, return_dict=True, callbacks=[_DuringEvaluation(self)]
+                )
+                self.signals.hold = self.compiled_evaluation = True
+                return self.row(epoch, logs, results)
+        except SignalReceived:
             self.signals.hold = True
             if not at_once:
-                with self.average.swapped() if self.average else contextlib.nullcontext():  # to the weights
-                    self.save(epoch, self.steps, logs=logs)
+                self.save(epoch, self.steps, logs=logs)
             raise self.stopped(epoch, self.steps) from None
+
+    def averaged(self) -> contextlib.AbstractContextManager[None]:
+        """The network has its averaged weights, if there are such, while the body runs."""
+        return self.average.swapped() if self.average else contextlib.nullcontext()
+
+    def heed_signals(self) -> None:
+        """Ends an evaluation where a signal came."""
+        if strategies.agree(self.strategy, self.signals.received or 0):
+            raise SignalReceived
 
     def statistics_images(self, iterator: Iterator[Any]) -> Iterator[Any]:
         """The images behind the last epoch on which BatchNorm's statistics are measured."""
         for _ in range(min(self.phase.statistics_batches, self.steps)):
-            if strategies.agree(self.strategy, self.signals.received or 0):
-                raise _EvaluationStopped
+            self.heed_signals()
             yield next(iterator)[0]
 
-    def reset_metrics(self) -> None:
-        """Begins new means; Keras resets those only that it has used in this process already."""
-        for metric in self.running:
-            metric.reset_state()
+    def row(self, epoch: int, logs: Mapping[str, float], results: Mapping[str, float]) -> dict[str, Any]:
+        """The epoch's row of metrics.csv."""
+        self.progress.saving()
+        figures = {**logs, **{f"val_{name}": float(value) for name, value in results.items()}}
+        figures["learning_rate"] = float(tf.keras.backend.get_value(self.fitted.optimizer.lr))
+        for callback in self.callbacks:  # some add figures, which those after them see
+            callback.on_epoch_end(epoch, figures)
+        plain = {name: float(value) for name, value in figures.items()}
+        seconds = round(time.monotonic() - self.epoch_started, 2)
+        return {"phase": self.phase.name, "epoch": epoch + 1, **plain, "seconds": seconds}
 
-    def finish_epoch(self, epoch: int, row: Mapping[str, Any]) -> None:
+    def finish_epoch(self, epoch: int, row: dict[str, Any]) -> None:
         """Saves an epoch. The checkpoint is what counts: it comes first, the rest can be made from it."""
-        self.rows.append(dict(row))
+        self.rows.append(row)
         self.save(epoch + 1, 0, score=row.get("val_accuracy"))
-        with self.average.swapped() if self.average else contextlib.nullcontext():
-            self.run.save_weights(self.network, Position(self.index, epoch + 1), self.writes)
+        self.save_weights(epoch + 1)
         if self.writes:
             self.run.write_metrics(self.rows)
         if self.writer is not None:
@@ -711,11 +736,12 @@ class _Training:
         due = cadence.steps is not None and step % cadence.steps < count
         if cadence.seconds is not None:
             due = due or time.monotonic() - self.saved_at >= cadence.seconds
-        agreed = strategies.agree(self.strategy, self.signals.received or (1000 if due else 0))
-        if agreed:
-            self.check_loss(float(tensors["loss"]), epoch)
-            self.save(epoch, step)
-        if agreed and agreed != 1000:
+        agreed = strategies.agree(self.strategy, self.signals.received or (_DUE if due else 0))
+        if not agreed:
+            return
+        self.check_loss(float(tensors["loss"]), epoch)
+        self.save(epoch, step)
+        if agreed != _DUE:
             self.signals.received = self.signals.received or agreed
             raise self.stopped(epoch, step)
 
@@ -729,23 +755,22 @@ class _Training:
         )
         self.saved_at = time.monotonic()
 
-    def repair_weights(self, position: Position) -> None:
-        """Writes the weights file of the restored epoch where a crash left another or none."""
-        if strategies.agree(self.strategy, int(self.run.weights_position() != position)):
-            with self.average.swapped() if self.average else contextlib.nullcontext():
-                self.run.save_weights(self.network, position, self.writes)
+    def save_weights(self, epochs: int) -> None:
+        """Writes the weights file, of the averages if there are such, after a number of complete epochs."""
+        with self.averaged():
+            self.run.save_weights(self.network, Position(self.index, epochs), self.writes)
 
     def stopped(self, epoch: int, step: int) -> StoppedError:
         """What to say of a signal, after everything was saved."""
-        number = self.signals.received or signal.SIGTERM
         epochs = self.phase.epochs
-        phase = f" of phase {self.phase.name}" if len(self.run.config.recipe.phases) > 1 else ""
+        phase = f" of phase {self.phase.name}" if len(self.config.recipe.phases) > 1 else ""
         where = (
             f"in epoch {epoch + 1} of {epochs}{phase}, after step {step} of {self.steps}"
             if step
             else f"after epoch {epoch} of {epochs}{phase}"
         )
-        return StoppedError(f"stopped ({_signal_name(number)}) {where}", number)
+        number = self.signals.received or signal.SIGTERM
+        return StoppedError(f"stopped ({signal_name(number)}) {where}", number)
 
     def check_loss(self, loss: float, epoch: int) -> None:
         """Stops where the mean loss of the epoch so far is no finite number or beyond all bounds.
@@ -764,21 +789,12 @@ class _Training:
         )
 
 
-def _signal_name(number: int) -> str:
-    """A signal as users know it."""
-    return "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
-
-
-def _floats(figures: Mapping[str, Any]) -> dict[str, float]:
-    return {name: float(value) for name, value in figures.items()}
-
-
 def loss_metric(fitted: tf.keras.Model) -> tf.keras.metrics.Metric:
     """The running mean of the loss, which Keras does not list before the first step."""
     return fitted.loss_tracker if isinstance(fitted, Replicated) else fitted.compiled_loss._total_loss_mean
 
 
-class _Evaluator(tf.keras.Model):
+class Evaluator(tf.keras.Model):
     """Evaluates a network as `evaluation.evaluate` does: its loss is the plain cross-entropy with the labels.
 
     What a phase minimises has smoothed labels, a teacher or penalties of weights in it, which cannot be
@@ -803,93 +819,16 @@ class _Evaluator(tf.keras.Model):
         return {metric.name: metric.result() for metric in self.figures}
 
 
-# ------------------------------------------------------------------------------------- signals and errors
-
-
-class _StopAtOnce(BaseException):
-    """A signal came before there was anything to save.
-
-    No `Exception`, because TensorFlow catches those while it traces a function: it wraps them in pages of
-    text, or goes on without them.
-    """
-
-
-class Signals:
-    """Takes SIGINT, SIGTERM and SIGHUP while the body runs (in a main thread).
-
-    Attributes:
-        received: The number of the first signal.
-        hold: Whether there is something to finish and save first; otherwise a signal ends the body at once,
-            with `StoppedError`.
-
-    Example:
-        >>> with Signals() as signals:
-        ...     signals.hold = True
-        ...     signal.raise_signal(signal.SIGTERM)
-        >>> signals.received == signal.SIGTERM
-        True
-    """
-
-    def __init__(self) -> None:
-        self.received: int | None = None
-        self.hold = False
-        self._at_once = False
-        self._before: dict[int, Any] = {}
-        self._hook = sys.unraisablehook
-
-    def __enter__(self) -> Signals:
-        sys.unraisablehook = self._unraisable
-        if threading.current_thread() is threading.main_thread():
-            for name in ("SIGINT", "SIGTERM", "SIGHUP"):
-                number = getattr(signal, name, None)
-                if number is not None and signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
-                    self._before[number] = signal.signal(number, self._receive)
-        return self
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-        sys.unraisablehook = self._hook
-        # Whatever comes out of the middle of a trace after a signal is a consequence of it.
-        if self._at_once and self.received and error is not None and not isinstance(error, UserError):
-            raise StoppedError(
-                f"stopped ({_signal_name(self.received)}); there was nothing new to save yet", self.received
-            ) from None
-
-    def _unraisable(self, lost: Any) -> None:
-        """Where the signal came in a destructor, which cannot raise: the training stops after its step."""
-        if lost.exc_type is not _StopAtOnce:
-            self._hook(lost)
-
-    def _receive(self, number: int, frame: object) -> None:
-        if self.received is not None:  # the second ends the process at once
-            signal.signal(number, signal.SIG_DFL)
-            os.kill(os.getpid(), number)
-            return
-        self.received = number
-        if not self.hold:
-            self._at_once = True
-            raise _StopAtOnce
-
-
-class _EvaluationStopped(Exception):  # noqa: N818  (no error)
-    """A signal came while the held-out images were evaluated."""
-
-
 class _DuringEvaluation(tf.keras.callbacks.Callback):
     """Shows how far an evaluation is, and ends it where a signal came."""
 
-    def __init__(self, signals: Signals, strategy: tf.distribute.Strategy, progress: EpochProgress) -> None:
+    def __init__(self, training: PhaseTraining) -> None:
         super().__init__()
-        self.signals, self.strategy, self.progress = signals, strategy, progress
-
-    def on_test_begin(self, logs: Any = None) -> None:
-        self.progress.evaluating()
+        self.training = training
 
     def on_test_batch_end(self, batch: int, logs: Any = None) -> None:
-        self.progress.evaluating(batch + 1)
-        if strategies.agree(self.strategy, self.signals.received or 0):
-            raise _EvaluationStopped
+        self.training.progress.evaluating(batch + 1)
+        self.training.heed_signals()
 
 
 @contextlib.contextmanager

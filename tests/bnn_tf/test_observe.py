@@ -84,13 +84,10 @@ def test_quantization_error_has_a_scale_per_channel():
     assert observe.quantization_error(w1, 1.0) == pytest.approx(0, abs=1e-7)
 
 
-def test_error_and_entropy_grow_with_tau(rng):
+def test_the_error_grows_with_tau(rng):
     w1 = observe.standardized(rng.standard_normal((3, 3, 16, 16), np.float32))
-    taus = (0.6, 0.8, 0.9, 0.99)
-    errors = [observe.quantization_error(w1, tau) for tau in taus]
-    entropies = [observe.clamped_entropy(w1, tau) for tau in taus]
+    errors = [observe.quantization_error(w1, tau) for tau in (0.6, 0.8, 0.9, 0.99)]
     assert errors == sorted(errors)
-    assert entropies == sorted(entropies)
 
 
 def test_histogram_counts_every_weight():

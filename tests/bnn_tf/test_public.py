@@ -74,6 +74,7 @@ BEHIND = (
     "bnn_tf.torch_import.weights",
     "bnn_tf.training.evaluation",
     "bnn_tf.training.run",
+    "bnn_tf.training.signals",
     "bnn_tf.training.start",
     "bnn_tf.training.strategies",
     "bnn_tf.training.trainer",

@@ -215,7 +215,6 @@ def test_from_larq_zoo(reader, monkeypatch):
     """With fewer channels and random weights in place of the downloaded ones."""
     from larq_zoo.literature import birealnet
 
-    from bnn_tf.training import start
     from zoo import bireal_net
 
     def narrow(*, weights, input_shape=(224, 224, 3)):
@@ -224,7 +223,7 @@ def test_from_larq_zoo(reader, monkeypatch):
         )
         return factory.build()
 
-    monkeypatch.setattr(start, "larq_zoo_builders", lambda: {"BiRealNet": narrow})
+    monkeypatch.setattr("larq_zoo.literature.BiRealNet", narrow)
     monkeypatch.setattr(bireal_net, "WIDTHS", (8, 16, 32, 64))
     summary, trained = reader.follow(STARTS[2])
     assert "birealnet18" in summary

@@ -330,14 +330,14 @@ class TestPhases:
 class TestStopped:
     def test_says_how_to_continue(self, command, tiny_options, tmp_path, quick_fit, monkeypatch):
         run = tmp_path / "my runs" / "1"
-        original = trainer._Training.save_if_due
+        original = trainer.PhaseTraining.save_if_due
 
         def terminated(self, *at):
             os.kill(os.getpid(), signal.SIGTERM)
             original(self, *at)
 
         with monkeypatch.context() as patch:
-            patch.setattr(trainer._Training, "save_if_due", terminated)
+            patch.setattr(trainer.PhaseTraining, "save_if_due", terminated)
             code, _, err = command(
                 "train", "--method", "ovsw", *tiny_options, "--epochs", 2, "--run-dir", run
             )
@@ -371,12 +371,12 @@ def build(net, image, width=4):
     x = net.batch_norm(net.conv(image, width, 3, "stem_conv"), "stem_bn")
     return net.binary(x, 2 * width, "body")
 
-original = trainer._Training.save_if_due
+original = trainer.PhaseTraining.save_if_due
 def slow(self, epoch, *rest):
     time.sleep(epoch == 1)
     original(self, epoch, *rest)
 
-trainer._Training.save_if_due = slow
+trainer.PhaseTraining.save_if_due = slow
 cli.main(sys.argv[1:])
 """
 

@@ -114,13 +114,13 @@ def test_killed_in_the_middle_of_an_epoch_and_resumed_by_another_number(start, t
     arguments = ["train", *OPTIONS, "--limit", 48, "--epochs", 2]
     hold = (
         "from bnn_tf.training import trainer\n"
-        "saved = trainer._Training.save_if_due\n"
+        "saved = trainer.PhaseTraining.save_if_due\n"
         "def save_if_due(self, epoch, step, *rest):\n"
         "    saved(self, epoch, step, *rest)\n"
         "    if (epoch, step) == (1, 1):\n"
         "        print('here', flush=True)\n"
         "        time.sleep(600)\n"
-        "trainer._Training.save_if_due = save_if_due"
+        "trainer.PhaseTraining.save_if_due = save_if_due"
     )
     first, second = start([*arguments, "-o", run], ("", hold))
     for line in second.stdout:

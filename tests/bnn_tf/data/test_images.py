@@ -127,9 +127,9 @@ def test_resize_to_cover_then_centre_crop(shape, rng):
     assert np.array_equal(cut, covered[top : top + 32, left : left + 32])
 
 
-def test_random_crop(images):
-    corner = operations.random_crop(images[0], tf.constant([0.0, 0.999]), (4, 4))
-    assert np.array_equal(corner, images[0, :4, 3:])
+def test_resize_crop_cuts_at_the_place_that_is_drawn(images):
+    cut = data.ResizeCrop(1.0)(images[0], tf.constant([0.999, 0.0]), Images(size=7))
+    assert np.array_equal(cut, images[0, 2:])
 
 
 def test_lighting_adds_what_the_authors_code_adds(golden):

@@ -42,7 +42,7 @@ def test_networks_with_one_channel(prepared, streamed_source):
 
 def test_a_large_dataset_is_streamed_and_has_the_same_examples_in_the_same_order(prepared, streamed_source):
     assert isinstance(streamed_source.split("train"), StreamSplit)
-    assert len(streamed_source.split("train").part.files()) == 3
+    assert len(streamed_source.split("train").files) == 3
     numbers, labels = in_order(streamed_source, "train")
     assert sorted(numbers) == list(range(23))
     assert np.array_equal(labels, numbers % 2)

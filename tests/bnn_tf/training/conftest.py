@@ -83,16 +83,16 @@ def reference(_references, configuration, tmp_path_factory, session):
 @pytest.fixture
 def interrupt(monkeypatch):
     """`interrupt("train", epoch, step)` raises an error after that step of a phase, once; both from 0."""
-    original = trainer._Training.save_if_due
+    original = trainer.PhaseTraining.save_if_due
 
     def prepare(phase, epoch, step, error=KeyboardInterrupt):
         def save_if_due(self, *at):
             original(self, *at)
             if (self.phase.name, *at[:2]) == (phase, epoch, step + 1):
-                monkeypatch.setattr(trainer._Training, "save_if_due", original)
+                monkeypatch.setattr(trainer.PhaseTraining, "save_if_due", original)
                 raise error
 
-        monkeypatch.setattr(trainer._Training, "save_if_due", save_if_due)
+        monkeypatch.setattr(trainer.PhaseTraining, "save_if_due", save_if_due)
 
     return prepare
 
@@ -105,24 +105,24 @@ def send(monkeypatch):
     """
     import os
 
-    step_of = trainer._Training.save_if_due
-    evaluate = trainer._Training.evaluate
+    step_of = trainer.PhaseTraining.save_if_due
+    evaluate = trainer.PhaseTraining.evaluate
 
     def prepare(phase, epoch, step, number):
         def save_if_due(self, *at):
             if (self.phase.name, *at[:2]) == (phase, epoch, step + 1):
-                monkeypatch.setattr(trainer._Training, "save_if_due", step_of)
+                monkeypatch.setattr(trainer.PhaseTraining, "save_if_due", step_of)
                 os.kill(os.getpid(), number)
             step_of(self, *at)
 
-        def evaluating(self, held_out, iterator, at, *rest):
+        def evaluating(self, at, *rest, **options):
             if (self.phase.name, at, -1) == (phase, epoch, step):
-                monkeypatch.setattr(trainer._Training, "evaluate", evaluate)
+                monkeypatch.setattr(trainer.PhaseTraining, "evaluate", evaluate)
                 os.kill(os.getpid(), number)
-            return evaluate(self, held_out, iterator, at, *rest)
+            return evaluate(self, at, *rest, **options)
 
-        monkeypatch.setattr(trainer._Training, "save_if_due", save_if_due)
-        monkeypatch.setattr(trainer._Training, "evaluate", evaluating)
+        monkeypatch.setattr(trainer.PhaseTraining, "save_if_due", save_if_due)
+        monkeypatch.setattr(trainer.PhaseTraining, "evaluate", evaluating)
 
     return prepare
 

@@ -9,7 +9,7 @@ import zoo
 from bnn_tf import data
 from bnn_tf._tensorflow import lq, tf
 from bnn_tf.errors import UsageError, UserError
-from bnn_tf.training import RunConfig, larq_names, start
+from bnn_tf.training import RunConfig, sources, start
 from zoo import recipes
 
 
@@ -34,8 +34,7 @@ def bireal():
 def test_all_of_larq_zoo_is_known():
     import larq_zoo as original
 
-    assert set(start.larq_zoo_builders()) == {*original.literature.__all__, *original.sota.__all__}
-    assert set(larq_names.NAMES) == set(start.larq_zoo_builders())
+    assert set(sources.LARQ_ZOO_NAMES) == {*original.literature.__all__, *original.sota.__all__}
 
 
 @pytest.mark.parametrize(
@@ -48,13 +47,13 @@ def test_all_of_larq_zoo_is_known():
     ],
 )
 def test_names(text, expected):
-    assert start.is_larq_zoo(text)
-    assert start.parse_larq_zoo(text) == expected
+    assert sources.kind_of(text) == "larq-zoo"
+    assert sources.parse_larq_zoo(text) == expected
 
 
 @pytest.mark.parametrize("text", ["runs/larq-zoo:QuickNet", "QuickNet", "keras:ResNet50", "model.keras"])
 def test_what_is_no_name(text):
-    assert not start.is_larq_zoo(text)
+    assert sources.kind_of(text) != "larq-zoo"
 
 
 @pytest.mark.parametrize(
@@ -132,7 +131,7 @@ class TestOurBiRealNet:
         network = zoo.BiRealNet18(input_shape=(64, 64, 3), method="recu", num_classes=10)
         before = network.get_layer("logits").kernel.numpy()
         config = RunConfig(recipes.find("recu", "bireal_net18"), init_from="larq-zoo:BiRealNet")
-        report = start.take_weights(network, config, 0, None)
+        report = start.initialize(network, config, 0, None)
         norms = [layer for layer in network.layers if isinstance(layer, tf.keras.layers.BatchNormalization)]
         assert all(f"{norm.name}/gamma" in report.matched for norm in norms)
         assert report.mismatched == ("logits/kernel (512, 1000) -> (512, 10)",)

@@ -40,7 +40,9 @@ def test_steps_in_tensorboard_do_not_depend_on_the_terminal(recipe, new_run, ses
     for name, terminal in (("file", False), ("terminal", True)):
         steps = logged[name] = []
         monkeypatch.setattr(
-            trainer._Training, "log", lambda self, step, scalars, steps=steps: steps.append((step, *scalars))
+            trainer.PhaseTraining,
+            "log",
+            lambda self, step, scalars, steps=steps: steps.append((step, *scalars)),
         )
         output = Console(file=io.StringIO(), force_terminal=terminal, width=120)
         run = new_run(recipe(epochs=1, batch_size=2), name)

@@ -30,12 +30,12 @@ phase = recipes.Phase("train", 2, 16, optimizer=optimizer)
 images = Images(size=8, normalization="unit")
 recipe = recipes.Recipe(methods.get(sys.argv[1]), "tiny", "digits", (phase,), images=images)
 session = Session(Console(file=io.StringIO()))
-save_if_due = trainer._Training.save_if_due
+save_if_due = trainer.PhaseTraining.save_if_due
 
 
 def stop(self, epoch, step, *rest):  # in the second epoch, after its second step
     if (epoch, step) == (1, 2):
-        trainer._Training.save_if_due = save_if_due
+        trainer.PhaseTraining.save_if_due = save_if_due
         os.kill(os.getpid(), signal.SIGTERM)
     save_if_due(self, epoch, step, *rest)
 
@@ -50,7 +50,7 @@ for limit in [int(argument) for argument in sys.argv[3:] if argument.isdigit()]:
         strategies.select = lambda *_: strategy
         run = Run.create(config, tempfile.mkdtemp())
         if other is not None:
-            trainer._Training.save_if_due = stop
+            trainer.PhaseTraining.save_if_due = stop
             try:
                 train(run, session)
             except StoppedError:

@@ -9,7 +9,15 @@ import pytest
 from bnn_tf import codebook, methods
 from bnn_tf._tensorflow import lq, tf
 from bnn_tf.errors import UserError
-from bnn_tf.training import TransferReport, prepare, require_complete, start, train, transfer
+from bnn_tf.training import (
+    TransferReport,
+    prepare,
+    require_complete,
+    start,
+    train,
+    train_only_batch_norm,
+    transfer,
+)
 from bnn_tf.training.checkpoints import WeightAverage
 from zoo import get_model, recipes
 from zoo.recipes import Distribution, Phase
@@ -161,7 +169,7 @@ def test_phases_must_fit_together(tiny, recipe, configuration):
         UserError,
         match="not carry over completely:\\n.*\\n2 without a source: body_conv/scale, body_conv/tau",
     ):
-        start.take_weights(tiny(method="recu"), config, 1, tiny(method="real"))
+        start.initialize(tiny(method="recu"), config, 1, tiny(method="real"))
 
 
 class TestTeacher:
@@ -214,21 +222,21 @@ def test_a_codebook_starts_with_the_frequent_patterns_of_the_weights_taken(tiny,
     rows = [codebook.all_patterns()[number] for number in (3, 3, 3, 500, 500, 77)]
     slices = np.resize(rows, (np.prod(kernel.shape[2:]), 9))
     kernel.assign(slices.T.reshape(kernel.shape) * 0.1)
-    start.take_weights(network, config, 0, previous)
+    start.initialize(network, config, 0, previous)
     quantizer = network.get_layer("body_conv").kernel_quantizer
     numbers = codebook.pattern_numbers(quantizer.codebook).numpy()
     assert list(numbers[:3]) == [3, 500, 77]
     np.testing.assert_array_equal(quantizer.memory, quantizer.codebook)
     quantizer.codebook.assign(codebook.all_patterns()[100:108])
     other = tiny(method=method)
-    start.take_weights(other, config, 0, network)  # a codebook that the other network has is taken over
+    start.initialize(other, config, 0, network)  # a codebook that the other network has is taken over
     taken = other.get_layer("body_conv").kernel_quantizer.codebook
     np.testing.assert_array_equal(taken, quantizer.codebook)
 
 
-def test_select_trainable_batch_norm(tiny):
+def test_train_only_batch_norm(tiny):
     network = tiny(method="recu")
-    start.select_trainable(network, Phase(trainable="batch_norm"))
+    train_only_batch_norm(network)
     assert {v.name.split("/")[-1] for v in network.trainable_variables} == {"gamma:0", "beta:0"}
 
 

@@ -165,11 +165,11 @@ def test_a_phase_starts_from_the_one_before(uninterrupted, monkeypatch, recipe, 
     """The kernels at the start of the second phase are those at the end of the first."""
     seen = {}
 
-    def record(self, network, position, saved):
-        seen[position.phase] = [w.copy() for w in network.get_weights()]
-        return network
+    def record(self, position, saved):
+        seen[position.phase] = [w.copy() for w in self.network.get_weights()]
+        return self.network
 
-    monkeypatch.setattr(trainer._Training, "train_phase", record)
+    monkeypatch.setattr(trainer.PhaseTraining, "train", record)
     train(new_run(recipe(phases=PHASES[:2])), session)
     for first, second in zip(seen[0], seen[1], strict=True):
         np.testing.assert_array_equal(first, second)
