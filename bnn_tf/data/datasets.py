@@ -89,7 +89,7 @@ def load(
         arguments = {"data_dir": place, "download": download}
         source = function(**{key: value for key, value in arguments.items() if key in takes})
         if not isinstance(source, Source):
-            raise DataError(f"The dataset {name} is not one: its function returned {type(source).__name__}.")
+            raise DataError(f"the dataset {name} is not one: its function returned {type(source).__name__}")
     else:
         source = tfds.load(name, place, download, known=_BUILT_IN)
     source = dataclasses.replace(source, name=name)
@@ -110,7 +110,7 @@ def require_possible(name: str, data_dir: str | PathLike[str] | None = None) -> 
 def _place(data_dir: str | PathLike[str] | None) -> Path | None:
     place = None if data_dir is None else files.expanded(data_dir)
     if place is not None and not place.is_dir():
-        raise AbsentError(f"The data directory {place} does not exist.")
+        raise AbsentError(f"the data directory {place} does not exist")
     return place
 
 
@@ -178,7 +178,7 @@ def _digit_images(rows: np.ndarray, count: int) -> Arrays:
 
 def _of_folder(name: str, data_dir: Path | None) -> Source:
     if data_dir is None:
-        error = NoFolderError(f"The dataset {name} is read from an image folder with {folder.LAYOUT}")
+        error = NoFolderError(f"the dataset {name} is read from an image folder with {folder.LAYOUT}")
         error.facts = _FOLDERS.get(name)
         raise error
     return folder.load(data_dir)

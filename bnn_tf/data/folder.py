@@ -124,7 +124,7 @@ def load(root: Path) -> Source:
     training = root / _TRAIN if is_image_folder(root) else root
     class_names = _class_names(training, root)
     if len(class_names) < 2:
-        raise DataError(f"{training} holds one class only, {class_names[0]}; training needs two.")
+        raise DataError(f"{training} holds one class only, {class_names[0]}; training needs two")
     _warn_of_numbers(training, class_names)
     files = _files_by_class(training, class_names)
     held_out = next((root / part for part in _EVALUATION if (root / part).is_dir()), None)
@@ -148,9 +148,9 @@ def load(root: Path) -> Source:
 def _class_names(folder: Path, root: Path) -> list[str]:
     names = sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and entry.name[0] != ".")
     if folder == root and not any(images_in(folder / name) for name in names):
-        raise DataError(f"{root} is not an image folder: expected {LAYOUT} in it.")
+        raise DataError(f"{root} is not an image folder: expected {LAYOUT} in it")
     if not names:
-        raise DataError(f"{folder} holds no class folders: expected {LAYOUT}.")
+        raise DataError(f"{folder} holds no class folders: expected {LAYOUT}")
     return names
 
 
@@ -173,7 +173,7 @@ def _divided(files: Labelled, folder: Path) -> tuple[Labelled, Labelled]:
     for label in sorted({label for _, label in files}):
         paths = [path for path, other in files if other == label]
         if len(paths) < 2:
-            raise DataError(f"{folder} holds one image only of a class, {paths[0]}; there must be two.")
+            raise DataError(f"{folder} holds one image only of a class, {paths[0]}; there must be two")
         by_checksum = sorted(paths, key=lambda path: zlib.crc32(os.fsencode(os.path.basename(path))))
         chosen = set(by_checksum[: max(1, round(len(paths) / HELD_OUT))])
         train += [(path, label) for path in paths if path not in chosen]
@@ -188,8 +188,8 @@ def _held_out_files(folder: Path, class_names: list[str]) -> Labelled:
     if names != class_names:
         missing, extra = sorted(set(class_names) - set(names)), sorted(set(names) - set(class_names))
         raise DataError(
-            f"The class folders of {folder} differ from those of {folder.parent / _TRAIN}: "
-            f"missing {some(missing) or 'none'}; not in train: {some(extra) or 'none'}."
+            f"the class folders of {folder} differ from those of {folder.parent / _TRAIN}: "
+            f"missing {some(missing) or 'none'}; not in train: {some(extra) or 'none'}"
         )
     return _files_by_class(folder, class_names)
 
@@ -200,7 +200,7 @@ def _files_by_class(folder: Path, class_names: list[str]) -> Labelled:
         paths = images_in(folder / name) or images_in(folder / name / "images")
         if not paths:
             suffixes = ", ".join(images.suffixes())
-            raise DataError(f"The class folder {folder / name} holds no images ({suffixes}).")
+            raise DataError(f"the class folder {folder / name} holds no images ({suffixes})")
         files += [(path, label) for path in paths]
     return files
 
@@ -218,7 +218,7 @@ def images_in(folder: Path) -> list[str]:
         for entry in entries:
             if entry.name[0] != "." and os.path.splitext(entry.name)[1].lower() in suffixes:
                 if not entry.is_file():
-                    raise DataError(f"{entry.path} is named like an image but {fault(entry.path)}.")
+                    raise DataError(f"{entry.path} is named like an image but {fault(entry.path)}")
                 paths.append(entry.path)
     return sorted(paths)
 
@@ -244,10 +244,10 @@ def _annotated_files(folder: Path, class_names: list[str]) -> Labelled:
     for number, line in enumerate((folder / _ANNOTATIONS).read_text().splitlines(), start=1):
         fields = line.split("\t")
         if len(fields) < 2 or fields[1] not in labels:
-            raise DataError(f"Line {number} of {folder / _ANNOTATIONS} names no class of train: {line!r}.")
+            raise DataError(f"line {number} of {folder / _ANNOTATIONS} names no class of train: {line!r}")
         files.append((str(folder / "images" / fields[0]), labels[fields[1]]))
     if not files:
-        raise DataError(f"{folder / _ANNOTATIONS} is empty.")
+        raise DataError(f"{folder / _ANNOTATIONS} is empty")
     return files
 
 
@@ -365,8 +365,8 @@ def check(folder: str | os.PathLike[str], workers: int = 4) -> FolderCheck:
     root = expanded(folder)
     if not root.is_dir():
         if root.exists():
-            raise DataError(f"{root} is a file; name the folder that holds the class folders.")
-        raise DataError(f"The folder {root} does not exist.")
+            raise DataError(f"{root} is a file; name the folder that holds the class folders")
+        raise DataError(f"the folder {root} does not exist")
     paths = []
     for place, folders, names in os.walk(root):
         folders[:] = sorted(name for name in folders if name[0] != ".")

@@ -388,7 +388,7 @@ def clear_errors() -> Iterator[None]:
         # TensorFlow puts backslashes before quotes and backslashes.
         place = re.sub(r"\\([\\'\"])", r"\1", marked.group(1))
         if not place.startswith(_FILE):
-            raise DataError(f"Cannot read or decode {place}.") from error
+            raise DataError(f"cannot read or decode {place}") from error
         reason = fault(place.removeprefix(_FILE))
         why = f": it {reason}" if reason else ""
-        raise DamagedImageError(f"Cannot read or decode {place}{why}") from error
+        raise DamagedImageError(f"cannot read or decode {place}{why}") from error

@@ -246,10 +246,10 @@ class Source:
         object.__setattr__(self, "class_names", list(self.class_names))
         the_dataset = f"The dataset {self.name}".rstrip()
         if self.num_classes < 2:
-            raise DataError(f"{the_dataset} has {self.num_classes} class; classification needs at least 2.")
+            raise DataError(f"{the_dataset} has {self.num_classes} class; classification needs at least 2")
         for split in ("train", "test"):
             if not self.size(split):
-                raise DataError(f"{the_dataset} holds no examples in its {split} split.")
+                raise DataError(f"{the_dataset} holds no examples in its {split} split")
 
     @property
     def num_classes(self) -> int:

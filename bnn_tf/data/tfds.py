@@ -152,15 +152,15 @@ def load(
     image, label = (builder.info.features[key] for key in keys)
     if not builder.info.splits:
         if not download:
-            error = _NotHereError(f"The dataset {name} is not in {builder.data_dir}")
+            error = _NotHereError(f"the dataset {name} is not in {builder.data_dir}")
             sides = None if None in image.shape else (min(image.shape[:2]), max(image.shape[:2]))
             error.facts = Facts(name, list(label.names), *_sizes(builder), sides, sides and sides[0])
             raise error
         _prepare(builder, name)
     if builder.info.file_format.value != "tfrecord":
         raise DataError(
-            f"The dataset {name} is stored as {builder.info.file_format.value} in {builder.data_dir}; "
-            "remove that folder and prepare it again with the file format tfrecord."
+            f"the dataset {name} is stored as {builder.info.file_format.value} in {builder.data_dir}; "
+            "remove that folder and prepare it again with the file format tfrecord"
         )
     train, test = (StreamSplit(builder, *place, keys) for place in _ranges(builder, name))
     return Source(list(label.names), _kept(train, image.shape), _kept(test, image.shape), name)
@@ -204,7 +204,7 @@ def _builder(name: str, data_dir: Path | None, known: tuple[str, ...]) -> Any:
             valid = [*known, *tfds.list_builders(with_community_datasets=False)]
             raise _unknown(name, _nearest(name, valid), known) from error
         except Exception as error:  # a wrong config or version, a library that it needs, damaged files
-            raise DataError(f"The dataset {name} cannot be opened: {_in_one_line(error)}") from error
+            raise DataError(f"the dataset {name} cannot be opened: {_in_one_line(error)}") from error
 
 
 def refuse_misspelt(name: str, known: tuple[str, ...]) -> None:
@@ -239,7 +239,7 @@ def _is_path(name: str) -> bool:
 def _unknown(name: str, near: str | None, known: tuple[str, ...]) -> UnknownDatasetError:
     hint = f" Did you mean {near}?" if near else ""
     return UnknownDatasetError(
-        f"There is no dataset {name!r}, neither here ({', '.join(known)}) nor in TensorFlow Datasets.{hint}"
+        f"there is no dataset {name!r}, neither here ({', '.join(known)}) nor in TensorFlow Datasets.{hint}"
     )
 
 
@@ -278,7 +278,7 @@ def _prepare(builder: Any, name: str) -> None:
         raise
     except Exception as error:  # whatever network, disk and the dataset's own code can raise
         raise OtherFolderError(
-            f"The dataset {name} is not in {builder.data_dir} and could not be downloaded and prepared "
+            f"the dataset {name} is not in {builder.data_dir} and could not be downloaded and prepared "
             f"({_in_one_line(error)})"
         ) from error
 
@@ -294,7 +294,7 @@ def _require_archives(builder: Any, name: str) -> None:
     missing = [archive for archive in archives if not (folder / archive).is_file()]
     if missing:
         raise OtherFolderError(
-            f"The dataset {name} is not in {builder.data_dir}",
+            f"the dataset {name} is not in {builder.data_dir}",
             f"put {' and '.join(missing)} (from https://image-net.org/download-images) into {folder}, so "
             f"that it can be prepared",
         )
@@ -314,7 +314,7 @@ def _require_network(builder: Any, name: str) -> None:
             return  # other certificates than those that TFDS brings
         host = urllib.parse.urlsplit(url).netloc
         raise OtherFolderError(
-            f"The dataset {name} is not in {builder.data_dir} and {host} cannot be reached to download it "
+            f"the dataset {name} is not in {builder.data_dir} and {host} cannot be reached to download it "
             f"({getattr(error, 'reason', error)})",
             "check the network",
         ) from error
@@ -332,8 +332,8 @@ def _keys(builder: Any, name: str) -> tuple[str, str]:
         supervised = (pictures[0], labels[0]) if len(pictures) == len(labels) == 1 else None
     if supervised is None or not _is_classification(*(features[key] for key in supervised)):
         raise DataError(
-            f"The dataset {name} is not one of 8-bit images with one class label each; "
-            f"its features are {', '.join(features)}."
+            f"the dataset {name} is not one of 8-bit images with one class label each; "
+            f"its features are {', '.join(features)}"
         )
     return supervised
 
@@ -356,13 +356,13 @@ def _ranges(builder: Any, name: str) -> list[tuple[str, int, int]]:
     if missing:
         archives = " and ".join(_ARCHIVES[builder.name][split] for split in missing)
         raise DataError(
-            f"The dataset {name} in {builder.data_dir} was prepared without {' and '.join(missing)}: put "
+            f"the dataset {name} in {builder.data_dir} was prepared without {' and '.join(missing)}: put "
             f"{archives} into {_archive_folder(builder)} and remove {builder.data_dir}, so that it is "
-            "prepared again."
+            "prepared again"
         )
     if "train" not in splits:
         raise DataError(
-            f"The dataset {name} in {builder.data_dir} has no split named train, only {some(splits)}."
+            f"the dataset {name} in {builder.data_dir} has no split named train, only {some(splits)}"
         )
     size = splits["train"].num_examples
     labelled = ("validation", "val") if name.startswith(_UNLABELLED_TEST) else ("test", "validation")
@@ -409,11 +409,11 @@ def _decoded(split: StreamSplit, shape: tuple[int, ...]) -> Arrays:
             filled = end
     if filled < split.size:
         raise DataError(
-            f"The files of {split.name} in {split.builder.data_dir} are corrupt; remove that folder, so that "
-            "they are prepared again."
+            f"the files of {split.name} in {split.builder.data_dir} are corrupt; remove that folder, so that "
+            "they are prepared again"
         )
     if labels.min() < 0:
-        raise DataError(f"The split {split.name} has no labels.")
+        raise DataError(f"the split {split.name} has no labels")
     return pixels, labels
 
 

@@ -249,7 +249,7 @@ def convert(
     try:
         interpreter = Interpreter(file, trusted=True)
     except UserError as error:
-        raise ConversionError(f"The converted file cannot be used: {first_line(error)}.") from error
+        raise ConversionError(f"the converted file cannot be used: {first_line(error)}") from error
     report = ConversionReport(
         path=Path(path),
         size=len(file.content),
@@ -297,24 +297,24 @@ def _check_arguments(
     if (finding := lint.obstacle(model)) is not None:
         raise _refused(getattr(model, "name", str(model)), (finding,))
     if settings is not None and calibration is None:
-        raise ConversionError("Int8 ranges are measured on training images; pass some as calibration=.")
+        raise ConversionError("Int8 ranges are measured on training images; pass some as calibration=")
     if settings is not None and not fold:
-        raise ConversionError("Int8 needs a folded network; leave out fold=False.")
+        raise ConversionError("Int8 needs a folded network; leave out fold=False")
     if isinstance(batch, bool) or not isinstance(batch, int) or batch < 1:
         raise ConversionError(f"batch must be a whole number above 0, not {batch!r}")
     if input not in INPUTS:
         raise ConversionError(f"input must be one of {', '.join(INPUTS)}, not {input!r}")
     if input == "uint8":
         if normalization is None:
-            raise ConversionError("A file that takes raw pixels needs the normalization of the network.")
+            raise ConversionError("a file that takes raw pixels needs the normalization of the network")
         channels = {tensor.shape[-1] for tensor in model.inputs}
         if channels != {len(normalization.mean)}:
             raise ConversionError(
-                f"The normalization has {len(normalization.mean)} channels, the model's input "
-                f"{', '.join(map(str, channels))}."
+                f"the normalization has {len(normalization.mean)} channels, the model's input "
+                f"{', '.join(map(str, channels))}"
             )
         if settings is not None and settings.int8_input:
-            raise ConversionError("A file takes raw pixels or int8 images, not both.")
+            raise ConversionError("a file takes raw pixels or int8 images, not both")
 
 
 def _refused(name: str, errors: Sequence[lint.Finding]) -> ConversionError:
@@ -322,7 +322,7 @@ def _refused(name: str, errors: Sequence[lint.Finding]) -> ConversionError:
     remedies = list(dict.fromkeys(one.remedy for one in errors))
     more = f"; and {len(named) - 5} more" * (len(named) > 5)
     return ConversionError(
-        f"'{name}' cannot be converted: {'; '.join(named[:5])}{more}. {'. '.join(remedies[:3])}."
+        f"'{name}' cannot be converted: {'; '.join(named[:5])}{more}. {'. '.join(remedies[:3])}"
     )
 
 
@@ -333,8 +333,8 @@ def _check_outputs(model: tf.keras.Model, file: LceFile) -> None:
         names.setdefault(tensor.index, []).append(name)
     if same := next((alike for alike in names.values() if len(alike) > 1), None):
         raise ConversionError(
-            f"The outputs {' and '.join(map(repr, same))} of '{model.name}' are the same numbers in "
-            "inference, and a file cannot give them twice; leave out all but one of them."
+            f"the outputs {' and '.join(map(repr, same))} of '{model.name}' are the same numbers in "
+            "inference, and a file cannot give them twice; leave out all but one of them"
         )
 
 
@@ -347,7 +347,7 @@ def _check_binary(expected: list[str], file: LceFile) -> None:
         raise ConversionError(
             f"{missing} of {len(expected)} binary convolutions stayed float in LCE: {some(names)}. LCE needs "
             "a QuantConv2D, inputs of -1 and +1 from Larq's sign (or tf.where(x >= 0, 1., -1.)), and kernels "
-            "of +s or -s with s > 0 in every filter."
+            "of +s or -s with s > 0 in every filter"
         )
 
 
@@ -396,9 +396,9 @@ def _examples(
     else:
         arrays = _as_list(images)
     if len(arrays) != len(model.inputs):
-        raise ConversionError(f"The model has {len(model.inputs)} inputs; pass an array of images for each.")
+        raise ConversionError(f"the model has {len(model.inputs)} inputs; pass an array of images for each")
     if not all(map(len, arrays)):
-        raise ConversionError("There are no images to compare the converted model with Keras on.")
+        raise ConversionError("there are no images to compare the converted model with Keras on")
     if normalization is None:
         return arrays, arrays
     pixels = [normalization.from_images(one) for one in arrays]
@@ -435,7 +435,7 @@ def _compared(
     bad = next((one for one in comparisons if not one.agrees), None)
     if bad is not None and evidence.divergence is not None:
         raise Disagreement(
-            f"The converted model disagrees with {report.reference}: {bad.problem}; {evidence.divergence}.",
+            f"the converted model disagrees with {report.reference}: {bad.problem}; {evidence.divergence}",
             bad,
         )
     alike = evidence.divergence is None

@@ -356,9 +356,9 @@ class _Reader:
         """Adds the calls of a network, which others may have given `inputs`; returns its outputs."""
         if not is_functional(network):
             raise ConversionError(
-                f"The model '{getattr(network, 'name', network)}' is subclassed or not built yet, so its "
+                f"the model '{getattr(network, 'name', network)}' is subclassed or not built yet, so its "
                 "layers cannot be followed; build it with tf.keras.Input and tf.keras.Model(inputs, outputs) "
-                "before converting it."
+                "before converting it"
             )
         tensors: dict[str, Tensor] = {}
         if inputs is not None:

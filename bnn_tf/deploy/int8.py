@@ -127,8 +127,8 @@ class Int8Report(InNotebooks):
         for what, wanted in (("input", settings.int8_input), ("output", settings.int8_output)):
             if wanted and types[what] != "int8":
                 raise ConversionError(
-                    f"The {what} of the file stayed {types[what]}, because the layer there cannot be int8; "
-                    f"convert without an int8 {what}, or put a real convolution first and a dense layer last."
+                    f"the {what} of the file stayed {types[what]}, because the layer there cannot be int8; "
+                    f"convert without an int8 {what}, or put a real convolution first and a dense layer last"
                 )
         return dataclasses.replace(self, input_type=types["input"], output_type=types["output"])
 
@@ -167,15 +167,15 @@ def quantize_graph(graph: Graph, images: Sequence[np.ndarray], settings: Int8) -
     """
     if len(images) != len(graph.inputs):
         raise ConversionError(
-            f"The model has {len(graph.inputs)} inputs; pass an array of calibration images for each."
+            f"the model has {len(graph.inputs)} inputs; pass an array of calibration images for each"
         )
     for array, tensor in zip(images, graph.inputs, strict=True):
         if array.shape[1:] != tensor.shape[1:]:
             raise ConversionError(
-                f"Calibration takes images of shape {tensor.shape[1:]}, but was given {array.shape}."
+                f"calibration takes images of shape {tensor.shape[1:]}, but was given {array.shape}"
             )
         if not len(array):
-            raise ConversionError("There are no images to measure the ranges of the activations on.")
+            raise ConversionError("there are no images to measure the ranges of the activations on")
     form, reason = (settings.form, "") if settings.form != "auto" else choose(graph, settings.int8_input)
     for call in graph.calls:
         call.restores = []
@@ -192,7 +192,7 @@ def quantize_graph(graph: Graph, images: Sequence[np.ndarray], settings: Int8) -
         _check_padding(graph)
     sites = _FORMS[form](graph)
     if not sites.layers:
-        raise ConversionError(f"'{graph.name}' has no convolution or dense layer that could be int8.")
+        raise ConversionError(f"'{graph.name}' has no convolution or dense layer that could be int8")
     _balance(graph, sites, images)
     measured = ranges(graph, [*sites.tensors, *(site.tensor for site in sites.entries)], images)
     for call in sites.layers:
@@ -208,8 +208,8 @@ def _check_padding(graph: Graph) -> None:
     names = [f"'{layer.name}'" for layer in binary if not facts.pads_only_with(layer, 1.0)]
     if names:
         raise ConversionError(
-            f"A full int8 model needs binary convolutions that pad with ones, but {len(names)} pad with "
-            f"zeros: {some(names)}. Train with pad_values=1, or convert with another form of int8."
+            f"a full int8 model needs binary convolutions that pad with ones, but {len(names)} pad with "
+            f"zeros: {some(names)}. Train with pad_values=1, or convert with another form of int8"
         )
 
 

@@ -317,7 +317,7 @@ def _compared(
     parity = proofs.compare(_joined(expected), _joined(outputs))
     if proof.difference is not None:
         problem = f"{proof.difference}" + (f"; {parity.problem}" if parity.problem else "")
-        raise proofs.Disagreement(f"The exported program disagrees with {other}: {problem}.", parity)
+        raise proofs.Disagreement(f"the exported program disagrees with {other}: {problem}", parity)
     # Where rounding has moved many outputs, the layers decide.
     return {**results, "proof": proof, "parity": dataclasses.replace(parity, layers_agree=True)}
 

@@ -80,7 +80,7 @@ def lower(model: tf.keras.Model, rounded: bool = False) -> tuple[Network, Graph]
         round_graph(graph)
     if len(graph.inputs) != 1:
         raise ConversionError(
-            f"The model '{graph.name}' has {len(graph.inputs)} inputs; a program takes one image."
+            f"the model '{graph.name}' has {len(graph.inputs)} inputs; a program takes one image"
         )
     calls = [call for call in graph.calls if call.layer.kind is not layers.InputLayer]
     return _GraphLowering(graph.name).network(f"The model '{graph.name}'", calls, graph), graph
@@ -119,7 +119,7 @@ class Lowering:
                 self._tensors[node.outputs[0]] = result
                 network.origins.setdefault(result, node.outputs[0])
         if refused:
-            raise ConversionError(f"{what} cannot be exported: {some(refused)}.")
+            raise ConversionError(f"{what} cannot be exported: {some(refused)}")
         network.outputs = [self.values(self._tensors[tensor]) for tensor in ends.outputs]
         return _without_dead(_pool_signs(network))
 

@@ -103,7 +103,7 @@ def expand_file(source: str | os.PathLike, target: str | os.PathLike) -> int:
         with open(source, "rb") as packed, replacing(target) as restored:
             return expand_stream(packed, restored)
     except OSError as error:
-        raise SubBitFileError(f"{error.filename or target}: {error.strerror}.") from error
+        raise SubBitFileError(f"{error.filename or target}: {error.strerror}") from error
     except SubBitFileError as error:
         raise SubBitFileError(f"{os.fspath(source)}: {error}") from error
 
@@ -158,11 +158,11 @@ def require_two_files(source: str | os.PathLike, target: str | os.PathLike) -> N
         SubBitFileError: both paths name the same file, or `source` is no regular file.
     """
     if not os.path.exists(source):
-        raise SubBitFileError(f"{os.fspath(source)}: No such file or directory.")
+        raise SubBitFileError(f"{os.fspath(source)}: No such file or directory")
     if not os.path.isfile(source):  # a pipe or a device may never end
-        raise SubBitFileError(f"{os.fspath(source)} is no regular file.")
+        raise SubBitFileError(f"{os.fspath(source)} is no regular file")
     if os.path.exists(target) and os.path.samefile(source, target):
-        raise SubBitFileError(f"{os.fspath(target)} is the file to read: name another one for the result.")
+        raise SubBitFileError(f"{os.fspath(target)} is the file to read: name another one for the result")
 
 
 @contextlib.contextmanager
@@ -213,7 +213,7 @@ def decoding_tables(frequencies: np.ndarray) -> tuple[np.ndarray, list[int], lis
 
 def _damaged(what: str) -> SubBitFileError:
     return SubBitFileError(
-        f"Not a whole and undamaged .snn file ({what}): fetch it again, or compress the .tflite once more."
+        f"not a whole and undamaged .snn file ({what}): fetch it again, or compress the .tflite once more"
     )
 
 
@@ -233,13 +233,13 @@ def _file_header(source: BinaryIO) -> tuple[int, int, int]:
     """Returns the number of sections and the original's size and CRC-32."""
     header = _read(source, len(MAGIC))
     if header != MAGIC:
-        raise SubBitFileError("Not a .snn file: it does not begin with the .snn signature.")
+        raise SubBitFileError("not a .snn file: it does not begin with the .snn signature")
     header += _read(source, FILE_HEADER.size - len(MAGIC))
     _, version, reserved, sections, size, checksum = FILE_HEADER.unpack(header)
     if CHECKSUM.pack(zlib.crc32(header)) != _read(source, CHECKSUM.size):
         raise _damaged("the checksum of its header does not match")
     if version != VERSION:
-        raise SubBitFileError(f"The .snn file has format {version}, this program reads {VERSION}: update it.")
+        raise SubBitFileError(f"the .snn file has format {version}, this program reads {VERSION}: update it")
     if reserved or size > MAX_ORIGINAL:
         raise _damaged("its header makes no sense")
     return sections, size, checksum

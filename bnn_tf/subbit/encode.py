@@ -162,7 +162,7 @@ def compress(model: bytes) -> tuple[bytes, SubBitReport]:
         (True, 1)
     """
     if len(model) > decode.MAX_ORIGINAL:
-        raise UserError("The model is larger than 2 GB, which the .snn format cannot hold.")
+        raise UserError("the model is larger than 2 GB, which the .snn format cannot hold")
     sections, layers, end = [], [], 0
     for stored in LceFile(model).binary_filters():
         coded, layer = _encode(model, stored)
@@ -201,7 +201,7 @@ def compress_file(source: str | os.PathLike, target: str | os.PathLike) -> SubBi
     try:
         data, report = compress(_read(source))
     except OSError as error:
-        raise UserError(f"{error.filename or source}: {error.strerror}.") from error
+        raise UserError(f"{error.filename or source}: {error.strerror}") from error
     except UserError as error:
         raise UserError(f"{os.fspath(source)}: {error}") from error
     files.write_bytes(target, data)
@@ -246,7 +246,7 @@ def _read(path: str | os.PathLike) -> bytes:
         if head[4:] != b"TFL3":
             raise UserError("the model is no TFLite model; convert the network first")
         if os.fstat(file.fileno()).st_size > decode.MAX_ORIGINAL:
-            raise UserError("The model is larger than 2 GB, which the .snn format cannot hold.")
+            raise UserError("the model is larger than 2 GB, which the .snn format cannot hold")
         return head + file.read()
 
 
