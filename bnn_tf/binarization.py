@@ -213,7 +213,7 @@ def _kept_role(graph: Graph, kernels: list[Call], call: Call, keep: Collection[s
         return "kept on request"
     if "first" in keep and not any(one in kernels for one in graph.makers(call.inputs)):
         return "the first layer"
-    if "last" in keep and not any(call in graph.makers(one.inputs) for one in kernels):
+    if "last" in keep and call not in graph.makers(tensor for one in kernels for tensor in one.inputs):
         return "the last layer"
     if "downsampling" in keep and _is_downsampling(graph, call):
         return "a 1×1 convolution where the size shrinks"

@@ -409,12 +409,11 @@ def hard_tanh(x: tf.Tensor) -> tf.Tensor:
         if tf.executing_eagerly():
             return _inside(y, upstream)
         summands = list(upstream.op.inputs) if upstream.op.type == "AddN" else [upstream]
-        of_signs = [summand for summand in summands if hasattr(summand, "sign_gradient")][:1]
-        if not of_signs:
+        place = next((n for n, summand in enumerate(summands) if hasattr(summand, "sign_gradient")), None)
+        if place is None:
             return _inside(y, upstream)
-        formula, operands = of_signs[0].sign_gradient
-        others = [summand for summand in summands if summand is not of_signs[0]]
-        return _inside_with_signs(formula, len(others))(y, *others, *operands)
+        formula, operands = summands.pop(place).sign_gradient  # of y + y it is there twice
+        return _inside_with_signs(formula, len(summands))(y, *summands, *operands)
 
     return y, gradient
 

@@ -75,7 +75,8 @@ def sweep(context: click.Context, **chosen: Any) -> None:
     with options.continued_by(again):
         _work(tasks, chosen)
     _report(tasks, chosen["as_json"])
-    failed = [f"{task.path}: {task.outcome()['error']}" for task in tasks if "error" in task.outcome()]
+    outcomes = [task.outcome() for task in tasks]
+    failed = [f"{one['run_dir']}: {one['error']}" for one in outcomes if "error" in one]
     if failed:
         raise UserError(f"{len(failed)} trainings failed, the first in {failed[0]}; {again} tries them again")
 
@@ -130,7 +131,8 @@ def _axis(text: str, ranges: bool) -> tuple[str, Sequence[Any]]:
     if kinds == {int} and not log:
         return key, range(low, high + 1)
     numbers = (np.geomspace if log else np.linspace)(low, high, 1001)
-    return key, [round(number) if kinds == {int} else float(f"{number:.4g}") for number in numbers]
+    rounded = (round(number) if kinds == {int} else float(f"{number:.4g}") for number in numbers)
+    return key, [min(max(number, low), high) for number in rounded]
 
 
 def _work(tasks: list[sweeps.Task], chosen: dict[str, Any]) -> None:
@@ -146,7 +148,9 @@ def _work(tasks: list[sweeps.Task], chosen: dict[str, Any]) -> None:
     for task in sweeps.work(tasks, session, options.moved(chosen)):
         outcome, counts = task.outcome(), sweeps.counts(tasks)
         error = outcome.get("error")
-        finding = f"failed: {error}" if error else f"test accuracy {outcome['top1']:.2%}"
+        finding = f"failed: {error}" if error else outcome["state"]
+        if "top1" in outcome:
+            finding = f"test accuracy {outcome['top1']:.2%}"
         console.print(f"{counts['complete'] + counts['failed']}/{len(tasks)}  {task}  {finding}")
 
 

@@ -711,8 +711,7 @@ def kind(contents: bytes) -> str | None:
 
 _MARKS = {
     b"\x89PNG\r\n\x1a\n": "PNG",
-    b"GIF87a": "GIF",
-    b"GIF89a": "GIF",
+    b"GIF8": "GIF",  # TensorFlow reads whatever version follows
     b"BM": "BMP",
     b"\xff\xd8\xff": "JPEG",
 }

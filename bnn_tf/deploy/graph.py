@@ -408,6 +408,11 @@ def copy_of(layer: tf.keras.layers.Layer) -> Spec:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about lambdas, which are not stored here
         config = _in_float32(layer.get_config())
+    if "name" not in config:
+        raise ConversionError(
+            f"the layer '{layer.name}' ({type(layer).__name__}) cannot be made again: its get_config must "
+            "add to that of its base class, and its constructor must pass the name on"
+        )
     for key, value in config.items():
         foreign = isinstance(value, dict) and not str(value.get("module")).startswith("keras")
         if key.endswith(_FUNCTIONS) and foreign:

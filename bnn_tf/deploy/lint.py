@@ -184,7 +184,7 @@ class Quantized:
     @property
     def pads_zeros(self) -> bool:
         """Whether it pads its map with zeros itself."""
-        return not facts.pads_only_with(self.spec, 1.0)
+        return facts.pads(self.spec) and self.spec.config.get("pad_values", 0.0) == 0.0
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -21,6 +21,7 @@ from bnn_tf.deploy.graph import ConversionError
 from bnn_tf.deploy.interpreter import Interpreter
 from bnn_tf.deploy.lce_file import LceFile, Operator, TensorInfo
 from bnn_tf.deploy.proof import LAST_DIGIT, deviation
+from bnn_tf.errors import UserError, first_line
 from bnn_tf.export import operations as ops
 from bnn_tf.export.check import TOLERANCE, LayerProof, Outcome
 from bnn_tf.export.lowering import FUNCTIONS, Lowering
@@ -133,6 +134,15 @@ class _FileLowering(Lowering):
         return levels, steps
 
     def lower(self, node: Operator) -> Tensor | None:
+        try:
+            return self._lowered(node)
+        except UserError:
+            raise
+        except (ArithmeticError, LookupError, TypeError, ValueError) as error:  # of a file that was made up
+            problem = f"it has no {error}" if isinstance(error, KeyError) else first_line(error)
+            raise self.refused(node, f"the file is damaged: {problem}") from error
+
+    def _lowered(self, node: Operator) -> Tensor | None:
         if len(node.outputs) != 1:
             raise self.refused(node, "it has several outputs")
         if self._is_constant(node):
@@ -145,10 +155,7 @@ class _FileLowering(Lowering):
         elif node.name in _COMBINATIONS:
             result = self.combination(node)
         elif node.name in _LOWERINGS:
-            try:
-                result = _LOWERINGS[node.name](self, node)
-            except KeyError as error:
-                raise self.refused(node, f"the file is damaged: it has no {error}") from error
+            result = _LOWERINGS[node.name](self, node)
         else:
             raise self.refused(node, "no operation of the exported program computes it")
         return self.quantized(node, result)
@@ -160,8 +167,8 @@ class _FileLowering(Lowering):
             return False
         (output,) = operator.outputs
         first = np.asarray(values[0])
-        if operator.name == "FILL":
-            result = np.full(tuple(first.reshape(-1)), np.asarray(values[1]).reshape(()))
+        if operator.name == "FILL" and tuple(first.reshape(-1)) == output.shape:
+            result = np.full(output.shape, np.asarray(values[1]).reshape(()))
         elif operator.name == "DEQUANTIZE" and first.dtype == np.float16:
             result = first.astype(np.float32)
         elif operator.name == "DEQUANTIZE" and len(operator.inputs[0].scales) == 1:
@@ -214,12 +221,11 @@ class _FileLowering(Lowering):
     # Signs
 
     def quantize(self, operator: Operator) -> Tensor:
-        return self.sign(operator, self._tensors[operator.inputs[0]])
+        return self.sign(operator, self.taken(operator))
 
     def binary_convolution(self, operator: Operator) -> Tensor:
         """`multiplier * activation(sum) + bias`, or the sign of `threshold - differing bits`."""
-        options, (source, packed) = operator.options, operator.inputs[:2]
-        tensor = self._tensors[source]
+        options, tensor, packed = operator.options, self.taken(operator), operator.inputs[1]
         shape = self._network.shapes[tensor]
         channels, words = int(options["channels_in"]), self.constant(packed)
         if words is None or words.ndim != 4 or not shape.signs:
@@ -249,7 +255,7 @@ class _FileLowering(Lowering):
         return self.map(operator, result, ops.AFFINE, multiplier, bias)
 
     def pool_signs(self, operator: Operator) -> Tensor:
-        options, tensor = operator.options, self._tensors[operator.inputs[0]]
+        options, tensor = operator.options, self.taken(operator)
         shape, output = self._network.shapes[tensor], self.shape_of(operator.outputs[0])
         size = int(options["filter_height"]), int(options["filter_width"])
         window = self._window_of(operator, tensor, size)

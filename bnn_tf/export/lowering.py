@@ -120,6 +120,8 @@ class Lowering:
                 network.origins.setdefault(result, node.outputs[0])
         if refused:
             raise ConversionError(f"{what} cannot be exported: {some(refused)}")
+        if not all(tensor in self._tensors for tensor in ends.outputs):
+            raise ConversionError(f"{what} has an output that does not depend on the image")
         network.outputs = [self.values(self._tensors[tensor]) for tensor in ends.outputs]
         return _without_dead(_pool_signs(network))
 
@@ -150,11 +152,15 @@ class Lowering:
         except ConversionError:
             return Shape(1, 1, 1)
 
-    def floats(self, node: Any, position: int = 0) -> Tensor:
-        """An input of a node as float values."""
+    def taken(self, node: Any, position: int = 0) -> Tensor:
+        """An input of a node, as float values or signs."""
         if node.inputs[position] not in self._tensors:
             raise self.refused(node, "it reads a constant where a map is expected")
-        return self.values(self._tensors[node.inputs[position]])
+        return self._tensors[node.inputs[position]]
+
+    def floats(self, node: Any, position: int = 0) -> Tensor:
+        """An input of a node as float values."""
+        return self.values(self.taken(node, position))
 
     def values(self, tensor: Tensor) -> Tensor:
         """A tensor as float values."""

@@ -171,12 +171,15 @@ def load(folder: Path) -> list[Task]:
     if not stored.is_file():
         raise UserError(f"there is no sweep in {folder}: it has no sweep.json")
     try:
-        return [
+        tasks = [
             Task(folder, int(one["number"]), dict(one["choices"]), RunConfig.from_dict(one["config"]))
             for one in json.loads(stored.read_text())["tasks"]
         ]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise UserError(f"{stored} cannot be read: {first_line(error)}") from error
+    if not tasks:
+        raise UserError(f"{stored} names no trainings")
+    return tasks
 
 
 def work(tasks: list[Task], session: trainer.Session, moved: Mapping[str, Any]) -> Iterator[Task]:

@@ -292,6 +292,19 @@ def test_clipped_activations_and_their_signs_have_the_sum_of_the_gradients(sign,
     np.testing.assert_allclose(as_float[0], np.where(np.abs(as_float[3]) < 1, as_float[2], 0), **tolerance)
 
 
+def test_a_gradient_of_signs_that_reaches_a_clip_twice_counts_twice(rng):
+    x = tf.constant(rng.normal(0, 0.5, (3, 16, 16, 32)), tf.float32)
+
+    def gradient(x):
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            y = math.hard_tanh(x)
+            value = math.approx_sign(y + y) + 3 * y
+        return tape.gradient(value, x)
+
+    np.testing.assert_allclose(tf.function(gradient)(x), gradient(x), rtol=1e-5)
+
+
 @pytest.mark.parametrize("shape", [(64, 32, 32, 4), (256, 16), (0, 8, 8, 3), (2, 0, 8, 3)])
 def test_channel_sums_round_little_and_take_no_images(shape, rng):
     x = rng.normal(3, 1, shape).astype(np.float32)

@@ -7,6 +7,7 @@ import pytest
 
 from bnn_tf import cli
 from bnn_tf.errors import UserError
+from bnn_tf.training.run import Run
 from bnn_tf.training.sweep import load
 
 GRID = ("--grid", "method.delta=0.02,0.04", "--grid", "epochs=2,3", "--seeds", "1,2")
@@ -129,6 +130,14 @@ def test_json_has_every_figure(run, here, trained, tmp_path):
     assert configuration["standard_deviation"] == pytest.approx(0.02 / 2**0.5)
     assert [entry["seed"] for entry in configuration["runs"]] == [1, 2]
     assert "2/2  seed 2" in err
+
+
+def test_a_training_whose_figures_are_gone_does_not_end_the_sweep(run, here, trained, tmp_path, monkeypatch):
+    monkeypatch.setattr(Run, "metrics", lambda self: [])
+    code, out, err = run(*here)
+    assert (code, err) == (0, "")
+    assert "0/1  seed 1  waiting" in out
+    assert "not complete: 1 waiting of 1" in out
 
 
 @pytest.mark.slow
@@ -254,6 +263,10 @@ def test_numbers_are_drawn_with_four_digits(run, here, trained, tmp_path):
     values = drawn(run, here, tmp_path, "momentum=.1...5", 12)
     assert 0.1 <= values[0] < 0.2 < 0.4 < values[-1] <= 0.5
     assert all(float(f"{value:.4g}") == value for value in values)
+
+
+def test_rounding_leaves_numbers_in_their_range(run, here, trained, tmp_path):
+    assert drawn(run, here, tmp_path, "momentum=.99987...99999", 2) == [0.9999, 0.99999]
 
 
 def test_logarithms_are_drawn_evenly(run, here, trained, tmp_path):

@@ -436,6 +436,14 @@ def test_the_size_is_read_from_the_header_and_bounds_what_is_decoded(kind, monke
         operations.decode(tf.constant(contents))
 
 
+def test_a_gif_of_an_unknown_version_is_bounded_too():
+    """TensorFlow decodes whatever follows `GIF8`."""
+    contents = b"GIF88a" + struct.pack("<HH", 60_000, 60_000) + bytes(20)
+    assert (operations.kind(contents), operations.size(contents)) == ("GIF", (60_000, 60_000))
+    with pytest.raises(tf.errors.InvalidArgumentError, match="too many pixels"):
+        operations.decode(tf.constant(contents))
+
+
 def test_grey_pgm():
     pytest.importorskip("PIL.Image")
     contents = b"P5\n# comment\n3 2\n255\n" + bytes(range(6))

@@ -125,6 +125,19 @@ def test_insert_and_remove(chain):
     np.testing.assert_allclose(outputs(chain.build(), x), [[0, 4]])
 
 
+def test_a_layer_without_its_name_is_refused():
+    class Own(layers.Layer):
+        def __init__(self, factor=2):
+            super().__init__(name="own")
+            self.factor = factor
+
+        def call(self, x):
+            return x * self.factor
+
+    with pytest.raises(graphs.ConversionError, match="the layer 'own' .Own. cannot be made again"):
+        graphs.read(tf.keras.Sequential([tf.keras.Input((2,)), Own()]))
+
+
 def test_sole_consumer(chain):
     source, a, b = chain.calls
     assert chain.sole_consumer(a.outputs[0]) is None  # b reads the input, too

@@ -7,7 +7,7 @@ import bnn_tf
 import zoo
 from bnn_tf._tensorflow import lq, tf
 from bnn_tf.deploy import ConversionError, Normalization
-from bnn_tf.deploy.lce_file import LceFile, to_flatbuffer, with_int8_ends
+from bnn_tf.deploy.lce_file import LceFile, _packed, to_flatbuffer, with_int8_ends
 from bnn_tf.export import check, exporting, file_lowering
 from bnn_tf.export.program import compile_network
 from bnn_tf.export.source import Labels, write_source
@@ -165,6 +165,32 @@ def test_refuses_other_files(tmp_path):
     batch = to_flatbuffer(tf.keras.Sequential([L.Input((9, 7, 5)), L.Conv2D(4, 3)]), batch=2)
     with pytest.raises(ConversionError, match="one image"):
         bnn_tf.export_c(batch, tmp_path / "net.c")
+
+
+def _without_inputs(operator):
+    operator.inputs = []
+
+
+def _without_stride(operator):
+    operator.builtinOptions.strideH = 0
+
+
+@pytest.mark.parametrize("damage", [_without_inputs, _without_stride])
+def test_refuses_damaged_operators(damage):
+    file = LceFile(to_flatbuffer(tf.keras.Sequential([L.Input((9, 7, 5)), L.Conv2D(4, 3, padding="same")])))
+    _, parsed = file._objects()
+    damage(parsed.subgraphs[0].operators[0])
+    with pytest.raises(ConversionError, match=r"\(CONV_2D\): the file is damaged: "):
+        file_lowering.lower_file(LceFile(_packed(parsed)))
+
+
+def test_refuses_outputs_that_are_constants():
+    file = LceFile(to_flatbuffer(tf.keras.Sequential([L.Input((9, 7, 5)), L.Conv2D(4, 3)])))
+    _, parsed = file._objects()
+    (operator,) = parsed.subgraphs[0].operators
+    parsed.subgraphs[0].outputs = [operator.inputs[1]]
+    with pytest.raises(ConversionError, match="an output that does not depend on the image"):
+        file_lowering.lower_file(LceFile(_packed(parsed)))
 
 
 def test_digits_lost_in_large_sums_are_no_error(rng, tmp_path):

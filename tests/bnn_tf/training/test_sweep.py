@@ -131,6 +131,11 @@ class TestDirectory:
         with pytest.raises(UserError, match=r"sweep\.json cannot be read: "):
             start()
 
+    def test_a_file_without_trainings_is_named(self, tmp_path):
+        (tmp_path / "sweep.json").write_text('{"tasks": []}')
+        with pytest.raises(UserError, match=r"sweep\.json names no trainings"):
+            load(tmp_path)
+
 
 @pytest.mark.usefixtures("quick_fit")
 class TestWork:

@@ -50,6 +50,7 @@ def test_a_clean_network(pooled, conv):
     ("settings", "code"),
     [
         ({"pad_values": 0.0}, "zero-padding"),
+        ({"pad_values": -1.0}, None),
         ({"pad_values": 0.0, "kernel_size": 1}, None),
         ({"pad_values": 0.0, "padding": "valid"}, None),
         ({"kernel_quantizer": None}, "half-quantized"),
