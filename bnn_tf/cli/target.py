@@ -69,8 +69,8 @@ class ImageSet:
         except (data.AbsentError, data.UnknownDatasetError) as error:
             if required:
                 raise
-            reason = f"{error.reason}." if isinstance(error, AdvisingError) else error
-            click.echo(f"{reason} {count} random images are used instead.", err=True)
+            reason = error.reason if isinstance(error, AdvisingError) else error
+            click.echo(f"{count} random images are used: {reason}.", err=True)
             return _random_pixels(self.pre().input_shape, count), None
         return data.take(source, self.pre(), count, normalize=False)[0], source
 

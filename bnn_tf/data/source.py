@@ -75,7 +75,7 @@ class OtherFolderError(AdvisingError, DataError):
         other: What helps as well, such as `"check the network"`.
 
     Example:
-        >>> OtherFolderError("The dataset cifar10 is not here").advise(" with --data-dir DIR")[:45]
+        >>> OtherFolderError("the dataset cifar10 is not here").advise(" with --data-dir DIR")[:45]
         'say in which folder it is with --data-dir DIR'
     """
 
@@ -107,7 +107,7 @@ class NamedFolderError(AdvisingError, UnknownDatasetError):
 
     def __init__(self, folder: str) -> None:
         what = "that is a folder" if files.expanded(folder).is_dir() else "that looks like a folder"
-        super().__init__(f"There is no dataset {folder!r}: {what}", f"give it as data_dir={folder!r}")
+        super().__init__(f"there is no dataset {folder!r}: {what}", f"give it as data_dir={folder!r}")
         self.folder = folder
 
 
@@ -244,7 +244,7 @@ class Source:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "class_names", list(self.class_names))
-        the_dataset = f"The dataset {self.name}".rstrip()
+        the_dataset = f"the dataset {self.name}".rstrip()
         if self.num_classes < 2:
             raise DataError(f"{the_dataset} has {self.num_classes} class; classification needs at least 2")
         for split in ("train", "test"):

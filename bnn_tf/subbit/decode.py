@@ -51,7 +51,7 @@ class SubBitFileError(UserError):
         ...     expand(b"no such file")
         ... except SubBitFileError as error:
         ...     print(error)
-        Not a .snn file: it does not begin with the .snn signature.
+        not a .snn file: it does not begin with the .snn signature
     """
 
 

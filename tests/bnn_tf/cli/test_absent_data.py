@@ -9,7 +9,7 @@ from bnn_tf.cli.target import Target
 from bnn_tf.export import check
 from zoo import pretrained
 
-SAYS = "24 random images are used instead.\n"
+SAYS = "24 random images are used: "
 
 
 @pytest.fixture
@@ -31,8 +31,7 @@ def test_convert_compares_on_random_images(command, homeless):
     assert printed["compared_on"] == "random images"
     assert printed["parity"]["images"] == 24
     assert printed["parity"]["agreement"] >= 0.95
-    assert err.startswith("The dataset cifar10 is not in ")
-    assert err.endswith(SAYS)
+    assert err.startswith(f"{SAYS}the dataset cifar10 is not in ")
     assert len(err.splitlines()) == 1
     record = json.loads((homeless / "conversion.json").read_text())
     assert record["agreement"].endswith(", compared on random images")
@@ -45,7 +44,7 @@ def test_who_names_the_images_gets_those_or_none(command, homeless, tmp_path, mo
     named = [argument.format(tmp_path / "empty") for argument in arguments]
     code, out, err = command("convert", homeless, *named)
     assert (code, out) == (1, "")
-    assert "The dataset cifar10 is not in " in err
+    assert "the dataset cifar10 is not in " in err
     assert "check the network, or say in which folder it is with --data-dir DIR (prepared by" in err
     assert "random" not in err
     assert not (homeless / "model.tflite").exists()
@@ -63,7 +62,7 @@ def test_a_folder_that_is_gone_counts_as_absent(command, homeless, tmp_path):
     (tmp_path / "empty").rmdir()
     code, _, err = command("convert", homeless, "--images", 24)
     assert code == 0, err
-    assert err == f"The data directory {tmp_path / 'empty'} does not exist. {SAYS}"
+    assert err == f"{SAYS}the data directory {tmp_path / 'empty'} does not exist.\n"
 
 
 def test_a_folder_that_nobody_named(homeless, capsys):
@@ -72,7 +71,9 @@ def test_a_folder_that_nobody_named(homeless, capsys):
     config["recipe"]["dataset"], config["data_dir"] = "folder", None
     path.write_text(json.dumps(config))
     assert Target.open(homeless).images().samples(24)[1] is None
-    assert capsys.readouterr().err.endswith(f", or <class>/* alone. {SAYS}")
+    err = capsys.readouterr().err
+    assert err.startswith(SAYS)
+    assert err.endswith(", or <class>/* alone.\n")
 
 
 def test_ranges_are_not_measured_on_random_images(command, homeless, monkeypatch):
@@ -90,7 +91,7 @@ def _no_network(*_, **__):
 def test_device_kit(command, homeless, tmp_path):
     code, out, err = command("device-kit", homeless, "-o", tmp_path / "kit", "--images", 24)
     assert code == 0, err
-    assert err.endswith(SAYS)
+    assert err.startswith(SAYS)
     assert "expected for the reference image: " in out
     kit = tmp_path / "kit"
     assert (kit / "labels.txt").read_text().split() == list("0123456789")
@@ -100,7 +101,7 @@ def test_device_kit(command, homeless, tmp_path):
 def test_export(command, homeless):
     code, _, err = command("export", homeless, "--images", 24)
     assert code == 0, err
-    assert err.endswith(SAYS)
+    assert err.startswith(SAYS)
     assert (homeless / "model.c").is_file()
 
 
@@ -125,7 +126,7 @@ def nowhere(monkeypatch):
 
     def absent(dataset, data_dir=None, *, download=True, limit=None):
         assert not download
-        raise data.AbsentError(f"The dataset {dataset} is not here.")
+        raise data.AbsentError(f"the dataset {dataset} is not here")
 
     monkeypatch.setattr(data, "load", absent)
 
@@ -135,7 +136,7 @@ def test_images_for_what_comes_with_the_package(nowhere, capsys, name):
     images = Target.open(f"zoo:{name}").images()
     pixels, source = images.samples(24)
     assert (pixels.shape, pixels.dtype, source) == ((24, *images.pre().input_shape), "uint8", None)
-    assert capsys.readouterr().err == f"The dataset {images.dataset} is not here. {SAYS}"
+    assert capsys.readouterr().err == f"{SAYS}the dataset {images.dataset} is not here.\n"
 
 
 @pytest.mark.slow
@@ -143,6 +144,7 @@ def test_images_for_what_comes_with_the_package(nowhere, capsys, name):
 def test_what_comes_with_the_package_converts(command, tmp_path, nowhere, name):
     code, out, err = command("convert", f"zoo:{name}", "-o", tmp_path / "model.tflite", "--images", 24)
     assert code == 0, err
-    assert err.endswith(f"is not here. {SAYS}")
+    assert err.startswith(SAYS)
+    assert err.endswith(" is not here.\n")
     assert "binary convolutions: 18 of 18 as LceBconv2d" in out
     assert command("lint", f"zoo:{name}")[::2] == (0, "")

@@ -116,7 +116,7 @@ USAGE = [
     ("train --method recu --variant multi-step", "variant of recu's recipes"),
     ("train --method bireal --variant multi-step", "did you mean 'multistep'"),
     ("train --method recu --schedule cosin", "did you mean 'cosine'"),
-    ("train --method recu --dataset cifer10", "There is no dataset 'cifer10'"),
+    ("train --method recu --dataset cifer10", "there is no dataset 'cifer10'"),
     ("train --method recu --dataset imagenet", "Did you mean imagenet2012?"),
     ("train --method recu --dataset empty", "that is a folder; write --data-dir empty in place of --dataset"),
     ("train --method recu --dataset ./nope", "that looks like a folder; write --data-dir ./nope in place of"),

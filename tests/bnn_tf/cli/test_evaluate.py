@@ -70,7 +70,7 @@ def test_another_normalization_is_another_result(command, trained):
         ),
         (("text.tflite", "--dataset", "digits", "--normalization", "unit"), 1, "text.tflite"),
         (("run", "--dataset", "nothing"), 2, "no dataset 'nothing'"),
-        (("run", "--data-dir", "nothing"), 1, "The data directory nothing does not exist"),
+        (("run", "--data-dir", "nothing"), 1, "the data directory nothing does not exist"),
         (("run", "--normalization", "cifra"), 2, "did you mean 'cifar'"),
         (("run", "--limit", "0"), 2, "'--limit'"),
         (("model.keras",), 2, "name a --dataset and a --normalization"),

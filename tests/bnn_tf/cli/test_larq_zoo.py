@@ -84,7 +84,7 @@ def test_without_a_dataset_nothing_is_known_of_local_images():
     [
         (("summary", "larq-zoo:QuickNt"), 2, "did you mean 'QuickNet'"),
         (("convert", NAME), 2, "name the file to write with -o"),
-        (("evaluate", NAME, "--data-dir", "nothing"), 1, "The data directory nothing does not exist"),
+        (("evaluate", NAME, "--data-dir", "nothing"), 1, "the data directory nothing does not exist"),
     ],
 )
 def test_errors_are_one_line(command, arguments, code, message):

@@ -138,7 +138,7 @@ def test_sub_bit_file(files):
         (["somewhere", "--bits", "5"], 2, "go with --model"),
         (["nowhere.keras"], 1, "no run and no model at nowhere.keras"),
         (["net.tflite"], 1, "'net.tflite' is no TFLite model; convert the network first"),
-        (["net.snn"], 1, "net.snn: Not a whole and undamaged .snn file"),
+        (["net.snn"], 1, "net.snn: not a whole and undamaged .snn file"),
         (["net.tflite", "--input-size", "32"], 2, "takes images of one size; leave out --input-size"),
         (["net.snn", "--larq"], 2, "prints Larq's table of a Keras network"),
         (["--model", "vgg_smal"], 2, "did you mean 'vgg_small'"),

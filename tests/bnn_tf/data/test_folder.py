@@ -87,7 +87,7 @@ def test_tiny_imagenet_as_distributed(tiny_imagenet):
 def test_tiny_imagenet_with_an_unknown_class(tiny_imagenet):
     with (tiny_imagenet / "val" / "val_annotations.txt").open("a") as file:
         file.write("dog_0.JPEG\tdog\t0\t0\t44\t62\n")
-    with pytest.raises(data.DataError, match=r"Line 10 of .*val_annotations.txt.*'dog_0"):
+    with pytest.raises(data.DataError, match=r"line 10 of .*val_annotations.txt.*'dog_0"):
         data.load("tiny_imagenet", tiny_imagenet)
 
 
@@ -191,7 +191,7 @@ def test_a_corrupt_image_is_named(folder, how):
     reason = {"gone": "does not exist", "empty": "is empty", "junk": "is no image", "cut": "is .*cut off"}[
         how
     ]
-    with pytest.raises(data.DataError, match=rf"^Cannot read or decode the image {path}: it {reason}"):
+    with pytest.raises(data.DataError, match=rf"^cannot read or decode the image {path}: it {reason}"):
         data.take(source, data.Images(), 21, "train")
 
 
@@ -203,7 +203,7 @@ def test_a_corrupt_image_is_named_in_the_middle_of_training(folder):
     path = folder / "train" / "bee" / "3.JPEG"
     spoil(path, "cut")
     with (
-        pytest.raises(data.DataError, match=rf"^Cannot read or decode the image {path}: it is .*cut off"),
+        pytest.raises(data.DataError, match=rf"^cannot read or decode the image {path}: it is .*cut off"),
         data.clear_errors(),
     ):
         list(batches)

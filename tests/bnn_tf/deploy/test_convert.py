@@ -236,7 +236,7 @@ def test_outputs_that_inference_makes_the_same_are_refused(tmp_path):
     x = tf.keras.layers.Conv2D(4, 3, name="conv")(image)
     model = tf.keras.Model(image, [x, tf.keras.layers.Dropout(0.5, name="drop")(x)])
     for fold in (True, False):
-        refuse(model, tmp_path, "The outputs 'conv' and 'drop' of .* leave out all but one", fold=fold)
+        refuse(model, tmp_path, "the outputs 'conv' and 'drop' of .* leave out all but one", fold=fold)
 
 
 def test_calibration_images_for_another_number_of_inputs_are_refused(network, tmp_path):

@@ -150,7 +150,7 @@ def test_file_errors_name_the_file(sample, tmp_path):
     broken = tmp_path / "broken"
     broken.write_bytes(sample[1][:-1])
     target.write_bytes(b"older")
-    with pytest.raises(SubBitFileError, match=re.escape(f"{broken}: Not a whole")):
+    with pytest.raises(SubBitFileError, match=re.escape(f"{broken}: not a whole")):
         expand_file(broken, target)
     with pytest.raises(UserError, match=re.escape(f"{broken}: the model is no TFLite model")):
         compress_file(broken, target)

@@ -82,7 +82,7 @@ def test_the_command_needs_no_tensorflow(sample, tmp_path):
 def test_fails_alone_with_one_line(sample, tmp_path):
     result = alone(tmp_path, sample[1][:-1])
     assert result.returncode == 1
-    assert re.fullmatch(r"in.snn: Not a whole .*\n", result.stderr)
+    assert re.fullmatch(r"in.snn: not a whole .*\n", result.stderr)
     assert not (tmp_path / "out.tflite").exists()
 
 
