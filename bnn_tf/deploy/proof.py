@@ -438,7 +438,8 @@ def _walk(
             if tensor in cuts:
                 yield cuts[tensor], known[tensor]
                 taken = cuts[tensor].taken
-                known[tensor] = _Known(tf.constant(taken.signs if taken.values is None else taken.values))
+                seen = taken.signs if taken.values is None else taken.values
+                known[tensor] = _Known(tf.constant(seen, tf.float32))
             if tensor not in graph.outputs:
                 del ends[tensor]
         for tensor in {tensor for tensor in call.inputs if last_use[tensor] is call}:
