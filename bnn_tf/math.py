@@ -96,7 +96,8 @@ def channel_norm(kernel: tf.Tensor) -> tf.Tensor:
         >>> channel_norm(tf.constant([[3.0, 0.0], [-4.0, 1.0]])).numpy()
         array([[5., 1.]], dtype=float32)
     """
-    return tf.sqrt(tf.reduce_sum(tf.square(kernel), axis=channel_axes(kernel), keepdims=True))
+    norms = tf.sqrt(channel_sums(tf.square(kernel)))
+    return tf.reshape(norms, [1] * (len(kernel.shape) - 1) + [kernel.shape[-1]])
 
 
 def gradient_ratio(gradient: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:

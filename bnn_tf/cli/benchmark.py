@@ -82,7 +82,7 @@ def benchmark(
         for number, (target, name) in enumerate(zip(opened, names, strict=True), 1):
             stem = name if names.count(name) == 1 else f"{name}-{number}"
             candidates += _candidates(target, compare, chosen, folder / stem)
-        with options.console(True).status("Measuring…"):  # shows on terminals only
+        with options.console(True).status("Measuring…", refresh_per_second=1):  # on terminals alone
             report = benchmarking.benchmark(candidates, **settings)
     if as_json:
         options.emit(report, True, "")

@@ -67,18 +67,16 @@ def sweep(context: click.Context, **chosen: Any) -> None:
         return
     if strategies.is_cluster(None):
         raise UsageError(
-            "a sweep does not train on several machines together, as TF_CONFIG says: unset that variable; "
-            "started on each machine with the same --sweep-dir, it shares the work"
+            "machines share a sweep that is started on each; unset TF_CONFIG, which makes one run of all"
         )
     tasks = sweeps.load(folder) if chosen["resume"] else _started(context, chosen)
     again = f"bnn-tf sweep --resume {shlex.quote(str(folder))}"
     with options.continued_by(again):
         _work(tasks, chosen)
     _report(tasks, chosen["as_json"])
-    outcomes = [task.outcome() for task in tasks]
-    failed = [f"{one['run_dir']}: {one['error']}" for one in outcomes if "error" in one]
-    if failed:
-        raise UserError(f"{len(failed)} trainings failed, the first in {failed[0]}; {again} tries them again")
+    if failed := [one for one in map(sweeps.Task.outcome, tasks) if "error" in one]:
+        first = "{run_dir}: {error}".format(**failed[0])
+        raise UserError(f"{len(failed)} trainings failed, the first in {first}; {again} tries them again")
 
 
 def _started(context: click.Context, chosen: dict[str, Any]) -> list[sweeps.Task]:
@@ -120,9 +118,7 @@ def _axis(text: str, ranges: bool) -> tuple[str, Sequence[Any]]:
             return key, json.loads(f"[{values}]")
         return key, [options.parse_setting(f"{key}={part.strip()}")[1] for part in values.split(",")]
     if not ranges:
-        raise UsageError(
-            f"--grid takes values, not a range ({text}); --search needs --random N to draw from it"
-        )
+        raise UsageError(f"--grid takes values, not a range ({text}); --search needs --random N")
     low, high = (options.parse_setting(f"bound={bound}")[1] for bound in interval.groups()[:2])
     kinds, log = {type(low), type(high)}, interval[3] is not None
     if not kinds <= {int, float} or not (0 if log else -math.inf) < low < high < math.inf:
@@ -147,8 +143,7 @@ def _work(tasks: list[sweeps.Task], chosen: dict[str, Any]) -> None:
     console.print(f"{len(tasks)} trainings, {sweeps.counts(tasks)['complete']} of them complete")
     for task in sweeps.work(tasks, session, options.moved(chosen)):
         outcome, counts = task.outcome(), sweeps.counts(tasks)
-        error = outcome.get("error")
-        finding = f"failed: {error}" if error else outcome["state"]
+        finding = f"failed: {outcome['error']}" if "error" in outcome else outcome["state"]
         if "top1" in outcome:
             finding = f"test accuracy {outcome['top1']:.2%}"
         console.print(f"{counts['complete'] + counts['failed']}/{len(tasks)}  {task}  {finding}")
@@ -168,6 +163,5 @@ def _report(tasks: list[sweeps.Task], as_json: bool) -> None:
         accuracy = "–" if mean is None else f"{100 * mean:.2f}{spread} %"
         rows.append([*map(str, one["choices"].values()), accuracy, str(one["n"])])
     options.print_table([*keys, "test accuracy", "n"], rows, numbers_from=len(keys))
-    left = [f"{counts[state]} {state}" for state in ("running", "waiting", "failed") if counts[state]]
-    if left:
+    if left := [f"{counts[state]} {state}" for state in ("running", "waiting", "failed") if counts[state]]:
         click.echo(f"not complete: {', '.join(left)} of {len(tasks)}; {folder} keeps what is done")

@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 else:
     trainer = lazy("bnn_tf.training.trainer")  # planning a sweep needs no TensorFlow
 
-
 Choices = dict[str, Any]  # what tells a configuration from the others, by key
 
 
@@ -177,9 +176,9 @@ def load(folder: Path) -> list[Task]:
         ]
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise UserError(f"{stored} cannot be read: {first_line(error)}") from error
-    if not tasks:
-        raise UserError(f"{stored} names no trainings")
-    return tasks
+    if tasks:
+        return tasks
+    raise UserError(f"{stored} names no trainings")
 
 
 def work(tasks: list[Task], session: trainer.Session, moved: Mapping[str, Any]) -> Iterator[Task]:
