@@ -218,7 +218,7 @@ def _outcome(arguments: list[str], debug: bool) -> tuple[int, BaseException | No
         message = f"there is no option {error.option_name}{hint}{_see(error)}"
         return _fail(message, error.exit_code, debug), error
     except click.ClickException as error:
-        return _fail(error.format_message() + _see(error), error.exit_code, debug), error
+        return _fail(error.format_message().removesuffix(".") + _see(error), error.exit_code, debug), error
     except UserError as error:
         return _fail(str(error), error.exit_code, debug), error
     except (KeyboardInterrupt, click.Abort) as error:

@@ -67,7 +67,7 @@ def sweep(context: click.Context, **chosen: Any) -> None:
         return
     if strategies.is_cluster(None):
         raise UsageError(
-            "machines share a sweep that is started on each; unset TF_CONFIG, which makes one run of all"
+            "a sweep does not train on several machines as one; unset TF_CONFIG, and start it on each"
         )
     tasks = sweeps.load(folder) if chosen["resume"] else _started(context, chosen)
     again = f"bnn-tf sweep --resume {shlex.quote(str(folder))}"

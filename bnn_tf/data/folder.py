@@ -271,7 +271,9 @@ def fault(path: str | os.PathLike[str]) -> str | None:
     kind, size = images.kind(contents), images.size(contents)
     if kind is None:
         suffix = os.path.splitext(path)[1].lower()
-        return f"is no image of a kind that is read ({', '.join(images.suffixes())}){_pillow([suffix])}"
+        readable = images.suffixes()
+        misnamed = ", whatever its name says" if suffix in readable else ""
+        return f"is no image of a kind that is read ({', '.join(readable)}){_pillow([suffix])}{misnamed}"
     if size is not None and size[0] * size[1] > images.MAX_PIXELS:
         return f"has {size[1]}×{size[0]} pixels; {images.MAX_PIXELS:,} in all are the most that are read"
     try:

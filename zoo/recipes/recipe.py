@@ -614,7 +614,7 @@ def with_epochs(recipe: Recipe, epochs: Sequence[int]) -> Recipe:
     if len(epochs) == 1 and epochs[0] > 0:
         epochs = _shares(recipe, epochs[0]) if recipe.shared_epochs else list(epochs) * len(names)
     if len(epochs) != len(names) or min(epochs) < 1:
-        raise UsageError(f"epochs need one positive number, or one for each phase ({', '.join(names)})")
+        raise UsageError(f"epochs takes one positive number, or one for each phase ({', '.join(names)})")
     phases = tuple(_with_epochs(phase, count) for phase, count in zip(recipe.phases, epochs, strict=True))
     return dataclasses.replace(recipe, phases=phases)
 

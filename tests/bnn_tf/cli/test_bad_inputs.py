@@ -140,7 +140,7 @@ USAGE = [
     ("convert text.keras -o x.tflite --normalization unity", "did you mean 'unit'"),
     ("benchmark text.keras --compare --dataset cifer10", "Did you mean cifar10?"),
     ("import-torch text.keras --model vgg_small -o imp --dataset cifer10", "Did you mean cifar10?"),
-    ("data", "Missing command. (see bnn-tf data --help)"),
+    ("data", "Missing command (see bnn-tf data --help)"),
     ("lint larq-zoo:Quicknet", "did you mean 'QuickNet'?"),
     ("convert larq-zoo:Quicknet", "did you mean 'QuickNet'?"),
     ("summary larq-zoo:QuickNet:big", "come :random and a size (:192), not 'big'"),
